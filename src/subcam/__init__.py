@@ -1,0 +1,1 @@
+"""subcam: pixels from image-level labels."""

@@ -1,0 +1,1 @@
+"""Class activation maps (Eq. 1)."""

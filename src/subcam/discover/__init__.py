@@ -1,0 +1,1 @@
+"""Sub-category discovery (Eq. 2)."""

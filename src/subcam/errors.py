@@ -1,0 +1,21 @@
+"""The errors a person can do something about: expected, got, what to do."""
+
+
+class SubcamError(Exception):
+    """A mistake in the input or the settings that the user can mend. Printed without a traceback by the command line."""
+
+
+class BadInputError(SubcamError):
+    """One file or row that cannot be used. The message names it, what was expected and what to do."""
+
+
+class CheckpointError(SubcamError):
+    """A file of weights that does not fit: wrong format, or keys or shapes that do not match (all are listed)."""
+
+
+class SettingsError(SubcamError):
+    """Settings that contradict each other or the data."""
+
+
+class RunFolderError(SubcamError):
+    """The run folder cannot be used: locked by another run, read-only, or full."""

@@ -1,0 +1,1 @@
+"""From response maps to pseudo masks (Section 3.3)."""
