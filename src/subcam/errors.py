@@ -2,7 +2,7 @@
 
 
 class SubcamError(Exception):
-    """A mistake in the input or the settings that the user can mend. Printed without a traceback by the command line."""
+    """A mistake that the user can mend; the command line prints it without a traceback."""
 
 
 class BadInputError(SubcamError):

@@ -1,0 +1,97 @@
+"""Response maps on disk: one npz an image, 8 bits a value on a coarser grid, only the classes that are present."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int16, UInt8
+from torch import Tensor
+
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseMaps:
+    """The response maps of one image as they are stored.
+
+    maps: 0..255 for 0..1, on a grid of ceil(height / stride) x ceil(width / stride).
+    classes: index 0..C-1 of each map.
+    subcategory_maps: K maps for each of the classes, or none (0 in the second axis).
+    logits: H_p's logits of all C classes for the whole image at scale 1.
+    size: height and width of the image.
+    """
+
+    maps: UInt8[np.ndarray, "present grid_h grid_w"]
+    classes: Int16[np.ndarray, " present"]
+    subcategory_maps: UInt8[np.ndarray, "present k grid_h grid_w"]
+    logits: Float32[np.ndarray, " classes"]
+    size: tuple[int, int]
+
+    def full_size(self) -> Float32[np.ndarray, "present height width"]:
+        """The parent classes' maps in 0..1 at the size of the image."""
+        return _upsample(self.maps, self.size)
+
+    def subcategories_full_size(self, position: int) -> Float32[np.ndarray, "k height width"]:
+        """The sub-category maps of the class at `position` in `classes`, in 0..1 at the size of the image."""
+        return _upsample(self.subcategory_maps[position], self.size)
+
+
+def coarsen(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[np.ndarray, "maps grid_h grid_w"]:
+    """Sample maps in 0..1 at the centres of stride x stride cells and round them to 8 bits."""
+    height, width = maps.shape[1:]
+    if not maps.shape[0]:
+        return np.zeros((0, -(-height // stride), -(-width // stride)), np.uint8)
+    grid = (-(-height // stride), -(-width // stride))
+    coarse = F.interpolate(maps[None], size=grid, mode="bilinear", align_corners=False)[0] if stride > 1 else maps
+    return (coarse * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def maps_path(folder: Path, name: str) -> Path:
+    """Where the maps of the image called `name` lie in a stage's folder."""
+    return folder / "maps" / f"{name}.npz"
+
+
+def write_response_maps(path: Path, maps: ResponseMaps) -> None:
+    """Write one image's maps atomically."""
+    with atomic_write(path, durable=False) as file:
+        np.savez_compressed(
+            file,
+            maps=maps.maps,
+            classes=maps.classes,
+            subcategory_maps=maps.subcategory_maps,
+            logits=maps.logits,
+            size=np.array(maps.size, np.int32),
+        )
+
+
+def read_response_maps(path: Path) -> ResponseMaps:
+    """Read one image's maps.
+
+    Raises:
+        BadInputError: missing, cut off or of another format; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            height, width = arrays["size"].tolist()
+            return ResponseMaps(
+                maps=arrays["maps"],
+                classes=arrays["classes"],
+                subcategory_maps=arrays["subcategory_maps"],
+                logits=arrays["logits"],
+                size=(height, width),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInputError(
+            f"{path} holds no response maps ({type(error).__name__}: {error}); move it away and run again"
+        ) from error
+
+
+def _upsample(coarse: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "maps height width"]:
+    if not len(coarse):
+        return np.zeros((0, *size), np.float32)
+    maps = torch.from_numpy(coarse).float()[None] / 255
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0].numpy()

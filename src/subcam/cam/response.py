@@ -1,0 +1,84 @@
+"""Class activation maps (Eq. 1) and their aggregation over scales and flips. Raw network maps in, maps in 0..1 out."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+NORMALISATION_EPSILON = 1e-5
+"""Added to a map's maximum before dividing by it, as in AffinityNet's code; a map of zeros stays zero."""
+
+
+def response_maps(
+    features: Float[Tensor, "*batch dim h w"], weights: Float[Tensor, "cls dim"]
+) -> Float[Tensor, "*batch cls h w"]:
+    """Positive part of M^c(x, y) = theta_c . f(x, y), the class activation map of each class (Eq. 1).
+
+    Args:
+        features: f = E(I).
+        weights: theta, the rows of the classifier that follows global average pooling.
+    """
+    return torch.einsum("...dhw,cd->...chw", features, weights).relu_()
+
+
+def aggregate_response_maps(
+    maps: Sequence[Float[Tensor, "cls _ _"]],
+    *,
+    flips: Sequence[bool],
+    size: tuple[int, int],
+    labels: Float[Tensor, " cls"] | Integer[Tensor, " cls"] | None = None,
+    group_size: int = 1,
+) -> Float[Tensor, "cls height width"]:
+    """Sum one image's maps over scales and flips at full size, and normalise each class by its maximum (Eq. 1).
+
+    Each map is upsampled bilinearly (align_corners False), flipped back where it came from a flipped image, and added;
+    the sum of each class is divided by its maximum plus 1e-5. Classes that the labels say are absent are zero, and are
+    not computed.
+
+    Args:
+        maps: non-negative maps of one image, one entry a scale and flip, any spatial size.
+        flips: whether each entry was computed on the horizontally flipped image.
+        size: height and width of the image.
+        labels: multi-hot image-level labels, or None to keep every class.
+        group_size: how many successive maps share one maximum: K for sub-category maps, which the published code
+            normalises jointly within a parent.
+
+    Returns:
+        Maps in 0..1.
+
+    Raises:
+        ValueError: no maps, maps and flips differ in number, or maps cannot be split into groups.
+    """
+    if not maps or len(maps) != len(flips):
+        raise ValueError(f"expected one flip flag a map and at least one map, got {len(maps)} maps, {len(flips)} flags")
+    num_maps = maps[0].shape[0]
+    if num_maps % group_size:
+        raise ValueError(f"{num_maps} maps cannot be split into groups of {group_size}")
+    present = torch.arange(num_maps) if labels is None else labels.cpu().nonzero().flatten()
+    total = maps[0].new_zeros((len(present), *size))
+    if len(present):
+        for scaled, flipped in zip(maps, flips, strict=True):
+            kept = scaled if labels is None else scaled[present.to(scaled.device)]
+            full = F.interpolate(kept[None], size=size, mode="bilinear", align_corners=False)[0]
+            total += full.flip(-1) if flipped else full
+        groups = total.view(-1, group_size, *size)
+        total = (groups / (groups.amax((1, 2, 3), keepdim=True) + NORMALISATION_EPSILON)).view_as(total)
+    if labels is None:
+        return total
+    absent_too = maps[0].new_zeros((num_maps, *size))
+    absent_too[present.to(total.device)] = total
+    return absent_too
+
+
+def background_score(maps: Float[Tensor, "cls h w"], alpha: float) -> Float[Tensor, "h w"]:
+    """(1 - max over classes)^alpha: how likely a pixel shows no class. Large alpha: little background.
+
+    Args:
+        maps: response maps in 0..1; with no class at all the score is 1 everywhere.
+        alpha: AffinityNet uses 4 (low) and 16, 24 or 32 (high).
+    """
+    if not maps.shape[0]:
+        return maps.new_ones(maps.shape[1:])
+    return (1 - maps.amax(0)) ** alpha

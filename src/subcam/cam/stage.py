@@ -1,0 +1,89 @@
+"""The stage that writes every image's response maps: one file an image, taken up where it was cut off."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.multiscale import ImageResponse, multiscale_response
+from subcam.classify.network import ClassificationNetwork
+from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.records import ImageSet
+from subcam.machine import MachineSettings
+from subcam.progress import bar
+from subcam.run_folder import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamSettings:
+    """Settings of response maps.
+
+    scales: factors on the image's size; each is computed with its mirror image if `flip`.
+    storage_stride: pixels between two stored values, in both directions.
+    subcategory_maps: whether the sub-category heads' maps are stored too.
+    batch_size: pictures of equal size that pass the network together (twice as many with flips).
+    """
+
+    scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
+    flip: bool = True
+    storage_stride: int = 4
+    subcategory_maps: bool = False
+    batch_size: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamInputs:
+    """model: folder of the network. sizes: (height, width) of each picture."""
+
+    image_set: ImageSet
+    sizes: tuple[tuple[int, int], ...]
+    model: Path
+
+
+def run(settings: CamSettings, inputs: CamInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings) -> Path:
+    """Write the response maps of every image and return the stage's folder."""
+    if stage.done:
+        return stage.path
+    records = inputs.image_set.records
+    labels = torch.from_numpy(inputs.image_set.labels)
+    left = [i for i, record in enumerate(records) if not maps_path(stage.path, record.name).is_file()]
+    network = fabric.setup(ClassificationNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval())
+    network.mark_forward_method("feature_map")
+    batches = same_size_batches(left, inputs.sizes, batch_size=settings.batch_size)
+    with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
+        for batch, images in inference_batches(records, batches, workers=machine.workers):
+            responses = multiscale_response(
+                network,
+                fabric.to_device(images),
+                labels[list(batch)],
+                scales=settings.scales,
+                flip=settings.flip,
+                subcategories=settings.subcategory_maps,
+            )
+            for index, response in zip(batch, responses, strict=True):
+                classes = np.array(records[index].labels, np.int16)
+                write_response_maps(
+                    maps_path(stage.path, records[index].name), _stored(response, classes, settings.storage_stride)
+                )
+            progress.advance(len(batch))
+    stage.finish({"images": len(records)})
+    return stage.path
+
+
+def _stored(response: ImageResponse, classes: np.ndarray, stride: int) -> ResponseMaps:
+    maps = coarsen(response.maps, stride)
+    if response.subcategory_maps is None:
+        subcategory_maps = np.zeros((len(maps), 0, *maps.shape[1:]), np.uint8)
+    else:
+        subcategory_maps = coarsen(response.subcategory_maps, stride).reshape(len(maps), -1, *maps.shape[1:])
+    height, width = response.maps.shape[1:]
+    return ResponseMaps(
+        maps=maps,
+        classes=classes,
+        subcategory_maps=subcategory_maps,
+        logits=response.logits.cpu().numpy(),
+        size=(height, width),
+    )

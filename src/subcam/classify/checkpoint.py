@@ -1,0 +1,115 @@
+"""The state of a training that is under way: what survives a kill, and the log that grows with it."""
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from subcam.classify.loss import JointLoss
+from subcam.errors import CheckpointError, SubcamError
+from subcam.run_folder import atomic_write
+
+WRITING_SHARE = 0.05
+"""Share of the time that writing checkpoints may take; large models are written less often."""
+
+
+class TrainingLog:
+    """Rows of losses over steps: kept in the checkpoint, written as `training.csv`, shown by TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self._board: SummaryWriter | None = None
+
+    def add(self, *, step: int, epoch: float, rate_factor: float, losses: JointLoss) -> dict[str, float]:
+        """Append a row.
+
+        Raises:
+            SubcamError: the loss is not finite; says what to try.
+        """
+        row = {"step": step, "epoch": round(epoch, 4), "rate_factor": rate_factor, "loss": losses.total.item()}
+        row |= {"parent_loss": losses.parent.item(), "subcategory_loss": losses.subcategory.item()}
+        if not math.isfinite(row["loss"]):
+            raise SubcamError(
+                f"the loss is {row['loss']} at step {step} in {self.folder}; the last good checkpoint is kept. Try a"
+                " lower learning rate, gradient clipping (--classify.optimiser.gradient-clip 1) or precision 32-true"
+            )
+        self.rows.append(row)
+        self._board = self._board or SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+        for name in ("loss", "parent_loss", "subcategory_loss", "rate_factor"):
+            self._board.add_scalar(name, row[name], step)
+        return row
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The losses of the last row."""
+        return {k: v for k, v in self.rows[-1].items() if k.endswith("loss")} if self.rows else {}
+
+    def write(self) -> None:
+        """Write all rows to `training.csv`."""
+        text = io.StringIO()
+        if self.rows:
+            writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        with atomic_write(self.folder / "training.csv", "w") as file:
+            file.write(text.getvalue())
+        if self._board:
+            self._board.flush()
+
+
+class TrainingCheckpoint:
+    """`checkpoint.pt`: network, optimiser, log and next step, replaced as a whole each time."""
+
+    def __init__(self, folder: Path, *, least_seconds: float) -> None:
+        self.path = folder / "checkpoint.pt"
+        self.wait = self.least_seconds = least_seconds
+        self._written = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed since the last one."""
+        return time.monotonic() - self._written > self.wait
+
+    def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, log: TrainingLog, *, next_step: int) -> None:
+        """Write the state after `next_step` steps."""
+        started = time.monotonic()
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "rows": log.rows,
+            "next_step": next_step,
+        }
+        with atomic_write(self.path) as file:
+            torch.save(state, file)
+        log.write()
+        self._written = time.monotonic()
+        self.wait = max(self.least_seconds, (self._written - started) / WRITING_SHARE)
+
+    def restore(self, network: nn.Module, optimiser: torch.optim.Optimizer, log: TrainingLog) -> int:
+        """Take up the state if there is one; returns the step to go on with, 0 at the start.
+
+        Raises:
+            CheckpointError: the file is damaged; says that moving it away starts the training anew.
+        """
+        if not self.path.is_file():
+            return 0
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            network.load_state_dict(state["network"])
+            optimiser.load_state_dict(state["optimiser"])
+            log.rows = list(state["rows"])
+            return int(state["next_step"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.path} cannot be taken up ({type(error).__name__}: {error}); move it away to train anew"
+            ) from error
+
+    def discard(self) -> None:
+        """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
+        self.path.unlink(missing_ok=True)

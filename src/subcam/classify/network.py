@@ -1,0 +1,123 @@
+"""The classification network: feature extractor E, parent classifier H_p, sub-category classifier H_s (Section 3.2)."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from subcam.errors import CheckpointError
+from subcam.networks.backbones import NetworkSettings, build_backbone
+from subcam.networks.checkpoints import load_into, load_state, save_model
+from subcam.run_folder import read_json, write_json
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class Logits(NamedTuple):
+    """What the classifier says before the sigmoid."""
+
+    parent: Float[Tensor, "batch classes"]
+    subcategory: Float[Tensor, "batch subcategories"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All that is needed to build a saved network again; stands beside its weights as `config.json`."""
+
+    network: NetworkSettings
+    class_names: tuple[str, ...]
+    num_subcategories: int = 0
+    head_dropout: float = 0.0
+
+
+class ClassificationNetwork(nn.Module):
+    """E, global average pooling, and linear classifiers without bias on top, so that Eq. 1 holds exactly.
+
+    Images enter as RGB in 0..255 of any dtype; they are normalised here with what the backbone was trained with.
+    """
+
+    def __init__(self, config: ModelConfig, *, weights: str | None = None) -> None:
+        """Build the network; `weights` overrides where the backbone's come from ("none" before loading a saved one)."""
+        super().__init__()
+        self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
+        # The backbone knows its normalisation from its weights' record; it must stay with the saved network.
+        self.config = replace(config, network=replace(self.backbone.settings, weights=config.network.weights))
+        num_classes = len(config.class_names)
+        self.dropout = nn.Dropout2d(config.head_dropout)
+        self.parent_head = nn.Linear(self.backbone.num_features, num_classes, bias=False)
+        self.subcategory_head = (
+            nn.Linear(self.backbone.num_features, num_classes * config.num_subcategories, bias=False)
+            if config.num_subcategories
+            else None
+        )
+        for head in (self.parent_head, self.subcategory_head):
+            if head is not None:
+                nn.init.xavier_uniform_(head.weight)
+
+    @property
+    def fill_colour(self) -> tuple[int, int, int]:
+        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over a picture's edge."""
+        red, green, blue = (round(255 * channel) for channel in self.backbone.mean)
+        return red, green, blue
+
+    def body_and_heads(self) -> tuple[nn.Module, list[nn.Module]]:
+        """What was pretrained, and what is new and learns at the heads' rate."""
+        heads = [self.backbone.neck, self.parent_head, self.subcategory_head]
+        return self.backbone.body, [head for head in heads if head is not None]
+
+    def feature_map(self, images: Shaped[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim gh gw"]:
+        """f(x, y) = E(I) for RGB images in 0..255."""
+        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
+        return self.backbone((images.float() / 255 - mean) / std)
+
+    def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
+        """Pool a feature map over the image and apply H_p and H_s."""
+        pooled = self.dropout(features).mean((2, 3))
+        return Logits(self.parent_head(pooled), self.subcategory_head(pooled) if self.subcategory_head else None)
+
+    def forward(self, images: Shaped[Tensor, "batch 3 h w"]) -> Logits:
+        """Logits of parents and sub-categories."""
+        return self.classify(self.feature_map(images))
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_model(folder / WEIGHTS_FILE, state, {"format": "subcam-classification"})
+        write_json(folder / CONFIG_FILE, self.config)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ClassificationNetwork":
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing or does not fit; names it.
+        """
+        path = folder / CONFIG_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{folder} holds no saved model: {CONFIG_FILE} is missing")
+        network = cls(parse_config(read_json(path), source=path), weights="none")
+        load_into(network, load_state(folder / WEIGHTS_FILE), source=str(folder / WEIGHTS_FILE))
+        return network
+
+
+def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:
+    """A `ModelConfig` from its JSON.
+
+    Raises:
+        CheckpointError: fields are missing or unknown; names the file.
+    """
+    try:
+        settings = {key: tuple(v) if isinstance(v, list) else v for key, v in value["network"].items()}
+        return ModelConfig(
+            network=NetworkSettings(**settings),
+            class_names=tuple(value["class_names"]),
+            num_subcategories=value["num_subcategories"],
+            head_dropout=value["head_dropout"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{source} is not a model's config of this version ({error})") from error

@@ -1,0 +1,183 @@
+"""Training {E, H_p} (round 0) and {E, H_p, H_s} (later rounds) by Eq. 3. Labelled images in, a saved network out."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from lightning_fabric import Fabric
+
+from subcam.classify.checkpoint import TrainingCheckpoint, TrainingLog
+from subcam.classify.loss import joint_loss
+from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.classify.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.data.loading import TrainingImages, training_loader
+from subcam.data.records import ImageSet
+from subcam.data.transforms import AugmentationSettings
+from subcam.machine import MachineSettings
+from subcam.networks.backbones import NetworkSettings
+from subcam.progress import bar
+from subcam.run_folder import Stage
+from subcam.seeds import derive_seed
+
+LOG_EVERY = 10
+"""Steps between two rows of the log, and between two checks that the loss is finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifySettings:
+    """Settings of classifier training. Numbers of the paper and of its published code are in `recipes.py`.
+
+    epochs: of round 0, and of the later rounds unless `round_epochs` says otherwise.
+    round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
+    schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published code
+        plans 61 and stops rounds 1-3 at 30, 40 and 50.
+    subcategory_weight: lambda of Eq. 3.
+    start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
+        goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
+    head_dropout: share of channels of the feature map dropped in training; 0.5 in the published code.
+    """
+
+    epochs: int = 5
+    round_epochs: tuple[int, ...] = ()
+    schedule_epochs: int = 0
+    batch_size: int = 16
+    subcategory_weight: float = 5.0
+    start: Literal["restart", "continue"] = "restart"
+    head_dropout: float = 0.0
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def of_round(self, round_index: int, *, with_subcategories: bool) -> "ClassifySettings":
+        """The settings that bear on one round: its own epochs, and no lambda where there are no sub-categories.
+
+        What bears on other rounds alone takes its default, so that changing it does not make this round train again.
+        """
+        epochs = self.epochs
+        if round_index and self.round_epochs:
+            epochs = self.round_epochs[min(round_index, len(self.round_epochs)) - 1]
+        return replace(
+            self,
+            epochs=epochs,
+            round_epochs=(),
+            subcategory_weight=self.subcategory_weight if with_subcategories else 0.0,
+            start=self.start if round_index else "restart",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyInputs:
+    """What one round of training is given.
+
+    subcategory_labels: Y_s, multi-hot [images, C * K]; None in round 0 and in the lambda = 0 control.
+    start_from: folder of the network to go on from; None starts from the pretrained backbone.
+    """
+
+    image_set: ImageSet
+    network: NetworkSettings
+    round_index: int
+    seed: int
+    subcategory_labels: UInt8[np.ndarray, "images subcategories"] | None = None
+    start_from: Path | None = None
+
+
+def run(
+    settings: ClassifySettings, inputs: ClassifyInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
+) -> Path:
+    """Train one round and return the folder of its network; take up a training that was cut off.
+
+    `settings` are those of the round, as `ClassifySettings.of_round` gives them.
+
+    Raises:
+        SubcamError: the loss is no finite number; the last good checkpoint stays.
+    """
+    if stage.done:
+        return stage.path
+    network = _initial_network(settings, inputs)
+    optimiser = build_optimiser(parameter_groups(*network.body_and_heads(), settings.optimiser), settings.optimiser)
+    checkpoint = TrainingCheckpoint(stage.path, least_seconds=machine.checkpoint_seconds)
+    log = TrainingLog(stage.path)
+    first_step = checkpoint.restore(network, optimiser, log)
+
+    epochs = settings.epochs
+    loader = training_loader(
+        _training_images(settings, inputs, fill=network.fill_colour),
+        batch_size=settings.batch_size,
+        epochs=epochs,
+        start_step=first_step,
+        workers=machine.workers,
+        world_size=fabric.world_size,
+        rank=fabric.global_rank,
+    )
+    steps_per_epoch = loader.steps_per_epoch
+    schedule_steps = (settings.schedule_epochs or epochs) * steps_per_epoch
+    network.train()
+    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
+    num_classes = inputs.image_set.num_classes
+    with bar(stage.name, epochs * steps_per_epoch, done=first_step) as progress:
+        for step, (images, labels) in enumerate(loader, start=first_step):
+            # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
+            torch.manual_seed(derive_seed(inputs.seed, "step", inputs.round_index, step))
+            factor = rate_factor(step, schedule_steps, settings.optimiser)
+            set_rate(optimiser, factor)
+            images = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
+            labels = fabric.to_device(labels)
+            logits = model(images)
+            losses = joint_loss(
+                logits.parent,
+                labels[:, :num_classes],
+                logits.subcategory,
+                labels[:, num_classes:] if logits.subcategory is not None else None,
+                subcategory_weight=settings.subcategory_weight,
+            )
+            wrapped.zero_grad()
+            fabric.backward(losses.total)
+            if settings.optimiser.gradient_clip:
+                fabric.clip_gradients(model, wrapped, max_norm=settings.optimiser.gradient_clip)
+            wrapped.step()
+
+            done = step + 1
+            if done % LOG_EVERY == 0 or done % steps_per_epoch == 0:
+                row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
+                progress.note = f"loss {row['loss']:.4f}"
+                if done % steps_per_epoch == 0 or checkpoint.due:
+                    checkpoint.save(network, optimiser, log, next_step=done)
+            progress.advance()
+    network.save(stage.path)
+    log.write()
+    stage.finish({"epochs": epochs, "steps": epochs * steps_per_epoch, **log.last})
+    checkpoint.discard()
+    return stage.path
+
+
+def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> ClassificationNetwork:
+    """A network with new heads on the pretrained backbone, or with E and H_p of the round before."""
+    torch.manual_seed(derive_seed(inputs.seed, "initialise", inputs.round_index))
+    columns = 0 if inputs.subcategory_labels is None else inputs.subcategory_labels.shape[1]
+    config = ModelConfig(
+        network=inputs.network,
+        class_names=inputs.image_set.class_names,
+        num_subcategories=columns // inputs.image_set.num_classes,
+        head_dropout=settings.head_dropout,
+    )
+    network = ClassificationNetwork(config, weights=None if inputs.start_from is None else "none")
+    if inputs.start_from is not None:
+        earlier = ClassificationNetwork.load(inputs.start_from)
+        network.backbone.load_state_dict(earlier.backbone.state_dict())
+        network.parent_head.load_state_dict(earlier.parent_head.state_dict())
+    return network
+
+
+def _training_images(settings: ClassifySettings, inputs: ClassifyInputs, *, fill: tuple[int, ...]) -> TrainingImages:
+    labels = inputs.image_set.labels
+    if inputs.subcategory_labels is not None:
+        labels = np.concatenate([labels, inputs.subcategory_labels], axis=1)
+    return TrainingImages(
+        inputs.image_set.records,
+        labels,
+        settings.augmentation,
+        fill=fill,
+        seed=derive_seed(inputs.seed, "images", inputs.round_index),
+    )

@@ -1,0 +1,276 @@
+"""Reads a plain folder: pictures, a CSV with the names of what is in them, and masks where there are some.
+
+In: a folder with `labels.csv`; either `image,labels` with names separated by `;`, or `image` and one column a class;
+optionally columns `split` and `mask`, and beside it `classes.txt`, `images/` and `masks/`. Out: an `ImageSet`. No
+picture is opened here; `subcam.data.check` does that.
+"""
+
+import csv
+import io
+import logging
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from subcam.data.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table, read_text
+from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+CLASSES_FILE = "classes.txt"
+_IMAGE_FOLDER = "images"
+_MASK_FOLDER = "masks"
+
+logger = logging.getLogger(__name__)
+
+
+def read_folder(
+    root: Path,
+    *,
+    labels: str = "labels.csv",
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    keep_unlabelled: bool = False,
+    on_bad_input: OnBadInput = "stop",
+) -> ImageSet:
+    """Read a folder of pictures whose labels stand in a CSV.
+
+    Paths in the CSV are relative to `root` or `root/images`, those of masks to `root` or `root/masks`; without a
+    column `mask` the mask of `a/b.jpg` is `masks/a/b.png` if that exists. In a mask, 0 is background, 255 is not
+    scored and i + 1 means class i of `classes.txt`, else of the class columns in their order, else of the sorted names.
+    The CSV may be UTF-8, UTF-16 with its mark, or Windows-1252; separated by commas, semicolons or tabs. Where commas
+    do not separate the columns they may separate names, and so may `|` anywhere.
+
+    Args:
+        root: the folder.
+        labels: the CSV's name in it.
+        split: only rows with this in their column `split`; None takes all rows.
+        classes: the names to learn, in this order. With `classes.txt` or class columns it may be some of those: the
+            others' pixels are then not scored. Else these are all names that may occur.
+        keep_unlabelled: keep pictures that have labels but none of `classes`, as examples of their absence; else they
+            are left out and their number is logged. Pictures with no label at all are kept always.
+        on_bad_input: what to do about a row that cannot be used.
+
+    Raises:
+        BadInputError: names the CSV and the line. A row that cannot be used raises only where `on_bad_input` is "stop".
+    """
+    root = Path(root)
+    table = read_label_table(root / labels)
+    known, chosen = _class_names(table, classes)
+    rows = _rows_of_split(table, split)
+    first_lines = _first_lines(table)
+    records: list[Record] = []
+    skipped: list[Skipped] = []
+    unlabelled = 0
+    for row in rows:
+        try:
+            record = _read_record(root, table, row, known, chosen, first_lines)
+        except BadInputError as error:
+            if on_bad_input == "stop":
+                raise
+            skipped.append(Skipped(file=row.image or table.at(row), reason=str(error)))
+            continue
+        if row.names and not record.labels and not keep_unlabelled:
+            unlabelled += 1
+        else:
+            records.append(record)
+    if unlabelled:
+        logger.info("%s: left out %d pictures with none of the chosen classes", table.path.name, unlabelled)
+    if not records:
+        first = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise BadInputError(
+            f"{table.path}: expected at least one usable row, got none of {len(rows)} ({len(skipped)} bad, "
+            f"{unlabelled} without the chosen classes){first}"
+        )
+    if (root / "masks").is_dir() and not any(record.mask for record in records):
+        logger.warning(
+            "%s: there is a folder masks, but none of its names fits (expected e.g. %s.png)", root, records[0].name
+        )
+    return ImageSet(
+        class_names=chosen,
+        records=tuple(records),
+        mask_values=_mask_values(known, chosen),
+        skipped=tuple(skipped),
+    )
+
+
+def write_labels_csv(path: Path, image_set: ImageSet) -> None:
+    """Write a set's labels as a CSV with one column a class, which `read_folder` of its folder reads back the same.
+
+    Pictures and masks are not copied: they must lie in the folder of `path`.
+
+    Raises:
+        BadInputError: a picture lies elsewhere, a class has the name of another column, or the masks number the classes
+            in another way than a folder's (those of a VOC folder do).
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    root = path.parent.absolute()
+    if image_set.has_masks and image_set.mask_values != _mask_values(image_set.class_names, image_set.class_names):
+        raise BadInputError(
+            f"{path}: expected masks where i + 1 means class i, got a set with other mask values; "
+            "write the masks anew with `read_mask` and `write_mask`"
+        )
+    for name in image_set.class_names:
+        if name.casefold() in RESERVED_COLUMNS:
+            raise BadInputError(
+                f"{path}: expected class names other than {', '.join(RESERVED_COLUMNS)}, got {name!r}; rename it"
+            )
+
+    def relative(file: Path | None) -> str:
+        if file is None:
+            return ""
+        if not file.absolute().is_relative_to(root):
+            raise BadInputError(
+                f"{path}: expected pictures and masks inside {root}, got {file}; write the CSV beside them"
+            )
+        return file.absolute().relative_to(root).as_posix()
+
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(["image", *image_set.class_names, *(["mask"] if image_set.has_masks else [])])
+        for record, row in zip(image_set.records, image_set.labels.tolist(), strict=True):
+            masks = [relative(record.mask)] if image_set.has_masks else []
+            writer.writerow([relative(record.image), *row, *masks])
+        text.detach()
+
+
+def folder_splits(root: Path, *, labels: str = "labels.csv") -> tuple[str, ...]:
+    """The splits named in a folder's CSV in order of first appearance; empty where it has no column `split`.
+
+    Raises:
+        BadInputError: the CSV cannot be read.
+    """
+    return read_label_table(Path(root) / labels).splits
+
+
+def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All classes in the order of their mask values, and those to learn."""
+    file = table.path.parent / CLASSES_FILE
+    if file.is_file():
+        known = tuple(line.strip() for line in read_text(file).splitlines() if line.strip())
+        where = str(file)
+    elif table.class_columns:
+        known, where = table.class_columns, str(table.path)
+    elif classes:
+        known, where = tuple(classes), "classes"
+    else:
+        known, where = tuple(sorted({name for row in table.rows for name in row.names})), str(table.path)
+        _refuse_case_variants(table, known)
+    if not known:
+        raise BadInputError(f"{where}: expected the names of the classes, got none; label the pictures")
+    chosen = tuple(classes) if classes else known
+    for names in (known, chosen):
+        if len(set(names)) < len(names):
+            raise BadInputError(f"{where}: expected each class once, got {', '.join(names)}; remove the repeated name")
+    for name in (*table.class_columns, *chosen):
+        if name not in known:
+            raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
+    return known, chosen
+
+
+def _refuse_case_variants(table: LabelTable, names: tuple[str, ...]) -> None:
+    spelling: dict[str, str] = {}
+    for name in names:
+        other = spelling.setdefault(name.casefold(), name)
+        if other != name:
+            rows = [next(row for row in table.rows if spelt in row.names) for spelt in (other, name)]
+            raise BadInputError(
+                f"{table.at(rows[1])}: {name!r} differs only in case from {other!r} on line {rows[0].line}; "
+                f"spell them alike, or list both in {CLASSES_FILE}"
+            )
+
+
+def _rows_of_split(table: LabelTable, split: str | None) -> tuple[LabelRow, ...]:
+    if split is None:
+        return table.rows
+    if "split" not in table.columns:
+        raise BadInputError(f"{table.path}: expected a column 'split' to take {split!r} from, got none; add it")
+    # a row so short that its split is missing may belong to this one: it is reported rather than lost
+    rows = tuple(row for row in table.rows if row.split == split or (row.split is None and row.problem))
+    if not any(row.split == split for row in rows):
+        raise BadInputError(
+            f"{table.path}: expected rows of split {split!r}, got none; there are: {', '.join(table.splits) or 'none'}"
+        )
+    return rows
+
+
+def _first_lines(table: LabelTable) -> dict[str, int]:
+    """Where each picture is named first, in any split: the same picture in two of them would be a leak."""
+    lines: dict[str, int] = {}
+    for row in table.rows:
+        if row.problem is None:
+            lines.setdefault(_name_of(row.image), row.line)
+    return lines
+
+
+def _name_of(image: str) -> str:
+    path = PurePosixPath(image.replace("\\", "/"))
+    below = path.relative_to(_IMAGE_FOLDER) if path.is_relative_to(_IMAGE_FOLDER) else path
+    return below.with_suffix("").as_posix() if below.name else below.as_posix()
+
+
+def _read_record(
+    root: Path,
+    table: LabelTable,
+    row: LabelRow,
+    known: tuple[str, ...],
+    chosen: tuple[str, ...],
+    first_lines: dict[str, int],
+) -> Record:
+    if row.problem is not None:
+        raise row.problem
+    where = table.at(row)
+    for label in row.names:
+        if label not in known:
+            raise BadInputError(f"{where}: unknown class name {label!r}: {suggest(label, known)}")
+    image = _find(root, row.image, _IMAGE_FOLDER, where)
+    mask: Path | None
+    name = _name_of(row.image)
+    if first_lines[name] != row.line:
+        raise BadInputError(f"{where}: duplicate name {name!r}, first on line {first_lines[name]}; remove one of them")
+    if row.mask is not None:
+        mask = _find(root, row.mask, _MASK_FOLDER, where)
+    else:
+        beside = root / _MASK_FOLDER / f"{name}.png"
+        mask = _inside(root, beside, where) if beside.is_file() else None
+    if mask is not None and len(known) >= IGNORE_INDEX:
+        raise BadInputError(f"{where}: expected at most {IGNORE_INDEX - 1} classes with masks, got {len(known)}")
+    return Record(
+        name=name,
+        image=image,
+        labels=tuple(index for index, label in enumerate(chosen) if label in row.names),
+        mask=mask,
+    )
+
+
+def _find(root: Path, written: str, folder: str, where: str) -> Path:
+    """The file that a cell names, below `root` or `root/folder`."""
+    path = PurePosixPath(written.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written:
+        raise BadInputError(f"{where}: expected a path inside {root} without '..', got {written!r}; write it relative")
+    for form in ("NFC", "NFD"):  # a Mac may have stored the name decomposed
+        for base in (root, root / folder):
+            candidate = base / unicodedata.normalize(form, path.as_posix())
+            if candidate.is_file():
+                return _inside(root, candidate, where)
+    raise BadInputError(
+        f"{where}: {written!r} is no file in {root} or {root / folder}; restore it or correct the name "
+        "(capital letters count, and the ending is part of it)"
+    )
+
+
+def _inside(root: Path, file: Path, where: str) -> Path:
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise BadInputError(
+            f"{where}: {file} is a link to {file.resolve()}, outside {root}; give the folder that really holds them"
+        )
+    return file
+
+
+def _mask_values(known: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[int, ...]:
+    values = [FORBIDDEN] * 256
+    for stored, name in enumerate(known[: IGNORE_INDEX - 1], start=1):
+        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+    values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
+    return tuple(values)

@@ -1,0 +1,292 @@
+"""Pictures and masks as arrays: upright 8-bit RGB, and class indices from indexed PNGs.
+
+In: a path, and for masks what each stored value means. Out: UInt8 arrays. Every file that cannot be used ends in one
+`BadInputError` that names it.
+"""
+
+import contextlib
+import errno
+import io
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from subcam.data.records import FORBIDDEN
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+_ORIENTATION_TAG = 0x0112
+_MAKE_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_REDUCTION_GAP = 2
+"""JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
+
+_NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a picture as upright 8-bit RGB, 0-255.
+
+    The EXIF orientation is applied. Grey, palette, CMYK and YCCK pictures become RGB; see-through pixels are laid on
+    white; 16-bit grey values are divided by 257 and rounded, 16-bit colour keeps its upper byte. Of several frames
+    the first is read. Colour profiles are not applied.
+
+    Raises:
+        BadInputError: the file is missing, empty, cut off, not a picture, too large or of an unknown kind.
+    """
+    with open_image(path, data=read_file(path)) as image:
+        return np.array(upright_rgb(image, path))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file that is not empty.
+
+    Raises:
+        BadInputError: there is no such file, it is a folder or a device, it is empty, or it may not be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInputError(f"{path}: expected a file, got a folder or a device; name the picture itself")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: no such file; restore it or take its name off the list") from error
+    except OSError as error:
+        if error.errno in _NOT_THE_FILES_FAULT:
+            raise
+        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights and the disk") from error
+    if not data:
+        raise BadInputError(f"{path}: expected a picture, got an empty file (0 bytes); copy it again")
+    return data
+
+
+@contextlib.contextmanager
+def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
+    """Open the picture in `data` without decoding it yet; `path` is only what errors call it.
+
+    Raises:
+        BadInputError: not a picture, or more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
+    """
+    with _naming(path):
+        image = Image.open(io.BytesIO(data))
+    with image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise _too_large(path, f"{image.width} x {image.height} pixels")
+        yield image
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an opened picture after its EXIF orientation is applied; does not decode a JPEG."""
+    sides = (image.height, image.width)
+    return sides[::-1] if _orientation(image) in _SWAPS_SIDES else sides
+
+
+def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode an opened picture to upright 8-bit RGB, as `read_image` does.
+
+    at_least: a height and width that are enough. A JPEG that is more than twice as large is then decoded at a half,
+        a quarter or an eighth of its size, which is several times faster; the result is never below twice `at_least`.
+
+    Raises:
+        BadInputError: the pixels are cut off or damaged, or of a kind that has no meaning as colours.
+    """
+    with _naming(path):
+        orientation = _orientation(image)
+        if at_least is not None:
+            height, width = at_least[::-1] if orientation in _SWAPS_SIDES else at_least
+            image.draft(None, (width * _REDUCTION_GAP, height * _REDUCTION_GAP))
+        rgb = _as_rgb(image, path)
+        return rgb.transpose(_MAKE_UPRIGHT[orientation]) if orientation in _MAKE_UPRIGHT else rgb
+
+
+def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, "h w"]:
+    """Read the stored values of a mask, 0-255, without giving them a meaning.
+
+    Palette PNGs give their indices and grey ones their stored values, at any bit depth. Colour is read only where it
+    is exactly PASCAL VOC's colour map. An EXIF orientation is not applied.
+
+    Raises:
+        BadInputError: not an indexed mask (colour outside VOC's map, JPEG, half-transparent), or a damaged file.
+    """
+    data = read_file(path) if data is None else data
+    with open_image(path, data=data) as image, _naming(path):
+        if image.format == "JPEG":
+            raise BadInputError(
+                f"{path}: expected an indexed PNG, got a JPEG, whose compression changes the class indices; "
+                "export the mask again as PNG"
+            )
+        image.load()
+        if image.mode in ("P", "L", "1"):
+            values = np.asarray(image).astype(np.uint8)
+            # Pillow stretches grey of 2 and 4 bits to 0..255, palettes and single bits it leaves as they are
+            return values // _grey_stretch(data) if image.mode == "L" else values
+        if image.mode.startswith("I"):
+            wide = np.asarray(image)
+            if wide.min() < 0 or wide.max() > 255:
+                raise BadInputError(
+                    f"{path}: expected class indices 0-255, got values {wide.min()} to {wide.max()} in a 16-bit mask; "
+                    "save it as an 8-bit indexed PNG"
+                )
+            return wide.astype(np.uint8)
+        return _indices_of_voc_colours(image, path)
+
+
+def read_mask(
+    path: Path, mask_values: tuple[int, ...], *, size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask as class indices: 0 background, 1..C classes, 255 not scored.
+
+    mask_values: 256 entries, what each stored value means (`ImageSet.mask_values`).
+    size: height and width the mask must have, those of its upright picture.
+
+    Raises:
+        BadInputError: see `read_indices`; also a mask of another size, or with a value that has no meaning.
+    """
+    indices = read_indices(path)
+    check_mask_size(path, indices.shape, size)
+    check_mask_values(path, np.unique(indices).tolist(), mask_values)
+    return np.asarray(mask_values)[indices].astype(np.uint8)
+
+
+def check_mask_size(path: Path, got: tuple[int, ...], expected: tuple[int, int] | None) -> None:
+    """Raise `BadInputError` unless the mask's (height, width) is the expected one; None expects nothing."""
+    if expected is None or tuple(got) == tuple(expected):
+        return
+    turned = (
+        " (the sides are swapped: the picture has an EXIF rotation, and masks are laid on the upright picture)"
+        if tuple(got) == tuple(expected)[::-1]
+        else ""
+    )
+    raise BadInputError(
+        f"{path}: expected a mask as large as its picture, {expected[1]} x {expected[0]} pixels (width x height), "
+        f"got {got[1]} x {got[0]}{turned}; export the mask again at the picture's size, without smoothing"
+    )
+
+
+def check_mask_values(path: Path, present: list[int], mask_values: tuple[int, ...]) -> None:
+    """Raise `BadInputError` if a stored value that occurs in the mask has no meaning in `mask_values`."""
+    unknown = [value for value in present if mask_values[value] == FORBIDDEN]
+    if unknown:
+        allowed = [value for value, meaning in enumerate(mask_values) if meaning != FORBIDDEN]
+        raise BadInputError(
+            f"{path}: expected the values 0 (background), 1..{sum(1 for v in allowed if 0 < v < 255)} (classes, in "
+            f"their order) and 255 (not scored), got {', '.join(map(str, unknown[:8]))}; "
+            "renumber the mask or name the missing classes"
+        )
+
+
+def write_mask(
+    path: Path, indices: UInt8[np.ndarray, "h w"], *, palette: UInt8[np.ndarray, "256 3"], durable: bool = True
+) -> None:
+    """Write class indices as an indexed PNG, atomically; `palette` gives the RGB colour shown for each index.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(palette.tobytes())
+    with atomic_write(path, "wb", durable=durable) as file:
+        image.save(file, format="PNG")
+
+
+def voc_palette() -> UInt8[np.ndarray, "256 3"]:
+    """PASCAL VOC's colour map: the bits of an index, three at a time, fill R, G and B from the highest bit down."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.int64)
+    for place in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((index >> (3 * place + channel)) & 1) << (7 - place)
+    return colours.astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever Pillow raises into one error that names the file."""
+    try:
+        yield
+    except (BadInputError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise BadInputError(
+            f"{path}: expected a picture (JPEG, PNG, ...), got something else; open it in a viewer, or copy it again"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly any kind
+        raise BadInputError(
+            f"{path}: expected a whole picture, got one that cannot be decoded ({error}); copy it again or remove it"
+        ) from error
+
+
+def _too_large(path: Path, got: str) -> BadInputError:
+    return BadInputError(
+        f"{path}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more ({got}); "
+        "scale it down or cut it into tiles"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(_ORIENTATION_TAG, 1))
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    image.load()
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise BadInputError(
+                f"{path}: expected 8 or 16 bits a channel, got 32-bit values {wide.min()} to {wide.max()}; "
+                "save it as an 8-bit PNG or JPEG"
+            )
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise BadInputError(f"{path}: expected 8 or 16 bits a channel, got floating point; save it as an 8-bit PNG")
+    if "A" in image.mode.upper() or (image.mode == "P" and "transparency" in image.info):
+        seen = image.convert("RGBA")
+        paper = Image.new("RGB", seen.size, (255, 255, 255))
+        paper.paste(seen, mask=seen.getchannel("A"))
+        return paper
+    return image.convert("RGB")
+
+
+def _grey_stretch(data: bytes) -> int:
+    """By how much Pillow multiplied the stored grey values: 255 / (2**depth - 1) for PNGs of 2 and 4 bits."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        return 1
+    (depth,) = struct.unpack_from("B", data, 24)
+    return 255 // (2**depth - 1) if depth in (2, 4) else 1
+
+
+def _indices_of_voc_colours(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:
+    advice = "it must be an indexed PNG (palette or grey) whose values are class indices; export it again as such"
+    if image.mode not in ("RGB", "RGBA"):
+        raise BadInputError(f"{path}: expected a mask, got a picture of kind {image.mode}; {advice}")
+    pixels = np.asarray(image).astype(np.int64)
+    if image.mode == "RGBA" and (pixels[..., 3] != 255).any():
+        raise BadInputError(f"{path}: expected a mask, got colours with transparency; {advice}")
+    codes = pixels[..., :3] @ np.array([65536, 256, 1])
+    palette = voc_palette().astype(np.int64) @ np.array([65536, 256, 1])
+    order = np.argsort(palette)
+    place = np.searchsorted(palette[order], codes).clip(max=255)
+    if (palette[order][place] != codes).any():
+        wrong = int(codes[palette[order][place] != codes][0])
+        raise BadInputError(
+            f"{path}: expected a mask, got RGB with the colour ({wrong >> 16}, {wrong >> 8 & 255}, {wrong & 255}), "
+            f"which is not in PASCAL VOC's colour map; {advice}"
+        )
+    return order[place].astype(np.uint8)

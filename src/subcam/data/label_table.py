@@ -1,0 +1,192 @@
+"""Reads a CSV of image-level labels into rows of names, whatever program wrote it.
+
+In: the file. Out: a `LabelTable`; a row that cannot be used carries its error, so that the caller may stop or skip.
+"""
+
+import codecs
+import csv
+import io
+import logging
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from subcam.errors import BadInputError
+
+RESERVED_COLUMNS = ("image", "labels", "split", "mask")
+
+_YES = frozenset({"1", "true", "yes"})
+_NO = frozenset({"0", "false", "no", ""})
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRow:
+    """One row of the table.
+
+    line: where it stands in the file, counted from 1.
+    image: the picture's path as it was written.
+    names: what is in the picture.
+    split: its split, None where there is no such column.
+    mask: the mask's path as it was written, None where there is no such column or nothing in it.
+    problem: why the row cannot be used; the other fields are then what could be read.
+    """
+
+    line: int
+    image: str = ""
+    names: tuple[str, ...] = ()
+    split: str | None = None
+    mask: str | None = None
+    problem: BadInputError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """The rows of a CSV of labels; `class_columns` is empty where the names stand in one column `labels`."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[LabelRow, ...]
+
+    @property
+    def class_columns(self) -> tuple[str, ...]:
+        """The columns that are classes."""
+        return _class_columns(self.columns)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names in the column `split` in order of first appearance; empty where there is no such column."""
+        return tuple(dict.fromkeys(row.split for row in self.rows if row.split))
+
+    def at(self, row: LabelRow) -> str:
+        """How errors name the row."""
+        return f"{self.path}:{row.line}"
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read a CSV of labels: UTF-8, UTF-16 with its mark, or Windows-1252; commas, semicolons or tabs.
+
+    The header has `image` and either `labels` (names separated by `;` or `|`, or by commas where commas do not
+    separate the columns) or one column a class (1, true, yes; 0, false, no or nothing), and may have `split` and
+    `mask`. Blank lines are passed over. Names are brought to Unicode's composed form.
+
+    Raises:
+        BadInputError: the file is missing, empty, in another encoding, or its header or quotes cannot be understood.
+    """
+    text = read_text(path)
+    delimiter = _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise BadInputError(f"{path}:{reader.line_num}: not a table ({error}); check the quotes") from error
+    lines = [(line, cells) for line, cells in lines if any(cells)]
+    if lines and lines[0][1][0].startswith("sep="):  # written by Excel for itself
+        lines = lines[1:]
+    if not lines:
+        raise BadInputError(f"{path}: expected a header and one row a picture, got an empty file; write it again")
+    columns = _columns(lines[0][1], f"{path}:{lines[0][0]}")
+    rows = tuple(_read_row(cells, columns, line, path, delimiter) for line, cells in lines[1:])
+    if not rows:
+        raise BadInputError(f"{path}: expected one row a picture below the header, got none; add the pictures")
+    return LabelTable(path=path, columns=columns, rows=rows)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, UTF-16 with its mark, or else Windows-1252 (which is logged).
+
+    Raises:
+        BadInputError: there is no such file, or it is in none of these.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path}: expected a text file, got none ({error.strerror}); check its name") from error
+    try:
+        text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
+    except UnicodeDecodeError as unicode_error:
+        try:
+            text = data.decode("cp1252")
+        except UnicodeDecodeError:
+            raise BadInputError(
+                f"{path}: expected UTF-8, got bytes that are neither that nor Windows-1252 ({unicode_error}); "
+                "save it as UTF-8"
+            ) from unicode_error
+        line = data.count(b"\n", 0, unicode_error.start) + 1
+        logger.warning("%s: line %d is not UTF-8; read as Windows-1252. Check the names, or save as UTF-8", path, line)
+    if "\0" in text:
+        raise BadInputError(f"{path}: expected text, got zero bytes (UTF-16 without its mark?); save it as UTF-8")
+    return unicodedata.normalize("NFC", text)
+
+
+def _delimiter(text: str) -> str:
+    """What separates the header's cells: the most frequent of , ; and tab outside quotes."""
+    header = next((line for line in text.splitlines() if line.strip(" \t,;") and not line.startswith("sep=")), "")
+    outside = "".join(header.split('"')[::2])
+    return max(",;\t", key=outside.count)
+
+
+def _columns(header: list[str], where: str) -> tuple[str, ...]:
+    while header and not header[-1]:
+        header = header[:-1]
+    columns = tuple(cell.casefold() if cell.casefold() in RESERVED_COLUMNS else cell for cell in header)
+    shown = ", ".join(columns)
+    if "image" not in columns:
+        raise BadInputError(f"{where}: expected a header with the column 'image', got {shown}; add the header line")
+    if "" in columns or len(set(columns)) < len(columns):
+        raise BadInputError(f"{where}: expected column names that differ and are not empty, got {shown}; correct them")
+    others = _class_columns(columns)
+    if "labels" not in columns and not others:
+        raise BadInputError(f"{where}: expected a column 'labels' or one column a class, got {shown}; add the labels")
+    ignored = [column for column in columns if column not in RESERVED_COLUMNS]
+    if "labels" in columns and ignored:
+        logger.warning("%s: there is a column 'labels', so these are not read: %s", where, ", ".join(ignored))
+    return columns
+
+
+def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    return () if "labels" in columns else tuple(column for column in columns if column not in RESERVED_COLUMNS)
+
+
+def _read_row(cells: list[str], columns: tuple[str, ...], line: int, path: Path, delimiter: str) -> LabelRow:
+    where = f"{path}:{line}"
+    by_column = dict(zip(columns, cells, strict=False))
+    image = by_column.get("image", "")
+    split = by_column.get("split")
+    try:
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
+            raise BadInputError(
+                f"{where}: expected {len(columns)} cells as in the header, got {len(cells)}; "
+                "put quotes around a cell that contains the separator"
+            )
+        if not image:
+            raise BadInputError(f"{where}: expected the picture's path in column 'image', got nothing; fill it in")
+        names = _listed(by_column["labels"], where, delimiter) if "labels" in columns else _ticked(by_column, where)
+    except BadInputError as error:
+        return LabelRow(line=line, image=image, split=split, problem=error)
+    return LabelRow(line=line, image=image, names=names, split=split, mask=by_column.get("mask") or None)
+
+
+def _listed(cell: str, where: str, delimiter: str) -> tuple[str, ...]:
+    separated = cell.replace("|", ";")
+    if delimiter != ",":
+        separated = separated.replace(",", ";")
+    elif "," in cell:
+        raise BadInputError(f"{where}: expected names separated by ';', got {cell!r}; replace the commas")
+    return tuple(dict.fromkeys(name.strip() for name in separated.split(";") if name.strip()))
+
+
+def _ticked(by_column: dict[str, str], where: str) -> tuple[str, ...]:
+    names = []
+    for column in _class_columns(tuple(by_column)):
+        value = by_column[column].casefold()
+        if value not in _YES | _NO:
+            raise BadInputError(
+                f"{where}: expected 0, 1, true, false, yes, no or nothing in column {column!r}, "
+                f"got {by_column[column]!r}; correct the cell"
+            )
+        if value in _YES:
+            names.append(column)
+    return tuple(names)

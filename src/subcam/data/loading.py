@@ -1,0 +1,235 @@
+"""Training batches that depend on seed, epoch and picture alone: the same with any number of processes, from any step.
+
+In: records, their labels and the augmentation. Out: batches of UInt8 crops and labels, prepared ahead in worker
+processes. Every batch can be made again, so a training that was cut off goes on at its next step.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from subcam.data.images import open_image, read_file, upright_rgb, upright_size
+from subcam.data.records import Record
+from subcam.data.transforms import AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.errors import BadInputError, SettingsError
+
+Key = tuple[int, int]
+"""(epoch, index of the picture): what a training item is asked for by."""
+
+
+class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented pictures and their labels, addressed by (epoch, index).
+
+    Args:
+        records: the pictures.
+        labels: one row a picture, e.g. multi-hot parents beside multi-hot sub-categories; handed through unchanged.
+        augmentation: how pictures are varied.
+        seed: with epoch and index it settles the variation: `np.random.default_rng((seed, epoch, index))`.
+        fill: RGB 0-255 around pictures smaller than the crop; the network's mean colour.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        labels: Integer[np.ndarray, "images columns"],
+        augmentation: AugmentationSettings,
+        *,
+        seed: int,
+        fill: tuple[int, ...] = (0, 0, 0),
+    ) -> None:
+        if len(records) != len(labels):
+            raise SettingsError(f"expected one row of labels a picture, got {len(labels)} for {len(records)} pictures")
+        self.records = tuple(records)
+        self.labels = torch.from_numpy(np.array(labels))
+        self.augmentation = augmentation
+        self.seed = seed
+        self.fill = fill
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: Key) -> tuple[UInt8[Tensor, "3 crop crop"], Integer[Tensor, " columns"]]:
+        """The crop of picture `index` in `epoch`, and its row of labels.
+
+        Raises:
+            BadInputError: the picture went bad since it was checked.
+        """
+        epoch, index = key
+        path = self.records[index].image
+        rng = np.random.default_rng((self.seed, epoch, index))
+        with open_image(path, data=read_file(path)) as image:
+            drawn = draw_augmentation(rng, upright_size(image), self.augmentation)
+            crop = apply_augmentation(upright_rgb(image, path, at_least=drawn.scaled), drawn, fill=self.fill)
+        return crop, self.labels[index]
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """The batches of a whole training, as lists of (epoch, index), from any step on.
+
+    Each epoch is a permutation settled by seed and epoch; its last pictures that fill no batch are left out, unless
+    the whole set is smaller than a batch, which is then one batch. Of several processes each gets every
+    `world_size`-th picture of the same global batch.
+
+    Args:
+        num_images: pictures in the set.
+        batch_size: pictures in a global batch, over all processes.
+        epochs: passes over the set.
+        seed: settles the order.
+        start_step: global batches to leave out, as they were done before.
+        world_size: number of processes.
+        rank: which of them this is.
+
+    Raises:
+        SettingsError: no pictures, or a batch that cannot be shared equally among the processes.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        *,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        start_step: int = 0,
+        world_size: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if num_images < 1 or batch_size < 1:
+            raise SettingsError(f"expected pictures and a batch size of 1 or more, got {num_images} and {batch_size}")
+        self.batch_size = min(batch_size, num_images)
+        if self.batch_size % world_size:
+            raise SettingsError(
+                f"expected a batch that {world_size} processes can share equally, got {self.batch_size} pictures; "
+                "choose another batch size or fewer processes"
+            )
+        self.num_images = num_images
+        self.epochs = epochs
+        self.seed = seed
+        self.start_step = start_step
+        self.world_size = world_size
+        self.rank = rank
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the set."""
+        return self.num_images // self.batch_size
+
+    def __len__(self) -> int:
+        return max(0, self.epochs * self.steps_per_epoch - self.start_step)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for epoch in range(self.start_step // self.steps_per_epoch, self.epochs):
+            order = self._order(epoch)
+            first = max(0, self.start_step - epoch * self.steps_per_epoch)
+            for step in range(first, self.steps_per_epoch):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                yield [(epoch, index) for index in batch[self.rank :: self.world_size]]
+
+    def _order(self, epoch: int) -> list[int]:
+        # As a spawn key the epoch gives a stream apart from those of the pictures: the plain entropies (seed, epoch)
+        # and (seed, epoch, 0) are the same to NumPy.
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        return np.random.default_rng(sequence).permutation(self.num_images).tolist()
+
+
+class TrainingLoader:
+    """Iterates over (images UInt8 [batch, 3, crop, crop], labels [batch, columns]) from its first step to the last.
+
+    One pass goes through all epochs, so that the worker processes start once and never wait between epochs.
+    """
+
+    def __init__(self, loader: DataLoader[tuple[Tensor, Tensor]], sampler: EpochSampler) -> None:
+        self._loader = loader
+        self._sampler = sampler
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the set."""
+        return self._sampler.steps_per_epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        try:
+            yield from ((images, labels) for images, labels in self._loader)
+        except BadInputError as error:
+            # torch wraps a worker's error in its traceback; the person needs the last part alone
+            raise BadInputError(str(error).rsplit("BadInputError: ", 1)[-1].strip()) from error
+
+
+def training_loader(
+    images: TrainingImages,
+    *,
+    batch_size: int,
+    epochs: int,
+    start_step: int = 0,
+    workers: int = -1,
+    world_size: int = 1,
+    rank: int = 0,
+    start_method: str | None = None,
+) -> TrainingLoader:
+    """Batches of a whole training from `start_step` on; the same whatever `workers` and `start_method` are.
+
+    Args:
+        images: the pictures; their seed also settles the order.
+        batch_size: pictures in a global batch, over all processes.
+        epochs: passes over the set.
+        start_step: global batches that were done before.
+        workers: processes that prepare batches ahead; 0 prepares them in this one, -1 chooses (`choose_workers`).
+        world_size: number of training processes.
+        rank: which of them this is.
+        start_method: "fork", "spawn" or "forkserver"; None takes the platform's.
+
+    Raises:
+        SettingsError: see `EpochSampler`.
+        BadInputError: while iterating, a picture went bad since it was checked.
+    """
+    sampler = EpochSampler(
+        len(images),
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=images.seed,
+        start_step=start_step,
+        world_size=world_size,
+        rank=rank,
+    )
+    workers = min(choose_workers(workers), len(sampler))
+    loader = DataLoader(
+        images,
+        batch_sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=leave_interrupts_to_parent,
+        multiprocessing_context=start_method if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else it would draw from, and so disturb, torch's global generator
+    )
+    return TrainingLoader(loader, sampler)
+
+
+def choose_workers(workers: int = -1, *, gpu: bool | None = None) -> int:
+    """The number of loading processes: `workers` itself, or for -1 what suits the machine.
+
+    With a GPU one a core, at most 8. Without one a single process, which hides the input behind the network's
+    arithmetic; more only take cores from it (`benchmarks/input.py`).
+    """
+    if workers >= 0:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    return min(8, cores) if gpu else min(1, cores - 1)
+
+
+def leave_interrupts_to_parent(worker_id: int) -> None:  # noqa: ARG001 - torch calls it with the number
+    """Start-up of a loading process: Ctrl-C reaches the whole group, and the parent alone answers it.
+
+    The parent then ends its workers; when it is killed, they notice within some seconds and end themselves (torch's
+    watchdog). torch itself gives each worker one thread.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,92 @@
+"""What every reader returns: which images there are, what is in them, and where their masks lie."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+IGNORE_INDEX = 255
+BACKGROUND = 0
+FORBIDDEN = -1
+"""In `mask_values`: a stored value that may not occur; reading a mask that has it is an error."""
+
+OnBadInput = Literal["stop", "skip"]
+"""What to do with a file or row that cannot be used: stop with one error, or leave it out, counted and named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One picture and what a person said is in it.
+
+    name: unique in its set, a relative POSIX path without suffix; outputs are named after it.
+    labels: sorted indices 0..C-1 into the set's `class_names` (background is not a label).
+    mask: an indexed PNG of the same size as the upright picture, or None.
+    """
+
+    name: str
+    image: Path
+    labels: tuple[int, ...]
+    mask: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A file or row that was left out, and why (the text of the error it would have been)."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Pictures with image-level labels.
+
+    class_names: the C parent classes, without background.
+    mask_values: 256 entries; a pixel of value v in a mask file means class `mask_values[v]`:
+        0 background, 1..C parent class + 1, 255 not scored, -1 (`FORBIDDEN`) an error where it occurs.
+    """
+
+    class_names: tuple[str, ...]
+    records: tuple[Record, ...]
+    mask_values: tuple[int, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of parent classes (background not counted)."""
+        return len(self.class_names)
+
+    @property
+    def labels(self) -> UInt8[np.ndarray, "images classes"]:
+        """Multi-hot image-level labels."""
+        matrix = np.zeros((len(self.records), self.num_classes), np.uint8)
+        for row, record in enumerate(self.records):
+            matrix[row, list(record.labels)] = 1
+        return matrix
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any picture can be scored against a mask."""
+        return any(record.mask is not None for record in self.records)
+
+    def where(self, keep: "np.ndarray | list[bool]", skipped: tuple[Skipped, ...] = ()) -> "ImageSet":
+        """The set with only the records whose entry in `keep` is true; `skipped` is added to what was left out."""
+        kept = tuple(record for record, flag in zip(self.records, keep, strict=True) if flag)
+        return replace(self, records=kept, skipped=self.skipped + skipped)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The part of an error that helps with an unknown name: the closest of the known ones, else all of them."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(by_folded[match]) for match in close)}?"
+    listed = sorted(by_folded.values())
+    return f"known are: {', '.join(listed[:30])}{', ...' if len(listed) > 30 else ''}"

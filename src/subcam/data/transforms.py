@@ -1,0 +1,189 @@
+"""Augmentation of training pictures (Section 4.1): random scale, crop, flip and colour jitter.
+
+In: an upright RGB picture and a random generator. Out: a UInt8 crop. Chance and pixels are apart: `draw_augmentation`
+settles every random number from the picture's size alone, `apply_augmentation` is a pure function of the result, so
+that only the pixels that are needed are ever decoded and resized.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from subcam.errors import SettingsError
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_ADJUST = {
+    "brightness": functional.adjust_brightness,
+    "contrast": functional.adjust_contrast,
+    "saturation": functional.adjust_saturation,
+    "hue": functional.adjust_hue,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationSettings:
+    """How training pictures are varied.
+
+    crop: side of the square crop in pixels.
+    scale_long_side: least and greatest length in pixels, both included, of the long side after scaling.
+    flip: probability of a left-right flip.
+    brightness, contrast, saturation: factors are drawn from [max(0, 1 - value), 1 + value].
+    hue: turns of the colour circle are drawn from [-value, value], value at most 0.5.
+    resampling: filter of the scaling, anti-aliased.
+    """
+
+    crop: int = 224
+    scale_long_side: tuple[int, int] = (256, 512)
+    flip: float = 0.5
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.1
+    resampling: Literal["bilinear", "bicubic"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        low, high = self.scale_long_side
+        if self.crop < 1 or not 1 <= low <= high:
+            raise SettingsError(
+                f"expected crop >= 1 and 1 <= scale_long_side[0] <= scale_long_side[1], "
+                f"got crop {self.crop} and scale_long_side {self.scale_long_side}; correct the recipe"
+            )
+        if not 0 <= self.flip <= 1 or not 0 <= self.hue <= 0.5:
+            raise SettingsError(f"expected flip in 0..1 and hue in 0..0.5, got {self.flip} and {self.hue}")
+        if min(self.brightness, self.contrast, self.saturation) < 0:
+            raise SettingsError("expected brightness, contrast and saturation >= 0; correct the recipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """One drawn variation of one picture.
+
+    scaled: height and width of the whole picture after scaling; it is never made as a whole.
+    taken: top, left, height, width of the part of the scaled picture that is seen.
+    placed: top and left of that part on the crop; not 0 only where the scaled picture is smaller than the crop.
+    flip: whether the part is flipped left to right.
+    jitter: colour adjustments and their factors, in the order in which they are applied.
+    """
+
+    crop: int
+    scaled: tuple[int, int]
+    taken: tuple[int, int, int, int]
+    placed: tuple[int, int]
+    flip: bool
+    jitter: tuple[tuple[str, float], ...]
+    resampling: Literal["bilinear", "bicubic"]
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded half to even as in AffinityNet, at least 1 pixel."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def long_side_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width after scaling the longer of them to `long_side` pixels, at least 1 pixel."""
+    if height >= width:
+        return long_side, max(1, round(width * long_side / height))
+    return max(1, round(height * long_side / width)), long_side
+
+
+def draw_augmentation(rng: np.random.Generator, size: tuple[int, int], settings: AugmentationSettings) -> Augmentation:
+    """Draw one variation of an upright picture of (height, width) `size`.
+
+    The long side is uniform over whole pixels; the crop is uniform over all positions inside the scaled picture or,
+    along a side that is shorter than the crop, the picture is uniform over all positions inside the crop. The four
+    colour factors are uniform and applied in a random order, as torchvision's ColorJitter does.
+    """
+    low, high = settings.scale_long_side
+    scaled = long_side_size(*size, int(rng.integers(low, high, endpoint=True)))
+    (top, height, placed_top), (left, width, placed_left) = (_draw_span(rng, side, settings.crop) for side in scaled)
+    flip = bool(rng.random() < settings.flip)
+    factors = {
+        name: float(rng.uniform(max(0.0, 1 - spread), 1 + spread))
+        for name, spread in (
+            ("brightness", settings.brightness),
+            ("contrast", settings.contrast),
+            ("saturation", settings.saturation),
+        )
+    }
+    factors["hue"] = float(rng.uniform(-settings.hue, settings.hue))
+    unchanged = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+    order = [list(factors)[place] for place in rng.permutation(len(factors))]
+    return Augmentation(
+        crop=settings.crop,
+        scaled=scaled,
+        taken=(top, left, height, width),
+        placed=(placed_top, placed_left),
+        flip=flip,
+        jitter=tuple((name, factors[name]) for name in order if factors[name] != unchanged[name]),
+        resampling=settings.resampling,
+    )
+
+
+def apply_augmentation(
+    image: Image.Image, augmentation: Augmentation, *, fill: tuple[int, ...]
+) -> UInt8[Tensor, "3 crop crop"]:
+    """Make the crop that `augmentation` describes, RGB 0-255.
+
+    Only the part that is seen is resized, once, and only that part is jittered; so the mean brightness to which
+    `contrast` refers is the part's, where the published code takes the whole picture's.
+
+    image: upright RGB at any resolution (a JPEG may have been decoded at a fraction of its size).
+    fill: RGB 0-255 around a picture smaller than the crop. The network's mean colour gives zeros after normalisation,
+        the padding of the published code.
+    """
+    top, left, height, width = augmentation.taken
+    down, across = image.height / augmentation.scaled[0], image.width / augmentation.scaled[1]
+    part = image.resize(
+        (width, height),
+        _RESAMPLING[augmentation.resampling],
+        # rounding may carry the last edge a hair over the picture, which Pillow refuses
+        box=(
+            left * across,
+            top * down,
+            min((left + width) * across, image.width),
+            min((top + height) * down, image.height),
+        ),
+    )
+    if augmentation.flip:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    part = jitter_colours(part, augmentation.jitter)
+    if (height, width) != (augmentation.crop, augmentation.crop):
+        canvas = Image.new("RGB", (augmentation.crop, augmentation.crop), tuple(fill))
+        canvas.paste(part, augmentation.placed[::-1])
+        part = canvas
+    return torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous()
+
+
+def augment(
+    image: Image.Image | UInt8[np.ndarray, "h w 3"],
+    rng: np.random.Generator,
+    settings: AugmentationSettings,
+    *,
+    fill: tuple[int, ...] = (0, 0, 0),
+) -> UInt8[Tensor, "3 crop crop"]:
+    """Draw a variation of an upright RGB picture and make it; see `draw_augmentation` and `apply_augmentation`."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    augmentation = draw_augmentation(rng, (picture.height, picture.width), settings)
+    return apply_augmentation(picture, augmentation, fill=fill)
+
+
+def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) -> Image.Image:
+    """Adjust brightness, contrast, saturation and hue by given factors in the given order.
+
+    Equal to torchvision v2's ColorJitter on a PIL picture; on tensors it is slower (the hue) and rounds otherwise.
+    """
+    for name, factor in jitter:
+        image = _ADJUST[name](image, factor)
+    return image
+
+
+def _draw_span(rng: np.random.Generator, side: int, crop: int) -> tuple[int, int, int]:
+    """Along one axis: where the part starts in the picture, how long it is, and where it lies on the crop."""
+    offset = int(rng.integers(0, abs(side - crop), endpoint=True))
+    return (offset, crop, 0) if side >= crop else (0, side, offset)

@@ -1,0 +1,114 @@
+"""Sub-category discovery (Eq. 2): K-means on image features inside each parent class."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+log = logging.getLogger(__name__)
+
+Normalisation = Literal["none", "l2"]
+"""What is done to features before clustering: nothing, as in the paper, or scaling to unit length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subcategories:
+    """The clusters of every parent class.
+
+    assignments: cluster 0..K-1 of image i within parent c; -1 where the image lacks the parent.
+    labels: multi-hot sub-category labels; column c * K + k is cluster k of parent c.
+    num_clusters: clusters found in each parent: K, fewer where a class has fewer distinct images, 0 where it has none.
+    inertia: sum of squared distances to the nearest centroid, by parent.
+    centroids: one row a sub-category, in the order of the columns of `labels`; NaN where there is no such cluster.
+    """
+
+    assignments: Int16[np.ndarray, "images classes"]
+    labels: UInt8[np.ndarray, "images subcategories"]
+    num_clusters: Int64[np.ndarray, " classes"]
+    inertia: Float64[np.ndarray, " classes"]
+    centroids: Float[np.ndarray, "subcategories dim"]
+
+    @property
+    def num_subcategories(self) -> int:
+        """K, the columns each parent has in `labels`."""
+        return self.labels.shape[1] // self.assignments.shape[1]
+
+    @property
+    def sizes(self) -> Int64[np.ndarray, "classes k"]:
+        """Images in each cluster of each parent."""
+        return self.labels.sum(0, dtype=np.int64).reshape(self.assignments.shape[1], -1)
+
+
+def discover_subcategories(
+    features: Float[np.ndarray, "images dim"],
+    labels: Integer[np.ndarray, "_ classes"],
+    *,
+    num_subcategories: int = 10,
+    seed: int = 0,
+    normalisation: Normalisation = "none",
+    restarts: int = 10,
+    max_iterations: int = 300,
+) -> Subcategories:
+    """Cluster the images of each parent class by their features (Eq. 2).
+
+    An image with several parents takes part in the clustering of each. A class with fewer distinct images than K gets
+    as many clusters as it has, one with none gets none; both are logged. Lloyd's algorithm from k-means++ seeds, the
+    best of `restarts`; one seed gives one result, and adding a class changes no other's clusters.
+
+    Args:
+        features: pooled image features f = E(I), one row an image.
+        labels: multi-hot parent labels.
+        num_subcategories: K.
+        seed: of K-means, the same for each class.
+        normalisation: see `Normalisation`.
+        restarts: number of initialisations.
+        max_iterations: limit of one run.
+
+    Raises:
+        ValueError: rows differ in number, K < 1, or a feature is not finite (says which image).
+    """
+    if len(features) != len(labels):
+        raise ValueError(f"features have {len(features)} rows and labels {len(labels)}; expected one row an image")
+    if num_subcategories < 1:
+        raise ValueError(f"num_subcategories must be at least 1, got {num_subcategories}")
+    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    if bad.size:
+        raise ValueError(f"features of {bad.size} images are not finite, the first is row {bad[0]}")
+    if normalisation == "l2":
+        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+    num_images, num_classes = labels.shape
+    assignments = np.full((num_images, num_classes), -1, np.int16)
+    one_hot = np.zeros((num_images, num_classes, num_subcategories), np.uint8)
+    num_clusters = np.zeros(num_classes, np.int64)
+    inertia = np.zeros(num_classes)
+    centroids = np.full((num_classes, num_subcategories, features.shape[1]), np.nan, features.dtype)
+    for parent in range(num_classes):
+        members = np.flatnonzero(labels[:, parent])
+        if not members.size:
+            log.warning("class %d has no images: no sub-categories", parent)
+            continue
+        own = features[members]
+        k = min(num_subcategories, len(np.unique(own, axis=0)))
+        if k < num_subcategories:
+            log.warning("class %d has %d distinct images, fewer than K = %d", parent, k, num_subcategories)
+        kmeans = KMeans(k, random_state=seed, n_init=restarts, max_iter=max_iterations)
+        # A second thread makes K-means on few rows many times slower, not faster.
+        with threadpool_limits(1):
+            cluster = kmeans.fit_predict(own)
+        assignments[members, parent] = cluster
+        one_hot[members, parent, cluster] = 1
+        num_clusters[parent] = k
+        inertia[parent] = kmeans.inertia_
+        centroids[parent, :k] = kmeans.cluster_centers_
+    return Subcategories(
+        assignments=assignments,
+        labels=one_hot.reshape(num_images, -1),
+        num_clusters=num_clusters,
+        inertia=inertia,
+        centroids=centroids.reshape(num_classes * num_subcategories, -1),
+    )

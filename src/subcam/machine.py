@@ -1,0 +1,34 @@
+"""What the work runs on: devices, precision, threads, worker processes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings:
+    """Devices and processes.
+
+    accelerator: "auto" takes a GPU where there is one.
+    precision: "32-true", or "bf16-mixed" where the processor or GPU gains from it.
+    workers: processes that decode and augment images; -1 chooses.
+    threads: threads of one process's matrix arithmetic on the CPU; 0 leaves torch's choice.
+    checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = -1
+    threads: int = 0
+    checkpoint_seconds: float = 60.0
+
+
+def build_fabric(settings: MachineSettings) -> Fabric:
+    """The Lightning Fabric that places models and data on the device, launched."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
+    fabric.launch()
+    return fabric

@@ -1,0 +1,223 @@
+"""The feature extractor E of the paper (Sec. 3.1): settings in, a network from pictures to feature maps out.
+
+E is the wide ResNet-38 of the paper, any timm model with a spatial map, or a small network of our own for the built-in
+pictures; on top, where asked for, the 3x3 convolution that the paper's text puts before the pooling (Sec. 4.1).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from subcam.errors import CheckpointError, SettingsError
+from subcam.networks import resnet38, timm_models, tiny
+from subcam.networks.checkpoints import (
+    CLASSIFIER_HEADS,
+    find_misfit,
+    load_into,
+    load_state,
+    read_metadata,
+    split_heads,
+)
+from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Which feature extractor, what it starts from, and what of it does not learn.
+
+    name: "resnet38", "tiny", or any timm model with a spatial map ("mobilenetv2_100", "vit_small_patch14_dinov2", ...).
+    weights: "timm" for timm's pretrained ones, "none" for random ones from the current seed, or a file: .safetensors,
+        .pth, .pt, .ckpt, and MXNet's .params for resnet38.
+    output_stride: pixels of the picture to one of the map, where the family can change it; None leaves it.
+    neck_channels: width of a 3x3 convolution with ReLU on top (the paper's text has 512, its code none); 0 for none.
+    mean, std: input normalisation of RGB in 0..1; None takes what the weights' file or timm's record says.
+    model_args: further arguments of timm.create_model, such as pad_type=same.
+    freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
+    freeze_batch_norm: batch norm keeps its statistics, scale and shift.
+    """
+
+    name: str = "mobilenetv2_100"
+    weights: str = "timm"
+    output_stride: int | None = None
+    neck_channels: int = 0
+    mean: Triple | None = None
+    std: Triple | None = None
+    model_args: dict[str, bool | int | float | str] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    freeze_batch_norm: bool = True
+
+
+class Backbone(nn.Module):
+    """A network from normalised RGB pictures to feature maps.
+
+    body: the pretrained network, under the names of its checkpoints. neck: the 3x3 convolution, or None.
+    num_features, stride: channels of the map; pixels of the picture to one of the map.
+    mean, std: how pictures (RGB in 0..1) are to be normalised by the caller, per channel.
+    settings: those it was built from with `mean` and `std` filled in, so that they stay with the weights.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        read_map: Callable[[nn.Module, Tensor], Tensor],
+        num_features: int,
+        stride: int,
+        mean: Triple,
+        std: Triple,
+        settings: NetworkSettings,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.neck = nn.Conv2d(num_features, settings.neck_channels, 3, padding=1) if settings.neck_channels else None
+        if self.neck is not None:
+            nn.init.kaiming_normal_(self.neck.weight, nonlinearity="relu")
+        self.num_features = settings.neck_channels or num_features
+        self.stride = stride
+        self.mean = mean
+        self.std = std
+        self.settings = replace(settings, mean=mean, std=std)
+        self._read_map = read_map
+
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
+        """Feature map of normalised pictures of any size.
+
+        h and w are height / stride and width / stride, rounded up by most families and down by some.
+        """
+        features = self._read_map(self.body, x)
+        return features if self.neck is None else F.relu(self.neck(features))
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode of training; frozen batch norm stays in evaluation mode."""
+        super().train(mode)
+        if self.settings.freeze_batch_norm:
+            set_batch_norm_eval(self)
+        return self
+
+
+def build_backbone(settings: NetworkSettings) -> Backbone:
+    """The feature extractor that `settings` name, with its weights, in evaluation mode; frozen parameters are frozen.
+
+    Raises:
+        SettingsError: no such network, or settings that it does not have.
+        CheckpointError: weights that cannot be had, read or fitted.
+    """
+    build = {"resnet38": _build_resnet38, "tiny": _build_tiny}.get(settings.name, _build_timm)
+    backbone = build(settings)
+    freeze_parameters(backbone, settings.freeze)
+    return backbone.eval()
+
+
+def set_batch_norm_eval(module: nn.Module) -> None:
+    """Keep every batch norm as it is: running statistics are used and not updated, scale and shift do not learn."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+            layer.requires_grad_(False)
+
+
+def freeze_parameters(module: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Let no parameter learn whose name is one of `prefixes` or goes on after it with a dot.
+
+    Names are the module's own; those of a `Backbone` are its body's, as its checkpoints have them.
+
+    Raises:
+        SettingsError: a prefix that no parameter has; names the module's first parts.
+    """
+    named = dict((module.body if isinstance(module, Backbone) else module).named_parameters())
+    for prefix in prefixes:
+        chosen = [p for name, p in named.items() if name == prefix or name.startswith(f"{prefix}.")]
+        if not chosen:
+            parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in named))
+            raise SettingsError(f"nothing to freeze is called '{prefix}'; the network's parts are {parts}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def _build_timm(settings: NetworkSettings) -> Backbone:
+    plan = timm_models.plan_model(settings.name, output_stride=settings.output_stride, model_args=settings.model_args)
+    body = plan.create(pretrained=settings.weights == "timm")
+    if settings.weights not in ("timm", "none"):
+        state = load_state(settings.weights)
+        if find_misfit(body, split_heads(body, state, CLASSIFIER_HEADS)[0]):
+            converted = timm_models.convert_state(body, state)
+            # The user knows the file's own names, not the converter's: those are listed if neither fits.
+            if not find_misfit(body, split_heads(body, converted, CLASSIFIER_HEADS)[0]):
+                state = converted
+        load_into(body, state, drop=CLASSIFIER_HEADS, source=settings.weights)
+    found = plan.spatial_map
+    return _assemble(body, settings, found.read, found.num_features, found.stride, plan.mean, plan.std)
+
+
+def _build_resnet38(settings: NetworkSettings) -> Backbone:
+    _check_own(settings, stride=resnet38.STRIDE)
+    body = resnet38.ResNet38()
+    if Path(settings.weights).suffix == ".params":
+        load_into(body, resnet38_from_mxnet(read_mxnet_params(settings.weights)), source=settings.weights)
+    elif settings.weights != "none":
+        load_into(body, load_state(settings.weights), drop=CLASSIFIER_HEADS, source=settings.weights)
+    return _assemble(body, settings, _call, resnet38.NUM_FEATURES, resnet38.STRIDE, resnet38.MEAN, resnet38.STD)
+
+
+def _build_tiny(settings: NetworkSettings) -> Backbone:
+    _check_own(settings, stride=tiny.STRIDE)
+    body = tiny.TinyNetwork()
+    if settings.weights != "none":
+        load_into(body, load_state(settings.weights), source=settings.weights)
+    return _assemble(body, settings, _call, tiny.NUM_FEATURES, tiny.STRIDE, tiny.MEAN, tiny.STD)
+
+
+def _call(body: nn.Module, x: Tensor) -> Tensor:
+    return body(x)
+
+
+def _assemble(
+    body: nn.Module,
+    settings: NetworkSettings,
+    read_map: Callable[[nn.Module, Tensor], Tensor],
+    num_features: int,
+    stride: int,
+    mean: Triple,
+    std: Triple,
+) -> Backbone:
+    """Put body and neck together; `mean` and `std` are the record's, below the weights' file and the settings."""
+    metadata = {} if settings.weights in ("timm", "none") else read_metadata(settings.weights)
+    return Backbone(
+        body,
+        read_map=read_map,
+        num_features=num_features,
+        stride=stride,
+        mean=settings.mean or _metadata_triple(metadata, "mean", settings.weights) or mean,
+        std=settings.std or _metadata_triple(metadata, "std", settings.weights) or std,
+        settings=settings,
+    )
+
+
+def _check_own(settings: NetworkSettings, *, stride: int) -> None:
+    """Refuse what only timm's models have."""
+    name = settings.name
+    if settings.weights == "timm":
+        raise SettingsError(f"timm has no weights of '{name}'; give a file as weights, or 'none' for random ones")
+    if settings.output_stride not in (None, stride):
+        raise SettingsError(f"'{name}' has output stride {stride}; got output_stride={settings.output_stride}")
+    if settings.model_args:
+        raise SettingsError(f"'{name}' is not a timm model and takes no model_args; got {settings.model_args}")
+
+
+def _metadata_triple(metadata: dict[str, str], key: str, source: str) -> Triple | None:
+    if key not in metadata:
+        return None
+    try:
+        red, green, blue = (float(value) for value in metadata[key].split(","))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{source}: the head says {key}='{metadata[key]}'; expected three numbers such as '0.5,0.5,0.5'"
+        ) from error
+    return red, green, blue

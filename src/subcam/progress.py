@@ -1,0 +1,76 @@
+"""Progress of long jobs: bars with time left on a terminal, a line now and then in a log file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+console = Console(stderr=False)
+LINE_SECONDS = 30.0
+"""How often a job says how far it is when its output is no terminal."""
+
+
+class Bar:
+    """How far one job is: `advance` it, and show a `note` such as the current loss."""
+
+    def __init__(self, title: str, total: int, done: int, progress: Progress | None) -> None:
+        self.title, self.total, self.done, self.note = title, total, done, ""
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, completed=done, note="") if progress else None
+        self._started = self._printed = time.monotonic()
+        self._at_start = done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more items are done."""
+        self.done += count
+        self.note = note or self.note
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, advance=count, note=self.note)
+            return
+        now = time.monotonic()
+        if now - self._printed > LINE_SECONDS:
+            self._printed = now
+            rate = (self.done - self._at_start) / (now - self._started)
+            left = (self.total - self.done) / rate if rate else float("inf")
+            console.print(
+                f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip(), highlight=False
+            )
+
+
+@contextmanager
+def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    """Show progress of a job of `total` items, of which `done` were done before."""
+    if not console.is_terminal:
+        yield Bar(title, total, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(title, total, done, progress)
+
+
+def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
+    """Go through `items` with a bar."""
+    with bar(title, total) as current:
+        for item in items:
+            yield item
+            current.advance()
+
+
+def say(text: str) -> None:
+    """Print one line for the person at the terminal."""
+    console.print(text, highlight=False)
+    sys.stdout.flush()

@@ -1,0 +1,121 @@
+"""Which pairs of grid cells AffinityNet compares, and the way onto that grid and back (Section 3.3, after [1], psa).
+
+The grid is the network's: one cell for each `stride` x `stride` pixels (8 in the paper). A pair is a source cell and a
+target cell at an offset from it, nearer than `radius` cells. Training, the label maps and the random walk all read the
+pairs from here, so that their order is the same everywhere: by offset, then by source cell, row by row.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from subcam.errors import SettingsError
+
+RADIUS = 5
+STRIDE = 8
+
+
+@lru_cache(maxsize=32)
+def pair_offsets(radius: int) -> tuple[tuple[int, int], ...]:
+    """The offsets (dy, dx) of half a disc: each unordered pair of cells nearer than `radius` is met once.
+
+    Order, as in psa: (0, 1) ... (0, radius - 1), then row by row downwards, dx from negative to positive. Radius 5: 34.
+
+    Raises:
+        SettingsError: the radius is not a whole number of at least 1 (1 gives no pair at all).
+    """
+    if not isinstance(radius, int) or radius < 1:
+        raise SettingsError(f"radius: expected a whole number of grid cells, at least 1; got {radius!r}.")
+    reach = range(1 - radius, radius)
+    level = [(0, dx) for dx in range(1, radius)]
+    below = [(dy, dx) for dy in range(1, radius) for dx in reach if dx * dx + dy * dy < radius * radius]
+    return (*level, *below)
+
+
+def source_region(
+    offset: tuple[int, int], *, height: int, width: int, radius: int = RADIUS, all_pairs: bool = False
+) -> tuple[slice, slice]:
+    """Rows and columns of the cells that are the source of a pair at this offset; the targets are `shifted` by it.
+
+    By psa's rule only rows 0 .. height - radius and columns radius - 1 .. width - radius are sources, for every offset.
+    Pairs among the last rows, or from the outer columns, are therefore absent though both cells lie on the grid, and a
+    grid of fewer than `radius` rows or 2 * radius - 1 columns has no pair. With `all_pairs` each cell whose target lies
+    on the grid is a source.
+    """
+    dy, dx = offset
+    if all_pairs:
+        top, bottom, left, right = 0, height - dy, max(0, -dx), width - max(0, dx)
+    else:
+        top, bottom, left, right = 0, height - radius + 1, radius - 1, width - radius + 1
+    if bottom <= top or right <= left:
+        return slice(0, 0), slice(0, 0)
+    return slice(top, bottom), slice(left, right)
+
+
+def shifted(region: tuple[slice, slice], offset: tuple[int, int]) -> tuple[slice, slice]:
+    """The region moved by an offset (dy, dx)."""
+    (rows, columns), (dy, dx) = region, offset
+    return slice(rows.start + dy, rows.stop + dy), slice(columns.start + dx, columns.stop + dx)
+
+
+def training_region(*, height: int, width: int, radius: int = RADIUS) -> tuple[slice, slice]:
+    """The source cells of a training crop, the same for every offset (psa's rule).
+
+    Raises:
+        SettingsError: the crop is too small to hold a pair, so that nothing could be learned from it.
+    """
+    rows, columns = source_region((0, 0), height=height, width=width, radius=radius)
+    if rows.stop == rows.start:
+        raise SettingsError(
+            f"pairs within radius {radius} need a grid of at least {radius} x {2 * radius - 1} cells; "
+            f"got {height} x {width}. Use a larger crop or a smaller radius."
+        )
+    return rows, columns
+
+
+def pair_indices(
+    *, height: int, width: int, radius: int = RADIUS, device: torch.device | str | None = None
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, "offsets pairs"]]:
+    """Flat indices y * width + x of the source cells, and of their targets at each offset (psa's rule).
+
+    Raises:
+        SettingsError: the grid is too small to hold a pair.
+    """
+    rows, columns = training_region(height=height, width=width, radius=radius)
+    cells = torch.arange(height * width, device=device).view(height, width)
+    sources = cells[rows, columns].reshape(-1)
+    steps = [dy * width + dx for dy, dx in pair_offsets(radius)]
+    return sources, sources + torch.tensor(steps, device=device, dtype=torch.long)[:, None]
+
+
+def pool_to_grid(scores: Float[Tensor, "*batch cls H W"], *, stride: int = STRIDE) -> Float[Tensor, "*batch cls h w"]:
+    """Mean of each `stride` x `stride` cell; h = ceil(H / stride), w = ceil(W / stride).
+
+    The last row and column of cells are filled up with zeros, which count in the mean: psa pads the scores (the
+    background too) as it pads the picture.
+    """
+    height, width = scores.shape[-2:]
+    padded = F.pad(scores, (0, -width % stride, 0, -height % stride))
+    pooled = F.avg_pool2d(padded.flatten(0, -3), stride)
+    return pooled.reshape(*scores.shape[:-2], *pooled.shape[-2:])
+
+
+def upsample_from_grid(
+    maps: Float[Tensor, "cls h w"], *, size: tuple[int, int], stride: int = STRIDE
+) -> Float[Tensor, "cls H W"]:
+    """Bilinear (align_corners=False) to `stride` times the grid, then cut to `size` = (H, W): undoes `pool_to_grid`.
+
+    Raises:
+        SettingsError: a picture of `size` does not have this grid.
+    """
+    height, width = maps.shape[-2:]
+    if (height, width) != (-(-size[0] // stride), -(-size[1] // stride)):
+        raise SettingsError(
+            f"maps of {height} x {width} cells do not belong to a picture of {size[0]} x {size[1]} pixels at stride "
+            f"{stride}; expected {-(-size[0] // stride)} x {-(-size[1] // stride)} cells."
+        )
+    full = F.interpolate(maps[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]
+    return full[:, : size[0], : size[1]]

@@ -1,0 +1,148 @@
+"""Random walk of response maps over pixel affinities (Section 3.3, after [1], psa), with memory linear in the pixels.
+
+In: the feature map of AffinityNet and the response maps on the same grid. Out: the maps after 2^log_steps steps.
+
+With W = A^beta, element by element (A: affinities, diagonal 1), and D its column sums, one step of a row vector m is
+m W D^-1. psa builds this dense matrix, squares it log_steps times and multiplies once. Here the matrix stays a stencil,
+one plane an offset, and its power is applied to the maps alone; how, and how exactly, is told in `walk_stencil`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import no_type_check
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from subcam.errors import BadInputError, SettingsError
+from subcam.refine.pairs import RADIUS, pair_offsets, shifted, source_region
+from subcam.refine.walk_stencil import apply_power, build_stencil
+
+MAX_LOG_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelAffinity:
+    """A symmetric affinity between the cells of a grid, one plane an offset of `pair_offsets(radius)`.
+
+    values: `values[o, y, x]` in [0, 1] is the affinity of cell (y, x) and the cell at offset o from it; 0 where that
+        pair is absent. A cell's affinity to itself is 1 and is not stored.
+    """
+
+    values: Float[Tensor, "offsets h w"]
+    radius: int
+
+
+@torch.no_grad()
+def pixel_affinity(
+    features: Float[Tensor, "dim h w"], *, radius: int = RADIUS, all_pairs: bool = False
+) -> PixelAffinity:
+    """Affinity exp(-mean_c |f_c(p) - f_c(q)|) of the cells nearer than `radius`, on the device of the features.
+
+    By default exactly psa's pairs: no source in the last `radius` - 1 rows or the outer `radius` - 1 columns, so that a
+    grid of fewer than `radius` rows or 2 `radius` - 1 columns (5 x 9) has no pair, and the walk leaves its maps as they
+    are. `all_pairs` takes every pair within the radius on any grid. For training see `affinity.pair_affinity`.
+
+    Raises:
+        BadInputError: the features are not all finite.
+    """
+    if not torch.isfinite(features).all():
+        raise BadInputError(
+            "pixel_affinity: expected finite features, got NaN or infinity. Check the network's weights."
+        )
+    if features.dtype in (torch.float16, torch.bfloat16):
+        features = features.float()
+    _, height, width = features.shape
+    offsets = pair_offsets(radius)
+    regions = [
+        source_region(offset, height=height, width=width, radius=radius, all_pairs=all_pairs) for offset in offsets
+    ]
+    values = features.new_zeros(len(offsets), height, width)
+    if features.device.type == "cpu" and offsets:
+        bounds = np.array([(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in regions])
+        by_cell = features.permute(1, 2, 0).contiguous().numpy()
+        _affinity_kernel(by_cell, np.array(offsets), bounds, values.numpy())
+    else:
+        for plane, offset, region in zip(values, offsets, regions, strict=True):
+            target = features[:, *shifted(region, offset)]
+            plane[region] = torch.exp(-(target - features[:, *region]).abs().mean(0))
+    return PixelAffinity(values=values, radius=radius)
+
+
+@torch.no_grad()
+def random_walk(
+    affinity: PixelAffinity, maps: Float[Tensor, "cls h w"], *, beta: float | int = 8, log_steps: int = 8
+) -> Float[Tensor, "cls h w"]:
+    """The maps after 2^`log_steps` steps of the walk: row vectors times (A^beta / column sums)^(2^log_steps).
+
+    A step makes each cell the mean of its neighbours and itself, weighted by affinity^beta; so a constant map stays
+    constant, and sum(D * map) is kept. Time grows with cells x offsets x maps: hand in the maps of the classes that are
+    present (a map of zeros costs nothing). On the CPU it takes one thread and holds no interpreter lock, so that images
+    can be walked side by side. Not differentiable. float32 errs by about 2e-6 of a map's maximum at 256 steps, 1e-4 at
+    65536.
+
+    Returns:
+        Maps in float32, or in float64 where the maps or the affinities are; each within the range of its input map.
+
+    Raises:
+        SettingsError: `beta` is not above 0, `log_steps` not in 0 .. 20, or the maps lie on another grid or device.
+        BadInputError: maps that are not finite, or affinities outside [0, 1].
+    """
+    _check(affinity, maps, beta, log_steps)
+    dtype = torch.promote_types(torch.promote_types(affinity.values.dtype, maps.dtype), torch.float32)
+    maps = maps.to(dtype)
+    lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    scale = torch.maximum(-lowest, highest)
+    present = scale.flatten() > 0
+    walked = torch.zeros_like(maps)
+    if present.any():
+        device = maps.device if maps.device.type == "cuda" else torch.device("cpu")
+        planes = (affinity.values.to(device, dtype)) ** beta
+        stencil = build_stencil(planes, radius=affinity.radius)
+        averaged = apply_power(stencil, (maps[present] / scale[present]).to(device), steps=2**log_steps)
+        walked[present] = averaged.to(maps.device) * scale[present]
+    # The walk averages, so only truncation and rounding can lead out of a map's range.
+    return walked.clamp(lowest, highest)
+
+
+def _check(affinity: PixelAffinity, maps: Tensor, beta: float | int, log_steps: int) -> None:
+    values = affinity.values
+    if not beta > 0 or not math.isfinite(beta):
+        raise SettingsError(f"beta: expected a number above 0, got {beta}.")
+    if not isinstance(log_steps, int) or not 0 <= log_steps <= MAX_LOG_STEPS:
+        raise SettingsError(
+            f"log_steps: expected a whole number 0..{MAX_LOG_STEPS} (2^log_steps steps), got {log_steps!r}."
+        )
+    if values.shape[1:] != maps.shape[1:] or values.device != maps.device:
+        raise SettingsError(
+            f"random_walk: expected maps of {values.shape[1]} x {values.shape[2]} cells on {values.device}, as the "
+            f"affinities; got {maps.shape[1]} x {maps.shape[2]} on {maps.device}. Pool them with `pool_to_grid`."
+        )
+    expected = len(pair_offsets(affinity.radius))
+    if len(values) != expected:
+        raise SettingsError(f"affinity: radius {affinity.radius} has {expected} offsets, got {len(values)} planes.")
+    if values.numel() and not (values.min() >= 0 and values.max() <= 1):
+        raise BadInputError("affinity: expected values in [0, 1]; some are outside or not a number.")
+    if not torch.isfinite(maps).all():
+        raise BadInputError("maps: expected finite response maps, got NaN or infinity.")
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _affinity_kernel(by_cell, offsets, bounds, values):
+    """Writes exp(-mean |difference|) of each pair in `bounds` (top, bottom, left, right of the sources) to `values`."""
+    height, _, channels = by_cell.shape
+    for y in range(height):
+        for o in range(len(offsets)):
+            dy, dx = offsets[o]
+            top, bottom, left, right = bounds[o]
+            if top <= y < bottom:
+                for x in range(left, right):
+                    source, target = by_cell[y, x], by_cell[y + dy, x + dx]
+                    distance = by_cell.dtype.type(0)
+                    for c in range(channels):
+                        distance += abs(target[c] - source[c])
+                    values[o, y, x] = np.exp(-distance / channels)

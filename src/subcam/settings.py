@@ -1,0 +1,32 @@
+"""Everything a run can be told, in one frozen dataclass: each stage's own settings side by side."""
+
+from dataclasses import dataclass, field
+
+from subcam.cam.stage import CamSettings
+from subcam.classify.train import ClassifySettings
+from subcam.data.dataset import DatasetSettings
+from subcam.discover.stage import DiscoverSettings
+from subcam.evaluate.stage import EvaluateSettings
+from subcam.machine import MachineSettings
+from subcam.networks.backbones import NetworkSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Settings of a run.
+
+    rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
+    control: whether the same number of rounds is trained with lambda = 0 as well, to tell what the sub-categories did.
+    seed: settles the whole run on one machine.
+    """
+
+    rounds: int = 3
+    control: bool = False
+    seed: int = 0
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    classify: ClassifySettings = field(default_factory=ClassifySettings)
+    discover: DiscoverSettings = field(default_factory=DiscoverSettings)
+    cam: CamSettings = field(default_factory=CamSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    machine: MachineSettings = field(default_factory=MachineSettings)
