@@ -8,6 +8,8 @@ process: the peak is what resident memory grows by while the first call runs, th
 """
 
 import argparse
+import ctypes
+import gc
 import itertools
 import json
 import multiprocessing
@@ -56,7 +58,7 @@ def flat_pairs(affinity: PixelAffinity) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def dense_squarings(affinity: PixelAffinity, maps: Tensor) -> Tensor:
-    """psa's way, with no more than two matrices at a time."""
+    """The way of psa, with no more than two matrices at a time."""
     sources, targets, values = flat_pairs(affinity)
     cells = maps[0].numel()
     matrix = torch.eye(cells)
@@ -87,10 +89,23 @@ def chebyshev_stencil(affinity: PixelAffinity, maps: Tensor) -> Tensor:
     return random_walk(affinity, maps, beta=BETA, log_steps=LOG_STEPS)
 
 
+def index_of_all_pairs(features: Tensor) -> Tensor:
+    """The way of psa: every difference of every pair at once."""
+    sources, targets = pair_indices(height=features.shape[1], width=features.shape[2])
+    cells = features.flatten(1)
+    difference = cells[:, targets.flatten()].view(len(cells), *targets.shape) - cells[:, None, sources]
+    return torch.exp(-difference.abs().mean(0))
+
+
 METHODS: dict[str, Callable[[PixelAffinity, Tensor], Tensor]] = {
     "subcam": chebyshev_stencil,
     "sparse steps": sparse_steps,
     "dense squarings": dense_squarings,
+}
+
+AFFINITY_METHODS: dict[str, Callable[[Tensor], object]] = {
+    "subcam": pixel_affinity,
+    "index of all pairs": index_of_all_pairs,
 }
 
 
@@ -110,7 +125,9 @@ def resident_kib(field: str) -> int:
 
 
 def peak_growth_mib(call: Callable[[], object]) -> float:
-    """MiB that resident memory rises by, at most, while `call` runs."""
+    """MiB that resident memory rises by, at most, while `call` runs (Linux with the GNU C library)."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else the call is given pages that were freed but are still resident
     Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is resident now
     before = resident_kib("VmRSS")
     call()
@@ -138,9 +155,7 @@ def measure(method: str, height: int, width: int, classes: int) -> Row:
     del features
     peak = peak_growth_mib(lambda: run(affinity, maps))
     seconds = best_seconds(lambda: run(affinity, maps))
-    difference = (
-        (run(affinity, maps) - chebyshev_stencil(affinity, maps)).abs().max().item() if seconds < 30 else np.nan
-    )
+    difference = (run(affinity, maps) - chebyshev_stencil(affinity, maps)).abs().max()
     return Row(
         method=method,
         height=height,
@@ -148,15 +163,14 @@ def measure(method: str, height: int, width: int, classes: int) -> Row:
         classes=classes,
         seconds=seconds,
         peak_mib=peak,
-        difference=difference,
+        difference=difference.item(),
     )
 
 
 def measure_affinity(method: str, height: int, width: int) -> Row:
     """Features to affinities: ours, or an index of all pairs as in psa."""
     torch.set_num_threads(1)
-    calls = {"subcam": pixel_affinity, "index of all pairs": index_of_all_pairs}
-    run = calls[method]
+    run = AFFINITY_METHODS[method]
     run(inputs(6, 10, 2)[0])
     features, _ = inputs(height, width, 1)
     peak = peak_growth_mib(lambda: run(features))
@@ -174,14 +188,6 @@ def measure_affinity(method: str, height: int, width: int) -> Row:
     )
 
 
-def index_of_all_pairs(features: Tensor) -> Tensor:
-    """psa's way: every difference of every pair at once."""
-    sources, targets = pair_indices(height=features.shape[1], width=features.shape[2])
-    cells = features.flatten(1)
-    difference = cells[:, targets.flatten()].view(len(cells), *targets.shape) - cells[:, None, sources]
-    return torch.exp(-difference.abs().mean(0))
-
-
 def rows(
     grids: Sequence[tuple[int, int]] = GRIDS, classes: Sequence[int] = CLASSES, *, dense_cells: int = 3000
 ) -> list[Row]:
@@ -191,7 +197,7 @@ def rows(
     found = []
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         for height, width in grids:
-            for method in ("subcam", "index of all pairs"):
+            for method in AFFINITY_METHODS:
                 found.append(pool.submit(measure_affinity, method, height, width).result())
             for count, method in itertools.product(classes, METHODS):
                 if method == "dense squarings" and height * width > dense_cells:

@@ -175,7 +175,7 @@ def test_grid_far_beyond_the_dense_matrix():
 
 def test_both_implementations_agree():
     features, maps = random_features(8, 13, 21), random_maps(4, 13, 21)
-    stencil = build_stencil(pixel_affinity(features).values ** 8, radius=5)
+    stencil = build_stencil(pixel_affinity(features).values, radius=5, beta=8)
     start = stencil.flatten(maps)
     for steps in (1, 2, 7, 256):
         coefficients = power_coefficients(steps, tolerance=1e-9)
@@ -238,7 +238,7 @@ def test_result_keeps_the_bound_of_the_series():
     """The truncated power in float64 with a coarse tolerance stays under tail * sqrt(sum(D) / min(D))."""
     features, maps = random_features(8, 9, 16).double(), random_maps(1, 9, 16).double()
     affinity = pixel_affinity(features)
-    stencil = build_stencil(affinity.values**8, radius=5)
+    stencil = build_stencil(affinity.values, radius=5, beta=8)
     degrees = (to_dense(affinity) ** 8).sum(0)
     exact = dense_walk(to_dense(affinity), maps)
     for tolerance in (1e-1, 1e-2, 1e-4):

@@ -82,10 +82,9 @@ def read_folder(
             f"{table.path}: expected at least one usable row, got none of {len(rows)} ({len(skipped)} bad, "
             f"{unlabelled} without the chosen classes){first}"
         )
-    if (root / "masks").is_dir() and not any(record.mask for record in records):
-        logger.warning(
-            "%s: there is a folder masks, but none of its names fits (expected e.g. %s.png)", root, records[0].name
-        )
+    if (root / _MASK_FOLDER).is_dir() and not any(record.mask for record in records):
+        expected = root / _MASK_FOLDER / f"{records[0].name}.png"
+        logger.warning("no picture has a mask, though there is a folder of masks (expected e.g. %s)", expected)
     return ImageSet(
         class_names=chosen,
         records=tuple(records),

@@ -40,7 +40,8 @@ class NetworkSettings:
     mean, std: input normalisation of RGB in 0..1; None takes what the weights' file or timm's record says.
     model_args: further arguments of timm.create_model, such as pad_type=same.
     freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
-    freeze_batch_norm: batch norm keeps its statistics, scale and shift.
+    freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing to
+        keep, that is with `weights="none"`.
     """
 
     name: str = "mobilenetv2_100"

@@ -89,16 +89,18 @@ def plan_model(name: str, *, output_stride: int | None, model_args: Mapping[str,
     arguments = {"num_classes": 0, **model_args}
     model = _build_on_meta(name, arguments)
     accepted = _accepted_arguments(type(model))
-    arguments |= {k: v for k, v in ANY_SIZE_ARGUMENTS.items() if k in accepted and k not in model_args}
+    further: dict[str, Any] = {k: v for k, v in ANY_SIZE_ARGUMENTS.items() if k in accepted and k not in model_args}
     if output_stride is not None and "output_stride" in accepted:
-        arguments["output_stride"] = output_stride
-    model = _build_on_meta(name, arguments)
+        further["output_stride"] = output_stride
+    if further:
+        arguments |= further
+        model = _build_on_meta(name, arguments)
     record: Any = model.pretrained_cfg
     spatial_map = _find_spatial_map(model, name=name, size=tuple(record["input_size"][1:]))
     if output_stride not in (None, spatial_map.stride):
         raise SettingsError(
             f"'{name}' has no output stride {output_stride}: its map has stride {spatial_map.stride}. Leave"
-            " output_stride out, or choose a family that can change it (resnet, regnet, efficientnet, mobilenetv2, convnext, ...)"
+            " output_stride out, or choose a family that can change it (resnet, efficientnet, mobilenetv2, convnext)"
         )
     return TimmPlan(
         name=name,
@@ -166,7 +168,9 @@ def _find_spatial_map(model: nn.Module, *, name: str, size: tuple[int, int]) -> 
         layout = "tokens"
         first = _shape(model, height, width, layout=layout)
     if len(first) != 4:
-        raise SettingsError(f"'{name}' has no spatial feature map, so it has no response maps; choose another network")
+        raise SettingsError(
+            f"'{name}' gives no spatial feature map, so it can have no response maps; choose another network"
+        )
     second = _shape(model, height + PROBE_STEP, width + 2 * PROBE_STEP, layout=layout)
     if not second:
         raise _one_size_error(name, size)
@@ -181,7 +185,8 @@ def _find_spatial_map(model: nn.Module, *, name: str, size: tuple[int, int]) -> 
         num_features=first[1 if grown == [2, 3] else 3],
         stride=round(PROBE_STEP / (second[grown[0]] - first[grown[0]])),
     )
-    for multiple in (1, found.stride):
+    # Token grids are counted from the padded size, and some hybrids count them wrongly for odd ones.
+    for multiple in (found.stride,) if layout == "tokens" else (1, found.stride):
         odd_height, odd_width = height - 19, width + 37
         if _shape(model, odd_height + -odd_height % multiple, odd_width + -odd_width % multiple, layout=layout):
             return SpatialMap(**{**vars(found), "pad_multiple": multiple})

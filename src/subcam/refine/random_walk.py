@@ -100,8 +100,7 @@ def random_walk(
     walked = torch.zeros_like(maps)
     if present.any():
         device = maps.device if maps.device.type == "cuda" else torch.device("cpu")
-        planes = (affinity.values.to(device, dtype)) ** beta
-        stencil = build_stencil(planes, radius=affinity.radius)
+        stencil = build_stencil(affinity.values.to(device, dtype), radius=affinity.radius, beta=beta)
         averaged = apply_power(stencil, (maps[present] / scale[present]).to(device), steps=2**log_steps)
         walked[present] = averaged.to(maps.device) * scale[present]
     # The walk averages, so only truncation and rounding can lead out of a map's range.

@@ -9,7 +9,8 @@ There x^n has the expansion x^n = sum_k P(|Y| = k) T_k(x): Y is the sum of n fai
 more than the tail P(|Y| > d) <= 2 exp(-d^2 / 2n) in the norm of S^n, and so at any cell of the result by no more than
 tail * sqrt(sum(D) / min(D)) * max|m|. d is the smallest degree that keeps this under 8 machine epsilons: for n = 256
 about 100 applications of S in float32 in place of 256. All coefficients are positive and T_k comes by a three-term
-recurrence, so rounding does not grow. The power is never formed; memory is that of W, and of four maps.
+recurrence, so rounding does not grow. The power is never formed; memory is that of W and a
+few times that of the maps.
 """
 
 import math
@@ -58,45 +59,45 @@ class Stencil:
 
     def flatten(self, maps: Float[Tensor, "cls h w"]) -> Float[Tensor, "cls positions"]:
         """Maps laid out in the padded row."""
-        rows = F.pad(maps, (0, self.pitch - self.width)).flatten(1)
-        return F.pad(rows, (self.margin, self.margin))
+        rows = maps.new_zeros(len(maps), self.height * self.pitch + 2 * self.margin)
+        self.unflatten(rows).copy_(maps)
+        return rows
 
     def unflatten(self, rows: Float[Tensor, "cls positions"]) -> Float[Tensor, "cls h w"]:
-        """Maps taken out of the padded row."""
+        """Maps as they lie in the padded row, not copied."""
         cells = rows[:, self.margin : self.margin + self.height * self.pitch]
-        return cells.reshape(-1, self.height, self.pitch)[:, :, : self.width]
+        return cells.unflatten(1, (self.height, self.pitch))[:, :, : self.width]
 
 
-def build_stencil(weights: Float[Tensor, "offsets h w"], *, radius: int) -> Stencil:
-    """The stencil of S from the weights W between each cell and the one at each offset of `pair_offsets(radius)`.
+def build_stencil(affinities: Float[Tensor, "offsets h w"], *, radius: int, beta: float | int) -> Stencil:
+    """The stencil of S for the weights affinity^beta of each cell and the one at each offset of `pair_offsets(radius)`.
 
-    Weights are 0 where a pair is absent; what points off the grid is not read. The diagonal of W is 1.
+    Affinities are 0 where a pair is absent; what points off the grid is not read. The diagonal of W is 1.
     """
-    _, height, width = weights.shape
+    _, height, width = affinities.shape
     offsets = pair_offsets(radius)
     pitch = width + radius - 1
     shifts = tuple(dy * pitch + dx for dy, dx in offsets)
     margin = max(shifts, default=0)
     size = height * pitch + 2 * margin
-    couplings = weights.new_zeros(len(offsets), size)
+    couplings = affinities.new_zeros(len(offsets), size)
     cells = couplings[:, margin : margin + height * pitch].view(-1, height, pitch)
-    for plane, offset, values in zip(cells, offsets, weights, strict=True):
+    for plane, offset, affinity in zip(cells, offsets, affinities, strict=True):
         region = source_region(offset, height=height, width=width, radius=radius, all_pairs=True)
-        plane[region] = values[region]
-    couplings[couplings < NEGLIGIBLE_WEIGHT] = 0
+        weights = affinity[region] ** beta
+        plane[region] = weights.masked_fill_(weights < NEGLIGIBLE_WEIGHT, 0)
     # In float64: an error in D moves S's largest eigenvalue off 1, and the power multiplies that by `steps`.
-    degrees = torch.ones(size, dtype=torch.float64, device=weights.device)
+    degrees = torch.ones(size, dtype=torch.float64, device=affinities.device)
     for coupling, shift in zip(couplings, shifts, strict=True):
         degrees += coupling
         degrees[shift:] += coupling[: size - shift]
     inverse_root = degrees.rsqrt()
-    couplings *= inverse_root
     for coupling, shift in zip(couplings, shifts, strict=True):
-        coupling[: size - shift] *= inverse_root[shift:]
+        coupling[: size - shift] *= inverse_root[: size - shift] * inverse_root[shift:]
     return Stencil(
         couplings=couplings,
-        excess=(1 / degrees - 1).to(weights.dtype),
-        root=degrees.sqrt().to(weights.dtype),
+        excess=(1 / degrees - 1).to(affinities.dtype),
+        root=degrees.sqrt().to(affinities.dtype),
         shifts=shifts,
         height=height,
         width=width,
@@ -109,8 +110,9 @@ def apply_power(stencil: Stencil, maps: Float[Tensor, "cls h w"], *, steps: int)
     degrees = stencil.root.square()
     amplification = math.sqrt(float(degrees.sum() / degrees.min()))
     coefficients = power_coefficients(steps, tolerance=8 * torch.finfo(maps.dtype).eps / amplification)
-    series = SERIES[maps.device.type]
-    return stencil.unflatten(series(stencil, stencil.flatten(maps) * stencil.root, coefficients) / stencil.root)
+    start = stencil.flatten(maps).mul_(stencil.root)
+    total = SERIES[maps.device.type](stencil, start, coefficients)
+    return stencil.unflatten(total.div_(stencil.root))
 
 
 def power_coefficients(steps: int, *, tolerance: float) -> Float64[np.ndarray, " terms"]:
@@ -139,7 +141,7 @@ def series_on_cpu(
         stencil.margin,
         coefficients.astype(number),
         number(NEGLIGIBLE_VALUE),
-        start.clone().numpy(),
+        start.numpy(),
         total.numpy(),
     )
     return total
@@ -177,12 +179,12 @@ SERIES = {"cpu": series_on_cpu, "cuda": series_by_gathering}
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
 @no_type_check
 def _series_kernel(couplings, excess, shifts, margin, coefficients, negligible, start, total):
-    """Adds sum_{k >= 1} coefficients[k] T_k(S) start to `total`, map by map; `start` is overwritten."""
+    """Adds sum_{k >= 1} coefficients[k] T_k(S) start to `total`, map by map."""
     block = 2048  # its sums stay in the first-level cache while all offsets are added to them
     size, zero = start.shape[1], start.dtype.type(0)
     sums = np.empty(block, start.dtype)
     for channel in range(start.shape[0]):
-        previous, current = np.zeros(size, start.dtype), start[channel]
+        previous, current = np.zeros(size, start.dtype), start[channel].copy()
         for k in range(1, len(coefficients)):
             for first in range(margin, size - margin, block):
                 last = min(first + block, size - margin)

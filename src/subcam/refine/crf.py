@@ -1,0 +1,217 @@
+"""Dense CRF: class scores sharpened along the colours of an image by mean field (Section 3.3; Kraehenbuehl 2011).
+
+In: an RGB image and scores of its classes. Out: marginals. Nothing else of subcam is needed to use it.
+
+    marginals = dense_crf(image, probabilities)
+    low, high = dense_crf_many(image, [low_alpha_scores, high_alpha_scores])
+
+A call runs on one thread and does not hold the interpreter's lock while it computes: for several images at once, call
+it from several threads. On a GPU see `crf_torch`.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from subcam.errors import SettingsError
+from subcam.refine.lattice import Lattice, build_lattice
+from subcam.refine.mean_field import choose_widths, infer_sets
+from subcam.refine.memory import require_memory
+
+CACHED_LATTICES = 4
+CACHED_PIXELS = 400_000
+"""Spatial lattices of pictures up to this size are kept, as most pictures of a data set share a few sizes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFSettings:
+    """The model: a Gaussian over positions and a bilateral Gaussian over positions and colours. Defaults are psa's.
+
+    iterations: of mean field; 0 gives the scores, clipped to [1e-5, 1] and normalised.
+    spatial_sigma, bilateral_sigma_xy: pixels.
+    bilateral_sigma_rgb: grey levels, 0-255.
+    spatial_weight, bilateral_weight: what the two kernels count in the logits.
+
+    Raises:
+        SettingsError: a negative number, a sigma of 0, or one that is not finite.
+    """
+
+    iterations: int = 10
+    spatial_sigma: float = 3.0
+    spatial_weight: float = 3.0
+    bilateral_sigma_xy: float = 80.0
+    bilateral_sigma_rgb: float = 13.0
+    bilateral_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("spatial_sigma", "bilateral_sigma_xy", "bilateral_sigma_rgb"):
+            if not (math.isfinite(sigma := getattr(self, name)) and sigma > 0):
+                raise SettingsError(f"dense CRF: expected {name} to be finite and above 0, got {sigma}")
+        for name in ("iterations", "spatial_weight", "bilateral_weight"):
+            if not (math.isfinite(amount := getattr(self, name)) and amount >= 0):
+                raise SettingsError(f"dense CRF: expected {name} to be finite and at least 0, got {amount}")
+
+
+class DenseCRF:
+    """The dense CRF of one image: its two lattices, built once, for any number of score sets.
+
+    Raises:
+        ValueError: the image is not uint8 [h, w, 3] with at least one pixel.
+        SettingsError: sigmas so small against the image that its lattice points cannot be numbered.
+        MemoryError: the lattices would not fit into the memory that is free.
+    """
+
+    def __init__(self, image: UInt8[np.ndarray, "h w 3"], *, settings: CRFSettings | None = None) -> None:
+        _check_image(image)
+        self.settings = settings or CRFSettings()
+        self.height, self.width, _ = image.shape
+        self._spatial = _spatial_lattice(self.height, self.width, self.settings.spatial_sigma)
+        sigma_xy, sigma_rgb = self.settings.bilateral_sigma_xy, self.settings.bilateral_sigma_rgb
+        self._bilateral = build_lattice(image, (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
+
+    def infer(
+        self, probabilities: Float[np.ndarray, "cls h w"], *, iterations: int | None = None
+    ) -> Float32[np.ndarray, "cls h w"]:
+        """The marginals of one score set; see `infer_many`."""
+        return self.infer_many([probabilities], iterations=iterations)[0]
+
+    def infer_many(
+        self, score_sets: Sequence[Float[np.ndarray, "cls h w"]], *, iterations: int | None = None
+    ) -> list[Float32[np.ndarray, "cls h w"]]:
+        """The marginals of score sets of the same classes, side by side through the same filter passes.
+
+        score_sets: scores of at least 0, unnormalised if need be; clipped to [1e-5, 1] before the logarithm, as in psa.
+        iterations: those of the settings where None.
+
+        Returns:
+            For each set marginals in [0, 1] that sum to 1 over the classes within 4e-7.
+
+        Raises:
+            ValueError: scores that are not floats, of another shape than the image or the first set, not finite, or
+                negative; the message says how many and where.
+            MemoryError: the working arrays would not fit into the memory that is free.
+        """
+        if not score_sets:
+            return []
+        for position, scores in enumerate(score_sets):
+            self._check_scores(scores, position, len(score_sets), score_sets[0].shape)
+        num_classes = score_sets[0].shape[0]
+        marginals: list[np.ndarray] = []
+        while len(marginals) < len(score_sets):
+            widths = choose_widths(num_classes, len(score_sets) - len(marginals))
+            group = score_sets[len(marginals) : len(marginals) + widths.sets]
+            self._require_memory(num_classes, len(group), len(widths.lanes))
+            stack = np.stack(group).astype(np.float32, copy=False).reshape(len(group), num_classes, -1)
+            results, unusable = infer_sets(
+                stack,
+                self._spatial,
+                self._bilateral,
+                spatial_weight=self.settings.spatial_weight,
+                bilateral_weight=self.settings.bilateral_weight,
+                iterations=self.settings.iterations if iterations is None else iterations,
+                widths=widths,
+            )
+            if unusable:
+                raise ValueError(_describe_unusable(score_sets))
+            marginals.extend(results.reshape(len(group), num_classes, self.height, self.width))
+        return marginals
+
+    def _check_scores(self, scores: np.ndarray, position: int, num_sets: int, first_shape: tuple[int, ...]) -> None:
+        which = "probabilities" if num_sets == 1 else f"probabilities of set {position}"
+        if not np.issubdtype(scores.dtype, np.floating):
+            raise ValueError(
+                f"dense CRF: expected {which} as floats, got {scores.dtype}. Convert and scale them first."
+            )
+        expected = f"[classes, {self.height}, {self.width}]"
+        if scores.ndim != 3 or scores.shape[0] == 0 or scores.shape[1:] != (self.height, self.width):
+            raise ValueError(
+                f"dense CRF: expected {which} of shape {expected}, as the image's, got {list(scores.shape)}"
+            )
+        if scores.shape != first_shape:
+            raise ValueError(
+                f"dense CRF: expected {which} to have {first_shape[0]} classes as set 0, got {len(scores)}"
+            )
+
+    def _require_memory(self, num_classes: int, num_sets: int, lanes: int) -> None:
+        vertices = self._spatial.num_vertices + self._bilateral.num_vertices
+        needed = 4 * (self.height * self.width * (2 * num_sets * num_classes + lanes) + 2 * vertices * lanes)
+        require_memory(needed, f"dense CRF of {self.width} x {self.height} pixels, {num_classes} classes")
+
+
+def dense_crf(
+    image: UInt8[np.ndarray, "h w 3"],
+    probabilities: Float[np.ndarray, "cls h w"],
+    *,
+    iterations: int = 10,
+    spatial_sigma: float = 3.0,
+    spatial_weight: float = 3.0,
+    bilateral_sigma_xy: float = 80.0,
+    bilateral_sigma_rgb: float = 13.0,
+    bilateral_weight: float = 10.0,
+) -> Float32[np.ndarray, "cls h w"]:
+    """Marginals of a fully connected CRF with Gaussian edge potentials (Potts model) after mean field.
+
+    The same numbers as the common published code, whose settings these are; with settings in hand call
+    `dense_crf(image, probabilities, **dataclasses.asdict(settings))`. Arguments as in `CRFSettings`.
+
+    image: RGB, 0-255.
+    probabilities: scores of at least 0; they need not sum to 1 and are clipped to [1e-5, 1] before the logarithm.
+
+    Raises:
+        ValueError, SettingsError, MemoryError: as `DenseCRF` and `DenseCRF.infer_many`.
+    """
+    settings = CRFSettings(
+        iterations=iterations,
+        spatial_sigma=spatial_sigma,
+        spatial_weight=spatial_weight,
+        bilateral_sigma_xy=bilateral_sigma_xy,
+        bilateral_sigma_rgb=bilateral_sigma_rgb,
+        bilateral_weight=bilateral_weight,
+    )
+    return DenseCRF(image, settings=settings).infer(probabilities)
+
+
+def dense_crf_many(
+    image: UInt8[np.ndarray, "h w 3"],
+    score_sets: Sequence[Float[np.ndarray, "cls h w"]],
+    *,
+    settings: CRFSettings | None = None,
+) -> list[Float32[np.ndarray, "cls h w"]]:
+    """`dense_crf` of several score sets of one image, such as low- and high-alpha backgrounds, sharing its lattices."""
+    return DenseCRF(image, settings=settings).infer_many(score_sets)
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"dense CRF: expected an RGB image of type uint8 and shape [h, w, 3], got {image.dtype} "
+            f"{list(image.shape)}. Convert it, for instance with PIL's convert('RGB')."
+        )
+
+
+def _describe_unusable(score_sets: Sequence[np.ndarray]) -> str:
+    parts = []
+    for position, scores in enumerate(score_sets):
+        finite = np.isfinite(scores.astype(np.float32))
+        for kind, wrong in (("not finite", ~finite), ("negative", finite & (scores < 0))):
+            if wrong.any():
+                index, row, column = np.argwhere(wrong)[0]
+                where = f"the first at class {index}, row {row}, column {column}"
+                parts.append(
+                    f"{wrong.sum()} {kind}" + (f" in set {position}" if len(score_sets) > 1 else "") + f" ({where})"
+                )
+    return "dense CRF: expected finite probabilities of at least 0, got " + ", ".join(parts)
+
+
+def _spatial_lattice(height: int, width: int, sigma: float) -> Lattice:
+    build = _cached_spatial_lattice if height * width <= CACHED_PIXELS else _cached_spatial_lattice.__wrapped__
+    return build(height, width, sigma)
+
+
+@functools.lru_cache(maxsize=CACHED_LATTICES)
+def _cached_spatial_lattice(height: int, width: int, sigma: float) -> Lattice:
+    return build_lattice(np.empty((height, width, 0), np.uint8), (sigma, sigma))

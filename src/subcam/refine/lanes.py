@@ -1,0 +1,262 @@
+"""Vectors of float32 lanes for numba kernels: what the dense CRF (Section 3.3) needs to fill a processor's registers.
+
+In: a width, given as a tuple of that length such as `(0,) * 8`, because numba specialises a kernel on a tuple's length
+but not on a number. Out: values of type `Lanes(8)` that live in registers, with + - * / between lanes or with a
+float32, and the functions below. Loops that numba writes for fixed small inner sizes are left scalar by LLVM, since it
+cannot rule out that two arrays overlap; with explicit vectors there is nothing to rule out.
+
+Widths that are no register's size are cut into registers by LLVM. Nothing here checks bounds.
+"""
+# ruff: noqa: ARG001 (numba hands every intrinsic and its code generator all of their arguments, needed or not)
+
+import operator
+from typing import no_type_check
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+FLOAT = ir.FloatType()
+INT = ir.IntType(32)
+FLAGS = ("contract", "nsz")
+MAX_EXPONENT = 60.0
+
+
+@no_type_check
+class Lanes(types.Type):
+    """The numba type of `count` float32 numbers in vector registers."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(name=f"Lanes({count})")
+
+
+@register_model(Lanes)
+@no_type_check
+class LanesModel(models.PrimitiveModel):
+    """Lanes as LLVM sees them: a fixed vector of floats."""
+
+    def __init__(self, dmm: object, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(FLOAT, fe_type.count))
+
+
+@no_type_check
+def _constant(like, value):
+    return ir.Constant(like.type, [value] * like.type.count)
+
+
+@no_type_check
+def _shuffle(builder, vector, other, picks):
+    return builder.shuffle_vector(vector, other, ir.Constant(ir.VectorType(INT, len(picks)), list(picks)))
+
+
+@no_type_check
+def _undefined(vector):
+    return ir.Constant(vector.type, ir.Undefined)
+
+
+@no_type_check
+def _broadcast(builder, scalar, count):
+    empty = ir.Constant(ir.VectorType(FLOAT, count), ir.Undefined)
+    first = builder.insert_element(empty, scalar, INT(0))
+    return _shuffle(builder, first, empty, [0] * count)
+
+
+@no_type_check
+def _round(builder, vector):
+    name = f"llvm.rint.v{vector.type.count}f32"
+    kind = ir.FunctionType(vector.type, [vector.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [vector])
+
+
+@no_type_check
+def _address(context, builder, array_type, array, index, count):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(FLOAT, count).as_pointer())
+
+
+@intrinsic
+@no_type_check
+def load(typingctx, array, index, width):
+    """The lanes that start at `array[index]` of a flat float32 array."""
+
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], args[0], args[1], width.count)
+        return builder.load(address, align=4)
+
+    return Lanes(width.count)(array, types.intp, width), codegen
+
+
+@intrinsic
+@no_type_check
+def store(typingctx, array, index, lanes):
+    """Write the lanes to a flat float32 array from `array[index]` on."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1], lanes.count), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), codegen
+
+
+@intrinsic
+@no_type_check
+def fill(typingctx, value, width):
+    """One float32 in all lanes."""
+
+    def codegen(context, builder, signature, args):
+        return _broadcast(builder, args[0], width.count)
+
+    return Lanes(width.count)(types.float32, width), codegen
+
+
+@intrinsic
+@no_type_check
+def element(typingctx, lanes, index):
+    """One lane as a float32; cheap where the index is known once the loop around it is unrolled."""
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_element(args[0], args[1])
+
+    return types.float32(lanes, types.intp), codegen
+
+
+@intrinsic
+@no_type_check
+def widen(typingctx, lanes, width):
+    """The same lanes followed by zeros, up to `width`."""
+
+    def codegen(context, builder, signature, args):
+        if width.count == lanes.count:
+            return args[0]
+        picks = [min(lane, lanes.count) for lane in range(width.count)]
+        return _shuffle(builder, args[0], _constant(args[0], 0.0), picks)
+
+    return Lanes(width.count)(lanes, width), codegen
+
+
+@no_type_check
+def _binary(emit):
+    """An intrinsic of two operands, at least one of them lanes, the other lanes or a float32."""
+
+    @intrinsic
+    def operation(typingctx, left, right):
+        lanes = left if isinstance(left, Lanes) else right
+        operands = [kind if isinstance(kind, Lanes) else types.float32 for kind in (left, right)]
+
+        def codegen(context, builder, signature, args):
+            pair = zip(args, signature.args, strict=True)
+            vectors = [arg if isinstance(kind, Lanes) else _broadcast(builder, arg, lanes.count) for arg, kind in pair]
+            return emit(builder, *vectors)
+
+        return lanes(*operands), codegen
+
+    return operation
+
+
+@no_type_check
+def _choose(builder, comparison, left, right, yes, no):
+    return builder.select(builder.fcmp_ordered(comparison, left, right), yes, no)
+
+
+_add = _binary(lambda builder, left, right: builder.fadd(left, right, flags=FLAGS))
+_subtract = _binary(lambda builder, left, right: builder.fsub(left, right, flags=FLAGS))
+_multiply = _binary(lambda builder, left, right: builder.fmul(left, right, flags=FLAGS))
+_divide = _binary(lambda builder, left, right: builder.fdiv(left, right, flags=FLAGS))
+
+below = _binary(lambda b, left, right: _choose(b, "<", left, right, _constant(left, 1.0), _constant(left, 0.0)))
+"""1 in the lanes where left < right, else 0."""
+equal = _binary(lambda b, left, right: _choose(b, "==", left, right, _constant(left, 1.0), _constant(left, 0.0)))
+"""1 in the lanes where left == right, else 0."""
+at_least = _binary(lambda b, left, right: _choose(b, ">", left, right, left, right))
+"""The larger of the two, lane by lane."""
+zero_up_to = _binary(lambda b, left, right: _choose(b, ">", left, right, left, _constant(left, 0.0)))
+"""left where left > right, else exactly 0."""
+
+
+@no_type_check
+def _overload_operator(python_operator, operation):
+    @overload(python_operator)
+    def implementation(left, right):
+        if isinstance(left, Lanes) or isinstance(right, Lanes):
+            return lambda left, right: operation(left, right)
+        return None
+
+
+for _operator, _operation in (
+    (operator.add, _add),
+    (operator.sub, _subtract),
+    (operator.mul, _multiply),
+    (operator.truediv, _divide),
+):
+    _overload_operator(_operator, _operation)
+
+
+@no_type_check
+def _over_segments(emit):
+    """An intrinsic that combines the lanes of each segment, a power of two long, in all lanes of that segment."""
+
+    @intrinsic
+    def operation(typingctx, lanes, segment):
+        def codegen(context, builder, signature, args):
+            vector, step = args[0], 1
+            while step < segment.count:
+                partner = [lane ^ step for lane in range(lanes.count)]
+                vector = emit(builder, vector, _shuffle(builder, vector, _undefined(vector), partner))
+                step *= 2
+            return vector
+
+        return lanes(lanes, segment), codegen
+
+    return operation
+
+
+segment_sum = _over_segments(lambda builder, left, right: builder.fadd(left, right, flags=FLAGS))
+"""`segment_sum(lanes, segment)`: the sum over the lanes of each segment, in all of them."""
+segment_max = _over_segments(lambda builder, left, right: _choose(builder, ">", left, right, left, right))
+"""`segment_max(lanes, segment)`: the largest lane of each segment, in all of them."""
+
+
+@intrinsic
+@no_type_check
+def rint(typingctx, lanes):
+    """The nearest whole number, halves to the even one."""
+
+    def codegen(context, builder, signature, args):
+        return _round(builder, args[0])
+
+    return lanes(lanes), codegen
+
+
+@intrinsic
+@no_type_check
+def exp(typingctx, lanes):
+    """e^x with x held within +-60, to about 1e-7 of its value.
+
+    x = k ln 2 + r with whole k and |r| <= ln 2 / 2; a Taylor-like polynomial of degree 7 gives e^r and k goes into the
+    exponent's bits. ln 2 is taken off in two parts, the first short enough for k times it to be exact.
+    """
+    high, low = 0.693359375, -2.12194440054690583e-4
+    coefficients = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
+
+    def codegen(context, builder, signature, args):
+        limit = _constant(args[0], MAX_EXPONENT)
+        x = _choose(builder, "<", args[0], limit, args[0], limit)
+        limit = _constant(args[0], -MAX_EXPONENT)
+        x = _choose(builder, ">", x, limit, x, limit)
+
+        def multiply_add(left, right, addend):
+            return builder.fadd(builder.fmul(left, right, flags=FLAGS), addend, flags=FLAGS)
+
+        k = _round(builder, builder.fmul(x, _constant(x, 1.4426950408889634)))
+        r = multiply_add(k, _constant(x, -low), multiply_add(k, _constant(x, -high), x))
+        value = _constant(x, coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = multiply_add(value, r, _constant(x, coefficient))
+        bits = ir.VectorType(INT, lanes.count)
+        exponent = builder.add(builder.fptosi(k, bits), ir.Constant(bits, [127] * lanes.count))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(bits, [23] * lanes.count)), x.type)
+        return builder.fmul(value, power)
+
+    return lanes(lanes), codegen

@@ -1,0 +1,40 @@
+"""How much memory is free, so that a large picture (Section 3.3's per-pixel steps) fails before the machine does."""
+
+from pathlib import Path
+
+LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Where Linux tells a container's limit and use (second and first version of control groups)."""
+NOT_WORTH_ASKING = 2**26
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, within the container's limit where there is one; None if unknown."""
+    amounts = []
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        lines = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in lines:
+            amounts.append(1024 * int(lines["MemAvailable"].split()[0]))
+    for limit, usage in LIMITS:
+        if Path(limit).is_file() and Path(usage).is_file() and (most := Path(limit).read_text().strip()).isdigit():
+            amounts.append(int(most) - int(Path(usage).read_text()))
+    return min(amounts, default=None)
+
+
+def require_memory(needed: int, purpose: str) -> None:
+    """Refuse work that cannot fit (below 64 MiB the system is not even asked).
+
+    Raises:
+        MemoryError: `needed` bytes are more than can be had.
+    """
+    if needed < NOT_WORTH_ASKING:
+        return
+    available = available_memory()
+    if available is not None and needed > available:
+        raise MemoryError(
+            f"{purpose}: expected {needed / 2**20:.0f} MiB of free memory, got {max(available, 0) / 2**20:.0f} MiB. "
+            "Use a smaller picture or fewer classes, or run fewer at a time."
+        )
