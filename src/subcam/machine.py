@@ -11,11 +11,12 @@ from lightning_fabric import Fabric
 class MachineSettings:
     """Devices and processes.
 
-    accelerator: "auto" takes a GPU where there is one.
-    precision: "32-true", or "bf16-mixed" where the processor or GPU gains from it.
-    workers: processes that decode and augment images; -1 chooses.
-    threads: threads of one process's matrix arithmetic on the CPU; 0 leaves torch's choice.
-    checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
+    Attributes:
+        accelerator: "auto" takes a GPU where there is one.
+        precision: "32-true", or "bf16-mixed" where the processor or GPU gains from it.
+        workers: processes that decode and augment images; -1 chooses.
+        threads: threads of one process's matrix arithmetic on the CPU; 0 leaves torch's choice.
+        checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -131,6 +131,7 @@ class Stages:
             f"seed {self.settings.seed}, round {index}, {self.settings.machine.precision}",
             start_from.key if start_from else "pretrained",
             subcategories.stage.key if subcategories else "parents only",
+            file_digest(Path(settings.round0_checkpoint)) if settings.round0_checkpoint else "trained",
         )
         stage = self._stage(f"round{index}{'-control' if control else ''}-classify", settings, inputs)
         classify.run(

@@ -124,8 +124,8 @@ def voc12_reference() -> RunSettings:
     """PASCAL VOC 2012 as the published code has it (docs/paper-vs-reference.md), faults left out.
 
     The code's SGD runs at a momentum of 5e-4, by a slip that hands it the weight decay; that is kept here, as a number
-    that can be changed. Its round 0 is AffinityNet's published classifier: give that file as `--network.weights` and
-    set `--classify.epochs 0`, or leave both and round 0 is trained like the others.
+    that can be changed. Its round 0 is AffinityNet's published classifier: give that file as
+    `--classify.round0-checkpoint`, or leave it out and round 0 is trained like the others.
     Command: `subcam run voc12_reference --data VOC2012 --network.weights WEIGHTS.params`.
     Hardware: a GPU of 12 GB or more. Published: 49.6 mIoU on val in round 3. Ours: not measured.
     """

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from subcam._version import __version__
-from subcam.errors import RunFolderError
+from subcam.errors import BadInputError, RunFolderError
 
 FORMAT = 1
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
@@ -110,9 +110,16 @@ def fingerprint(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        BadInputError: the file cannot be read; names it.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
 
 def peak_memory_mib() -> float:

@@ -15,9 +15,10 @@ from subcam.networks.backbones import NetworkSettings
 class RunSettings:
     """Settings of a run.
 
-    rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
-    control: whether the same number of rounds is trained with lambda = 0 as well, to tell what the sub-categories did.
-    seed: settles the whole run on one machine.
+    Attributes:
+        rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
+        control: whether as many rounds are trained with lambda = 0 as well, to tell what the sub-categories did.
+        seed: settles the whole run on one machine.
     """
 
     rounds: int = 3

@@ -105,7 +105,7 @@ def test_wrong_shapes(unchecked):
 
 def test_too_many_lattice_points():
     image, scores = random_image(4, 5), random_scores(2, 4, 5)
-    tight = CRFSettings(bilateral_sigma_rgb=0.1)
+    tight = CRFSettings(bilateral_sigma_rgb=0.35)
     with pytest.raises(SettingsError, match="Use fewer at a time"):
         dense_crf_torch(tensors([image] * 60), tensors([scores] * 60), settings=tight)
 

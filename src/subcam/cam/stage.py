@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.classify.network import ClassificationNetwork
+from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
 from subcam.machine import MachineSettings
@@ -21,10 +21,11 @@ from subcam.run_folder import Stage
 class CamSettings:
     """Settings of response maps.
 
-    scales: factors on the image's size; each is computed with its mirror image if `flip`.
-    storage_stride: pixels between two stored values, in both directions.
-    subcategory_maps: whether the sub-category heads' maps are stored too.
-    batch_size: pictures of equal size that pass the network together (twice as many with flips).
+    Attributes:
+        scales: factors on the image's size; each is computed with its mirror image if `flip`.
+        storage_stride: pixels between two stored values, in both directions.
+        subcategory_maps: whether the sub-category heads' maps are stored too.
+        batch_size: pictures of equal size that pass the network together (twice as many with flips).
     """
 
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
@@ -50,8 +51,7 @@ def run(settings: CamSettings, inputs: CamInputs, *, stage: Stage, fabric: Fabri
     records = inputs.image_set.records
     labels = torch.from_numpy(inputs.image_set.labels)
     left = [i for i, record in enumerate(records) if not maps_path(stage.path, record.name).is_file()]
-    network = fabric.setup(ClassificationNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval())
-    network.mark_forward_method("feature_map")
+    network = for_inference(ClassificationNetwork.load(inputs.model), fabric)
     batches = same_size_batches(left, inputs.sizes, batch_size=settings.batch_size)
     with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
         for batch, images in inference_batches(records, batches, workers=machine.workers):

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError
 from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.checkpoints import load_into, load_state, save_model
+from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads, save_model
 from subcam.run_folder import read_json, write_json
 
 CONFIG_FILE = "config.json"
@@ -84,6 +85,20 @@ class ClassificationNetwork(nn.Module):
         """Logits of parents and sub-categories."""
         return self.classify(self.feature_map(images))
 
+    def load_reference(self, path: str) -> None:
+        """Take E, H_p and, where this network has one, H_s from a checkpoint of AffinityNet or SC-CAM.
+
+        Raises:
+            CheckpointError: the file, its names or its shapes do not fit; lists them.
+        """
+        state = load_state(path)
+        load_into(self.backbone.body, state, drop=CLASSIFIER_HEADS, source=path)
+        heads = reference_heads(state)
+        for name, head in (("parent", self.parent_head), ("subcategory", self.subcategory_head)):
+            if head is not None:
+                found = {"weight": heads[name]} if name in heads else {}
+                load_into(head, found, source=f"{path} ({name} classifier)")
+
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
@@ -105,6 +120,13 @@ class ClassificationNetwork(nn.Module):
         return network
 
 
+def for_inference(network: ClassificationNetwork, fabric: Fabric) -> ClassificationNetwork:
+    """The network in evaluation mode on the device, its `feature_map` in the device's precision."""
+    wrapped = fabric.setup(network.to(memory_format=torch.channels_last).eval())
+    wrapped.mark_forward_method("feature_map")
+    return wrapped
+
+
 def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:
     """A `ModelConfig` from its JSON.
 
@@ -112,7 +134,7 @@ def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:
         CheckpointError: fields are missing or unknown; names the file.
     """
     try:
-        settings = {key: tuple(v) if isinstance(v, list) else v for key, v in value["network"].items()}
+        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value["network"].items()}
         return ModelConfig(
             network=NetworkSettings(**settings),
             class_names=tuple(value["class_names"]),

@@ -11,14 +11,15 @@ from torch import nn
 class OptimiserSettings:
     """How weights are updated.
 
-    learning_rate: of the backbone's weights, at the first step after warm-up.
-    momentum: of SGD; also Adam's first beta. The published SC-CAM code runs SGD at 5e-4 by accident.
-    head_multiplier: learning rate of the heads (and the neck) over the backbone's; the published code uses 10.
-    bias_multiplier: learning rate of biases over that of weights; the published code uses 2.
-    decay_biases: whether weight decay applies to biases and to norms' scales too.
-    schedule: "poly" falls as (1 - step / steps)^poly_power, "cosine" along half a cosine, "constant" not at all.
-    warmup_steps: the rate rises linearly from 0 over this many steps first.
-    gradient_clip: largest norm of the whole gradient; 0 leaves it as it is.
+    Attributes:
+        learning_rate: of the backbone's weights, at the first step after warm-up.
+        momentum: of SGD; also Adam's first beta. The published SC-CAM code runs SGD at 5e-4 by accident.
+        head_multiplier: learning rate of the heads (and the neck) over the backbone's; the published code uses 10.
+        bias_multiplier: learning rate of biases over that of weights; the published code uses 2.
+        decay_biases: whether weight decay applies to biases and to norms' scales too.
+        schedule: "poly" falls as (1 - step / steps)^poly_power, "cosine" along half a cosine, "constant" not at all.
+        warmup_steps: the rate rises linearly from 0 over this many steps first.
+        gradient_clip: largest norm of the whole gradient; 0 leaves it as it is.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"

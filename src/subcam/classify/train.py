@@ -30,14 +30,17 @@ LOG_EVERY = 10
 class ClassifySettings:
     """Settings of classifier training. Numbers of the paper and of its published code are in `recipes.py`.
 
-    epochs: of round 0, and of the later rounds unless `round_epochs` says otherwise.
-    round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
-    schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published code
-        plans 61 and stops rounds 1-3 at 30, 40 and 50.
-    subcategory_weight: lambda of Eq. 3.
-    start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
-        goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
-    head_dropout: share of channels of the feature map dropped in training; 0.5 in the published code.
+    Attributes:
+        epochs: of round 0, and of the later rounds unless `round_epochs` says otherwise.
+        round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
+        schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published
+            code plans 61 and stops rounds 1-3 at 30, 40 and 50.
+        subcategory_weight: lambda of Eq. 3.
+        start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
+            goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
+        round0_checkpoint: a published classifier on ResNet-38 (AffinityNet's or SC-CAM's .pth) to take as round 0
+            instead of training it; empty to train.
+        head_dropout: share of channels of the feature map dropped in training; 0.5 in the published code.
     """
 
     epochs: int = 5
@@ -46,6 +49,7 @@ class ClassifySettings:
     batch_size: int = 16
     subcategory_weight: float = 5.0
     start: Literal["restart", "continue"] = "restart"
+    round0_checkpoint: str = ""
     head_dropout: float = 0.0
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -58,9 +62,11 @@ class ClassifySettings:
         epochs = self.epochs
         if round_index and self.round_epochs:
             epochs = self.round_epochs[min(round_index, len(self.round_epochs)) - 1]
+        ready = self.round0_checkpoint if round_index == 0 else ""
         return replace(
             self,
-            epochs=epochs,
+            epochs=0 if ready else epochs,
+            round0_checkpoint=ready,
             round_epochs=(),
             subcategory_weight=self.subcategory_weight if with_subcategories else 0.0,
             start=self.start if round_index else "restart",
@@ -163,6 +169,8 @@ def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> Clas
         head_dropout=settings.head_dropout,
     )
     network = ClassificationNetwork(config, weights=None if inputs.start_from is None else "none")
+    if settings.round0_checkpoint:
+        network.load_reference(settings.round0_checkpoint)
     if inputs.start_from is not None:
         earlier = ClassificationNetwork.load(inputs.start_from)
         network.backbone.load_state_dict(earlier.backbone.state_dict())

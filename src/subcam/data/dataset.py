@@ -27,14 +27,15 @@ ALL = "all"
 class DatasetSettings:
     """Which pictures.
 
-    root: a folder in PASCAL VOC's layout, a folder with a CSV of labels, or "toy" for the generated set.
-    layout: "auto" takes VOC's where there is a folder JPEGImages.
-    labels: name of the CSV in a plain folder.
-    train_split: pictures whose labels are learned from; empty for the layout's own (VOC: train_aug, else train).
-    scored_splits: pictures scored against masks; empty for the layout's own (VOC: train and val, else val, or the
-        training pictures where there are no splits).
-    classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
-    on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
+    Attributes:
+        root: a folder in PASCAL VOC's layout, a folder with a CSV of labels, or "toy" for the generated set.
+        layout: "auto" takes VOC's where there is a folder JPEGImages.
+        labels: name of the CSV in a plain folder.
+        train_split: pictures whose labels are learned from; empty for the layout's own (VOC: train_aug, else train).
+        scored_splits: pictures scored against masks; empty for the layout's own (VOC: train and val, else val, or the
+            training pictures where there are no splits).
+        classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
+        on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
     """
 
     root: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR|toy")] = ""

@@ -33,7 +33,7 @@ def same_size_batches(
     """Group `indices` into batches of at most `batch_size` whose pictures have one size, in a fixed order."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for index in indices:
-        by_size.setdefault(tuple(sizes[index]), []).append(index)
+        by_size.setdefault(sizes[index], []).append(index)
     return tuple(
         tuple(group[start : start + batch_size])
         for group in by_size.values()

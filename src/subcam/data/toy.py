@@ -31,16 +31,17 @@ BODY_LENGTH = {"large": 0.30, "small": 0.19}
 class ToySettings:
     """How many pictures, how large, and how much the rest of an object tells about its class.
 
-    size: height and width in pixels.
-    class_tint: share of the class's own colour in the body's, 0 (bodies tell nothing about the class) to 1.
-    second_object: share of pictures with a second object of another class.
+    Attributes:
+        size: height and width in pixels.
+        class_tint: share of the class's own colour in the body's, 0 (bodies tell nothing about the class) to 1.
+        second_object: share of pictures with a second object of another class.
     """
 
     train_images: int = 480
     val_images: int = 120
-    size: int = 96
-    class_tint: float = 0.25
-    second_object: float = 0.3
+    size: int = 64
+    class_tint: float = 0.3
+    second_object: float = 0.1
     seed: int = 0
 
 

@@ -30,12 +30,15 @@ _ADJUST = {
 class AugmentationSettings:
     """How training pictures are varied.
 
-    crop: side of the square crop in pixels.
-    scale_long_side: least and greatest length in pixels, both included, of the long side after scaling.
-    flip: probability of a left-right flip.
-    brightness, contrast, saturation: factors are drawn from [max(0, 1 - value), 1 + value].
-    hue: turns of the colour circle are drawn from [-value, value], value at most 0.5.
-    resampling: filter of the scaling, anti-aliased.
+    Attributes:
+        crop: side of the square crop in pixels.
+        scale_long_side: least and greatest length in pixels, both included, of the long side after scaling.
+        flip: probability of a left-right flip.
+        brightness: its factor is drawn from [max(0, 1 - value), 1 + value].
+        contrast: likewise.
+        saturation: likewise.
+        hue: turns of the colour circle are drawn from [-value, value], value at most 0.5.
+        resampling: filter of the scaling, anti-aliased.
     """
 
     crop: int = 224

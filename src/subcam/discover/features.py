@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32
 from lightning_fabric import Fabric
 
-from subcam.classify.network import ClassificationNetwork
+from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.progress import bar
@@ -31,7 +31,7 @@ def extract_features(
 
     Every 256 images are written to `folder` as one part; parts that are there are read, not computed again.
     """
-    model = fabric.setup(network.to(memory_format=torch.channels_last).eval())
+    model = for_inference(network, fabric)
     parts = []
     with bar("features", len(records)) as progress:
         for start in range(0, len(records), IMAGES_PER_PART):
@@ -48,7 +48,7 @@ def extract_features(
 
 @torch.inference_mode()
 def _pooled(
-    model: torch.nn.Module,
+    model: ClassificationNetwork,
     records: Sequence[Record],
     sizes: Sequence[tuple[int, int]],
     indices: range,
@@ -60,7 +60,6 @@ def _pooled(
     rows: dict[int, np.ndarray] = {}
     batches = same_size_batches(indices, sizes, batch_size=batch_size)
     for batch, images in inference_batches(records, batches, workers=workers):
-        with fabric.autocast():
-            features = model.module.feature_map(fabric.to_device(images))
+        features = model.feature_map(fabric.to_device(images).contiguous(memory_format=torch.channels_last))
         rows.update(zip(batch, features.mean((2, 3)).float().cpu().numpy(), strict=True))
     return np.stack([rows[index] for index in indices])

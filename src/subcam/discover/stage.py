@@ -21,11 +21,12 @@ from subcam.run_folder import Stage, atomic_write
 class DiscoverSettings:
     """Settings of sub-category discovery.
 
-    num_subcategories: K, the clusters inside each parent class. The paper uses 10.
-    normalisation: "none" (the paper) or "l2".
-    restarts: K-means runs from different seeds; the one of least inertia counts.
-    max_iterations: the limit of one K-means run.
-    batch_size: pictures of equal size that pass the network together when features are extracted.
+    Attributes:
+        num_subcategories: K, the clusters inside each parent class. The paper uses 10.
+        normalisation: "none" (the paper) or "l2".
+        restarts: K-means runs from different seeds; the one of least inertia counts.
+        max_iterations: the limit of one K-means run.
+        batch_size: pictures of equal size that pass the network together when features are extracted.
     """
 
     num_subcategories: int = 10

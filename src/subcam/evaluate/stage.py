@@ -20,8 +20,9 @@ from subcam.run_folder import Stage
 class EvaluateSettings:
     """Settings of scoring.
 
-    background_threshold: a pixel whose strongest response is not above it is background. It is chosen without masks;
-        0.15 in SC-CAM's code, 0.2 in AffinityNet's.
+    Attributes:
+        background_threshold: a pixel whose strongest response is not above it is background. Fixed before any mask
+            is looked at; 0.15 in SC-CAM's code, 0.2 in AffinityNet's.
     """
 
     background_threshold: float = 0.15

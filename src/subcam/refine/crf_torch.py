@@ -113,9 +113,8 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     padded = [place for place, size in enumerate(sizes) if size.numel() % PADDED_TO]
     pixels = torch.cat([_features(image) for image in images])
     features = torch.cat([pixels, pixels.new_zeros(len(padded), axes - 1)]) * pixels.new_tensor(scales)
-    places = [place for place, size in enumerate(sizes) for _ in range(1)]
     counts = torch.tensor([size.numel() for size in sizes] + [1] * len(padded), device=device)
-    place = torch.tensor(places + padded, device=device).repeat_interleave(counts)
+    place = torch.tensor([*range(len(images)), *padded], device=device).repeat_interleave(counts)
 
     cells, ranks, weights = _embed(features)
     units = torch.tensor([1 << sum(bits[:i]) for i in range(axes - 1)], device=device)

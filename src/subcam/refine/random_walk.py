@@ -49,7 +49,7 @@ def pixel_affinity(
     Raises:
         BadInputError: the features are not all finite.
     """
-    if not torch.isfinite(features).all():
+    if not _is_finite(features):
         raise BadInputError(
             "pixel_affinity: expected finite features, got NaN or infinity. Check the network's weights."
         )
@@ -125,8 +125,13 @@ def _check(affinity: PixelAffinity, maps: Tensor, beta: float | int, log_steps: 
         raise SettingsError(f"affinity: radius {affinity.radius} has {expected} offsets, got {len(values)} planes.")
     if values.numel() and not (values.min() >= 0 and values.max() <= 1):
         raise BadInputError("affinity: expected values in [0, 1]; some are outside or not a number.")
-    if not torch.isfinite(maps).all():
+    if not _is_finite(maps):
         raise BadInputError("maps: expected finite response maps, got NaN or infinity.")
+
+
+def _is_finite(values: Tensor) -> bool:
+    # torch.isfinite would take as much memory again as the features.
+    return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})

@@ -1,0 +1,52 @@
+"""Runs pydensecrf in an environment of its own for `crf.py`; needs NumPy and pydensecrf, nothing of subcam.
+
+Reads lines of JSON {"path", "iterations", "memory"}; the file holds `image` [h, w, 3] and `scores` [sets, cls, h, w].
+Answers each with {"seconds", "peak_mib"} and leaves the marginals beside the file, as `.marginals.npy`.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pydensecrf.densecrf as densecrf
+
+
+def infer(image: np.ndarray, scores: np.ndarray, iterations: int) -> np.ndarray:
+    """As psa's crf_inference: unary energies from the scores, its two pairwise terms."""
+    classes, height, width = scores.shape
+    crf = densecrf.DenseCRF2D(width, height, classes)
+    energy = -np.log(np.clip(scores, 1e-5, 1)).reshape(classes, -1)
+    crf.setUnaryEnergy(np.ascontiguousarray(energy, np.float32))
+    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
+    return np.array(crf.inference(iterations)).reshape(classes, height, width)
+
+
+def resident(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def main() -> None:
+    for line in sys.stdin:
+        task = json.loads(line)
+        case = np.load(task["path"])
+        image, scores = case["image"], case["scores"]
+        before = 0.0
+        if task["memory"]:
+            infer(image[:16, :16], scores[0, :, :16, :16], 1)
+            Path("/proc/self/clear_refs").write_text("5")
+            before = resident("VmRSS")
+        start = time.perf_counter()
+        marginals = [infer(image, one, task["iterations"]) for one in scores]
+        seconds = time.perf_counter() - start
+        peak = resident("VmHWM") - before if task["memory"] else None
+        np.save(task["path"] + ".marginals.npy", np.stack(marginals))
+        print(json.dumps({"seconds": seconds, "peak_mib": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
