@@ -4,6 +4,8 @@ Reads lines of JSON {"path", "iterations", "memory"}; the file holds `image` [h,
 Answers each with {"seconds", "peak_mib"} and leaves the marginals beside the file, as `.marginals.npy`.
 """
 
+import ctypes
+import gc
 import json
 import sys
 import time
@@ -24,10 +26,10 @@ def infer(image: np.ndarray, scores: np.ndarray, iterations: int) -> np.ndarray:
     return np.array(crf.inference(iterations)).reshape(classes, height, width)
 
 
-def resident(field: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process in MiB."""
+def resident_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (at most so far) of this process, from Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
 
 
 def main() -> None:
@@ -38,12 +40,14 @@ def main() -> None:
         before = 0.0
         if task["memory"]:
             infer(image[:16, :16], scores[0, :, :16, :16], 1)
-            Path("/proc/self/clear_refs").write_text("5")
-            before = resident("VmRSS")
+            gc.collect()
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is resident now
+            before = resident_mib("VmRSS")
         start = time.perf_counter()
         marginals = [infer(image, one, task["iterations"]) for one in scores]
         seconds = time.perf_counter() - start
-        peak = resident("VmHWM") - before if task["memory"] else None
+        peak = resident_mib("VmHWM") - before if task["memory"] else None
         np.save(task["path"] + ".marginals.npy", np.stack(marginals))
         print(json.dumps({"seconds": seconds, "peak_mib": peak}), flush=True)
 

@@ -1,1 +1,76 @@
-"""subcam: pixels from image-level labels."""
+"""subcam: pixels from image-level labels, by sub-category exploration.
+
+Everything public is here; it is imported when it is first asked for, so that `import subcam` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from subcam._version import __version__
+
+if TYPE_CHECKING:
+    from subcam.cam.response import aggregate_response_maps, background_score, response_maps
+    from subcam.data.folder import read_folder
+    from subcam.data.records import ImageSet, Record
+    from subcam.data.voc import read_voc
+    from subcam.discover.clustering import Subcategories, discover_subcategories
+    from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError, SubcamError
+    from subcam.estimator import SubCategoryCAM
+    from subcam.evaluate.confusion import confusion_matrix
+    from subcam.evaluate.scores import Scores, scores
+    from subcam.networks.mxnet_params import read_mxnet_params
+
+_HOMES = {
+    "BadInputError": "subcam.errors",
+    "CheckpointError": "subcam.errors",
+    "ImageSet": "subcam.data.records",
+    "Record": "subcam.data.records",
+    "RunFolderError": "subcam.errors",
+    "Scores": "subcam.evaluate.scores",
+    "SettingsError": "subcam.errors",
+    "SubCategoryCAM": "subcam.estimator",
+    "SubcamError": "subcam.errors",
+    "Subcategories": "subcam.discover.clustering",
+    "aggregate_response_maps": "subcam.cam.response",
+    "background_score": "subcam.cam.response",
+    "confusion_matrix": "subcam.evaluate.confusion",
+    "discover_subcategories": "subcam.discover.clustering",
+    "read_folder": "subcam.data.folder",
+    "read_mxnet_params": "subcam.networks.mxnet_params",
+    "read_voc": "subcam.data.voc",
+    "response_maps": "subcam.cam.response",
+    "scores": "subcam.evaluate.scores",
+}
+
+__all__ = [
+    "BadInputError",
+    "CheckpointError",
+    "ImageSet",
+    "Record",
+    "RunFolderError",
+    "Scores",
+    "SettingsError",
+    "SubCategoryCAM",
+    "SubcamError",
+    "Subcategories",
+    "__version__",
+    "aggregate_response_maps",
+    "background_score",
+    "confusion_matrix",
+    "discover_subcategories",
+    "read_folder",
+    "read_mxnet_params",
+    "read_voc",
+    "response_maps",
+    "scores",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'subcam' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

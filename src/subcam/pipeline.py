@@ -58,8 +58,13 @@ class RunResult:
         return [found for found in self.rounds if not found.control][-1]
 
 
-def run(settings: RunSettings, out: Path) -> RunResult:
+def run(settings: RunSettings, out: Path, *, dataset: Dataset | None = None) -> RunResult:
     """Do everything, or what is left of it, in the folder `out`.
+
+    Args:
+        settings: of all stages.
+        out: the run's folder; made if it is not there, never emptied.
+        dataset: pictures to use instead of those that `settings.dataset` names.
 
     Raises:
         SubcamError: bad input, settings or weights, a folder in use or full; says what to do.
@@ -67,7 +72,7 @@ def run(settings: RunSettings, out: Path) -> RunResult:
     folder = RunFolder(path=out)
     with folder.lock():
         started = time.monotonic()
-        dataset = open_dataset(settings.dataset, work_folder=out)
+        dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         _say_what_is_there(dataset)
         stages = Stages(settings=settings, folder=folder, dataset=dataset, fabric=build_fabric(settings.machine))
         rounds = algorithm_1(stages, rounds=settings.rounds)

@@ -38,9 +38,7 @@ class Bar:
             self._printed = now
             rate = (self.done - self._at_start) / (now - self._started)
             left = (self.total - self.done) / rate if rate else float("inf")
-            console.print(
-                f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip(), highlight=False
-            )
+            say(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip())
 
 
 @contextmanager

@@ -21,10 +21,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from subcam._version import __version__
 from subcam.errors import BadInputError, RunFolderError
+
+Settings = TypeVar("Settings")
 
 FORMAT = 1
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
@@ -101,6 +103,16 @@ def as_plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def from_plain(kind: type[Settings], value: dict[str, Any]) -> Settings:
+    """A flat dataclass from what `as_plain` made of it: lists become tuples.
+
+    Raises:
+        TypeError: a field is missing or unknown.
+    """
+    fields: dict[str, Any] = {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in value.items()}
+    return kind(**fields)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""How timm's families give their maps: against the models' own outputs, and what is refused before any weight is made."""
+"""How timm's families give their maps, against the models' own outputs; and what is refused before a weight is made."""
 
 import math
 
@@ -133,7 +133,7 @@ def test_output_stride_that_a_family_does_not_have_is_refused(name: str) -> None
 
 
 def test_output_stride_that_a_family_refuses_itself() -> None:
-    with pytest.raises(SettingsError, match="timm cannot build 'vgg11' with .*output_stride=8"):
+    with pytest.raises(SettingsError, match=r"timm cannot build 'vgg11' with .*output_stride=8"):
         plan_model("vgg11", output_stride=8, model_args={})
 
 
@@ -146,7 +146,7 @@ def test_unknown_name_is_answered_with_close_ones(name: str, close: str) -> None
 
 
 def test_name_like_no_other() -> None:
-    with pytest.raises(SettingsError, match="no network is called '/etc/passwd'; .*list_models"):
+    with pytest.raises(SettingsError, match=r"no network is called '/etc/passwd'; .*list_models"):
         plan_model("/etc/passwd", output_stride=None, model_args={})
 
 
