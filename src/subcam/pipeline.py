@@ -74,7 +74,13 @@ def run(settings: RunSettings, out: Path, *, dataset: Dataset | None = None) -> 
         started = time.monotonic()
         dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         _say_what_is_there(dataset)
-        stages = Stages(settings=settings, folder=folder, dataset=dataset, fabric=build_fabric(settings.machine))
+        stages = Stages(
+            settings=settings,
+            folder=folder,
+            dataset=dataset,
+            fabric=build_fabric(settings.machine, precision=settings.machine.precision),
+            inference=build_fabric(settings.machine, precision=settings.machine.inference_precision),
+        )
         rounds = algorithm_1(stages, rounds=settings.rounds)
         if settings.control:
             rounds += algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0])
@@ -123,6 +129,7 @@ class Stages:
     folder: RunFolder
     dataset: Dataset
     fabric: Fabric
+    inference: Fabric
 
     def classify(
         self, index: int, *, before: Stage | None = None, subcategories: Found | None = None, control: bool = False
@@ -158,7 +165,7 @@ class Stages:
     def discover(self, index: int, model: Stage) -> Found:
         """Cluster the training pictures by the features of the round before."""
         settings = self.settings.discover
-        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}")
+        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self._precision())
         stage = self._stage(f"round{index}-discover", settings, inputs)
         subcategories = discover.run(
             settings,
@@ -169,7 +176,7 @@ class Stages:
                 seed=self.settings.seed,
             ),
             stage=stage,
-            fabric=self.fabric,
+            fabric=self.inference,
             machine=self.settings.machine,
         )
         return Found(stage=stage, subcategories=subcategories)
@@ -181,12 +188,12 @@ class Stages:
         if not wanted or (index == self.settings.rounds and not control):
             wanted.append(self.dataset.train)
         pictures = union(*wanted)
-        maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key))
+        maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self._precision()))
         cam.run(
             self.settings.cam,
             cam.CamInputs(image_set=pictures.image_set, sizes=pictures.sizes, model=model.path),
             stage=maps,
-            fabric=self.fabric,
+            fabric=self.inference,
             machine=self.settings.machine,
         )
         scores = {}
@@ -195,6 +202,9 @@ class Stages:
             inputs = evaluate.EvaluateInputs(image_set=images.image_set, maps=maps.path)
             scores[split] = evaluate.run(self.settings.evaluate, inputs, stage=stage)
         return RoundResult(round_index=index, control=control, model=model, maps=maps, scores=scores)
+
+    def _precision(self) -> str:
+        return self.settings.machine.inference_precision
 
     def _network_key(self) -> str:
         """What the pretrained network is: its settings, and a file's bytes rather than its path."""

@@ -236,7 +236,7 @@ def test_weights_of_another_network_are_refused_with_a_list(tmp_path: Path) -> N
     text = str(caught.value)
     assert f"{path} does not fit EfficientNet" in text
     assert re.search(r"the file lacks \(\d+\): conv_stem\.weight, ", text)
-    assert re.search(r"no place for \(\d+\): conv1\.weight, bn1\.weight, ", text)
+    assert re.search(r"no place for \(\d+\): conv1\.weight, layer1\.0\.conv1\.weight, ", text)
     assert "fc.weight" not in text
     torch.save({**build(name="resnet18").body.state_dict(), "conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(CheckpointError, match=r"of another shape \(1\): conv1\.weight \[64, 3, 3, 3\] in the file"):

@@ -115,6 +115,21 @@ def test_channels_last_families_are_turned_and_padded(name: str) -> None:
     assert out.shape == (1, found.num_features, math.ceil(101 / found.stride), math.ceil(75 / found.stride))
 
 
+@pytest.mark.parametrize(
+    ("name", "model_args", "first"),
+    [
+        ("resnet18", {}, "conv1.weight"),
+        ("vit_tiny_patch16_224", SHALLOW, "patch_embed.proj.weight"),
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1), "num_heads": (2, 4)}, "patch_embed.proj.weight"),
+    ],
+)
+def test_gradient_reaches_the_first_layer_in_training(name: str, model_args: dict, first: str) -> None:
+    plan, model = build(name, model_args)
+    model.train()
+    plan.spatial_map.read(model, torch.randn(2, 3, 70, 90)).square().mean().backward()
+    assert model.get_parameter(first).grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(("name", "stride"), [("mobilenetv2_100", 16), ("resnet18", 8), ("convnext_atto", 16)])
 def test_output_stride_of_families_that_can_change_it(name: str, stride: int) -> None:
     plan, model = build(name, output_stride=stride)

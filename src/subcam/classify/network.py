@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from subcam.errors import CheckpointError
 from subcam.networks.backbones import NetworkSettings, build_backbone
 from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads, save_model
-from subcam.run_folder import read_json, write_json
+from subcam.run_folder import from_plain, read_json, write_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -134,9 +134,8 @@ def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:
         CheckpointError: fields are missing or unknown; names the file.
     """
     try:
-        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value["network"].items()}
         return ModelConfig(
-            network=NetworkSettings(**settings),
+            network=from_plain(NetworkSettings, value["network"]),
             class_names=tuple(value["class_names"]),
             num_subcategories=value["num_subcategories"],
             head_dropout=value["head_dropout"],
