@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 

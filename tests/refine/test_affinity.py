@@ -1,3 +1,5 @@
+"""AffinityNet's head, pair affinities and loss: by hand, against autograd, and the golden network."""
+
 import json
 import math
 

@@ -1,3 +1,5 @@
+"""Label maps and pair labels, by hand, against brute force and the golden data."""
+
 import itertools
 
 import numpy as np

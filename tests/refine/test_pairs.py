@@ -1,3 +1,5 @@
+"""Pairs of grid cells and the grid itself, against brute force and the golden indices."""
+
 import itertools
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The random walk against the dense matrix power, the golden walks, and its own error bound."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """The classification network: feature extractor E, parent classifier H_p, sub-category classifier H_s (Section 3.2)."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +46,7 @@ class ClassificationNetwork(nn.Module):
     def __init__(self, config: ModelConfig, *, weights: str | None = None) -> None:
         """Build the network; `weights` overrides where the backbone's come from ("none" before loading a saved one)."""
         super().__init__()
+        self.autocast: Callable[[], AbstractContextManager] = nullcontext
         self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
         # The backbone knows its normalisation from its weights' record; it must stay with the saved network.
         self.config = replace(config, network=replace(self.backbone.settings, weights=config.network.weights))
@@ -74,7 +77,8 @@ class ClassificationNetwork(nn.Module):
         """f(x, y) = E(I) for RGB images in 0..255."""
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
-        return self.backbone((images.float() / 255 - mean) / std)
+        with self.autocast():
+            return self.backbone((images.float() / 255 - mean) / std).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
         """Pool a feature map over the image and apply H_p and H_s."""
@@ -121,10 +125,9 @@ class ClassificationNetwork(nn.Module):
 
 
 def for_inference(network: ClassificationNetwork, fabric: Fabric) -> ClassificationNetwork:
-    """The network in evaluation mode on the device, its `feature_map` in the device's precision."""
-    wrapped = fabric.setup(network.to(memory_format=torch.channels_last).eval())
-    wrapped.mark_forward_method("feature_map")
-    return wrapped
+    """The network in evaluation mode on the device, its backbone in the device's precision."""
+    network.autocast = fabric.autocast
+    return fabric.to_device(network.to(memory_format=torch.channels_last).eval())
 
 
 def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:

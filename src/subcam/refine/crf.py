@@ -105,9 +105,8 @@ class DenseCRF:
             widths = choose_widths(num_classes, len(score_sets) - len(marginals))
             group = score_sets[len(marginals) : len(marginals) + widths.sets]
             self._require_memory(num_classes, len(group), len(widths.lanes))
-            stack = np.stack(group).astype(np.float32, copy=False).reshape(len(group), num_classes, -1)
             results, unusable = infer_sets(
-                stack,
+                [np.ascontiguousarray(scores, np.float32).reshape(num_classes, -1) for scores in group],
                 self._spatial,
                 self._bilateral,
                 spatial_weight=self.settings.spatial_weight,

@@ -21,6 +21,8 @@ FLOAT = ir.FloatType()
 INT = ir.IntType(32)
 FLAGS = ("contract", "nsz")
 MAX_EXPONENT = 60.0
+REGISTER = 16
+"""Lanes of the widest registers there are."""
 
 
 @no_type_check
@@ -200,12 +202,20 @@ def _over_segments(emit):
     @intrinsic
     def operation(typingctx, lanes, segment):
         def codegen(context, builder, signature, args):
-            vector, step = args[0], 1
-            while step < segment.count:
-                partner = [lane ^ step for lane in range(lanes.count)]
+            vector, count = args[0], lanes.count
+            if segment.count == lanes.count:  # one segment of several registers: the registers first
+                while count > REGISTER:
+                    count //= 2
+                    halves = [_shuffle(builder, vector, _undefined(vector), range(i, i + count)) for i in (0, count)]
+                    vector = emit(builder, *halves)
+            step = 1
+            while step < min(segment.count, count):
+                partner = [lane ^ step for lane in range(count)]
                 vector = emit(builder, vector, _shuffle(builder, vector, _undefined(vector), partner))
                 step *= 2
-            return vector
+            if count == lanes.count:
+                return vector
+            return _shuffle(builder, vector, _undefined(vector), [lane % count for lane in range(lanes.count)])
 
         return lanes(lanes, segment), codegen
 

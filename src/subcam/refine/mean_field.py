@@ -13,6 +13,7 @@ Channels lie side by side: `sets` groups of `segment` lanes, a group the classes
 zeros. `wide` is the width of the softmax's registers, several pixels or one widened pixel.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, no_type_check
 
 import numpy as np
@@ -75,7 +76,7 @@ def aligned_zeros(size: int) -> np.ndarray:
 
 
 def infer_sets(
-    probabilities: np.ndarray,
+    score_sets: Sequence[np.ndarray],
     spatial: Lattice,
     bilateral: Lattice,
     *,
@@ -84,15 +85,16 @@ def infer_sets(
     iterations: int,
     widths: Widths,
 ) -> tuple[np.ndarray, int]:
-    """Marginals of `widths.sets` score sets, float32 [sets, cls, pixels] like the scores.
+    """Marginals, float32 [sets, cls, pixels], of `widths.sets` score sets, each float32 [cls, pixels].
 
     Returns also how many of the scores are not finite or negative; the marginals mean nothing if there are any.
     """
-    pixels = probabilities.shape[2]
+    num_classes, pixels = score_sets[0].shape
     sets, segment, lanes, wide = widths
     odds = aligned_zeros(pixels * len(lanes) + len(wide))
-    marginals = np.empty_like(probabilities)
-    if unusable := _odds(probabilities, odds, len(lanes) // sets, len(lanes)):
+    unusable = sum(_odds(scores, odds, i * len(lanes) // sets, len(lanes)) for i, scores in enumerate(score_sets))
+    marginals = np.empty((sets, num_classes, pixels), np.float32)
+    if unusable:
         return marginals, unusable
     share = 1 / (len(lanes) // sets + 1)
     weights = (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(share))
@@ -118,23 +120,22 @@ def infer_sets(
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _odds(probabilities, odds, segment, lanes):
-    """Clipped probabilities over the last class's, pixel after pixel; returns how many were unusable."""
-    sets, num_classes, pixels = probabilities.shape
+def _odds(scores, odds, lane, lanes):
+    """Clipped scores over the last class's, pixel after pixel from `lane` on; returns how many were unusable."""
+    num_classes, pixels = scores.shape
     unusable = 0
     inverse = np.empty(BLOCK, np.float32)
     for first in range(0, pixels, BLOCK):
         count = min(BLOCK, pixels - first)
-        for group in range(sets):
-            for index in range(num_classes - 1, -1, -1):
-                for i in range(count):
-                    value = probabilities[group, index, first + i]
-                    unusable += not (value >= 0 and value < np.inf)
-                    clipped = min(max(value, SMALLEST), LARGEST)
-                    if index == num_classes - 1:
-                        inverse[i] = np.float32(1) / clipped
-                    else:
-                        odds[(first + i) * lanes + group * segment + index] = clipped * inverse[i]
+        for index in range(num_classes - 1, -1, -1):
+            for i in range(count):
+                value = scores[index, first + i]
+                unusable += not (value >= 0 and value < np.inf)
+                clipped = min(max(value, SMALLEST), LARGEST)
+                if index == num_classes - 1:
+                    inverse[i] = np.float32(1) / clipped
+                else:
+                    odds[(first + i) * lanes + lane + index] = clipped * inverse[i]
     return unusable
 
 
@@ -213,7 +214,7 @@ def _pass(
         if not first:
             for i in range(count):
                 pixel = start + i
-                total = spatial_weight * spatial_sums[pixel] + bilateral_weight * bilateral_sums[pixel]
+                row_sum = spatial_weight * spatial_sums[pixel] + bilateral_weight * bilateral_sums[pixel]
                 near = _slice(
                     fill(zero, lanes),
                     pixel,
@@ -234,7 +235,7 @@ def _pass(
                     (0,) * 8,
                     lanes,
                 )
-                message = spatial_weight * near + bilateral_weight * alike - total * share
+                message = spatial_weight * near + bilateral_weight * alike - row_sum * share
                 store(buffer, i * stride, message)
         for offset in range(0, count * stride, len(wide)):
             if stride == width:
@@ -250,7 +251,8 @@ def _pass(
                     logit = logit - largest
                     reference = exp(zero - largest)
                 marginal = marginal * exp(logit)
-            scale = one / (segment_sum(marginal, segment) + reference)
+            total = segment_sum(marginal, segment) + reference
+            scale = fill(one / element(total, 0), wide) if len(segment) == len(wide) else one / total
             marginal = marginal * scale
             if last:
                 store(buffer, rest + offset, reference * scale)
