@@ -1,6 +1,6 @@
 """Dense CRF against pydensecrf and against exact Gaussians: time, peak memory and distance of the marginals.
 
-    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/crf.py --images VOC/JPEGImages --pydensecrf-python ENV/bin/python
+    OMP_NUM_THREADS=1 python benchmarks/crf.py --images VOC/JPEGImages --pydensecrf-python ENV/bin/python
 
 The two take turns on the same pictures and scores, and ratios are medians over these turns, so that other work on the
 machine meets both. pydensecrf (`pip install pydensecrf2`) lives in an environment of its own; without it its columns
@@ -11,7 +11,9 @@ is kept for each size of picture). Memory is what resident memory grows by durin
 
 import argparse
 import ctypes
+import functools
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -263,20 +265,19 @@ def measure_row(
 
 def measure_rows(*, turns: int = 12, images: Path | None = None, python: Path | None = None) -> Iterator[Row]:
     """Sizes x classes x threads, and at 500 x 375 low and high alpha together."""
-    shared = {"turns": turns, "images": images, "python": python}
+    measure = functools.partial(measure_row, turns=turns, images=images, python=python)
     for height, width in SIZES:
         for classes in CLASSES:
             for threads in THREADS:
-                yield measure_row(height=height, width=width, classes=classes, threads=threads, **shared)
+                yield measure(height=height, width=width, classes=classes, threads=threads)
     for classes in CLASSES:
-        yield measure_row(height=375, width=500, classes=classes, sets=2, **shared)
+        yield measure(height=375, width=500, classes=classes, sets=2)
 
 
 def measure_direct(images: Path | None = None, classes: int = 5) -> DirectRow:
     """The lattice against the tests' O(N^2) version; at 500 x 375 that would take a matrix of 141 GB."""
     sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from tests.refine.direct_crf import direct_dense_crf
-
+    direct_dense_crf = importlib.import_module("tests.refine.direct_crf").direct_dense_crf
     height, width = DIRECT_SIZE
     with tempfile.TemporaryDirectory() as scratch:
         case = make_cases(images, Path(scratch), height=height, width=width, classes=classes, sets=1)[0]

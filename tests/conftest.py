@@ -6,7 +6,6 @@ which are set up after this file is read.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import torch
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from subcam.data.check import CheckedImages
     from subcam.machine import MachineSettings
     from subcam.settings import RunSettings
 
@@ -44,41 +44,52 @@ def voc_animals(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def machine() -> MachineSettings:
-    """One thread, no worker processes, a checkpoint whenever one may be written."""
+    """One thread, no worker processes, float32, a checkpoint whenever one may be written."""
     from subcam.machine import MachineSettings
 
-    return MachineSettings(accelerator="cpu", workers=0, threads=1, checkpoint_seconds=0)
+    return MachineSettings(
+        accelerator="cpu",
+        precision="32-true",
+        inference_precision="32-true",
+        workers=0,
+        threads=1,
+        checkpoint_seconds=0,
+    )
 
 
 @pytest.fixture(scope="session")
 def fabric(machine: MachineSettings) -> Fabric:
     from subcam.machine import build_fabric
 
-    return build_fabric(machine)
+    return build_fabric(machine, precision=machine.precision)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(machine: MachineSettings) -> RunSettings:
-    """The recipe `toy` on 24 + 8 pictures of 48 pixels: rounds 0 and 1 in about two seconds."""
+    """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
+    from subcam.cam.stage import CamSettings
+    from subcam.classify.optimiser import OptimiserSettings
+    from subcam.classify.train import ClassifySettings
+    from subcam.data.dataset import DatasetSettings
     from subcam.data.toy import ToySettings
-    from subcam.recipes import toy
+    from subcam.data.transforms import AugmentationSettings
+    from subcam.discover.stage import DiscoverSettings
+    from subcam.networks.backbones import NetworkSettings
+    from subcam.settings import RunSettings
 
-    recipe = toy()
-    classify = replace(
-        recipe.classify,
-        epochs=2,
-        batch_size=8,
-        head_dropout=0.5,
-        augmentation=replace(recipe.classify.augmentation, crop=48, scale_long_side=(40, 64)),
-    )
-    return replace(
-        recipe,
+    return RunSettings(
         rounds=1,
-        control=False,
-        dataset=replace(recipe.dataset, toy=ToySettings(train_images=24, val_images=8, size=48)),
-        classify=classify,
-        discover=replace(recipe.discover, num_subcategories=3, restarts=2),
-        cam=replace(recipe.cam, scales=(1.0, 0.5), batch_size=4),
+        dataset=DatasetSettings(root="toy", toy=ToySettings(train_images=24, val_images=8, size=48)),
+        network=NetworkSettings(name="tiny", weights="none", freeze_batch_norm=False),
+        classify=ClassifySettings(
+            epochs=2,
+            batch_size=8,
+            head_dropout=0.5,
+            augmentation=AugmentationSettings(crop=48, scale_long_side=(40, 64)),
+            optimiser=OptimiserSettings(learning_rate=3e-3, head_multiplier=1.0),
+        ),
+        discover=DiscoverSettings(num_subcategories=3, restarts=2),
+        cam=CamSettings(scales=(1.0, 0.5), subcategory_maps=True, batch_size=3),
         machine=machine,
     )
 
@@ -89,3 +100,12 @@ def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) 
     from subcam.data.toy import write_toy
 
     return write_toy(tmp_path_factory.mktemp("toy"), tiny_run.dataset.toy)
+
+
+@pytest.fixture(scope="session")
+def toy_train(toy_folder: Path) -> CheckedImages:
+    """The 24 training pictures of `toy_folder`."""
+    from subcam.data.check import check_images
+    from subcam.data.folder import read_folder
+
+    return check_images(read_folder(toy_folder, split="train"))

@@ -1,5 +1,6 @@
 """What the work runs on: devices, precision, threads, worker processes."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,8 @@ class MachineSettings:
     Attributes:
         accelerator: "auto" takes a GPU where there is one.
         precision: of training; "bf16-mixed" where the processor or GPU gains from it.
-        inference_precision: of feature extraction and response maps. On processors with AVX-512 BF16 bf16 is about
-            three times as fast; `benchmarks/precision.py` measures that and what it does to the scores.
+        inference_precision: of feature extraction and response maps. "auto" takes bf16 where the processor or GPU has
+            arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
         workers: processes that decode and augment images; -1 chooses.
         threads: threads of one process's matrix arithmetic on the CPU; 0 leaves torch's choice.
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
@@ -25,10 +26,29 @@ class MachineSettings:
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "32-true"
-    inference_precision: Precision = "32-true"
+    inference_precision: Precision | Literal["auto"] = "auto"
     workers: int = -1
     threads: int = 0
     checkpoint_seconds: float = 60.0
+
+    @property
+    def resolved_inference_precision(self) -> Precision:
+        """What "auto" means on this machine."""
+        if self.inference_precision != "auto":
+            return self.inference_precision
+        on_gpu = self.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+        has_bf16 = torch.cuda.is_bf16_supported() if on_gpu else _cpu_has_bf16()
+        return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    # torch has no public question for this; without an answer float32 is always right.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:

@@ -79,7 +79,7 @@ def run(settings: RunSettings, out: Path, *, dataset: Dataset | None = None) -> 
             folder=folder,
             dataset=dataset,
             fabric=build_fabric(settings.machine, precision=settings.machine.precision),
-            inference=build_fabric(settings.machine, precision=settings.machine.inference_precision),
+            inference=build_fabric(settings.machine, precision=settings.machine.resolved_inference_precision),
         )
         rounds = algorithm_1(stages, rounds=settings.rounds)
         if settings.control:
@@ -204,7 +204,7 @@ class Stages:
         return RoundResult(round_index=index, control=control, model=model, maps=maps, scores=scores)
 
     def _precision(self) -> str:
-        return self.settings.machine.inference_precision
+        return self.settings.machine.resolved_inference_precision
 
     def _network_key(self) -> str:
         """What the pretrained network is: its settings, and a file's bytes rather than its path."""

@@ -31,6 +31,8 @@ Settings = TypeVar("Settings")
 FORMAT = 1
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
 
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST})
+
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "numba", "lightning-fabric")
 
 
@@ -54,12 +56,12 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
             if durable:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if is_disk_full(error):
             raise RunFolderError(
                 f"no space left while writing {path}; free some and give the same command again, it goes on from here"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise RunFolderError(
                 f"cannot write {path} ({error.strerror}); choose another --out or mend its rights"
             ) from error
@@ -67,6 +69,15 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind an error. torch.save tells of it only in the error's context."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
 from subcam.data.dataset import DatasetSettings
 from subcam.discover.stage import DiscoverSettings
+from subcam.errors import SettingsError
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
@@ -31,3 +32,7 @@ class RunSettings:
     cam: CamSettings = field(default_factory=CamSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.seed < 0:
+            raise SettingsError(f"expected rounds and seed of 0 or more, got {self.rounds} and {self.seed}")

@@ -12,6 +12,7 @@ from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
+from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import bar
 from subcam.run_folder import Stage
@@ -34,6 +35,14 @@ class CamSettings:
     subcategory_maps: bool = False
     batch_size: int = 4
 
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise SettingsError(f"expected one scale or more, each above 0, got {list(self.scales)}")
+        if min(self.storage_stride, self.batch_size) < 1:
+            raise SettingsError(
+                f"expected storage_stride and batch_size of 1 or more, got {self.storage_stride} and {self.batch_size}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CamInputs:
@@ -50,10 +59,15 @@ def run(settings: CamSettings, inputs: CamInputs, *, stage: Stage, fabric: Fabri
         return stage.path
     records = inputs.image_set.records
     labels = torch.from_numpy(inputs.image_set.labels)
-    left = [i for i, record in enumerate(records) if not maps_path(stage.path, record.name).is_file()]
+    there = [maps_path(stage.path, record.name).is_file() for record in records]
     network = for_inference(ClassificationNetwork.load(inputs.model), fabric)
-    batches = same_size_batches(left, inputs.sizes, batch_size=settings.batch_size)
-    with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
+    # A batch that was cut off is done again as a whole: in other company its last bits might differ.
+    batches = [
+        batch
+        for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
+        if not all(there[index] for index in batch)
+    ]
+    with bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress:
         for batch, images in inference_batches(records, batches, workers=machine.workers):
             responses = multiscale_response(
                 network,
@@ -75,7 +89,7 @@ def run(settings: CamSettings, inputs: CamInputs, *, stage: Stage, fabric: Fabri
 
 def _stored(response: ImageResponse, classes: np.ndarray, stride: int) -> ResponseMaps:
     maps = coarsen(response.maps, stride)
-    if response.subcategory_maps is None:
+    if response.subcategory_maps is None or not len(maps):
         subcategory_maps = np.zeros((len(maps), 0, *maps.shape[1:]), np.uint8)
     else:
         subcategory_maps = coarsen(response.subcategory_maps, stride).reshape(len(maps), -1, *maps.shape[1:])

@@ -106,8 +106,9 @@ class TrainingCheckpoint:
             log.rows = list(state["rows"])
             return int(state["next_step"])
         except Exception as error:
+            # The error's own words would advise to load the file unsafely.
             raise CheckpointError(
-                f"{self.path} cannot be taken up ({type(error).__name__}: {error}); move it away to train anew"
+                f"{self.path} cannot be taken up ({type(error).__name__}); move it away to train anew"
             ) from error
 
     def discard(self) -> None:

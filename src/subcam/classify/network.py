@@ -127,7 +127,8 @@ class ClassificationNetwork(nn.Module):
 def for_inference(network: ClassificationNetwork, fabric: Fabric) -> ClassificationNetwork:
     """The network in evaluation mode on the device, its backbone in the device's precision."""
     network.autocast = fabric.autocast
-    return fabric.to_device(network.to(memory_format=torch.channels_last).eval())
+    fabric.to_device(network.to(memory_format=torch.channels_last).eval())
+    return network
 
 
 def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:

@@ -16,6 +16,7 @@ from subcam.classify.optimiser import OptimiserSettings, build_optimiser, parame
 from subcam.data.loading import TrainingImages, training_loader
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
+from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
 from subcam.progress import bar
@@ -53,6 +54,13 @@ class ClassifySettings:
     head_dropout: float = 0.0
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, *self.round_epochs, self.schedule_epochs) < 0 or not 0 <= self.head_dropout <= 1:
+            raise SettingsError(
+                "expected epochs of 0 or more and head_dropout in 0..1, got "
+                f"{(self.epochs, *self.round_epochs, self.schedule_epochs)} and {self.head_dropout}"
+            )
 
     def of_round(self, round_index: int, *, with_subcategories: bool) -> "ClassifySettings":
         """The settings that bear on one round: its own epochs, and no lambda where there are no sub-categories.
@@ -103,6 +111,9 @@ def run(
         return stage.path
     network = _initial_network(settings, inputs)
     optimiser = build_optimiser(parameter_groups(*network.body_and_heads(), settings.optimiser), settings.optimiser)
+    network.train()
+    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
+    # Restored on the device: an optimiser's state goes where its parameters are at that moment.
     checkpoint = TrainingCheckpoint(stage.path, least_seconds=machine.checkpoint_seconds)
     log = TrainingLog(stage.path)
     first_step = checkpoint.restore(network, optimiser, log)
@@ -119,8 +130,6 @@ def run(
     )
     steps_per_epoch = loader.steps_per_epoch
     schedule_steps = (settings.schedule_epochs or epochs) * steps_per_epoch
-    network.train()
-    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
     num_classes = inputs.image_set.num_classes
     with bar(stage.name, epochs * steps_per_epoch, done=first_step) as progress:
         for step, (images, labels) in enumerate(loader, start=first_step):
@@ -160,19 +169,21 @@ def run(
 
 def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> ClassificationNetwork:
     """A network with new heads on the pretrained backbone, or with E and H_p of the round before."""
+    earlier = None if inputs.start_from is None else ClassificationNetwork.load(inputs.start_from)
     torch.manual_seed(derive_seed(inputs.seed, "initialise", inputs.round_index))
     columns = 0 if inputs.subcategory_labels is None else inputs.subcategory_labels.shape[1]
+    own = None if earlier is None else earlier.config.network
     config = ModelConfig(
-        network=inputs.network,
+        # The normalisation belongs to the weights that are gone on with: it may come from their file's head.
+        network=inputs.network if own is None else replace(inputs.network, mean=own.mean, std=own.std),
         class_names=inputs.image_set.class_names,
         num_subcategories=columns // inputs.image_set.num_classes,
         head_dropout=settings.head_dropout,
     )
-    network = ClassificationNetwork(config, weights=None if inputs.start_from is None else "none")
+    network = ClassificationNetwork(config, weights=None if earlier is None else "none")
     if settings.round0_checkpoint:
         network.load_reference(settings.round0_checkpoint)
-    if inputs.start_from is not None:
-        earlier = ClassificationNetwork.load(inputs.start_from)
+    if earlier is not None:
         network.backbone.load_state_dict(earlier.backbone.state_dict())
         network.parent_head.load_state_dict(earlier.parent_head.state_dict())
     return network

@@ -72,7 +72,10 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
         BadInputError: a file cannot be used and `on_bad_input` is "stop"; or nothing is left to train on.
         SettingsError: there is no such folder or split.
     """
-    root = write_toy(work_folder / "toy", settings.toy) if settings.root == TOY else Path(settings.root)
+    root = Path(settings.root)
+    if settings.root == TOY:
+        # Named by its settings: a set of other settings is never written over one that earlier rounds were trained on.
+        root = write_toy(work_folder / f"toy-{fingerprint(settings.toy)[:10]}", settings.toy)
     if not settings.root:
         raise SettingsError("no pictures were named; give --data DIR, or --data toy for the generated set")
     if not root.is_dir():
@@ -103,9 +106,9 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
     train = checked(train_split)
     scored = {}
     for split in scored_splits:
-        images = train if split in (train_split, ALL) else checked(split)
+        images = train if split == (train_split or ALL) else checked(split)
         if images.image_set.has_masks:
-            scored[split or ALL] = images
+            scored[split] = images
         else:
             log.warning("no picture of split %s has a mask: it is not scored", split)
     return Dataset(train=train, scored=scored)
@@ -114,7 +117,10 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
 def _splits(settings: DatasetSettings, root: Path, *, voc: bool) -> tuple[str | None, tuple[str, ...]]:
     """The training split (None: every picture) and the scored ones."""
     if voc:
-        return settings.train_split or "train_aug", settings.scored_splits or ("train", "val")
+        lists = {path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt")}
+        own = "train" if "train" in lists and "train_aug" not in lists else "train_aug"
+        scored = tuple(split for split in ("train", "val") if split in lists)
+        return settings.train_split or own, settings.scored_splits or scored
     there = folder_splits(root, labels=settings.labels)
     if not there and (settings.train_split or settings.scored_splits):
         raise SettingsError(f"{root / settings.labels} has no column 'split'; add it or leave the splits' names out")

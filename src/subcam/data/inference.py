@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from subcam.data.images import read_image
 from subcam.data.loading import choose_workers, leave_interrupts_to_parent
 from subcam.data.records import Record
+from subcam.errors import BadInputError
 
 
 class _Batches(Dataset):
@@ -49,12 +50,20 @@ def inference_batches(
     Args:
         records: all pictures; batches index into them.
         batches: as made by `same_size_batches`.
-        workers: processes that decode ahead; 0 decodes in this one, -1 chooses. -1 chooses.
+        workers: processes that decode ahead; 0 decodes in this one, -1 chooses.
+
+    Raises:
+        BadInputError: a picture went bad since it was checked.
     """
-    yield from DataLoader(
+    loader = DataLoader(
         _Batches(records, batches),
         batch_size=None,
         worker_init_fn=leave_interrupts_to_parent,
         num_workers=min(choose_workers(workers), len(batches)),
         pin_memory=torch.cuda.is_available(),
     )
+    try:
+        yield from loader
+    except BadInputError as error:
+        # torch wraps a worker's error in its traceback; the person needs the last part alone
+        raise BadInputError(str(error).rsplit("BadInputError: ", 1)[-1].strip()) from error

@@ -62,7 +62,7 @@ def write_toy(folder: Path, settings: ToySettings) -> Path:
             name = f"{split}-{index:05d}.png"
             with atomic_write(folder / "images" / name, durable=False) as file:
                 Image.fromarray(image).save(file, format="PNG")
-            write_mask(folder / "masks" / name, mask, palette=voc_palette())
+            write_mask(folder / "masks" / name, mask, palette=voc_palette(), durable=False)
             labels.append([f"images/{name}", ";".join(CLASSES[c] for c, _ in sorted(objects)), split])
             subtypes.extend([f"images/{name}", CLASSES[c], SUBTYPES[s]] for c, s in sorted(objects))
     _write_csv(folder / "subtypes.csv", subtypes)

@@ -12,6 +12,7 @@ from subcam.classify.network import ClassificationNetwork
 from subcam.data.records import ImageSet
 from subcam.discover.clustering import Normalisation, Subcategories, discover_subcategories
 from subcam.discover.features import extract_features
+from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import say
 from subcam.run_folder import Stage, atomic_write
@@ -34,6 +35,13 @@ class DiscoverSettings:
     restarts: int = 10
     max_iterations: int = 300
     batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.num_subcategories, self.restarts, self.max_iterations, self.batch_size) < 1:
+            raise SettingsError(
+                "expected num_subcategories, restarts, max_iterations and batch_size of 1 or more, got "
+                f"{self.num_subcategories}, {self.restarts}, {self.max_iterations} and {self.batch_size}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

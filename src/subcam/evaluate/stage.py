@@ -79,9 +79,9 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
     return MapScores(
         images=masked,
         fixed_threshold=settings.background_threshold,
-        fixed=_summary(sweep.at(settings.background_threshold)),
+        fixed=summary(sweep.at(settings.background_threshold)),
         best_threshold=best.threshold,
-        best=_summary(best.scores),
+        best=summary(best.scores),
         best_used_masks=True,
         mean_average_precision=mean_average_precision(logits, image_set.labels),
         class_average_precision=class_average_precision(logits, image_set.labels).tolist(),
@@ -90,7 +90,8 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
     )
 
 
-def _summary(found: Scores) -> dict[str, Any]:
+def summary(found: Scores) -> dict[str, Any]:
+    """The scores that are kept of one confusion matrix, and the matrix."""
     return {
         "miou": found.miou,
         "f_score": found.f_score,

@@ -34,6 +34,13 @@ class TinyNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 128 h w"]:
         """Features >= 0 of normalised pictures of any size; h, w = ceil(height / 8), ceil(width / 8)."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        return self.intermediate_maps(x)[-1]
+
+    def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """The last map of each stride: 2, 4 and 8."""
+        maps: list[Tensor] = []
+        for conv, norm, stride in zip(self.convs, self.norms, STRIDES, strict=True):
+            if stride > 1 and x.shape[1] > WIDTHS[0]:
+                maps.append(x)
             x = F.relu(norm(conv(x)))
-        return x
+        return [*maps, x]

@@ -159,7 +159,7 @@ def _grow(tables: _Tables | None, capacity: int, axes: int) -> _Tables:
     """Tables of the given capacity (a power of two) with the content of the old ones."""
     cells = capacity // 4
     if capacity > 2**18:
-        require_memory(capacity * (40 + (1 << axes)), f"{capacity} vertices of the lattice")
+        require_memory(capacity * (48 + (1 << axes)), f"{capacity} vertices of the lattice")
     new = _Tables(
         vertex_keys=np.empty(capacity, np.int64),
         vertex_slots=np.full(2 * capacity, EMPTY),
@@ -279,25 +279,25 @@ def _link(tables, units):
 def _normalise(vertices, weights, neighbours, row_sums, corner_shape):
     """Barycentric weights into the weights of the normalised filter, and that filter's row sums."""
     axes = len(corner_shape)
-    constant = np.float32(1 / (1 + 0.5 ** (axes - 1)))
+    constant = 1 / (1 + 0.5 ** (axes - 1))
     count = neighbours.shape[1]
-    values = np.zeros(count + 1, np.float32)
-    blurred = np.zeros(count + 1, np.float32)
+    values = np.zeros(count + 1)
+    blurred = np.zeros(count + 1)
     for item in range(vertices.size):
         values[vertices[item]] += weights[item]
     _blur_one(values, blurred, neighbours)
-    other = np.zeros(count + 1, np.float32)
+    values[:] = 0
     for pixel in range(row_sums.size):
-        total = np.float32(0)
+        total = 0.0
         for item in range(pixel * axes, (pixel + 1) * axes):
             total += weights[item] * blurred[vertices[item]]
-        norm = np.float32(math.sqrt(constant / (constant * total + np.float32(1e-20))))
+        norm = np.float32(math.sqrt(constant / (constant * total + 1e-20)))
         for item in range(pixel * axes, (pixel + 1) * axes):
             weights[item] *= norm
-            other[vertices[item]] += weights[item]
-    _blur_one(other, blurred, neighbours)
+            values[vertices[item]] += weights[item]
+    _blur_one(values, blurred, neighbours)
     for pixel in range(row_sums.size):
-        total = np.float32(0)
+        total = 0.0
         for item in range(pixel * axes, (pixel + 1) * axes):
             total += weights[item] * blurred[vertices[item]]
         row_sums[pixel] = total
@@ -311,6 +311,6 @@ def _blur_one(values, blurred, neighbours):
     for axis in range(neighbours.shape[0]):
         for vertex in range(count):
             around = values[neighbours[axis, vertex, 0]] + values[neighbours[axis, vertex, 1]]
-            blurred[vertex] = values[vertex] + np.float32(0.5) * around
+            blurred[vertex] = values[vertex] + 0.5 * around
         for vertex in range(count):
             values[vertex] = blurred[vertex]

@@ -96,26 +96,28 @@ def infer_sets(
     marginals = np.empty((sets, num_classes, pixels), np.float32)
     if unusable:
         return marginals, unusable
-    share = 1 / (len(lanes) // sets + 1)
-    weights = (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(share))
     steep = spatial_weight * spatial.row_sums.max() + bilateral_weight * bilateral.row_sums.max() > MAX_EXPONENT
-    padded = len(wide) if len(lanes) & (len(lanes) - 1) else len(lanes)
+    stride = len(wide) if len(lanes) & (len(lanes) - 1) else len(lanes)
     _mean_field(
         odds,
-        (spatial.vertices, spatial.weights, spatial.neighbours, spatial.row_sums),
-        (bilateral.vertices, bilateral.weights, bilateral.neighbours, bilateral.row_sums),
-        tuple(aligned_zeros((spatial.num_vertices + 1) * len(lanes)) for _ in range(2)),
-        tuple(aligned_zeros((bilateral.num_vertices + 1) * len(lanes)) for _ in range(2)),
-        weights,
+        _arrays(spatial, len(lanes)),
+        _arrays(bilateral, len(lanes)),
+        (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(1 / (len(lanes) // sets + 1))),
         bool(steep),
         iterations,
         lanes,
         segment,
         wide,
-        aligned_zeros(2 * BLOCK * padded + len(wide)),
+        aligned_zeros(2 * BLOCK * stride + len(wide)),
         marginals,
     )
     return marginals, 0
+
+
+def _arrays(lattice: Lattice, lanes: int) -> tuple[np.ndarray, ...]:
+    """A lattice for the kernels, with two buffers of vertex values and a row of zeros for absent neighbours."""
+    values = (aligned_zeros((lattice.num_vertices + 1) * lanes) for _ in range(2))
+    return lattice.vertices, lattice.weights, lattice.neighbours, lattice.row_sums, *values
 
 
 @njit(nogil=True, cache=True)
@@ -141,25 +143,25 @@ def _odds(scores, odds, lane, lanes):
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _slice(message, pixel, vertices, weights, values, corner_shape, weight_shape, lanes):
-    """`message` plus what a pixel reads from the vertices of its simplex."""
-    width, axes = len(lanes), len(corner_shape)
-    own = load(weights, pixel * axes, weight_shape)
-    for k in range(axes):
-        row = load(values, np.intp(vertices[pixel * axes + k]) * width, lanes)
-        message = message + element(own, k) * row
+def _slice(pixel, vertices, weights, values, corners, own_shape, lanes):
+    """What a pixel reads from the vertices of its simplex."""
+    width, axes = len(lanes), len(corners)
+    own = load(weights, pixel * axes, own_shape)
+    message = element(own, 0) * load(values, np.intp(vertices[pixel * axes]) * width, lanes)
+    for k in range(1, axes):
+        message = message + element(own, k) * load(values, np.intp(vertices[pixel * axes + k]) * width, lanes)
     return message
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _splat(share, pixel, vertices, weights, values, corner_shape, weight_shape, lanes):
+def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, lanes):
     """Add a pixel's marginals to the vertices of its simplex."""
-    width, axes = len(lanes), len(corner_shape)
-    own = load(weights, pixel * axes, weight_shape)
+    width, axes = len(lanes), len(corners)
+    own = load(weights, pixel * axes, own_shape)
     for k in range(axes):
         start = np.intp(vertices[pixel * axes + k]) * width
-        store(values, start, load(values, start, lanes) + element(own, k) * share)
+        store(values, start, load(values, start, lanes) + element(own, k) * marginal)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -178,154 +180,88 @@ def _blur(values, other, neighbours, lanes):
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _pass(
-    odds,
-    spatial,
-    bilateral,
-    spatial_source,
-    spatial_target,
-    bilateral_source,
-    bilateral_target,
-    weights,
-    steep,
-    first,
-    last,
-    lanes,
-    segment,
-    wide,
-    buffer,
-    marginals,
-):
-    """One pass over the pixels: messages from the sources (but in the first), softmax, splat to the targets.
+def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, lanes, segment, wide):
+    """Messages in `buffer` into marginals there; in the last pass those of the last class go to `rest` and on.
 
-    The last pass writes the marginals instead. With m_c the message of class c, all that the softmax needs is
-    m_c - m_last = m_c + sum of the m but the last - row sum; the row sum is taken off in equal shares from all lanes.
+    With m_c the message of class c, all that is needed is m_c - m_last = m_c + sum of the m but the last - row sum. In
+    two loops, as the sums over lanes are slow to come and a processor looks only so many operations ahead.
     """
-    width, one, zero = len(lanes), np.float32(1), np.float32(0)
-    stride = width if width & (width - 1) == 0 else len(wide)
-    spatial_weight, bilateral_weight, share = weights
-    spatial_vertices, spatial_weights, _, spatial_sums = spatial
-    bilateral_vertices, bilateral_weights, _, bilateral_sums = bilateral
-    sets, num_classes, pixels = marginals.shape
-    group_lanes = width // sets
-    rest = BLOCK * stride
-    for start in range(0, pixels, BLOCK):
-        count = min(BLOCK, pixels - start)
-        if not first:
-            for i in range(count):
-                pixel = start + i
-                row_sum = spatial_weight * spatial_sums[pixel] + bilateral_weight * bilateral_sums[pixel]
-                near = _slice(
-                    fill(zero, lanes),
-                    pixel,
-                    spatial_vertices,
-                    spatial_weights,
-                    spatial_source,
-                    (0,) * 3,
-                    (0,) * 4,
-                    lanes,
-                )
-                alike = _slice(
-                    fill(zero, lanes),
-                    pixel,
-                    bilateral_vertices,
-                    bilateral_weights,
-                    bilateral_source,
-                    (0,) * 6,
-                    (0,) * 8,
-                    lanes,
-                )
-                message = spatial_weight * near + bilateral_weight * alike - row_sum * share
-                store(buffer, i * stride, message)
-        for offset in range(0, count * stride, len(wide)):
-            if stride == width:
-                marginal = load(odds, start * width + offset, wide)
-            else:
-                marginal = widen(load(odds, (start + offset // stride) * width, lanes), wide)
-            reference = fill(one, wide)
-            if not first:
-                logit = load(buffer, offset, wide)
-                logit = logit + segment_sum(logit, segment)
-                if steep:
-                    largest = at_least(segment_max(logit, segment), zero)
-                    logit = logit - largest
-                    reference = exp(zero - largest)
-                marginal = marginal * exp(logit)
-            total = segment_sum(marginal, segment) + reference
-            scale = fill(one / element(total, 0), wide) if len(segment) == len(wide) else one / total
-            marginal = marginal * scale
-            if last:
-                store(buffer, rest + offset, reference * scale)
-            else:
-                marginal = zero_up_to(marginal, NEGLIGIBLE)
-            store(buffer, offset, marginal)
-        if last:
-            for group in range(sets):
-                for index in range(num_classes - 1):
-                    for i in range(count):
-                        marginals[group, index, start + i] = buffer[i * stride + group * group_lanes + index]
-                for i in range(count):
-                    marginals[group, num_classes - 1, start + i] = buffer[rest + i * stride + group * group_lanes]
+    one, zero = np.float32(1), np.float32(0)
+    for offset in range(0, count * stride, len(wide)):
+        if stride == len(lanes):
+            share = load(odds, start * len(lanes) + offset, wide)
         else:
+            share = widen(load(odds, (start + offset // stride) * len(lanes), lanes), wide)
+        if not first:
+            logit = load(buffer, offset, wide)
+            logit = logit + segment_sum(logit, segment)
+            if steep:
+                largest = at_least(segment_max(logit, segment), zero)
+                logit = logit - largest
+                store(buffer, rest + offset, exp(zero - largest))
+            share = share * exp(logit)
+        store(buffer, offset, share)
+    for offset in range(0, count * stride, len(wide)):
+        share = load(buffer, offset, wide)
+        last_share = load(buffer, rest + offset, wide) if steep and not first else fill(one, wide)
+        total = segment_sum(share, segment) + last_share
+        scale = fill(one / element(total, 0), wide) if len(segment) == len(wide) else one / total
+        if last:
+            store(buffer, offset, share * scale)
+            store(buffer, rest + offset, last_share * scale)
+        else:
+            store(buffer, offset, zero_up_to(share * scale, NEGLIGIBLE))
+
+
+@njit(nogil=True, cache=True, inline="always")
+@no_type_check
+def _write(marginals, buffer, rest, start, count, stride, group_lanes):
+    """A block's marginals from the buffer to their planes."""
+    for group in range(marginals.shape[0]):
+        last_class = marginals.shape[1] - 1
+        for index in range(last_class):
             for i in range(count):
-                marginal = load(buffer, i * stride, lanes)
-                _splat(
-                    marginal, start + i, spatial_vertices, spatial_weights, spatial_target, (0,) * 3, (0,) * 4, lanes
-                )
-                _splat(
-                    marginal,
-                    start + i,
-                    bilateral_vertices,
-                    bilateral_weights,
-                    bilateral_target,
-                    (0,) * 6,
-                    (0,) * 8,
-                    lanes,
-                )
+                marginals[group, index, start + i] = buffer[i * stride + group * group_lanes + index]
+        for i in range(count):
+            marginals[group, last_class, start + i] = buffer[rest + i * stride + group * group_lanes]
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _mean_field(
-    odds,
-    spatial,
-    bilateral,
-    spatial_values,
-    bilateral_values,
-    weights,
-    steep,
-    iterations,
-    lanes,
-    segment,
-    wide,
-    buffer,
-    marginals,
-):
-    spatial_source, spatial_target = spatial_values
-    bilateral_source, bilateral_target = bilateral_values
+def _mean_field(odds, spatial, bilateral, weights, steep, iterations, lanes, segment, wide, buffer, marginals):
+    """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur.
+
+    Row sums are taken off in equal shares from all lanes of a segment; the sum over the segment takes off the rest.
+    """
+    near_vertices, near_weights, near_neighbours, near_sums, near_source, near_target = spatial
+    alike_vertices, alike_weights, alike_neighbours, alike_sums, alike_source, alike_target = bilateral
+    near_weight, alike_weight, share = weights
+    width, pixels = len(lanes), marginals.shape[2]
+    stride = width if width & (width - 1) == 0 else len(wide)
+    rest = BLOCK * stride
     for iteration in range(iterations + 1):
-        spatial_target[:] = 0
-        bilateral_target[:] = 0
-        last = iteration == iterations
-        _pass(
-            odds,
-            spatial,
-            bilateral,
-            spatial_source,
-            spatial_target,
-            bilateral_source,
-            bilateral_target,
-            weights,
-            steep,
-            iteration == 0,
-            last,
-            lanes,
-            segment,
-            wide,
-            buffer,
-            marginals,
-        )
+        first, last = iteration == 0, iteration == iterations
+        near_target[:] = 0
+        alike_target[:] = 0
+        for start in range(0, pixels, BLOCK):
+            count = min(BLOCK, pixels - start)
+            if not first:
+                for i in range(count):
+                    pixel = start + i
+                    row_sum = near_weight * near_sums[pixel] + alike_weight * alike_sums[pixel]
+                    near = _slice(pixel, near_vertices, near_weights, near_source, (0,) * 3, (0,) * 4, lanes)
+                    alike = _slice(pixel, alike_vertices, alike_weights, alike_source, (0,) * 6, (0,) * 8, lanes)
+                    store(buffer, i * stride, near_weight * near + alike_weight * alike - row_sum * share)
+            _softmax(buffer, rest, odds, start, count, stride, steep, first, last, lanes, segment, wide)
+            if last:
+                _write(marginals, buffer, rest, start, count, stride, width // marginals.shape[0])
+            else:
+                for i in range(count):
+                    pixel = start + i
+                    marginal = load(buffer, i * stride, lanes)
+                    _splat(marginal, pixel, near_vertices, near_weights, near_target, (0,) * 3, (0,) * 4, lanes)
+                    _splat(marginal, pixel, alike_vertices, alike_weights, alike_target, (0,) * 6, (0,) * 8, lanes)
         if not last:
-            _blur(spatial_target, spatial_source, spatial[2], lanes)
-            _blur(bilateral_target, bilateral_source, bilateral[2], lanes)
-            bilateral_source, bilateral_target = bilateral_target, bilateral_source
+            _blur(near_target, near_source, near_neighbours, lanes)  # three axes, so it ends in the source
+            _blur(alike_target, alike_source, alike_neighbours, lanes)
+            alike_source, alike_target = alike_target, alike_source

@@ -1,0 +1,79 @@
+"""The stage that scores pseudo masks: maps + CRF, maps + random walk, and both (Table 1)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subcam.data.images import read_mask
+from subcam.data.records import ImageSet
+from subcam.evaluate.confusion import confusion_matrix
+from subcam.evaluate.scores import scores
+from subcam.evaluate.stage import summary
+from subcam.progress import track
+from subcam.refine.label_map import VARIANTS, label_map, mask_path
+from subcam.refine.walked_files import read_walked, walked_path
+from subcam.run_folder import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedInputs:
+    """masks: folder of the pseudo masks, in all variants. walked: folder of the walked maps."""
+
+    image_set: ImageSet
+    masks: Path
+    walked: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedScores:
+    """Scores of one round's pseudo masks on one split, by variant, as shares in 0..1.
+
+    variants: "crf", "walk", "walk-crf", at the settings' alphas.
+    walk_curve: mIoU of the walk alone at each of `alphas`; the best of them is chosen with masks.
+    """
+
+    images: int
+    variants: dict[str, dict[str, Any]]
+    alphas: list[float]
+    walk_curve: list[float]
+
+    @property
+    def best_walk(self) -> tuple[float, float]:
+        """The alpha of highest mIoU, found with masks, and that mIoU."""
+        index = int(np.nanargmax(self.walk_curve))
+        return self.alphas[index], self.walk_curve[index]
+
+
+def run(inputs: RefinedInputs, *, stage: Stage) -> RefinedScores:
+    """Score the images that have masks."""
+    if not stage.done:
+        stage.finish(vars(_score(inputs, title=stage.name)))
+    return RefinedScores(**stage.record["outputs"])
+
+
+def _score(inputs: RefinedInputs, *, title: str) -> RefinedScores:
+    image_set = inputs.image_set
+    num_classes = image_set.num_classes + 1
+    identity = tuple(range(256))
+    matrices: dict[str, np.ndarray] = {v: np.zeros((num_classes, num_classes), np.int64) for v in VARIANTS}
+    by_alpha: dict[float, np.ndarray] = {}
+    masked = [record for record in image_set.records if record.mask is not None]
+    for record in track(masked, title, len(masked)):
+        walked = read_walked(walked_path(inputs.walked, record.name))
+        assert record.mask is not None
+        truth = read_mask(record.mask, image_set.mask_values, size=walked.size)
+        for variant, matrix in matrices.items():
+            found = read_mask(mask_path(inputs.masks, variant, record.name), identity, size=walked.size)
+            matrix += confusion_matrix(found, truth, num_classes=num_classes)
+        for alpha in walked.alphas:
+            found = label_map(walked.scores(alpha), walked.classes)
+            one = confusion_matrix(found, truth, num_classes=num_classes)
+            by_alpha[alpha] = by_alpha.get(alpha, 0) + one
+    return RefinedScores(
+        images=len(masked),
+        variants={variant: summary(scores(matrix)) for variant, matrix in matrices.items()},
+        alphas=list(by_alpha),
+        walk_curve=[scores(matrix).miou for matrix in by_alpha.values()],
+    )

@@ -1,0 +1,91 @@
+"""AffinityNet: features of several strides joined into one map whose distances are affinities (Section 3.3, [1])."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from subcam.errors import CheckpointError
+from subcam.networks.backbones import NetworkSettings, build_backbone
+from subcam.networks.checkpoints import load_into, load_state, save_model
+from subcam.networks.pyramid import feature_pyramid, plan_pyramid
+from subcam.refine.affinity import AffinityHead
+from subcam.refine.pairs import STRIDE
+from subcam.run_folder import from_plain, read_json, write_json
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+REFERENCE_HEAD = ("f8_3", "f8_4", "f8_5", "f9")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffinityConfig:
+    """All that is needed to build a saved AffinityNet again."""
+
+    network: NetworkSettings
+
+
+class AffinityNetwork(nn.Module):
+    """Pictures (RGB 0..255) to a feature map at stride 8 for `pair_affinity` and `pixel_affinity`."""
+
+    def __init__(self, config: AffinityConfig, *, weights: str | None = None) -> None:
+        """Build the network; `weights` overrides where the backbone's come from."""
+        super().__init__()
+        self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
+        self.config = AffinityConfig(network=replace(self.backbone.settings, weights=config.network.weights))
+        self.plan = plan_pyramid(self.backbone)
+        self.head = AffinityHead(self.plan.channels, strides=self.plan.strides)
+
+    @property
+    def fill_colour(self) -> tuple[int, int, int]:
+        """The RGB colour (0..255) that normalises to nearly zero."""
+        red, green, blue = (round(255 * channel) for channel in self.backbone.mean)
+        return red, green, blue
+
+    def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
+        """Features on a grid of ceil(height / 8) x ceil(width / 8); the picture is padded with zeros, as in psa."""
+        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
+        height, width = images.shape[2:]
+        normalised = F.pad((images.float() / 255 - mean) / std, (0, -width % STRIDE, 0, -height % STRIDE))
+        grid = (normalised.shape[2] // STRIDE, normalised.shape[3] // STRIDE)
+        return self.head(feature_pyramid(self.backbone, self.plan, normalised), grid=grid)
+
+    def load_reference(self, path: str) -> None:
+        """Take all weights from a checkpoint of AffinityNet on ResNet-38.
+
+        Raises:
+            CheckpointError: the file, its names or its shapes do not fit; lists them.
+        """
+        state = load_state(path)
+        head = {name: value for name, value in state.items() if name.partition(".")[0] in REFERENCE_HEAD}
+        body = {name: value for name, value in state.items() if name not in head}
+        load_into(self.backbone.body, body, source=path)
+        load_into(self.head, head, source=f"{path} (affinity head)")
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_model(folder / WEIGHTS_FILE, state, {"format": "subcam-affinity"})
+        write_json(folder / CONFIG_FILE, self.config)
+
+    @classmethod
+    def load(cls, folder: Path) -> "AffinityNetwork":
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing or does not fit; names it.
+        """
+        path = folder / CONFIG_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{folder} holds no saved AffinityNet: {CONFIG_FILE} is missing")
+        try:
+            config = AffinityConfig(network=from_plain(NetworkSettings, read_json(path)["network"]))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is not an AffinityNet's config of this version ({error})") from error
+        network = cls(config, weights="none")
+        load_into(network, load_state(folder / WEIGHTS_FILE), source=str(folder / WEIGHTS_FILE))
+        return network

@@ -1,0 +1,101 @@
+"""The stage that trains AffinityNet on the regions that the CRF is sure of."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from subcam.data.records import ImageSet
+from subcam.data.transforms import AugmentationSettings
+from subcam.errors import SettingsError
+from subcam.machine import MachineSettings
+from subcam.networks.backbones import NetworkSettings
+from subcam.refine.affinity import affinity_loss, pair_affinity
+from subcam.refine.affinity_data import AffinityImages
+from subcam.refine.affinity_labels import pair_labels
+from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
+from subcam.refine.pairs import RADIUS, STRIDE
+from subcam.run_folder import Stage
+from subcam.seeds import derive_seed
+from subcam.training.loop import Training, train
+from subcam.training.optimiser import OptimiserSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffinitySettings:
+    """Settings of AffinityNet's training.
+
+    Attributes:
+        radius: cells at stride 8 within which pairs are learned; psa: 5.
+        checkpoint: a published AffinityNet on ResNet-38 (.pth) to take instead of training one; empty to train.
+    """
+
+    epochs: int = 3
+    batch_size: int = 16
+    radius: int = RADIUS
+    checkpoint: str = ""
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def __post_init__(self) -> None:
+        if self.augmentation.crop % STRIDE:
+            raise SettingsError(f"AffinityNet's crop must be a multiple of {STRIDE}, got {self.augmentation.crop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffinityInputs:
+    """marginals: folder of the stage that wrote the CRF marginals."""
+
+    image_set: ImageSet
+    network: NetworkSettings
+    marginals: Path
+    seed: int
+
+
+def run(
+    settings: AffinitySettings, inputs: AffinityInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
+) -> Path:
+    """Train AffinityNet and return its folder; take up a training that was cut off."""
+    if stage.done:
+        return stage.path
+    torch.manual_seed(derive_seed(inputs.seed, "initialise affinity"))
+    network = AffinityNetwork(AffinityConfig(network=replace(inputs.network, neck_channels=0)))
+    if settings.checkpoint:
+        network.load_reference(settings.checkpoint)
+
+    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        affinity = pair_affinity(model(images), radius=settings.radius)
+        found = affinity_loss(affinity, pair_labels(labels, radius=settings.radius))
+        return {
+            "loss": found.total,
+            "background_loss": found.background,
+            "foreground_loss": found.foreground,
+            "negative_loss": found.negative,
+        }
+
+    train(
+        Training(
+            network=network,
+            body=network.backbone.body,
+            heads=[network.head],
+            images=AffinityImages(
+                inputs.image_set.records,
+                inputs.marginals,
+                settings.augmentation,
+                seed=derive_seed(inputs.seed, "affinity images"),
+                fill=network.fill_colour,
+            ),
+            loss=loss,
+            optimiser=settings.optimiser,
+            epochs=0 if settings.checkpoint else settings.epochs,
+            batch_size=settings.batch_size,
+            seed=derive_seed(inputs.seed, "affinity"),
+        ),
+        stage=stage,
+        fabric=fabric,
+        machine=machine,
+        save=lambda: network.save(stage.path),
+    )
+    return stage.path

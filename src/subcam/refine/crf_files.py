@@ -1,0 +1,45 @@
+"""Marginals of the dense CRF with a low and a high alpha, as AffinityNet's training reads them: one npz an image."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFMarginals:
+    """Marginals of background and present classes, 0..255 for 0..1, at the size of the image."""
+
+    low_alpha: UInt8[np.ndarray, "channels h w"]
+    high_alpha: UInt8[np.ndarray, "channels h w"]
+
+
+def marginals_path(folder: Path, name: str) -> Path:
+    """Where the marginals of the image called `name` lie in a stage's folder."""
+    return folder / "marginals" / f"{name}.npz"
+
+
+def write_marginals(path: Path, marginals: CRFMarginals) -> None:
+    """Write one image's marginals atomically; they are nearly 0 or 1 in most places and shrink to a few kilobytes."""
+    with atomic_write(path, durable=False) as file:
+        np.savez_compressed(file, low_alpha=marginals.low_alpha, high_alpha=marginals.high_alpha)
+
+
+def read_marginals(path: Path) -> CRFMarginals:
+    """Read one image's marginals.
+
+    Raises:
+        BadInputError: missing, cut off or of another format; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return CRFMarginals(low_alpha=arrays["low_alpha"], high_alpha=arrays["high_alpha"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInputError(
+            f"{path} holds no CRF marginals ({type(error).__name__}: {error}); move it away and run again"
+        ) from error

@@ -1,0 +1,36 @@
+"""Work on each image of a set by itself, on all cores, in bounded memory."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+from subcam.data.records import Record
+from subcam.machine import MachineSettings, available_cores
+from subcam.progress import bar
+
+
+def over_images(
+    work: Callable[[Record], None],
+    records: Sequence[Record],
+    *,
+    title: str,
+    machine: MachineSettings,
+    done: Callable[[Record], bool],
+) -> None:
+    """Call `work` on every record that is not `done`, in threads: the kernels behind it hold no interpreter lock.
+
+    At most two images a thread are in memory. The first error ends the work after the images under way.
+    """
+    left = [record for record in records if not done(record)]
+    threads = machine.threads or available_cores()
+    with bar(title, len(records), done=len(records) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:
+        running = set()
+        for record in left:
+            running.add(pool.submit(work, record))
+            if len(running) >= 2 * threads:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    progress.advance()
+        for future in running:
+            future.result()
+            progress.advance()

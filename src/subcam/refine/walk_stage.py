@@ -1,0 +1,89 @@
+"""The stage that spreads response maps by a random walk over AffinityNet's affinities: one npz an image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.response import background_score
+from subcam.data.inference import inference_batches
+from subcam.data.records import ImageSet
+from subcam.machine import MachineSettings
+from subcam.progress import bar
+from subcam.refine.affinity_network import AffinityNetwork
+from subcam.refine.pairs import RADIUS, pool_to_grid
+from subcam.refine.random_walk import pixel_affinity, random_walk
+from subcam.refine.walked_files import WalkedMaps, walked_path, write_walked
+from subcam.run_folder import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkSettings:
+    """Settings of the random walk.
+
+    Attributes:
+        beta: exponent of the affinities; psa: 8.
+        log_steps: the walk takes 2^log_steps steps; psa: 8.
+        radius: cells at stride 8 within which affinities count; psa: 5.
+        all_pairs: whether border cells keep all their pairs; psa drops some.
+        alphas: exponents of the background scores (1 - max)^alpha that walk along with the maps.
+    """
+
+    beta: float = 8.0
+    log_steps: int = 8
+    radius: int = RADIUS
+    all_pairs: bool = False
+    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkInputs:
+    """maps: folder of the response maps. model: folder of the AffinityNet."""
+
+    image_set: ImageSet
+    sizes: tuple[tuple[int, int], ...]
+    maps: Path
+    model: Path
+
+
+def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings) -> Path:
+    """Walk the maps of every image and return the stage's folder."""
+    if stage.done:
+        return stage.path
+    records = inputs.image_set.records
+    left = [(i,) for i, record in enumerate(records) if not walked_path(stage.path, record.name).is_file()]
+    network = AffinityNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval()
+    fabric.to_device(network)
+    with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
+        for (index,), images in inference_batches(records, left, workers=machine.workers):
+            found = read_response_maps(maps_path(inputs.maps, records[index].name))
+            with torch.inference_mode(), fabric.autocast():
+                features = network(fabric.to_device(images))[0].float()
+            maps = fabric.to_device(torch.from_numpy(found.full_size()))
+            walked = walk(features, maps, settings=settings).half().cpu().numpy()
+            count = len(settings.alphas)
+            write_walked(
+                walked_path(stage.path, records[index].name),
+                WalkedMaps(
+                    alphas=settings.alphas,
+                    backgrounds=walked[:count],
+                    maps=walked[count:],
+                    classes=found.classes,
+                    size=found.size,
+                ),
+            )
+            progress.advance()
+    stage.finish({"images": len(records)})
+    return stage.path
+
+
+def walk(features: Tensor, maps: Tensor, *, settings: WalkSettings) -> Tensor:
+    """Background scores at every alpha, then maps, pooled to the grid and walked: [alphas + present, h, w]."""
+    backgrounds = torch.stack([background_score(maps, alpha) for alpha in settings.alphas])
+    affinity = pixel_affinity(features, radius=settings.radius, all_pairs=settings.all_pairs)
+    return random_walk(
+        affinity, pool_to_grid(torch.cat([backgrounds, maps])), beta=settings.beta, log_steps=settings.log_steps
+    )

@@ -1,0 +1,73 @@
+"""Response maps after the random walk on disk: one npz an image, 16-bit floats on the grid of stride 8."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Int16
+
+from subcam.errors import BadInputError
+from subcam.refine.pairs import upsample_from_grid
+from subcam.run_folder import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkedMaps:
+    """One image after the walk, on the grid of stride 8.
+
+    backgrounds: one for each of `alphas`. maps: those of `classes`, in 0..1.
+    """
+
+    alphas: tuple[float, ...]
+    backgrounds: Float16[np.ndarray, "alphas h w"]
+    maps: Float16[np.ndarray, "present h w"]
+    classes: Int16[np.ndarray, " present"]
+    size: tuple[int, int]
+
+    def scores(self, alpha: float) -> np.ndarray:
+        """Background at `alpha` and classes at the size of the image, float32 [1 + present, height, width]."""
+        background = self.backgrounds[self.alphas.index(alpha)]
+        grid = torch.from_numpy(np.concatenate([background[None], self.maps]).astype(np.float32))
+        return upsample_from_grid(grid, size=self.size).numpy()
+
+
+def walked_path(folder: Path, name: str) -> Path:
+    """Where the walked maps of the image called `name` lie in a stage's folder."""
+    return folder / "walked" / f"{name}.npz"
+
+
+def write_walked(path: Path, walked: WalkedMaps) -> None:
+    """Write one image's walked maps atomically."""
+    with atomic_write(path, durable=False) as file:
+        np.savez_compressed(
+            file,
+            alphas=np.array(walked.alphas),
+            backgrounds=walked.backgrounds,
+            maps=walked.maps,
+            classes=walked.classes,
+            size=np.array(walked.size, np.int32),
+        )
+
+
+def read_walked(path: Path) -> WalkedMaps:
+    """Read one image's walked maps.
+
+    Raises:
+        BadInputError: missing, cut off or of another format; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            height, width = arrays["size"].tolist()
+            return WalkedMaps(
+                alphas=tuple(arrays["alphas"].tolist()),
+                backgrounds=arrays["backgrounds"],
+                maps=arrays["maps"],
+                classes=arrays["classes"],
+                size=(height, width),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInputError(
+            f"{path} holds no walked maps ({type(error).__name__}: {error}); move it away and run again"
+        ) from error

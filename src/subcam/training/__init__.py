@@ -1,0 +1,1 @@
+"""How networks learn: shared by the classifier, AffinityNet and segmentation."""

@@ -1,0 +1,105 @@
+"""The training loop of every network here: batches in, a trained network out; seeded, logged, safe against kills."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from subcam.data.loading import SeededImages, training_loader
+from subcam.machine import MachineSettings
+from subcam.progress import bar
+from subcam.run_folder import Stage
+from subcam.seeds import derive_seed
+from subcam.training.checkpoint import TrainingCheckpoint, TrainingLog
+from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+
+LOG_EVERY = 10
+"""Steps between two rows of the log, and between two checks that the loss is finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training.
+
+    network: what learns; its forward takes a batch of pictures.
+    body: its pretrained part; heads: its new parts, which learn at the heads' rate.
+    images: pictures with targets, addressed by (epoch, index).
+    loss: from the network (as Fabric wrapped it), a batch's pictures and targets: "loss", which is minimised, and
+        whatever parts of it the log should show.
+    schedule_epochs: epochs after which the learning rate reaches its end; 0 means `epochs`.
+    seed: of chance inside the network, such as dropout.
+    """
+
+    network: nn.Module
+    body: nn.Module
+    heads: list[nn.Module]
+    images: SeededImages
+    loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+    optimiser: OptimiserSettings
+    epochs: int
+    batch_size: int
+    seed: int
+    schedule_epochs: int = 0
+
+
+def train(
+    training: Training,
+    *,
+    stage: Stage,
+    fabric: Fabric,
+    machine: MachineSettings,
+    save: Callable[[], Any],
+) -> None:
+    """Train, or take up a training that was cut off; then `save` the network and mark the stage as done.
+
+    Raises:
+        SubcamError: the loss is no finite number; the last good checkpoint stays.
+        CheckpointError: the checkpoint of an earlier attempt is damaged.
+    """
+    settings, network = training.optimiser, training.network
+    optimiser = build_optimiser(parameter_groups(training.body, training.heads, settings), settings)
+    network.train()
+    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
+    # Restored on the device: an optimiser's state goes where its parameters are at that moment.
+    checkpoint = TrainingCheckpoint(stage.path, least_seconds=machine.checkpoint_seconds)
+    log = TrainingLog(stage.path)
+    first_step = checkpoint.restore(network, optimiser, log)
+    loader = training_loader(
+        training.images,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        start_step=first_step,
+        workers=machine.workers,
+        world_size=fabric.world_size,
+        rank=fabric.global_rank,
+    )
+    steps_per_epoch = loader.steps_per_epoch
+    schedule_steps = (training.schedule_epochs or training.epochs) * steps_per_epoch
+    with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress:
+        for step, (images, targets) in enumerate(loader, start=first_step):
+            # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
+            torch.manual_seed(derive_seed(training.seed, "step", step))
+            factor = rate_factor(step, schedule_steps, settings)
+            set_rate(optimiser, factor)
+            images = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
+            losses = training.loss(model, images, fabric.to_device(targets))
+            wrapped.zero_grad()
+            fabric.backward(losses["loss"])
+            if settings.gradient_clip:
+                fabric.clip_gradients(model, wrapped, max_norm=settings.gradient_clip)
+            wrapped.step()
+
+            done = step + 1
+            if done % LOG_EVERY == 0 or done % steps_per_epoch == 0:
+                row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
+                progress.note = f"loss {row['loss']:.4f}"
+                if done % steps_per_epoch == 0 or checkpoint.due:
+                    checkpoint.save(network, optimiser, log, next_step=done)
+            progress.advance()
+    save()
+    log.write()
+    stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
+    checkpoint.discard()

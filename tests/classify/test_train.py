@@ -1,0 +1,297 @@
+"""Training a round: it learns, survives a kill without a trace, and says what went wrong."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+
+from subcam.classify import train
+from subcam.classify.checkpoint import TrainingCheckpoint
+from subcam.classify.loss import JointLoss, joint_loss
+from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.classify.train import ClassifyInputs, ClassifySettings
+from subcam.data.check import CheckedImages
+from subcam.errors import CheckpointError, SettingsError, SubcamError
+from subcam.machine import MachineSettings, build_fabric
+from subcam.run_folder import RunFolder, Stage
+from subcam.settings import RunSettings
+
+STEPS = 6
+"""Two epochs of 24 pictures in batches of 8."""
+
+
+@pytest.fixture
+def settings(tiny_run: RunSettings) -> ClassifySettings:
+    assert tiny_run.classify.head_dropout == 0.5
+    return tiny_run.classify
+
+
+@pytest.fixture
+def inputs(toy_train: CheckedImages, tiny_run: RunSettings) -> ClassifyInputs:
+    """Of a later round: parents beside two sub-categories each."""
+    labels = toy_train.image_set.labels
+    halves = np.arange(len(labels))[:, None] % 2 == np.arange(2)
+    return ClassifyInputs(
+        image_set=toy_train.image_set,
+        network=tiny_run.network,
+        round_index=1,
+        seed=3,
+        subcategory_labels=(labels[:, :, None] * halves[:, None]).reshape(len(labels), -1).astype(np.uint8),
+    )
+
+
+@pytest.fixture
+def run(settings: ClassifySettings, inputs: ClassifyInputs, fabric: Fabric, machine: MachineSettings) -> Callable:
+    """Train into a folder, with changes of settings and inputs."""
+
+    def run(
+        folder: Path,
+        settings: ClassifySettings = settings,
+        inputs: ClassifyInputs = inputs,
+        fabric: Fabric = fabric,
+    ) -> Stage:
+        stage = RunFolder(path=folder).stage("classify", settings=settings)
+        train.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+        return stage
+
+    return run
+
+
+def rows(stage: Stage) -> list[dict[str, str]]:
+    return list(csv.DictReader((stage.path / "training.csv").open(encoding="utf-8")))
+
+
+def assert_same_training(first: Stage, second: Stage) -> None:
+    mine, theirs = (load_file(stage.path / "model.safetensors") for stage in (first, second))
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert torch.equal(tensor, theirs[name]), name
+    assert rows(first)[-1] == rows(second)[-1]
+
+
+def kill_at_save(patch: pytest.MonkeyPatch, number: int = 1, *, written: bool = True) -> None:
+    """Let the training be interrupted at its checkpoint of that number, after or before it is written."""
+    saves, really_save = [], TrainingCheckpoint.save
+
+    def save(self: TrainingCheckpoint, *args: Any, **kwargs: Any) -> None:
+        saves.append(1)
+        if len(saves) < number or written:
+            really_save(self, *args, **kwargs)
+        if len(saves) == number:
+            raise KeyboardInterrupt
+
+    patch.setattr(TrainingCheckpoint, "save", save)
+
+
+def test_it_learns(run: Callable, settings: ClassifySettings, tmp_path: Path) -> None:
+    plain = replace(
+        settings,
+        epochs=15,
+        head_dropout=0.0,
+        augmentation=replace(
+            settings.augmentation, scale_long_side=(48, 48), brightness=0, contrast=0, saturation=0, hue=0
+        ),
+    )
+    stage = run(tmp_path, plain)
+    losses = [float(row["loss"]) for row in rows(stage)]
+    parents = [float(row["parent_loss"]) for row in rows(stage)]
+    assert losses[-1] < 0.6 * losses[0]
+    assert parents[-1] < 0.6 * parents[0]
+    assert stage.record["outputs"] == {"epochs": 15, "steps": 45} | {
+        name: pytest.approx(float(rows(stage)[-1][name])) for name in ("loss", "parent_loss", "subcategory_loss")
+    }
+    assert [int(row["step"]) for row in rows(stage)][-1] == 45
+    assert not (stage.path / "checkpoint.pt").exists()
+    assert list((stage.path / "tensorboard").iterdir())
+
+
+def test_chance_comes_from_the_seed_alone(run: Callable, inputs: ClassifyInputs, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = run(tmp_path / "first")
+    torch.manual_seed(2)
+    assert_same_training(first, run(tmp_path / "second"))
+    other = run(tmp_path / "other", inputs=replace(inputs, seed=4))
+    assert rows(other)[0]["loss"] != rows(first)[0]["loss"]
+
+
+def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = run(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
+    monkeypatch.delattr(train, "_initial_network")
+    run(tmp_path)
+    assert before == {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
+
+
+# Killed and taken up
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["after a checkpoint", "before it"])
+@pytest.mark.parametrize("at_save", [1, 4, STEPS])
+def test_a_training_that_was_cut_off_ends_with_the_same_weights(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_save: int, *, written: bool
+) -> None:
+    """A checkpoint at every step, dropout and all; where the last one is not written, its step is done again."""
+    undisturbed = run(tmp_path / "undisturbed")
+    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    monkeypatch.setattr(TrainingCheckpoint, "due", True)
+    with monkeypatch.context() as patch:
+        kill_at_save(patch, at_save, written=written)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed")
+    (checkpoint,) = tmp_path.glob("killed/stages/*/checkpoint.pt") if at_save > 1 or written else (None,)
+    next_step = torch.load(checkpoint, weights_only=True)["next_step"] if checkpoint else 0
+    assert next_step == at_save - (not written)
+    torch.manual_seed(12345)  # whatever chance the second process starts from
+    stage = run(tmp_path / "killed")
+    assert_same_training(undisturbed, stage)
+    assert [int(row["step"]) for row in rows(stage)] == list(range(1, STEPS + 1))
+
+
+def test_a_damaged_checkpoint_is_named_and_kept(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        kill_at_save(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    (path,) = tmp_path.glob("stages/*/checkpoint.pt")
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=rf"{path} cannot be taken up .*; move it away to train anew"):
+            run(tmp_path)
+        assert path.read_bytes() == damaged
+    path.rename(tmp_path / "away")
+    run(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed")
+    calls: list[int] = []
+
+    def explodes(*args: Any, **kwargs: Any) -> JointLoss:
+        calls.append(1)
+        found = joint_loss(*args, **kwargs)
+        return found if len(calls) < 5 else JointLoss(found.total * torch.inf, found.parent, found.subcategory)
+
+    message = r"the loss is nan at step 6 in .*; the last good checkpoint is kept\. Try a lower learning rate"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "joint_loss", explodes)
+        with pytest.raises(SubcamError, match=message):
+            run(tmp_path / "exploded")
+    (path,) = tmp_path.glob("exploded/stages/*/checkpoint.pt")
+    state = torch.load(path, weights_only=True)
+    assert state["next_step"] == 3
+    assert all(tensor.isfinite().all() for tensor in state["network"].values())
+    assert_same_training(undisturbed, run(tmp_path / "exploded"))
+
+
+def test_gradient_clipping_bounds_the_whole_gradient(
+    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
+) -> None:
+    """One step of plain SGD moves all weights together by at most rate times the bound."""
+    one_step = replace(
+        settings,
+        epochs=1,
+        batch_size=24,
+        optimiser=replace(
+            settings.optimiser, name="sgd", momentum=0, learning_rate=1.0, weight_decay=0, gradient_clip=0.01
+        ),
+    )
+    before = dict(train._initial_network(one_step, inputs).named_parameters())
+    after = load_file(run(tmp_path, one_step).path / "model.safetensors")
+    moved = torch.stack([(after[name] - tensor).norm() for name, tensor in before.items()]).norm()
+    assert moved.item() == pytest.approx(0.01, rel=1e-3)
+
+
+# What a round starts from
+
+
+def test_continue_takes_body_parents_and_normalisation_of_the_round_before(
+    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
+) -> None:
+    """The first round's weights come from a file whose head says how pictures are normalised."""
+    network = ClassificationNetwork(ModelConfig(network=inputs.network, class_names=("a",)))
+    save_file(
+        network.backbone.body.state_dict(), tmp_path / "body.safetensors", {"mean": "0.1,0.2,0.3", "std": "1,1,2"}
+    )
+    given = replace(
+        inputs,
+        round_index=0,
+        network=replace(inputs.network, weights=str(tmp_path / "body.safetensors"), freeze_batch_norm=True),
+        subcategory_labels=None,
+    )
+    first = run(tmp_path / "first", inputs=given)
+    following = replace(given, round_index=1, subcategory_labels=inputs.subcategory_labels, start_from=first.path)
+    standing_still = replace(settings, epochs=0)
+    second = run(tmp_path / "second", standing_still, following)
+    before, after = (load_file(stage.path / "model.safetensors") for stage in (first, second))
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+    assert after["subcategory_head.weight"].shape == (8, 128)
+    config = json.loads((second.path / "config.json").read_text())
+    assert config["network"]["mean"] == [0.1, 0.2, 0.3]
+    assert config["network"]["std"] == [1.0, 1.0, 2.0]
+
+
+def test_a_published_classifier_can_be_round_0(
+    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
+) -> None:
+    body = ClassificationNetwork(ModelConfig(network=inputs.network, class_names=("a",))).backbone.body.state_dict()
+    torch.save(body | {"fc8.weight": torch.randn(4, 128, 1, 1)}, tmp_path / "published.pth")
+    with_it = replace(settings, round0_checkpoint=str(tmp_path / "published.pth"))
+    stage = run(
+        tmp_path,
+        with_it.of_round(0, with_subcategories=False),
+        replace(inputs, round_index=0, subcategory_labels=None),
+    )
+    state = torch.load(tmp_path / "published.pth", weights_only=True)
+    found = load_file(stage.path / "model.safetensors")
+    assert torch.equal(found["parent_head.weight"], state["fc8.weight"].flatten(1))
+    assert torch.equal(found["backbone.body.convs.0.weight"], state["convs.0.weight"])
+    assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
+
+
+def test_settings_of_a_round() -> None:
+    settings = ClassifySettings(
+        epochs=7, round_epochs=(30, 40), subcategory_weight=5.0, start="continue", round0_checkpoint="published.pth"
+    )
+    found = [settings.of_round(index, with_subcategories=index > 0) for index in range(4)]
+    assert [one.epochs for one in found] == [0, 30, 40, 40]
+    assert [one.subcategory_weight for one in found] == [0, 5, 5, 5]
+    assert [one.start for one in found] == ["restart", "continue", "continue", "continue"]
+    assert [one.round0_checkpoint for one in found] == ["published.pth", "", "", ""]
+    assert settings.of_round(1, with_subcategories=False).subcategory_weight == 0
+    # what bears on other rounds alone makes no round train again
+    other_rounds = replace(settings, subcategory_weight=1.0, round_epochs=(1,))
+    assert other_rounds.of_round(0, with_subcategories=False) == found[0]
+    other_start = replace(settings, epochs=3, round0_checkpoint="")
+    assert other_start.of_round(2, with_subcategories=True) == found[2]
+
+
+@pytest.mark.parametrize("changes", [{"epochs": -1}, {"round_epochs": (3, -1)}, {"head_dropout": 1.5}])
+def test_settings_that_cannot_be(changes: dict) -> None:
+    with pytest.raises(SettingsError, match=r"expected epochs of 0 or more and head_dropout in 0\.\.1, got"):
+        ClassifySettings(**changes)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_on_the_gpu_is_taken_up(
+    run: Callable, machine: MachineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The optimiser's state comes back to where its parameters are."""
+    on_gpu = build_fabric(replace(machine, accelerator="cuda"), precision="32-true")
+    with monkeypatch.context() as patch:
+        kill_at_save(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, fabric=on_gpu)
+    assert run(tmp_path, fabric=on_gpu).done
