@@ -68,7 +68,7 @@ def fabric(machine: MachineSettings) -> Fabric:
 def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
     from subcam.cam.stage import CamSettings
-    from subcam.classify.optimiser import OptimiserSettings
+    from subcam.training.optimiser import OptimiserSettings
     from subcam.classify.train import ClassifySettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.toy import ToySettings

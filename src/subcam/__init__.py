@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from subcam.evaluate.confusion import confusion_matrix
     from subcam.evaluate.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
+    from subcam.refine.crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
+    from subcam.refine.crf_torch import dense_crf_torch
+    from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
 
 _HOMES = {
     "BadInputError": "subcam.errors",
+    "CRFSettings": "subcam.refine.crf",
     "CheckpointError": "subcam.errors",
+    "DenseCRF": "subcam.refine.crf",
     "ImageSet": "subcam.data.records",
+    "PixelAffinity": "subcam.refine.random_walk",
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
     "Scores": "subcam.evaluate.scores",
@@ -34,7 +40,12 @@ _HOMES = {
     "aggregate_response_maps": "subcam.cam.response",
     "background_score": "subcam.cam.response",
     "confusion_matrix": "subcam.evaluate.confusion",
+    "dense_crf": "subcam.refine.crf",
+    "dense_crf_many": "subcam.refine.crf",
+    "dense_crf_torch": "subcam.refine.crf_torch",
     "discover_subcategories": "subcam.discover.clustering",
+    "pixel_affinity": "subcam.refine.random_walk",
+    "random_walk": "subcam.refine.random_walk",
     "read_folder": "subcam.data.folder",
     "read_mxnet_params": "subcam.networks.mxnet_params",
     "read_voc": "subcam.data.voc",
@@ -44,8 +55,11 @@ _HOMES = {
 
 __all__ = [
     "BadInputError",
+    "CRFSettings",
     "CheckpointError",
+    "DenseCRF",
     "ImageSet",
+    "PixelAffinity",
     "Record",
     "RunFolderError",
     "Scores",
@@ -57,7 +71,12 @@ __all__ = [
     "aggregate_response_maps",
     "background_score",
     "confusion_matrix",
+    "dense_crf",
+    "dense_crf_many",
+    "dense_crf_torch",
     "discover_subcategories",
+    "pixel_affinity",
+    "random_walk",
     "read_folder",
     "read_mxnet_params",
     "read_voc",

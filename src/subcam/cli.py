@@ -75,7 +75,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     from subcam.pipeline import run
     from subcam.progress import console
     from subcam.recipes import RECIPES
-    from subcam.report.tables import rounds_table, write_tables
+    from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
     from subcam.settings import RunSettings
 
     @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,9 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     )
     result = run(given.settings, given.out)
     write_tables(result)
-    console.print(rounds_table(result))
+    for table in tables_of(result):
+        console.print(terminal_table(table))
+    console.print(explanation(result), highlight=False)
     console.print(
         f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}",
         highlight=False,

@@ -5,7 +5,9 @@
       -> discover   K-means on E's features inside each parent class              Eq. 2
       -> classify   {E, H_p, H_s} jointly; discover and classify again each round  Eq. 3
       -> cam        response maps over scales and flips                           Eq. 1
-      -> evaluate   mIoU, F-score, at the fixed threshold and at the best         Tables 1 and 2
+      -> evaluate   mIoU, F-score, at the fixed threshold and at the best         Table 2
+      -> refine     dense CRF -> AffinityNet -> random walk -> pseudo masks       Section 3.3
+      -> evaluate   maps, maps + CRF, maps + random walk, and both                Table 1
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. A stage that is done is
 skipped, one that was cut off is taken up.
@@ -21,9 +23,15 @@ from lightning_fabric import Fabric
 import subcam.cam.stage as cam
 import subcam.classify.train as classify
 import subcam.discover.stage as discover
+import subcam.evaluate.refined_stage as refined_stage
 import subcam.evaluate.stage as evaluate
+import subcam.refine.affinity_stage as affinity_stage
+import subcam.refine.crf_stage as crf_stage
+import subcam.refine.mask_stage as mask_stage
+import subcam.refine.walk_stage as walk_stage
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.discover.clustering import Subcategories
+from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
 from subcam.machine import build_fabric
 from subcam.progress import say
@@ -43,13 +51,23 @@ class RoundResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefinedResult:
+    """The pseudo masks of one round's maps: the stage that wrote them, and scores of each variant by split."""
+
+    round_index: int
+    masks: Stage
+    scores: dict[str, RefinedScores]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """All rounds of a run in order, then those of the lambda = 0 control if there is one."""
+    """All rounds of a run in order, then those of the lambda = 0 control if there is one; refined rounds."""
 
     settings: RunSettings
     out: Path
     class_names: tuple[str, ...]
     rounds: tuple[RoundResult, ...]
+    refined: tuple[RefinedResult, ...]
     seconds: float
 
     @property
@@ -84,11 +102,17 @@ def run(settings: RunSettings, out: Path, *, dataset: Dataset | None = None) -> 
         rounds = algorithm_1(stages, rounds=settings.rounds)
         if settings.control:
             rounds += algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0])
+        refined = [
+            stages.refine(found)
+            for found in rounds
+            if not found.control and settings.refine.refines(found.round_index, last=settings.rounds)
+        ]
         result = RunResult(
             settings=settings,
             out=out,
             class_names=dataset.train.image_set.class_names,
             rounds=tuple(rounds),
+            refined=tuple(refined),
             seconds=time.monotonic() - started,
         )
         _write_record(result, dataset)
@@ -182,10 +206,14 @@ class Stages:
         return Found(stage=stage, subcategories=subcategories)
 
     def map_and_score(self, index: int, model: Stage, *, control: bool = False) -> RoundResult:
-        """Write the response maps of a round (of the training pictures too in the last) and score them by split."""
+        """Write the response maps of a round and score them by split.
+
+        The training pictures get maps too in the last round, and where their pseudo masks are wanted.
+        """
         name = f"round{index}{'-control' if control else ''}"
         wanted = list(self.dataset.scored.values())
-        if not wanted or (index == self.settings.rounds and not control):
+        last = self.settings.rounds
+        if not wanted or (not control and (index == last or self.settings.refine.refines(index, last=last))):
             wanted.append(self.dataset.train)
         pictures = union(*wanted)
         maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self._precision()))
@@ -202,6 +230,63 @@ class Stages:
             inputs = evaluate.EvaluateInputs(image_set=images.image_set, maps=maps.path)
             scores[split] = evaluate.run(self.settings.evaluate, inputs, stage=stage)
         return RoundResult(round_index=index, control=control, model=model, maps=maps, scores=scores)
+
+    def refine(self, found: RoundResult) -> RefinedResult:
+        """From a round's response maps to pseudo masks of all pictures, scored in all variants."""
+        settings, name, machine = self.settings.refine, f"round{found.round_index}", self.settings.machine
+        train, everything = self.dataset.train, union(*self.dataset.all)
+        sure = self._stage(f"{name}-crf", settings.sure_regions, (train.digest, found.maps.key))
+        crf_stage.run(
+            settings.sure_regions,
+            crf_stage.SureRegionInputs(image_set=train.image_set, maps=found.maps.path),
+            stage=sure,
+            machine=machine,
+        )
+        seed = f"seed {self.settings.seed}, {machine.precision}"
+        affinity = self._stage(f"{name}-affinity", settings.affinity, (sure.key, self._network_key(), seed))
+        affinity_stage.run(
+            settings.affinity,
+            affinity_stage.AffinityInputs(
+                image_set=train.image_set,
+                network=self.settings.network,
+                marginals=sure.path,
+                seed=self.settings.seed,
+            ),
+            stage=affinity,
+            fabric=self.fabric,
+            machine=machine,
+        )
+        inputs = (everything.digest, found.maps.key, affinity.key, self._precision())
+        walked = self._stage(f"{name}-walk", settings.walk, inputs)
+        walk_stage.run(
+            settings.walk,
+            walk_stage.WalkInputs(image_set=everything.image_set, maps=found.maps.path, model=affinity.path),
+            stage=walked,
+            fabric=self.inference,
+            machine=machine,
+        )
+        masks = self._stage(f"{name}-masks", settings.masks, (walked.key,))
+        mask_stage.run(
+            settings.masks,
+            mask_stage.MaskInputs(
+                image_set=everything.image_set,
+                maps=found.maps.path,
+                walked=walked.path,
+                compared=frozenset(
+                    record.name for images in self.dataset.scored.values() for record in images.image_set.records
+                ),
+            ),
+            stage=masks,
+            machine=machine,
+        )
+        scores = {
+            split: refined_stage.run(
+                refined_stage.RefinedInputs(image_set=images.image_set, masks=masks.path, walked=walked.path),
+                stage=self._stage(f"{name}-evaluate-masks-{split}", None, (images.digest, masks.key)),
+            )
+            for split, images in self.dataset.scored.items()
+        }
+        return RefinedResult(round_index=found.round_index, masks=masks, scores=scores)
 
     def _precision(self) -> str:
         return self.settings.machine.resolved_inference_precision
@@ -255,6 +340,14 @@ def _write_record(result: RunResult, dataset: Dataset) -> None:
                     "scores": found.scores,
                 }
                 for found in result.rounds
+            ],
+            "refined": [
+                {
+                    "round": found.round_index,
+                    "masks": found.masks.path.relative_to(result.out),
+                    "scores": found.scores,
+                }
+                for found in result.refined
             ],
         },
     )

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 
 from subcam.cam.stage import CamSettings
-from subcam.classify.optimiser import OptimiserSettings
 from subcam.classify.train import ClassifySettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.transforms import AugmentationSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones import NetworkSettings
+from subcam.refine.affinity_stage import AffinitySettings
+from subcam.refine.crf_stage import SureRegionSettings
+from subcam.refine.mask_stage import MaskSettings
+from subcam.refine.settings import RefineSettings
+from subcam.refine.walk_stage import WalkSettings
 from subcam.settings import RunSettings
+from subcam.training.optimiser import OptimiserSettings
 
 
 def toy() -> RunSettings:
@@ -24,7 +29,7 @@ def toy() -> RunSettings:
         dataset=DatasetSettings(root="toy"),
         network=NetworkSettings(name="tiny", weights="none", freeze_batch_norm=False),
         classify=ClassifySettings(
-            epochs=12,
+            epochs=4,
             batch_size=32,
             subcategory_weight=5.0,
             start="restart",
@@ -49,6 +54,26 @@ def toy() -> RunSettings:
         discover=DiscoverSettings(num_subcategories=4),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, subcategory_maps=True, batch_size=32),
         evaluate=EvaluateSettings(background_threshold=0.4),
+        refine=RefineSettings(
+            rounds="first-and-last",
+            affinity=AffinitySettings(
+                epochs=4,
+                batch_size=32,
+                augmentation=AugmentationSettings(
+                    crop=80,
+                    scale_long_side=(72, 104),
+                    flip=0.5,
+                    brightness=0.2,
+                    contrast=0.2,
+                    saturation=0.2,
+                    hue=0.02,
+                ),
+                optimiser=OptimiserSettings(
+                    name="adamw", learning_rate=1e-3, weight_decay=1e-3, head_multiplier=2.0, schedule="poly"
+                ),
+            ),
+            masks=MaskSettings(pseudo_mask="walk-crf", crf_alpha=3.0, walk_alpha=2.0),
+        ),
     )
 
 
@@ -82,6 +107,27 @@ def small() -> RunSettings:
         discover=DiscoverSettings(num_subcategories=5),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True),
         evaluate=EvaluateSettings(background_threshold=0.2),
+        refine=RefineSettings(
+            rounds="first-and-last",
+            sure_regions=SureRegionSettings(low_alpha=4.0, high_alpha=32.0),
+            affinity=AffinitySettings(
+                epochs=3,
+                batch_size=16,
+                augmentation=AugmentationSettings(
+                    crop=224,
+                    scale_long_side=(256, 512),
+                    flip=0.5,
+                    brightness=0.3,
+                    contrast=0.3,
+                    saturation=0.3,
+                    hue=0.1,
+                ),
+                optimiser=OptimiserSettings(
+                    name="adamw", learning_rate=1e-4, weight_decay=1e-2, head_multiplier=10.0, schedule="poly"
+                ),
+            ),
+            masks=MaskSettings(pseudo_mask="walk-crf", crf_alpha=4.0, walk_alpha=6.0),
+        ),
     )
 
 
@@ -123,6 +169,35 @@ def voc12_paper() -> RunSettings:
         discover=DiscoverSettings(num_subcategories=10),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, batch_size=1),
         evaluate=EvaluateSettings(background_threshold=0.15),
+        refine=RefineSettings(
+            rounds="first-and-last",
+            sure_regions=SureRegionSettings(low_alpha=4.0, high_alpha=24.0),
+            affinity=AffinitySettings(
+                epochs=8,
+                batch_size=8,
+                augmentation=AugmentationSettings(
+                    crop=448,
+                    scale_long_side=(448, 768),
+                    flip=0.5,
+                    brightness=0.3,
+                    contrast=0.3,
+                    saturation=0.3,
+                    hue=0.1,
+                ),
+                optimiser=OptimiserSettings(
+                    name="sgd",
+                    learning_rate=0.1,
+                    momentum=5e-4,
+                    weight_decay=5e-4,
+                    decay_biases=False,
+                    head_multiplier=10.0,
+                    bias_multiplier=2.0,
+                    schedule="poly",
+                ),
+            ),
+            walk=WalkSettings(beta=8.0, log_steps=8, alphas=(4.0, 8.0, 16.0, 24.0, 32.0)),
+            masks=MaskSettings(pseudo_mask="walk", crf_alpha=4.0, walk_alpha=16.0),
+        ),
     )
 
 
@@ -171,6 +246,35 @@ def voc12_reference() -> RunSettings:
         discover=DiscoverSettings(num_subcategories=10, restarts=10),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, batch_size=1),
         evaluate=EvaluateSettings(background_threshold=0.15),
+        refine=RefineSettings(
+            rounds="first-and-last",
+            sure_regions=SureRegionSettings(low_alpha=4.0, high_alpha=32.0),
+            affinity=AffinitySettings(
+                epochs=8,
+                batch_size=8,
+                augmentation=AugmentationSettings(
+                    crop=448,
+                    scale_long_side=(448, 768),
+                    flip=0.5,
+                    brightness=0.3,
+                    contrast=0.3,
+                    saturation=0.3,
+                    hue=0.1,
+                ),
+                optimiser=OptimiserSettings(
+                    name="sgd",
+                    learning_rate=0.1,
+                    momentum=5e-4,
+                    weight_decay=5e-4,
+                    decay_biases=False,
+                    head_multiplier=10.0,
+                    bias_multiplier=2.0,
+                    schedule="poly",
+                ),
+            ),
+            walk=WalkSettings(beta=8.0, log_steps=8, alphas=(4.0, 8.0, 16.0, 24.0, 32.0)),
+            masks=MaskSettings(pseudo_mask="walk", crf_alpha=4.0, walk_alpha=16.0),
+        ),
     )
 
 

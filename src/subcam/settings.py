@@ -10,6 +10,7 @@ from subcam.errors import SettingsError
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
+from subcam.refine.settings import RefineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class RunSettings:
     discover: DiscoverSettings = field(default_factory=DiscoverSettings)
     cam: CamSettings = field(default_factory=CamSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from subcam.classify import train
-from subcam.classify.checkpoint import TrainingCheckpoint
+from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.classify.loss import JointLoss, joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.classify.train import ClassifyInputs, ClassifySettings

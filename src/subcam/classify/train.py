@@ -8,23 +8,20 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
-from subcam.classify.checkpoint import TrainingCheckpoint, TrainingLog
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
-from subcam.classify.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
-from subcam.data.loading import TrainingImages, training_loader
+from subcam.data.loading import TrainingImages
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
-from subcam.progress import bar
 from subcam.run_folder import Stage
 from subcam.seeds import derive_seed
-
-LOG_EVERY = 10
-"""Steps between two rows of the log, and between two checks that the loss is finite."""
+from subcam.training.loop import Training, train
+from subcam.training.optimiser import OptimiserSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,60 +107,38 @@ def run(
     if stage.done:
         return stage.path
     network = _initial_network(settings, inputs)
-    optimiser = build_optimiser(parameter_groups(*network.body_and_heads(), settings.optimiser), settings.optimiser)
-    network.train()
-    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
-    # Restored on the device: an optimiser's state goes where its parameters are at that moment.
-    checkpoint = TrainingCheckpoint(stage.path, least_seconds=machine.checkpoint_seconds)
-    log = TrainingLog(stage.path)
-    first_step = checkpoint.restore(network, optimiser, log)
-
-    epochs = settings.epochs
-    loader = training_loader(
-        _training_images(settings, inputs, fill=network.fill_colour),
-        batch_size=settings.batch_size,
-        epochs=epochs,
-        start_step=first_step,
-        workers=machine.workers,
-        world_size=fabric.world_size,
-        rank=fabric.global_rank,
-    )
-    steps_per_epoch = loader.steps_per_epoch
-    schedule_steps = (settings.schedule_epochs or epochs) * steps_per_epoch
     num_classes = inputs.image_set.num_classes
-    with bar(stage.name, epochs * steps_per_epoch, done=first_step) as progress:
-        for step, (images, labels) in enumerate(loader, start=first_step):
-            # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
-            torch.manual_seed(derive_seed(inputs.seed, "step", inputs.round_index, step))
-            factor = rate_factor(step, schedule_steps, settings.optimiser)
-            set_rate(optimiser, factor)
-            images = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
-            labels = fabric.to_device(labels)
-            logits = model(images)
-            losses = joint_loss(
-                logits.parent,
-                labels[:, :num_classes],
-                logits.subcategory,
-                labels[:, num_classes:] if logits.subcategory is not None else None,
-                subcategory_weight=settings.subcategory_weight,
-            )
-            wrapped.zero_grad()
-            fabric.backward(losses.total)
-            if settings.optimiser.gradient_clip:
-                fabric.clip_gradients(model, wrapped, max_norm=settings.optimiser.gradient_clip)
-            wrapped.step()
 
-            done = step + 1
-            if done % LOG_EVERY == 0 or done % steps_per_epoch == 0:
-                row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
-                progress.note = f"loss {row['loss']:.4f}"
-                if done % steps_per_epoch == 0 or checkpoint.due:
-                    checkpoint.save(network, optimiser, log, next_step=done)
-            progress.advance()
-    network.save(stage.path)
-    log.write()
-    stage.finish({"epochs": epochs, "steps": epochs * steps_per_epoch, **log.last})
-    checkpoint.discard()
+    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = model(images)
+        found = joint_loss(
+            logits.parent,
+            labels[:, :num_classes],
+            logits.subcategory,
+            labels[:, num_classes:] if logits.subcategory is not None else None,
+            subcategory_weight=settings.subcategory_weight,
+        )
+        return {"loss": found.total, "parent_loss": found.parent, "subcategory_loss": found.subcategory}
+
+    body, heads = network.body_and_heads()
+    train(
+        Training(
+            network=network,
+            body=body,
+            heads=heads,
+            images=_training_images(settings, inputs, fill=network.fill_colour),
+            loss=loss,
+            optimiser=settings.optimiser,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            schedule_epochs=settings.schedule_epochs,
+            seed=derive_seed(inputs.seed, "classify", inputs.round_index),
+        ),
+        stage=stage,
+        fabric=fabric,
+        machine=machine,
+        save=lambda: network.save(stage.path),
+    )
     return stage.path
 
 

@@ -63,7 +63,8 @@ def inference_batches(
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        yield from loader
+        for batch, images in loader:
+            yield tuple(batch), images
     except BadInputError as error:
         # torch wraps a worker's error in its traceback; the person needs the last part alone
         raise BadInputError(str(error).rsplit("BadInputError: ", 1)[-1].strip()) from error

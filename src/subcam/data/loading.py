@@ -4,9 +4,9 @@ In: records, their labels and the augmentation. Out: batches of UInt8 crops and 
 processes. Every batch can be made again, so a training that was cut off goes on at its next step.
 """
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,9 +18,21 @@ from subcam.data.images import open_image, read_file, upright_rgb, upright_size
 from subcam.data.records import Record
 from subcam.data.transforms import AugmentationSettings, apply_augmentation, draw_augmentation
 from subcam.errors import BadInputError, SettingsError
+from subcam.machine import available_cores
 
 Key = tuple[int, int]
 """(epoch, index of the picture): what a training item is asked for by."""
+
+
+@runtime_checkable
+class SeededImages(Protocol):
+    """Pictures with targets whose chance is settled by `seed`, epoch and index."""
+
+    seed: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key, /) -> tuple[Tensor, Tensor]: ...
 
 
 class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
@@ -165,7 +177,7 @@ class TrainingLoader:
 
 
 def training_loader(
-    images: TrainingImages,
+    images: SeededImages,
     *,
     batch_size: int,
     epochs: int,
@@ -202,7 +214,7 @@ def training_loader(
     )
     workers = min(choose_workers(workers), len(sampler))
     loader = DataLoader(
-        images,
+        cast(Dataset[tuple[Tensor, Tensor]], images),
         batch_sampler=sampler,
         num_workers=workers,
         worker_init_fn=leave_interrupts_to_parent,
@@ -221,7 +233,7 @@ def choose_workers(workers: int = -1, *, gpu: bool | None = None) -> int:
     """
     if workers >= 0:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     gpu = torch.cuda.is_available() if gpu is None else gpu
     return min(8, cores) if gpu else min(1, cores - 1)
 

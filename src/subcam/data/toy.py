@@ -21,10 +21,10 @@ from subcam.run_folder import as_plain, atomic_write, write_json
 CLASSES = ("ringtail", "checkerback", "crossbill", "dotfish")
 SUBTYPES = ("large-flat-meadow", "small-upright-meadow", "large-slanted-sea", "small-flat-sea")
 CONTEXTS = {"meadow": (0.36, 0.50, 0.30), "sea": (0.32, 0.44, 0.56)}
-HEAD_COLOURS = ((0.85, 0.20, 0.20), (0.90, 0.75, 0.15), (0.55, 0.20, 0.70), (0.95, 0.50, 0.15))
+HEAD_COLOURS = ((0.85, 0.20, 0.20), (0.90, 0.75, 0.15), (0.55, 0.20, 0.70), (0.10, 0.70, 0.60))
 BODY_TINTS = ((0.62, 0.52, 0.44), (0.44, 0.56, 0.60), (0.58, 0.60, 0.42), (0.60, 0.46, 0.56))
 POSE_DEGREES = {"flat": 0.0, "upright": 90.0, "slanted": 40.0}
-BODY_LENGTH = {"large": 0.30, "small": 0.19}
+BODY_LENGTH = {"large": 0.36, "small": 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)

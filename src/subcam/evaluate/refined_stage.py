@@ -59,11 +59,10 @@ def _score(inputs: RefinedInputs, *, title: str) -> RefinedScores:
     identity = tuple(range(256))
     matrices: dict[str, np.ndarray] = {v: np.zeros((num_classes, num_classes), np.int64) for v in VARIANTS}
     by_alpha: dict[float, np.ndarray] = {}
-    masked = [record for record in image_set.records if record.mask is not None]
-    for record in track(masked, title, len(masked)):
+    masked = [(record, record.mask) for record in image_set.records if record.mask is not None]
+    for record, mask in track(masked, title, len(masked)):
         walked = read_walked(walked_path(inputs.walked, record.name))
-        assert record.mask is not None
-        truth = read_mask(record.mask, image_set.mask_values, size=walked.size)
+        truth = read_mask(mask, image_set.mask_values, size=walked.size)
         for variant, matrix in matrices.items():
             found = read_mask(mask_path(inputs.masks, variant, record.name), identity, size=walked.size)
             matrix += confusion_matrix(found, truth, num_classes=num_classes)

@@ -1,6 +1,7 @@
 """Features of a backbone at several strides, for heads that need more than its last map (AffinityNet, Section 3.3)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -56,7 +57,7 @@ def feature_pyramid(
 
 
 def _all_features(backbone: Backbone, x: Tensor) -> list[Tensor]:
-    body = backbone.body
+    body: Any = backbone.body
     if isinstance(body, ResNet38 | TinyNetwork):
         return list(body.intermediate_maps(x))
     if not hasattr(body, "forward_intermediates"):

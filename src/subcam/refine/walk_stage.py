@@ -44,7 +44,6 @@ class WalkInputs:
     """maps: folder of the response maps. model: folder of the AffinityNet."""
 
     image_set: ImageSet
-    sizes: tuple[tuple[int, int], ...]
     maps: Path
     model: Path
 

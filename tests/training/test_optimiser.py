@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from subcam.classify.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
 
 PUBLISHED = OptimiserSettings(
     name="sgd",

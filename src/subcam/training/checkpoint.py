@@ -4,13 +4,13 @@ import csv
 import io
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from subcam.classify.loss import JointLoss
 from subcam.errors import CheckpointError, SubcamError
 from subcam.run_folder import atomic_write
 
@@ -26,22 +26,22 @@ class TrainingLog:
         self.rows: list[dict[str, float]] = []
         self._board: SummaryWriter | None = None
 
-    def add(self, *, step: int, epoch: float, rate_factor: float, losses: JointLoss) -> dict[str, float]:
-        """Append a row.
+    def add(self, *, step: int, epoch: float, rate_factor: float, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Append a row; `losses` holds "loss" and its parts.
 
         Raises:
             SubcamError: the loss is not finite; says what to try.
         """
-        row = {"step": step, "epoch": round(epoch, 4), "rate_factor": rate_factor, "loss": losses.total.item()}
-        row |= {"parent_loss": losses.parent.item(), "subcategory_loss": losses.subcategory.item()}
+        row = {"step": step, "epoch": round(epoch, 4), "rate_factor": rate_factor}
+        row |= {name: value.item() for name, value in losses.items()}
         if not math.isfinite(row["loss"]):
             raise SubcamError(
                 f"the loss is {row['loss']} at step {step} in {self.folder}; the last good checkpoint is kept. Try a"
-                " lower learning rate, gradient clipping (--classify.optimiser.gradient-clip 1) or precision 32-true"
+                " lower learning rate, gradient clipping (optimiser.gradient-clip 1) or precision 32-true"
             )
         self.rows.append(row)
         self._board = self._board or SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
-        for name in ("loss", "parent_loss", "subcategory_loss", "rate_factor"):
+        for name in (*losses, "rate_factor"):
             self._board.add_scalar(name, row[name], step)
         return row
 

@@ -1,0 +1,28 @@
+"""All settings of refinement, side by side."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from subcam.refine.affinity_stage import AffinitySettings
+from subcam.refine.crf_stage import SureRegionSettings
+from subcam.refine.mask_stage import MaskSettings
+from subcam.refine.walk_stage import WalkSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    """Settings of refinement: from response maps to pseudo masks (Section 3.3).
+
+    Attributes:
+        rounds: which rounds' maps are refined; Table 1 compares the first (plain CAM) with the last.
+    """
+
+    rounds: Literal["none", "last", "first-and-last"] = "none"
+    sure_regions: SureRegionSettings = field(default_factory=SureRegionSettings)
+    affinity: AffinitySettings = field(default_factory=AffinitySettings)
+    walk: WalkSettings = field(default_factory=WalkSettings)
+    masks: MaskSettings = field(default_factory=MaskSettings)
+
+    def refines(self, round_index: int, *, last: int) -> bool:
+        """Whether the maps of a round are refined."""
+        return (self.rounds != "none" and round_index == last) or (self.rounds == "first-and-last" and not round_index)
