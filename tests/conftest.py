@@ -68,7 +68,6 @@ def fabric(machine: MachineSettings) -> Fabric:
 def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
     from subcam.cam.stage import CamSettings
-    from subcam.training.optimiser import OptimiserSettings
     from subcam.classify.train import ClassifySettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.toy import ToySettings
@@ -76,6 +75,7 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
     from subcam.discover.stage import DiscoverSettings
     from subcam.networks.backbones import NetworkSettings
     from subcam.settings import RunSettings
+    from subcam.training.optimiser import OptimiserSettings
 
     return RunSettings(
         rounds=1,

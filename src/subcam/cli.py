@@ -10,6 +10,7 @@ from typing import Annotated
 
 from subcam._version import __version__
 from subcam.errors import SubcamError
+from subcam.run_folder import is_disk_full
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("lightning_fabric").setLevel(logging.DEBUG if debug else logging.ERROR)
     commands: dict[str, Callable[[list[str]], None]] = {"run": _run, "demo": _demo, "recipes": _recipes}
     if words[:1] == ["--version"]:
         print(__version__)
@@ -48,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except Exception as error:
+        # A library that writes behind our back (TensorBoard) meets a full disk too.
+        if debug or not is_disk_full(error):
+            raise
+        print(f"error: no space left ({error}); free some and give the same command again", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
@@ -73,7 +81,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     import tyro
 
     from subcam.pipeline import run
-    from subcam.progress import console
+    from subcam.progress import console, say
     from subcam.recipes import RECIPES
     from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
     from subcam.settings import RunSettings
@@ -99,11 +107,8 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     write_tables(result)
     for table in tables_of(result):
         console.print(terminal_table(table))
-    console.print(explanation(result), highlight=False)
-    console.print(
-        f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}",
-        highlight=False,
-    )
+    say(explanation(result))
+    say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
 
 
 def _recipes(words: list[str]) -> None:

@@ -243,7 +243,10 @@ class Stages:
             machine=machine,
         )
         seed = f"seed {self.settings.seed}, {machine.precision}"
-        affinity = self._stage(f"{name}-affinity", settings.affinity, (sure.key, self._network_key(), seed))
+        checkpoint = settings.affinity.checkpoint
+        published = (file_digest(Path(checkpoint)),) if checkpoint else ()
+        inputs: tuple[str, ...] = (sure.key, self._network_key(), seed, *published)
+        affinity = self._stage(f"{name}-affinity", settings.affinity, inputs)
         affinity_stage.run(
             settings.affinity,
             affinity_stage.AffinityInputs(

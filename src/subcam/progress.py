@@ -70,5 +70,5 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
 
 def say(text: str) -> None:
     """Print one line for the person at the terminal."""
-    console.print(text, highlight=False)
+    console.print(text, highlight=False, soft_wrap=True)
     sys.stdout.flush()

@@ -31,11 +31,12 @@ def maps() -> ResponseMaps:
 
 
 def test_coarse_values_by_hand() -> None:
+    """Midway between pixels cubic weights are -3/32, 19/32, 19/32, -3/32; values below 0 and above 1 are cut."""
     full = torch.zeros(1, 4, 6)
-    full[0, :2, :2] = 1.0  # one cell of 2 x 2
-    full[0, 2, 4] = 0.5  # a quarter of another
+    full[0, :2, :2] = 1.0
+    full[0, 2, 4] = 0.5
     expected = np.zeros((1, 2, 3), np.uint8)
-    expected[0, 0, 0], expected[0, 1, 2] = 255, 32  # 255 x 0.125 rounds to 32
+    expected[0, 0, 0], expected[0, 1, 2] = 255, round(255 * 0.5 * (19 / 32) ** 2)
     assert (coarsen(full, 2) == expected).all()
     assert (coarsen(full, 1) == (full * 255).round().numpy()).all()
     assert coarsen(torch.zeros(1, 5, 9), 4).shape == (1, 2, 3)
@@ -108,9 +109,8 @@ def test_a_damaged_file_is_named(maps: ResponseMaps, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, {"maps": np.zeros((1, 2, 2), np.uint8)}, {"size": np.array([object()])}])
 def test_other_arrays_are_no_response_maps(tmp_path: Path, content: dict[str, np.ndarray]) -> None:
     path = tmp_path / "a.npz"
-    with path.open("wb") as file:
-        np.savez(file, **content)
+    np.savez(path, **content)  # type: ignore[arg-type]
     with pytest.raises(BadInputError, match=rf"{path} holds no response maps"):
         read_response_maps(path)
-    with pytest.raises(BadInputError, match="missing.npz holds no response maps"):
+    with pytest.raises(BadInputError, match=r"missing\.npz holds no response maps"):
         read_response_maps(tmp_path / "missing.npz")

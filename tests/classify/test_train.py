@@ -14,7 +14,6 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from subcam.classify import train
-from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.classify.loss import JointLoss, joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.classify.train import ClassifyInputs, ClassifySettings
@@ -23,6 +22,8 @@ from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.machine import MachineSettings, build_fabric
 from subcam.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.training import loop
+from subcam.training.checkpoint import TrainingCheckpoint
 
 STEPS = 6
 """Two epochs of 24 pictures in batches of 8."""
@@ -140,7 +141,7 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
 ) -> None:
     """A checkpoint at every step, dropout and all; where the last one is not written, its step is done again."""
     undisturbed = run(tmp_path / "undisturbed")
-    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(TrainingCheckpoint, "due", True)
     with monkeypatch.context() as patch:
         kill_at_save(patch, at_save, written=written)

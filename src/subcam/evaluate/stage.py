@@ -9,9 +9,10 @@ import numpy as np
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet
+from subcam.errors import SettingsError
 from subcam.evaluate.classification import class_average_precision, mean_average_precision
 from subcam.evaluate.scores import Scores
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.evaluate.thresholds import THRESHOLDS, ThresholdSweep
 from subcam.progress import track
 from subcam.run_folder import Stage
 
@@ -26,6 +27,10 @@ class EvaluateSettings:
     """
 
     background_threshold: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.background_threshold <= 1:
+            raise SettingsError(f"expected a background_threshold in 0..1, got {self.background_threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,8 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> 
 
 def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) -> MapScores:
     image_set = inputs.image_set
-    sweep = ThresholdSweep(image_set.num_classes + 1)
+    thresholds = np.union1d(THRESHOLDS, [settings.background_threshold])
+    sweep = ThresholdSweep(image_set.num_classes + 1, thresholds)
     logits = np.zeros((len(image_set), image_set.num_classes), np.float32)
     masked = 0
     for row, record in enumerate(track(image_set.records, title, len(image_set))):

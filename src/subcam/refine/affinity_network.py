@@ -1,5 +1,6 @@
 """AffinityNet: features of several strides joined into one map whose distances are affinities (Section 3.3, [1])."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,13 +47,19 @@ class AffinityNetwork(nn.Module):
         return red, green, blue
 
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
-        """Features on a grid of ceil(height / 8) x ceil(width / 8); the picture is padded with zeros, as in psa."""
+        """Features on a grid of ceil(height / 8) x ceil(width / 8).
+
+        The picture is padded with zeros at the bottom and the right, as in psa: to a multiple of every stride, so that
+        the cells of all features begin and end where those of the grid do.
+        """
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         height, width = images.shape[2:]
-        normalised = F.pad((images.float() / 255 - mean) / std, (0, -width % STRIDE, 0, -height % STRIDE))
-        grid = (normalised.shape[2] // STRIDE, normalised.shape[3] // STRIDE)
-        return self.head(feature_pyramid(self.backbone, self.plan, normalised), grid=grid)
+        multiple = math.lcm(STRIDE, *self.plan.strides)
+        padded = F.pad((images.float() / 255 - mean) / std, (0, -width % multiple, 0, -height % multiple))
+        grid = (padded.shape[2] // STRIDE, padded.shape[3] // STRIDE)
+        features = self.head(feature_pyramid(self.backbone, self.plan, padded), grid=grid)
+        return features[:, :, : -(-height // STRIDE), : -(-width // STRIDE)]
 
     def load_reference(self, path: str) -> None:
         """Take all weights from a checkpoint of AffinityNet on ResNet-38.

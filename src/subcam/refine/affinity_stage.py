@@ -16,7 +16,7 @@ from subcam.refine.affinity import affinity_loss, pair_affinity
 from subcam.refine.affinity_data import AffinityImages
 from subcam.refine.affinity_labels import pair_labels
 from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
-from subcam.refine.pairs import RADIUS, STRIDE
+from subcam.refine.pairs import RADIUS, STRIDE, training_region
 from subcam.run_folder import Stage
 from subcam.seeds import derive_seed
 from subcam.training.loop import Training, train
@@ -42,6 +42,10 @@ class AffinitySettings:
     def __post_init__(self) -> None:
         if self.augmentation.crop % STRIDE:
             raise SettingsError(f"AffinityNet's crop must be a multiple of {STRIDE}, got {self.augmentation.crop}")
+        if self.epochs < 0:
+            raise SettingsError(f"expected epochs of 0 or more for AffinityNet, got {self.epochs}")
+        side = self.augmentation.crop // STRIDE
+        training_region(height=side, width=side, radius=self.radius)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,10 @@
 """Marginals of the dense CRF with a low and a high alpha, as AffinityNet's training reads them: one npz an image."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from subcam.errors import BadInputError
 from subcam.run_folder import atomic_write
@@ -17,6 +16,11 @@ class CRFMarginals:
 
     low_alpha: UInt8[np.ndarray, "channels h w"]
     high_alpha: UInt8[np.ndarray, "channels h w"]
+
+
+def as_bytes(marginals: Float32[np.ndarray, "channels h w"]) -> UInt8[np.ndarray, "channels h w"]:
+    """Marginals of 0..1 as they are stored, rounded to 0..255."""
+    return np.rint(255 * marginals).astype(np.uint8)
 
 
 def marginals_path(folder: Path, name: str) -> Path:
@@ -39,7 +43,7 @@ def read_marginals(path: Path) -> CRFMarginals:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return CRFMarginals(low_alpha=arrays["low_alpha"], high_alpha=arrays["high_alpha"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
         raise BadInputError(
             f"{path} holds no CRF marginals ({type(error).__name__}: {error}); move it away and run again"
         ) from error

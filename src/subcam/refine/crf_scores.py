@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from subcam.cam.files import ResponseMaps
 from subcam.cam.response import background_score
@@ -18,14 +18,15 @@ def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.nd
     return torch.cat([background_score(full, alpha)[None], full]).numpy()
 
 
-def crf_of(record: Record, scores: list[np.ndarray], settings: CRFSettings) -> list[UInt8[np.ndarray, "channels h w"]]:
-    """Marginals of several score sets of one image as 8-bit values.
+def crf_of(
+    record: Record, scores: list[np.ndarray], settings: CRFSettings
+) -> list[Float32[np.ndarray, "channels h w"]]:
+    """Marginals of several score sets of one image, in 0..1.
 
     Raises:
         BadInputError: the scores cannot be used; names the image.
     """
     try:
-        marginals = dense_crf_many(read_image(record.image), scores, settings=settings)
+        return dense_crf_many(read_image(record.image), scores, settings=settings)
     except (ValueError, MemoryError) as error:
         raise BadInputError(f"{record.image}: {error}") from error
-    return [np.rint(255 * values).astype(np.uint8) for values in marginals]

@@ -10,7 +10,7 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.records import ImageSet, Record
 from subcam.machine import MachineSettings
 from subcam.refine.crf import CRFSettings
-from subcam.refine.crf_files import CRFMarginals, marginals_path, write_marginals
+from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.parallel import over_images
 from subcam.run_folder import Stage
@@ -48,7 +48,8 @@ def run(settings: SureRegionSettings, inputs: SureRegionInputs, *, stage: Stage,
         maps = read_response_maps(maps_path(inputs.maps, record.name))
         scores = [scores_with_background(maps, alpha=alpha) for alpha in (settings.low_alpha, settings.high_alpha)]
         low, high = crf_of(record, scores, settings.crf)
-        write_marginals(marginals_path(stage.path, record.name), CRFMarginals(low_alpha=low, high_alpha=high))
+        marginals = CRFMarginals(low_alpha=as_bytes(low), high_alpha=as_bytes(high))
+        write_marginals(marginals_path(stage.path, record.name), marginals)
 
     records = inputs.image_set.records
     over_images(

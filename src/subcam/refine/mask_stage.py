@@ -85,5 +85,5 @@ def _scores(
             raise SettingsError(f"walk_alpha {settings.walk_alpha} is none of the walk's alphas {walked.alphas}")
         scores, classes = walked.scores(settings.walk_alpha), walked.classes
     if variant in ("crf", "walk-crf"):
-        scores = crf_of(record, [scores], settings.crf)[0].astype(np.float32) / 255
+        scores = crf_of(record, [scores], settings.crf)[0]
     return scores, classes

@@ -1,7 +1,7 @@
 """Work on each image of a set by itself, on all cores, in bounded memory."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 
 from subcam.data.records import Record
 from subcam.machine import MachineSettings, available_cores
@@ -18,19 +18,23 @@ def over_images(
 ) -> None:
     """Call `work` on every record that is not `done`, in threads: the kernels behind it hold no interpreter lock.
 
-    At most two images a thread are in memory. The first error ends the work after the images under way.
+    No more than two images a thread are handed out at a time. The first error ends the work after those under way.
     """
     left = [record for record in records if not done(record)]
     threads = machine.threads or available_cores()
     with bar(title, len(records), done=len(records) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:
-        running = set()
-        for record in left:
-            running.add(pool.submit(work, record))
-            if len(running) >= 2 * threads:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                    progress.advance()
-        for future in running:
-            future.result()
-            progress.advance()
+        running: set[Future[None]] = set()
+        try:
+            for record in left:
+                running.add(pool.submit(work, record))
+                if len(running) >= 2 * threads:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+                        progress.advance()
+            for future in as_completed(running):
+                future.result()
+                progress.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

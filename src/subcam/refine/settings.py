@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from subcam.errors import SettingsError
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings
@@ -22,6 +23,13 @@ class RefineSettings:
     affinity: AffinitySettings = field(default_factory=AffinitySettings)
     walk: WalkSettings = field(default_factory=WalkSettings)
     masks: MaskSettings = field(default_factory=MaskSettings)
+
+    def __post_init__(self) -> None:
+        if self.masks.walk_alpha not in self.walk.alphas:
+            raise SettingsError(
+                f"expected masks.walk_alpha to be one of walk.alphas {list(self.walk.alphas)}, "
+                f"got {self.masks.walk_alpha}; add it there or choose another"
+            )
 
     def refines(self, round_index: int, *, last: int) -> bool:
         """Whether the maps of a round are refined."""

@@ -11,11 +11,12 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.response import background_score
 from subcam.data.inference import inference_batches
 from subcam.data.records import ImageSet
+from subcam.errors import BadInputError, SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import bar
 from subcam.refine.affinity_network import AffinityNetwork
-from subcam.refine.pairs import RADIUS, pool_to_grid
-from subcam.refine.random_walk import pixel_affinity, random_walk
+from subcam.refine.pairs import RADIUS, pair_offsets, pool_to_grid
+from subcam.refine.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.refine.walked_files import WalkedMaps, walked_path, write_walked
 from subcam.run_folder import Stage
 
@@ -37,6 +38,14 @@ class WalkSettings:
     radius: int = RADIUS
     all_pairs: bool = False
     alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+
+    def __post_init__(self) -> None:
+        if not self.alphas or min(self.alphas) <= 0 or self.beta <= 0 or not 0 <= self.log_steps <= MAX_LOG_STEPS:
+            raise SettingsError(
+                f"expected alphas and beta above 0 and log_steps in 0..{MAX_LOG_STEPS}, "
+                f"got {list(self.alphas)}, {self.beta} and {self.log_steps}"
+            )
+        pair_offsets(self.radius)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,10 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
             with torch.inference_mode(), fabric.autocast():
                 features = network(fabric.to_device(images))[0].float()
             maps = fabric.to_device(torch.from_numpy(found.full_size()))
-            walked = walk(features, maps, settings=settings).half().cpu().numpy()
+            try:
+                walked = walk(features, maps, settings=settings).half().cpu().numpy()
+            except (BadInputError, SettingsError) as error:
+                raise BadInputError(f"{records[index].image}: {error}") from error
             count = len(settings.alphas)
             write_walked(
                 walked_path(stage.path, records[index].name),
@@ -81,8 +93,9 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
 
 def walk(features: Tensor, maps: Tensor, *, settings: WalkSettings) -> Tensor:
     """Background scores at every alpha, then maps, pooled to the grid and walked: [alphas + present, h, w]."""
-    backgrounds = torch.stack([background_score(maps, alpha) for alpha in settings.alphas])
+    # One background after the other: at full size they would take many times the memory of the maps.
+    pooled = [pool_to_grid(background_score(maps, alpha)[None]) for alpha in settings.alphas]
+    if len(maps):
+        pooled.append(pool_to_grid(maps))
     affinity = pixel_affinity(features, radius=settings.radius, all_pairs=settings.all_pairs)
-    return random_walk(
-        affinity, pool_to_grid(torch.cat([backgrounds, maps])), beta=settings.beta, log_steps=settings.log_steps
-    )
+    return random_walk(affinity, torch.cat(pooled), beta=settings.beta, log_steps=settings.log_steps)

@@ -1,6 +1,5 @@
 """Response maps after the random walk on disk: one npz an image, 16-bit floats on the grid of stride 8."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +54,14 @@ def read_walked(path: Path) -> WalkedMaps:
     """Read one image's walked maps.
 
     Raises:
-        BadInputError: missing, cut off or of another format; names the file.
+        BadInputError: missing, cut off, of another format, or with scores that are negative or not finite; names it.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             height, width = arrays["size"].tolist()
+            for name in ("backgrounds", "maps"):
+                if not (np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
+                    raise ValueError(f"expected finite {name} of at least 0")
             return WalkedMaps(
                 alphas=tuple(arrays["alphas"].tolist()),
                 backgrounds=arrays["backgrounds"],
@@ -67,7 +69,7 @@ def read_walked(path: Path) -> WalkedMaps:
                 classes=arrays["classes"],
                 size=(height, width),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
         raise BadInputError(
             f"{path} holds no walked maps ({type(error).__name__}: {error}); move it away and run again"
         ) from error

@@ -1,0 +1,173 @@
+"""The stage between two rounds: features of whole pictures, clusters, and what is left after a kill."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_image
+from subcam.data.records import ImageSet
+from subcam.discover import features as feature_parts
+from subcam.discover import stage as discover
+from subcam.discover.clustering import Subcategories, discover_subcategories
+from subcam.discover.stage import DiscoverInputs, DiscoverSettings
+from subcam.errors import SettingsError
+from subcam.machine import MachineSettings
+from subcam.run_folder import RunFolder, Stage
+from subcam.settings import RunSettings
+
+SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run: RunSettings, toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    ClassificationNetwork(ModelConfig(network=tiny_run.network, class_names=toy_train.image_set.class_names)).save(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture
+def run(
+    model: Path, toy_train: CheckedImages, fabric: Fabric, machine: MachineSettings
+) -> Callable[..., tuple[Subcategories, Stage]]:
+    def run(
+        folder: Path, settings: DiscoverSettings = SETTINGS, image_set: ImageSet = toy_train.image_set, seed: int = 0
+    ) -> tuple[Subcategories, Stage]:
+        inputs = DiscoverInputs(image_set=image_set, sizes=toy_train.sizes, model=model, seed=seed)
+        stage = RunFolder(path=folder).stage("discover", settings=settings)
+        return discover.run(settings, inputs, stage=stage, fabric=fabric, machine=machine), stage
+
+    return run
+
+
+def plain_features(model: Path, image_set: ImageSet) -> np.ndarray:
+    """One picture at a time: the mean of its feature map."""
+    network = ClassificationNetwork.load(model).eval()
+    rows = []
+    with torch.no_grad():
+        for record in image_set.records:
+            image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
+            rows.append(network.feature_map(image)[0].mean((1, 2)).numpy())
+    return np.stack(rows)
+
+
+def read_parts(stage: Stage) -> np.ndarray:
+    return np.concatenate([np.load(path) for path in sorted(stage.path.glob("part-*.npy"))])
+
+
+def assert_same(first: Subcategories, second: Subcategories) -> None:
+    for name, value in vars(first).items():
+        np.testing.assert_array_equal(value, getattr(second, name))
+
+
+def test_features_are_pooled_maps_and_clusters_are_theirs(
+    run: Callable, model: Path, toy_train: CheckedImages, tmp_path: Path
+) -> None:
+    found, stage = run(tmp_path)
+    features = read_parts(stage)
+    np.testing.assert_allclose(features, plain_features(model, toy_train.image_set), rtol=1e-4, atol=1e-5)
+    expected = discover_subcategories(
+        features, toy_train.image_set.labels, num_subcategories=3, seed=0, restarts=2, max_iterations=300
+    )
+    assert_same(found, expected)
+    assert found.labels.shape == (24, 4 * 3)
+
+
+def test_the_table_names_every_image_and_parent(run: Callable, toy_train: CheckedImages, tmp_path: Path) -> None:
+    found, stage = run(tmp_path)
+    with (stage.path / "clusters.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    image_set = toy_train.image_set
+    expected = {
+        (record.name, image_set.class_names[c], str(found.assignments[index, c]))
+        for index, record in enumerate(image_set.records)
+        for c in record.labels
+    }
+    assert {(row["image"], row["class"], row["subcategory"]) for row in rows} == expected
+    assert len(rows) == image_set.labels.sum()
+
+
+def test_a_stage_that_is_done_is_read_back(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, stage = run(tmp_path)
+    monkeypatch.delattr(discover, "extract_features")
+    again, _ = run(tmp_path)
+    assert_same(first, again)
+    assert np.array(stage.record["outputs"]["sizes"]).sum() == first.labels.sum()
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2])
+def test_features_that_are_there_are_not_computed_again(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    """24 pictures in parts of 10; killed at the part of that number."""
+    monkeypatch.setattr(feature_parts, "IMAGES_PER_PART", 10)
+    undisturbed, _ = run(tmp_path / "undisturbed")
+    parts: list[range] = []
+    really_pooled = feature_parts._pooled
+
+    def pooled(model: Any, records: Any, sizes: Any, indices: range, **kwargs: Any) -> np.ndarray:
+        if len(parts) == survived and killing:
+            raise KeyboardInterrupt
+        parts.append(indices)
+        return really_pooled(model, records, sizes, indices, **kwargs)
+
+    monkeypatch.setattr(feature_parts, "_pooled", pooled)
+    killing = True
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    killing = False
+    found, _ = run(tmp_path / "killed")
+    assert parts == [range(0, 10), range(10, 20), range(20, 24)]
+    assert_same(found, undisturbed)
+
+
+def test_classes_with_few_or_no_images_are_reported(
+    run: Callable, toy_train: CheckedImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One class keeps two pictures, one keeps none, and one picture has no label at all."""
+    kept = {2: 0, 3: 0}
+
+    def fewer(labels: tuple[int, ...]) -> tuple[int, ...]:
+        kept[2] += 2 in labels
+        return tuple(c for c in labels if c < 2 or (c == 2 and kept[2] <= 2))
+
+    image_set = toy_train.image_set
+    records = [replace(record, labels=fewer(record.labels)) for record in image_set.records]
+    records[0] = replace(records[0], labels=())
+    image_set = replace(image_set, records=tuple(records))
+    settings = replace(SETTINGS, num_subcategories=4)
+    found, stage = run(tmp_path, settings, image_set)
+    assert found.num_clusters.tolist()[2:] == [2, 0]
+    assert stage.record["outputs"]["fewer_than_k"] == {"crossbill": 2, "dotfish": 0}
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "fewer sub-categories than K = 4, for want of images: {'crossbill': 2, 'dotfish': 0}" in said
+    assert not found.labels[0].any()
+    again, _ = run(tmp_path, settings, image_set)
+    assert_same(found, again)
+
+
+def test_the_seed_is_that_of_k_means(run: Callable, toy_train: CheckedImages, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, restarts=1, max_iterations=1)
+    (first, stage), (other, _) = run(tmp_path / "0", settings, seed=0), run(tmp_path / "1", settings, seed=1)
+    assert (first.assignments != other.assignments).any()
+    expected = discover_subcategories(
+        read_parts(stage), toy_train.image_set.labels, num_subcategories=3, seed=1, restarts=1, max_iterations=1
+    )
+    assert_same(other, expected)
+
+
+@pytest.mark.parametrize("changes", [{"num_subcategories": 0}, {"restarts": 0}, {"batch_size": 0}])
+def test_settings_that_cannot_be(changes: dict) -> None:
+    with pytest.raises(SettingsError, match=r"expected num_subcategories, restarts, .* of 1 or more, got"):
+        DiscoverSettings(**changes)

@@ -1,0 +1,170 @@
+"""The stage of sure regions: the dense CRF's marginals at two alphas, stored in a byte each, and what it refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
+
+from subcam.cam.files import maps_path, read_response_maps, write_response_maps
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_image
+from subcam.data.records import ImageSet, Record
+from subcam.errors import BadInputError
+from subcam.machine import MachineSettings
+from subcam.refine import crf_stage
+from subcam.refine.crf import CRFSettings, dense_crf
+from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
+from subcam.refine.crf_scores import crf_of, scores_with_background
+from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
+from subcam.run_folder import RunFolder, Stage
+
+
+@pytest.fixture(scope="module")
+def pictures(toy_train: CheckedImages) -> ImageSet:
+    """Five pictures, the second of which nobody labelled."""
+    found = first_pictures(toy_train, 5)
+    first, second, *others = found.records
+    return replace(found, records=(first, replace(second, labels=()), *others))
+
+
+@pytest.fixture(scope="module")
+def maps(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_made_maps(tmp_path_factory.mktemp("maps"), pictures)
+
+
+@pytest.fixture
+def run(machine: MachineSettings, pictures: ImageSet, maps: Path) -> Callable:
+    def run(folder: Path, *, settings: SureRegionSettings | None = None, inputs: SureRegionInputs | None = None) -> Stage:
+        settings = settings or SureRegionSettings()
+        stage = RunFolder(path=folder).stage("crf", settings=settings)
+        inputs = inputs or SureRegionInputs(image_set=pictures, maps=maps)
+        assert crf_stage.run(settings, inputs, stage=stage, machine=machine) == stage.path
+        return stage
+
+    return run
+
+
+def test_marginals_are_those_of_the_dense_crf(run: Callable, pictures: ImageSet, maps: Path, tmp_path: Path) -> None:
+    settings = SureRegionSettings(low_alpha=2.0, high_alpha=20.0, crf=CRFSettings(iterations=3))
+    stage = run(tmp_path, settings=settings)
+    assert stage.record["outputs"] == {"images": len(pictures)}
+    for record in pictures.records:
+        stored = read_marginals(marginals_path(stage.path, record.name))
+        responses = read_response_maps(maps_path(maps, record.name)).full_size()
+        strongest = responses.max(0) if len(responses) else np.zeros((48, 48), np.float32)
+        for alpha, found in ((2.0, stored.low_alpha), (20.0, stored.high_alpha)):
+            scores = np.concatenate([(1 - strongest[None]) ** np.float32(alpha), responses])
+            expected = dense_crf(read_image(record.image), scores, iterations=3)
+            assert found.shape == (1 + len(record.labels), 48, 48)
+            assert np.abs(found - 255.0 * expected).max() <= 0.51
+
+
+def test_a_small_alpha_leaves_more_background(run: Callable, pictures: ImageSet, tmp_path: Path) -> None:
+    stage = run(tmp_path)
+    for record in pictures.records:
+        found = read_marginals(marginals_path(stage.path, record.name))
+        low, high = (int(marginals[0].astype(int).sum()) for marginals in (found.low_alpha, found.high_alpha))
+        assert low > high if record.labels else low == high == 255 * 48 * 48
+
+
+def test_a_stage_that_was_cut_off_does_what_is_missing(
+    run: Callable, pictures: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed")
+    calls: list[str] = []
+
+    def interrupted(record: Record, *args: object) -> list[np.ndarray]:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return counted(record, *args)
+
+    def counted(record: Record, *args: object) -> list[np.ndarray]:
+        calls.append(record.name)
+        return crf_of(record, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crf_stage, "crf_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed")
+    assert not list(tmp_path.glob("killed/stages/*/stage.json"))
+    done = set(calls)
+    calls.clear()
+    monkeypatch.setattr(crf_stage, "crf_of", counted)
+    stage = run(tmp_path / "killed")
+    assert sorted(calls) == sorted({record.name for record in pictures.records} - done)
+    for record in pictures.records:
+        mine, theirs = (marginals_path(found.path, record.name).read_bytes() for found in (stage, undisturbed))
+        assert mine == theirs
+    calls.clear()
+    run(tmp_path / "killed")
+    assert calls == []
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "1 not finite"), (-0.25, "1 negative")])
+def test_scores_that_cannot_be_name_the_image(pictures: ImageSet, value: float, message: str) -> None:
+    record = pictures.records[0]
+    scores = np.full((2, 48, 48), 0.5, np.float32)
+    scores[1, 7, 9] = value
+    with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: .*{message} .*row 7, column 9"):
+        crf_of(record, [scores], CRFSettings())
+
+
+def test_maps_of_another_picture_name_the_image(run: Callable, pictures: ImageSet, tmp_path: Path) -> None:
+    record = pictures.records[0]
+    other = replace(made_maps(record, pictures), size=(48, 50))
+    write_response_maps(maps_path(tmp_path / "maps", record.name), other)
+    inputs = SureRegionInputs(image_set=replace(pictures, records=(record,)), maps=tmp_path / "maps")
+    with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: expected .*\[classes, 48, 48\]"):
+        run(tmp_path, inputs=inputs)
+
+
+def test_a_picture_too_large_for_the_memory_is_named(
+    pictures: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subcam.refine import crf
+
+    def full(needed: int, purpose: str) -> None:
+        raise MemoryError(f"{purpose}: expected {needed} bytes")
+
+    monkeypatch.setattr(crf, "require_memory", full)
+    with pytest.raises(BadInputError, match=rf"{pictures.records[0].image}: dense CRF of 48 x 48 pixels, 2 classes"):
+        crf_of(pictures.records[0], [np.full((2, 48, 48), 0.5, np.float32)], CRFSettings())
+
+
+def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, pictures: ImageSet) -> None:
+    found = read_response_maps(maps_path(maps, pictures.records[0].name))
+    scores = scores_with_background(found, alpha=4.0)
+    full = found.full_size()
+    assert scores.dtype == np.float32
+    assert (scores[1:] == full).all()
+    np.testing.assert_allclose(scores[0], (1 - full.max(0)) ** 4, rtol=1e-6)
+
+
+def test_marginals_come_back_as_written(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(2, 8, 16)
+    marginals = CRFMarginals(low_alpha=as_bytes(values), high_alpha=as_bytes(1 - values))
+    assert marginals.low_alpha.ravel().tolist() == list(range(256))
+    write_marginals(tmp_path / "a" / "b.npz", marginals)
+    found = read_marginals(tmp_path / "a" / "b.npz")
+    assert (found.low_alpha == marginals.low_alpha).all()
+    assert (found.high_alpha == marginals.high_alpha).all()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "empty", "other format", "bytes turned"])
+def test_damaged_marginals_are_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.npz"
+    noise = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
+    write_marginals(path, CRFMarginals(low_alpha=noise, high_alpha=noise))
+    whole = path.read_bytes()
+    middle = len(whole) // 4
+    turned = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 400]) + whole[middle + 400 :]
+    contents = {"cut off": whole[: len(whole) // 2], "empty": b"", "other format": b"no archive", "bytes turned": turned}
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(contents[damage])
+    with pytest.raises(BadInputError, match=rf"{path} holds no CRF marginals .*; move it away and run again"):
+        read_marginals(path)
