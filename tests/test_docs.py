@@ -104,7 +104,7 @@ def shown(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class Captured(Exception):
+class WouldRunError(Exception):
     """Raised in place of a run."""
 
 
@@ -114,12 +114,12 @@ def parsed(monkeypatch):
     from subcam import cli
 
     def capture(settings, out, **_):
-        raise Captured(settings, out)
+        raise WouldRunError(settings, out)
 
     monkeypatch.setattr("subcam.pipeline.run", capture)
 
     def parse(words):
-        with pytest.raises(Captured) as caught:
+        with pytest.raises(WouldRunError) as caught:
             cli.main(words)
         return caught.value.args
 

@@ -53,7 +53,7 @@ def toy() -> RunSettings:
             ),
         ),
         discover=DiscoverSettings(num_subcategories=4),
-        cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, subcategory_maps=True, batch_size=32),
+        cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, storage_stride=2, subcategory_maps=True, batch_size=32),
         evaluate=EvaluateSettings(background_threshold=0.4),
         refine=RefineSettings(
             rounds="first-and-last",

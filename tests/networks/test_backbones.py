@@ -62,8 +62,8 @@ def test_settings_can_be_given_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("settings", "num_features", "stride", "mean"),
     [
-        ({}, 128, 8, (0.5, 0.5, 0.5)),
-        ({"neck_channels": 32}, 32, 8, (0.5, 0.5, 0.5)),
+        ({}, 128, 4, (0.5, 0.5, 0.5)),
+        ({"neck_channels": 32}, 32, 4, (0.5, 0.5, 0.5)),
         ({"name": "mobilenetv2_100"}, 1280, 32, (0.485, 0.456, 0.406)),
         ({"name": "mobilenetv2_100", "output_stride": 16, "neck_channels": 64}, 64, 16, (0.485, 0.456, 0.406)),
         ({"name": "vit_tiny_patch16_224", "model_args": {"depth": 1}}, 192, 16, (0.5, 0.5, 0.5)),
@@ -150,9 +150,9 @@ def test_frozen_batch_norm_stays_as_it_is_in_training(*, frozen: bool) -> None:
         for old, layer in zip(before, norms, strict=True)
         for name, tensor in old.items()
     ]
-    assert same == [frozen] * 5 * 8
+    assert same == [frozen] * 5 * 7
     assert backbone.training
-    assert [layer.training for layer in norms] == [not frozen] * 8
+    assert [layer.training for layer in norms] == [not frozen] * 7
 
 
 def test_only_batch_norm_is_held() -> None:
@@ -297,7 +297,7 @@ def test_resnet38_from_a_full_size_mxnet_file(tmp_path: Path, golden: Path) -> N
     [
         ({"name": "tiny", "weights": "timm"}, SettingsError, "timm has no weights of 'tiny'; give a file"),
         ({"name": "resnet38", "weights": "timm"}, SettingsError, "timm has no weights of 'resnet38'"),
-        ({"name": "tiny", "output_stride": 16}, SettingsError, "'tiny' has output stride 8; got output_stride=16"),
+        ({"name": "tiny", "output_stride": 16}, SettingsError, "'tiny' has output stride 4; got output_stride=16"),
         ({"name": "tiny", "model_args": {"a": 1}}, SettingsError, "'tiny' is not a timm model"),
         ({"name": "resnet_38"}, SettingsError, r"no network is called 'resnet_38'.*Did you mean .*resnet38"),
         ({"name": "tiny", "weights": "gone.pth"}, CheckpointError, r"there is no file gone\.pth"),

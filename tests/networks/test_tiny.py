@@ -8,25 +8,39 @@ from subcam.networks.tiny import NUM_FEATURES, STRIDE, TinyNetwork
 
 
 def test_size_is_as_documented() -> None:
-    assert sum(p.numel() for p in TinyNetwork().parameters()) == 420_584
+    assert sum(p.numel() for p in TinyNetwork().parameters()) == 272_872
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (97, 63), (1, 8), (9, 200)])
-def test_map_is_an_eighth_rounded_up(height: int, width: int) -> None:
+def test_map_is_a_quarter_rounded_up(height: int, width: int) -> None:
     out = TinyNetwork().eval()(torch.zeros(2, 3, height, width))
     assert out.shape == (2, NUM_FEATURES, -(-height // STRIDE), -(-width // STRIDE))
 
 
-def test_one_feature_sees_75_pixels() -> None:
+def test_one_feature_sees_43_pixels() -> None:
     """Every pixel within the view moves the feature at its centre, and none outside does."""
     torch.manual_seed(0)
     net = TinyNetwork().double().eval()
-    x = torch.randn(1, 3, 160, 160, dtype=torch.double, requires_grad=True)
-    net(x)[0, :, 10, 10].sum().backward()
+    x = torch.randn(1, 3, 96, 96, dtype=torch.double, requires_grad=True)
+    net(x)[0, :, 12, 12].sum().backward()
     touched = x.grad.abs().sum((0, 1)).nonzero()
     first, last = touched.min(0).values, touched.max(0).values
-    assert (last - first + 1).tolist() == [75, 75]
-    assert ((first + last) / 2).tolist() == [80.0, 80.0]
+    assert (last - first + 1).tolist() == [43, 43]
+    assert ((first + last) / 2).tolist() == [48.0, 48.0]
+
+
+def test_intermediate_maps_end_with_the_networks_own() -> None:
+    torch.manual_seed(0)
+    net = TinyNetwork().eval()
+    x = torch.randn(1, 3, 31, 40)
+    with torch.no_grad():
+        half, quarter = net.intermediate_maps(x)
+        by_hand = x
+        for conv, norm in zip(net.convs[:2], net.norms[:2], strict=True):
+            by_hand = F.relu(norm(conv(by_hand)))
+        assert torch.equal(half, by_hand)
+        assert half.shape == (1, 24, 16, 20)
+        assert torch.equal(quarter, net(x))
 
 
 def test_layout_in_memory_changes_nothing() -> None:

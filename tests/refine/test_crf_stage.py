@@ -1,9 +1,10 @@
 """The stage of sure regions: the dense CRF's marginals at two alphas, stored in a byte each, and what it refuses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
@@ -14,7 +15,7 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.machine import MachineSettings
-from subcam.refine import crf_stage
+from subcam.refine import crf, crf_stage
 from subcam.refine.crf import CRFSettings, dense_crf
 from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
@@ -37,7 +38,9 @@ def maps(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(machine: MachineSettings, pictures: ImageSet, maps: Path) -> Callable:
-    def run(folder: Path, *, settings: SureRegionSettings | None = None, inputs: SureRegionInputs | None = None) -> Stage:
+    def run(
+        folder: Path, *, settings: SureRegionSettings | None = None, inputs: SureRegionInputs | None = None
+    ) -> Stage:
         settings = settings or SureRegionSettings()
         stage = RunFolder(path=folder).stage("crf", settings=settings)
         inputs = inputs or SureRegionInputs(image_set=pictures, maps=maps)
@@ -112,6 +115,15 @@ def test_scores_that_cannot_be_name_the_image(pictures: ImageSet, value: float, 
         crf_of(record, [scores], CRFSettings())
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Calls as a user makes them, without the shape checks of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_maps_of_another_picture_name_the_image(run: Callable, pictures: ImageSet, tmp_path: Path) -> None:
     record = pictures.records[0]
     other = replace(made_maps(record, pictures), size=(48, 50))
@@ -121,11 +133,7 @@ def test_maps_of_another_picture_name_the_image(run: Callable, pictures: ImageSe
         run(tmp_path, inputs=inputs)
 
 
-def test_a_picture_too_large_for_the_memory_is_named(
-    pictures: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from subcam.refine import crf
-
+def test_a_picture_too_large_for_the_memory_is_named(pictures: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(needed: int, purpose: str) -> None:
         raise MemoryError(f"{purpose}: expected {needed} bytes")
 
@@ -141,6 +149,14 @@ def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, picture
     assert scores.dtype == np.float32
     assert (scores[1:] == full).all()
     np.testing.assert_allclose(scores[0], (1 - full.max(0)) ** 4, rtol=1e-6)
+
+
+def test_marginals_for_masks_are_not_rounded(pictures: ImageSet, maps: Path) -> None:
+    record = pictures.records[0]
+    scores = scores_with_background(read_response_maps(maps_path(maps, record.name)), alpha=2.0)
+    (found,) = crf_of(record, [scores], CRFSettings(iterations=2))
+    assert (found == dense_crf(read_image(record.image), scores, iterations=2)).all()
+    assert np.abs(255 * found - np.rint(255 * found)).max() > 0.1
 
 
 def test_marginals_come_back_as_written(tmp_path: Path) -> None:
@@ -161,7 +177,12 @@ def test_damaged_marginals_are_named(tmp_path: Path, damage: str) -> None:
     whole = path.read_bytes()
     middle = len(whole) // 4
     turned = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 400]) + whole[middle + 400 :]
-    contents = {"cut off": whole[: len(whole) // 2], "empty": b"", "other format": b"no archive", "bytes turned": turned}
+    contents = {
+        "cut off": whole[: len(whole) // 2],
+        "empty": b"",
+        "other format": b"no archive",
+        "bytes turned": turned,
+    }
     if damage == "missing":
         path.unlink()
     else:

@@ -40,7 +40,7 @@ def test_no_more_than_two_images_a_thread_are_handed_out(
     most: list[int] = []
 
     class Counting(parallel.ThreadPoolExecutor):
-        def submit(self, *args, **kwargs):  # noqa: ANN202
+        def submit(self, *args, **kwargs):
             future = super().submit(*args, **kwargs)
             open_futures.add(future)
             most.append(sum(not future.done() for future in open_futures))

@@ -1,0 +1,276 @@
+"""Refinement from end to end on generated pictures, and its scores against confusion matrices counted plainly."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.refine.made_maps import first_pictures
+
+from subcam import pipeline
+from subcam.data.check import CheckedImages
+from subcam.data.dataset import DatasetSettings
+from subcam.data.images import read_mask, voc_palette, write_mask
+from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.data.transforms import AugmentationSettings
+from subcam.errors import BadInputError
+from subcam.evaluate import refined_stage
+from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores
+from subcam.pipeline import RunResult
+from subcam.refine.affinity_network import AffinityNetwork
+from subcam.refine.affinity_stage import AffinitySettings
+from subcam.refine.crf import CRFSettings
+from subcam.refine.crf_stage import SureRegionSettings
+from subcam.refine.label_map import VARIANTS, label_map, mask_path
+from subcam.refine.mask_stage import MaskSettings
+from subcam.refine.settings import RefineSettings
+from subcam.refine.walk_stage import WalkSettings
+from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.run_folder import RunFolder
+from subcam.settings import RunSettings
+from subcam.training.optimiser import OptimiserSettings
+
+REFINE = RefineSettings(
+    rounds="first-and-last",
+    sure_regions=SureRegionSettings(low_alpha=2.0, high_alpha=8.0, crf=CRFSettings(iterations=2)),
+    affinity=AffinitySettings(
+        epochs=1,
+        batch_size=8,
+        augmentation=AugmentationSettings(crop=72, scale_long_side=(72, 80)),
+        optimiser=OptimiserSettings(learning_rate=1e-3),
+    ),
+    walk=WalkSettings(radius=3, alphas=(1.0, 2.0, 4.0)),
+    masks=MaskSettings(crf_alpha=2.0, walk_alpha=2.0, crf=CRFSettings(iterations=2)),
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_run: RunSettings) -> RunSettings:
+    return replace(tiny_run, refine=REFINE)
+
+
+@pytest.fixture(scope="module")
+def result(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """Rounds 0 and 1, both refined, in about three seconds."""
+    return pipeline.run(settings, tmp_path_factory.mktemp("run"))
+
+
+def stage_folder(result: RunResult, name: str) -> Path:
+    (path,) = result.out.glob(f"stages/{name}-*")
+    return path
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*") if path.is_file()}
+
+
+# From end to end
+
+
+def test_the_first_and_the_last_round_are_refined(result: RunResult) -> None:
+    assert [found.round_index for found in result.refined] == [0, 1]
+    record = json.loads((result.out / "run.json").read_text())
+    assert [found["round"] for found in record["refined"]] == [0, 1]
+    for found in record["refined"]:
+        assert (result.out / found["masks"]).is_dir()
+        assert found["scores"]["val"]["images"] == 8
+        assert set(found["scores"]["val"]["variants"]) == set(VARIANTS)
+    for index in (0, 1):
+        names = ("crf", "affinity", "walk", "masks", "evaluate-masks-val")
+        assert all((stage_folder(result, f"round{index}-{name}") / "stage.json").is_file() for name in names)
+        masks = stage_folder(result, f"round{index}-masks")
+        assert [len(list((masks / variant).rglob("*.png"))) for variant in VARIANTS] == [8, 8, 24 + 8]
+
+
+def test_a_second_run_skips_everything(result: RunResult, settings: RunSettings) -> None:
+    before = stamps(result.out)
+    again = pipeline.run(settings, result.out)
+    assert stamps(result.out) == before
+    assert [found.scores for found in again.refined] == [found.scores for found in result.refined]
+
+
+def test_another_alpha_makes_masks_anew_and_nothing_before_them(
+    result: RunResult, settings: RunSettings, tmp_path: Path
+) -> None:
+    out = shutil.copytree(result.out, tmp_path / "run")
+    before = set((out / "stages").iterdir())
+    other = replace(settings, refine=replace(REFINE, masks=replace(REFINE.masks, walk_alpha=4.0)))
+    found = pipeline.run(other, out)
+    new = {path.name.rpartition("-")[0] for path in set((out / "stages").iterdir()) - before}
+    assert new == {f"round{index}-{name}" for index in (0, 1) for name in ("masks", "evaluate-masks-val")}
+    for mine, theirs in zip(found.refined, result.refined, strict=True):
+        mine_val, theirs_val = mine.scores["val"], theirs.scores["val"]
+        assert mine_val.variants["crf"] == theirs_val.variants["crf"]
+        assert mine_val.walk_curve == theirs_val.walk_curve
+        assert mine_val.variants["walk"]["miou"] == theirs_val.walk_curve[2]
+
+
+def test_only_the_last_round_where_asked(settings: RunSettings, tmp_path: Path) -> None:
+    last = replace(settings, rounds=0, refine=replace(REFINE, rounds="last"))
+    assert [found.round_index for found in pipeline.run(last, tmp_path).refined] == [0]
+    none = replace(settings, rounds=0, refine=replace(REFINE, rounds="none"))
+    assert pipeline.run(none, tmp_path).refined == ()
+
+
+def test_pictures_without_masks_get_pseudo_masks(settings: RunSettings, toy_folder: Path, tmp_path: Path) -> None:
+    """A folder of pictures and a table of labels is all that there is."""
+    names = [f"train-{index:05d}.png" for index in range(16)]
+    rows = {line.split(",")[0]: line for line in (toy_folder / "labels.csv").read_text().splitlines()}
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "mine" / "images" / name).write_bytes((toy_folder / "images" / name).read_bytes())
+    table = [rows["image"], *(rows[f"images/{name}"] for name in names)]
+    lines = [line.rpartition(",")[0] for line in table]  # without the column of splits
+    (tmp_path / "mine" / "labels.csv").write_text("\n".join(lines) + "\n")
+    mine = replace(settings, rounds=0, dataset=DatasetSettings(root=str(tmp_path / "mine")))
+    result = pipeline.run(mine, tmp_path / "run")
+    assert result.refined[0].scores == {}
+    masks = result.refined[0].masks.path
+    assert sorted(path.relative_to(masks).as_posix() for path in masks.rglob("*.png")) == [
+        f"walk-crf/{name}" for name in names
+    ]
+    with Image.open(next(masks.rglob("*.png"))) as image:
+        assert (image.mode, image.size) == ("P", (48, 48))
+
+
+def test_published_affinity_weights_are_known_by_their_bytes(
+    settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file under the same name is not taken for the first."""
+    asked: list[bytes] = []
+    monkeypatch.setattr(AffinityNetwork, "load_reference", lambda self, path: asked.append(Path(path).read_bytes()))
+    weights = tmp_path / "aff.pth"
+    affinity = replace(REFINE.affinity, checkpoint=str(weights))
+    published = replace(settings, rounds=0, refine=replace(REFINE, rounds="last", affinity=affinity))
+    for content in (b"one", b"one", b"other"):
+        weights.write_bytes(content)
+        pipeline.run(published, tmp_path / "run")
+    assert asked == [b"one", b"other"]
+
+
+# Scores
+
+
+def plain_matrix(pairs: Iterator[tuple[np.ndarray, np.ndarray]], num_classes: int) -> list[list[int]]:
+    """Rows: truth. Pixels that either leaves out are not counted."""
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    for truth, found in pairs:
+        for t in range(num_classes):
+            for p in range(num_classes):
+                matrix[t, p] += ((truth == t) & (found == p)).sum()
+    return matrix.tolist()
+
+
+def plain_miou(matrix: list[list[int]]) -> float:
+    counts = np.array(matrix)
+    hits, true, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
+    return float(np.mean([hits[c] / (true[c] + predicted[c] - hits[c]) for c in range(len(counts)) if true[c]]))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_scores_are_those_of_plain_counting(result: RunResult, toy_folder: Path, index: int) -> None:
+    refined = result.refined[index]
+    walked = stage_folder(result, f"round{index}-walk")
+    scores = refined.scores["val"]
+    truths = {path.stem: np.asarray(Image.open(path)) for path in (toy_folder / "masks").glob("val-*.png")}
+    assert len(truths) == scores.images == 8
+    for variant, values in scores.variants.items():
+        masks = {name: np.asarray(Image.open(mask_path(refined.masks.path, variant, name))) for name in truths}
+        matrix = plain_matrix(((truths[name], masks[name]) for name in truths), 5)
+        assert values["matrix"] == matrix
+        assert values["miou"] == pytest.approx(plain_miou(matrix), abs=1e-12)
+        assert values["ignored"] == 0
+    assert scores.alphas == [1.0, 2.0, 4.0]
+    for alpha, miou in zip(scores.alphas, scores.walk_curve, strict=True):
+        found = {}
+        for name in truths:
+            maps = read_walked(walked_path(walked, name))
+            found[name] = label_map(maps.scores(alpha), maps.classes)
+        assert miou == pytest.approx(plain_miou(plain_matrix(((truths[n], found[n]) for n in truths), 5)), abs=1e-12)
+    best = int(np.argmax(scores.walk_curve))
+    assert scores.best_walk == (scores.alphas[best], scores.walk_curve[best])
+
+
+def test_the_curve_at_the_settings_alpha_is_the_walks_score(result: RunResult) -> None:
+    for refined in result.refined:
+        scores = refined.scores["val"]
+        assert scores.walk_curve[scores.alphas.index(2.0)] == scores.variants["walk"]["miou"]
+
+
+# Masks made by hand
+
+
+@pytest.fixture
+def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
+    """Three pictures whose pseudo masks are their masks, in all variants; the last has no mask to be scored against."""
+    image_set = first_pictures(toy_train, 3)
+    first, second, third = image_set.records
+    for record in image_set.records:
+        truth = read_mask(record.mask, image_set.mask_values)
+        for variant in VARIANTS:
+            write_mask(mask_path(tmp_path / "masks", variant, record.name), truth, palette=voc_palette())
+        grid = np.zeros((1, 6, 6), np.float16)
+        walked = WalkedMaps(
+            alphas=(1.0, 2.0),
+            backgrounds=np.repeat(grid + 1, 2, axis=0),
+            maps=np.repeat(grid, len(record.labels), axis=0),
+            classes=np.array(record.labels, np.int16),
+            size=(48, 48),
+        )
+        write_walked(walked_path(tmp_path / "walked", record.name), walked)
+    return RefinedInputs(
+        image_set=replace(image_set, records=(first, second, replace(third, mask=None))),
+        masks=tmp_path / "masks",
+        walked=tmp_path / "walked",
+    )
+
+
+def scored(inputs: RefinedInputs, folder: Path) -> RefinedScores:
+    return refined_stage.run(inputs, stage=RunFolder(path=folder).stage("evaluate-masks"))
+
+
+def test_perfect_masks_score_one(by_hand: RefinedInputs, tmp_path: Path) -> None:
+    scores = scored(by_hand, tmp_path)
+    assert scores.images == 2
+    assert [scores.variants[variant]["miou"] for variant in VARIANTS] == [1, 1, 1]
+    assert len(set(scores.walk_curve)) == 1
+    assert scores.walk_curve[0] < 0.5, "walked maps that are background alone"
+
+
+def test_pixels_without_a_label_are_counted_apart(by_hand: RefinedInputs, tmp_path: Path) -> None:
+    """The upper half of the first mask is left out, and so is what was wrong there."""
+    record = by_hand.image_set.records[0]
+    path = mask_path(by_hand.masks, "walk", record.name)
+    mask = np.array(Image.open(path))
+    mask[:24] = IGNORE_INDEX
+    write_mask(path, mask, palette=voc_palette())
+    scores = scored(by_hand, tmp_path)
+    assert scores.variants["walk"]["ignored"] == 24 * 48 / (2 * 48 * 48)
+    assert scores.variants["walk"]["miou"] == 1
+    assert np.sum(scores.variants["walk"]["matrix"]) == 3 * 24 * 48
+    assert scores.variants["crf"]["ignored"] == 0
+
+
+def test_masks_that_score_nothing_give_no_number(by_hand: RefinedInputs, tmp_path: Path) -> None:
+    """Every pixel of the truth is 255: no best alpha can be told, and nothing breaks."""
+    unscored: ImageSet = replace(by_hand.image_set, mask_values=(IGNORE_INDEX,) * 256)
+    scores = scored(replace(by_hand, image_set=unscored), tmp_path)
+    assert np.isnan(scores.walk_curve).all()
+    alpha, miou = scores.best_walk
+    assert alpha == 1.0
+    assert np.isnan(miou)
+
+
+def test_a_missing_or_foreign_mask_is_named(by_hand: RefinedInputs, tmp_path: Path) -> None:
+    record = by_hand.image_set.records[1]
+    path = mask_path(by_hand.masks, "crf", record.name)
+    write_mask(path, np.zeros((48, 40), np.uint8), palette=voc_palette())
+    with pytest.raises(BadInputError, match=rf"{path}: expected a mask as large as its picture, 48 x 48"):
+        scored(by_hand, tmp_path)
+    path.unlink()
+    with pytest.raises(BadInputError, match=rf"{path}: no such file"):
+        scored(by_hand, tmp_path)

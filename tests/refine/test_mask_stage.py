@@ -1,0 +1,189 @@
+"""The stage of pseudo masks: each variant from its own scores, as palette PNGs, for the pictures that want it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
+
+from subcam.cam.response import background_score
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_image, voc_palette
+from subcam.data.records import IGNORE_INDEX, Record
+from subcam.errors import BadInputError, SettingsError
+from subcam.machine import MachineSettings
+from subcam.refine import mask_stage
+from subcam.refine.crf import CRFSettings, dense_crf
+from subcam.refine.crf_scores import crf_of
+from subcam.refine.label_map import VARIANTS, mask_path
+from subcam.refine.mask_stage import MaskInputs, MaskSettings
+from subcam.refine.pairs import pool_to_grid
+from subcam.refine.settings import RefineSettings
+from subcam.refine.walk_stage import WalkSettings
+from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.run_folder import RunFolder, Stage
+
+SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iterations=3))
+
+
+@pytest.fixture(scope="module")
+def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> MaskInputs:
+    """Four pictures, the second without a label; their walked maps are merely pooled. The first is compared."""
+    folder = tmp_path_factory.mktemp("inputs")
+    found = first_pictures(toy_train, 4)
+    first, second, *others = found.records
+    image_set = replace(found, records=(first, replace(second, labels=()), *others))
+    write_made_maps(folder / "maps", image_set)
+    for record in image_set.records:
+        maps = made_maps(record, image_set)
+        full = torch.from_numpy(maps.full_size())
+        pooled = pool_to_grid(torch.cat([torch.stack([background_score(full, alpha) for alpha in (1.0, 3.0)]), full]))
+        walked = WalkedMaps(
+            alphas=(1.0, 3.0),
+            backgrounds=pooled[:2].half().numpy(),
+            maps=pooled[2:].half().numpy(),
+            classes=maps.classes,
+            size=maps.size,
+        )
+        write_walked(walked_path(folder / "walked", record.name), walked)
+    return MaskInputs(
+        image_set=image_set, maps=folder / "maps", walked=folder / "walked", compared=frozenset({first.name})
+    )
+
+
+@pytest.fixture
+def run(inputs: MaskInputs, machine: MachineSettings) -> Callable[..., Stage]:
+    def run(folder: Path, settings: MaskSettings = SETTINGS, inputs: MaskInputs = inputs) -> Stage:
+        stage = RunFolder(path=folder).stage("masks", settings=settings)
+        assert mask_stage.run(settings, inputs, stage=stage, machine=machine) == stage.path
+        return stage
+
+    return run
+
+
+def stored(stage: Stage, variant: str, record: Record) -> np.ndarray:
+    with Image.open(mask_path(stage.path, variant, record.name)) as image:
+        return np.asarray(image)
+
+
+def scores_by_hand(variant: str, record: Record, inputs: MaskInputs) -> np.ndarray:
+    if variant == "crf":
+        maps = made_maps(record, inputs.image_set).full_size()
+        strongest = maps.max(0) if len(maps) else np.zeros((48, 48), np.float32)
+        scores = np.concatenate([(1 - strongest[None]) ** 2, maps])
+    else:
+        scores = read_walked(walked_path(inputs.walked, record.name)).scores(3.0)
+    return scores if variant == "walk" else dense_crf(read_image(record.image), scores, iterations=3)
+
+
+def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInputs, tmp_path: Path) -> None:
+    everyone = frozenset(record.name for record in inputs.image_set.records)
+    stage = run(tmp_path, inputs=replace(inputs, compared=everyone))
+    assert stage.record["outputs"] == {"images": 4, "pseudo_mask": "walk-crf"}
+    differing = dict.fromkeys((("crf", "walk"), ("walk", "walk-crf"), ("crf", "walk-crf")), 0)
+    for record in inputs.image_set.records:
+        values = np.array([0, *(label + 1 for label in record.labels)])
+        masks = {variant: stored(stage, variant, record) for variant in VARIANTS}
+        for variant, mask in masks.items():
+            assert (mask == values[scores_by_hand(variant, record, inputs).argmax(0)]).all()
+        for one, other in differing:
+            differing[one, other] += (masks[one] != masks[other]).sum()
+        assert bool(record.labels) == any(mask.any() for mask in masks.values())
+    assert min(differing.values()) > 0, "variants that are the same tell nothing"
+
+
+@pytest.mark.parametrize("chosen", VARIANTS)
+def test_all_variants_only_for_the_pictures_that_are_compared(
+    run: Callable, inputs: MaskInputs, tmp_path: Path, chosen: str
+) -> None:
+    stage = run(tmp_path, replace(SETTINGS, pseudo_mask=chosen))
+    first, *others = inputs.image_set.records
+    expected = {mask_path(stage.path, variant, first.name) for variant in VARIANTS}
+    expected |= {mask_path(stage.path, chosen, record.name) for record in others}
+    assert set(stage.path.rglob("*.png")) == expected
+
+
+def test_masks_are_palette_pngs_that_keep_their_indices(run: Callable, inputs: MaskInputs, tmp_path: Path) -> None:
+    stage = run(tmp_path, replace(SETTINGS, ignore_margin=0.2, pseudo_mask="walk"))
+    seen = set()
+    for record in inputs.image_set.records:
+        with Image.open(mask_path(stage.path, "walk", record.name)) as image:
+            assert (image.mode, image.format, image.size) == ("P", "PNG", (48, 48))
+            colours = np.asarray(image.convert("RGB"))
+            indices = np.asarray(image)
+        assert (colours == voc_palette()[indices]).all()
+        scores = np.sort(scores_by_hand("walk", record, inputs), axis=0)
+        close = scores[-1] - scores[-2] < 0.2 if len(scores) > 1 else np.zeros((48, 48), bool)
+        assert ((indices == IGNORE_INDEX) == close).all()
+        seen |= set(indices.ravel().tolist())
+    assert seen > {0, IGNORE_INDEX}
+
+
+def test_a_stage_that_was_cut_off_does_what_is_missing(
+    run: Callable, inputs: MaskInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed")
+    calls: list[str] = []
+
+    def counted(record: Record, *args: object) -> list[np.ndarray]:
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        calls.append(record.name)
+        return crf_of(record, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mask_stage, "crf_of", counted)
+    killed_at = 4  # two of the first picture, one each of the two after it
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    done, killed_at = calls.copy(), -1
+    calls.clear()
+    stage = run(tmp_path / "killed")
+    assert len(done) == 4
+    assert set(calls) == {record.name for record in inputs.image_set.records} - set(done)
+    for record in inputs.image_set.records:
+        for variant in VARIANTS if record.name in inputs.compared else ("walk-crf",):
+            paths = [mask_path(found.path, variant, record.name) for found in (stage, undisturbed)]
+            assert paths[0].read_bytes() == paths[1].read_bytes()
+    calls.clear()
+    run(tmp_path / "killed")
+    assert calls == []
+
+
+def test_a_picture_of_which_one_variant_is_missing_is_done_again(
+    run: Callable, inputs: MaskInputs, tmp_path: Path
+) -> None:
+    stage = run(tmp_path)
+    stage.record_path.unlink()
+    missing = mask_path(stage.path, "walk", inputs.image_set.records[0].name)
+    content = missing.read_bytes()
+    missing.unlink()
+    run(tmp_path)
+    assert missing.read_bytes() == content
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.5])
+def test_scores_that_cannot_be_name_the_picture(
+    run: Callable, inputs: MaskInputs, tmp_path: Path, value: float
+) -> None:
+    record = inputs.image_set.records[0]
+    walked = read_walked(walked_path(inputs.walked, record.name))
+    walked.maps[0, 1, 2] = value
+    write_walked(walked_path(tmp_path / "walked", record.name), walked)
+    broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), walked=tmp_path / "walked")
+    with pytest.raises(BadInputError, match=rf"{record.name}\.npz .*expected finite maps of at least 0"):
+        run(tmp_path, inputs=broken)
+
+
+def test_an_alpha_that_did_not_walk_is_refused(run: Callable, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"walk_alpha 5\.0 is none of the walk's alphas \(1\.0, 3\.0\)"):
+        run(tmp_path, replace(SETTINGS, walk_alpha=5.0))
+
+
+def test_an_alpha_that_will_not_walk_is_refused_before_anything_runs() -> None:
+    with pytest.raises(SettingsError, match=r"walk_alpha to be one of walk\.alphas \[2\.0, 4\.0\], got 3\.0; add it"):
+        RefineSettings(walk=WalkSettings(alphas=(2.0, 4.0)), masks=SETTINGS)
+    assert RefineSettings().masks.walk_alpha in RefineSettings().walk.alphas

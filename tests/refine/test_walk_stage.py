@@ -1,0 +1,242 @@
+"""The stage of the random walk: equal to a dense walk of scores pooled by hand, for any picture, taken up where cut."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+from tests.refine.dense_walk import dense_affinity, dense_walk
+
+from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_response_maps
+from subcam.data.images import read_image
+from subcam.data.records import ImageSet, Record
+from subcam.errors import BadInputError, SettingsError
+from subcam.machine import MachineSettings
+from subcam.refine import walk_stage
+from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
+from subcam.refine.walk_stage import WalkInputs, WalkSettings
+from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.run_folder import RunFolder, Stage
+from subcam.settings import RunSettings
+
+SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))
+
+PICTURES = {
+    "two-classes": (57, 90, (0, 3)),
+    "nobody-labelled-it": (64, 80, ()),
+    "eight-cells-across": (40, 64, (2,)),
+    "four-cells-down": (32, 96, (2,)),
+    "one-pixel-wide": (50, 1, (1,)),
+    "one-pixel": (1, 1, (1,)),
+}
+"""Height, width, labels. psa's rule joins no cells on grids under 5 x 9."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> WalkInputs:
+    """Pictures of smooth colour, their response maps, and an AffinityNet with random weights."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    records = []
+    for name, (height, width, labels) in PICTURES.items():
+        blocks = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
+        Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+        grid = (-(-height // 4), -(-width // 4))
+        maps = ResponseMaps(
+            maps=rng.integers(0, 256, (len(labels), *grid)).astype(np.uint8),
+            classes=np.array(labels, np.int16),
+            subcategory_maps=np.zeros((len(labels), 0, *grid), np.uint8),
+            logits=np.zeros(4, np.float32),
+            size=(height, width),
+        )
+        write_response_maps(maps_path(folder / "maps", name), maps)
+        records.append(Record(name=name, image=folder / f"{name}.png", labels=labels))
+    torch.manual_seed(0)
+    AffinityNetwork(AffinityConfig(network=tiny_run.network)).save(folder / "model")
+    image_set = ImageSet(class_names=("a", "b", "c", "d"), records=tuple(records), mask_values=(0,) * 256)
+    return WalkInputs(image_set=image_set, maps=folder / "maps", model=folder / "model")
+
+
+@pytest.fixture
+def run(inputs: WalkInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
+    def run(folder: Path, settings: WalkSettings = SETTINGS, inputs: WalkInputs = inputs) -> Stage:
+        stage = RunFolder(path=folder).stage("walk", settings=settings)
+        assert walk_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        return stage
+
+    return run
+
+
+def pooled_by_hand(full: np.ndarray, alphas: tuple[float, ...], size: tuple[int, int]) -> torch.Tensor:
+    """Backgrounds and maps, float64 [alphas + present, h, w]: sums over the pixels of a cell, over 64."""
+    strongest = full.max(0) if len(full) else np.zeros(size)
+    planes = [*((1 - strongest) ** alpha for alpha in alphas), *full]
+    cells = np.zeros((len(planes), -(-size[0] // 8), -(-size[1] // 8)))
+    for channel, plane in enumerate(planes):
+        for y, x in np.ndindex(size):
+            cells[channel, y // 8, x // 8] += plane[y, x] / 64
+    return torch.from_numpy(cells)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("all_pairs", [False, True])
+def test_it_walks_the_pooled_scores(run: Callable, inputs: WalkInputs, tmp_path: Path, *, all_pairs: bool) -> None:
+    settings = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0), all_pairs=all_pairs)
+    stage = run(tmp_path, settings)
+    assert stage.record["outputs"] == {"images": len(PICTURES)}
+    network = AffinityNetwork.load(inputs.model).eval()
+    for record in inputs.image_set.records:
+        height, width, labels = PICTURES[record.name]
+        found = read_walked(walked_path(stage.path, record.name))
+        assert found.alphas == settings.alphas
+        assert found.size == (height, width)
+        assert found.classes.tolist() == list(labels)
+        full = read_response_maps(maps_path(inputs.maps, record.name)).full_size()
+        pooled = pooled_by_hand(full, settings.alphas, (height, width))
+        features = network(torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None])[0]
+        matrix = dense_affinity(features, all_pairs=all_pairs)
+        expected = dense_walk(matrix, pooled, beta=4, log_steps=5)
+        walked = np.concatenate([found.backgrounds, found.maps])
+        np.testing.assert_allclose(walked, expected, rtol=1e-3, atol=1e-5)
+        joined = all_pairs or record.name in ("two-classes", "nobody-labelled-it")
+        if joined and expected[0].size > 1 and labels:
+            assert np.abs(expected - pooled.numpy()).max() > 0.01, "the walk went nowhere"
+        if not joined:
+            np.testing.assert_allclose(expected, pooled, atol=1e-12)
+
+
+def test_a_stage_that_was_cut_off_does_what_is_missing(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed")
+    walks: list[int] = []
+    really_walk = walk_stage.walk
+
+    def counted(*args: torch.Tensor, settings: WalkSettings) -> torch.Tensor:
+        if len(walks) == killed_at:
+            raise KeyboardInterrupt
+        walks.append(1)
+        return really_walk(*args, settings=settings)
+
+    monkeypatch.setattr(walk_stage, "walk", counted)
+    killed_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    assert not list(tmp_path.glob("killed/stages/*/stage.json"))
+    killed_at = -1
+    walks.clear()
+    stage = run(tmp_path / "killed")
+    assert len(walks) == len(PICTURES) - 4
+    for name in PICTURES:
+        mine, theirs = (walked_path(found.path, name).read_bytes() for found in (stage, undisturbed))
+        assert mine == theirs
+    walks.clear()
+    stage.record_path.unlink()  # cut off between the last picture and the record
+    assert run(tmp_path / "killed").done
+    run(tmp_path / "killed")
+    assert walks == []
+
+
+def test_a_stage_that_is_done_asks_for_no_model(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+    run(tmp_path)
+    gone = WalkInputs(image_set=inputs.image_set, maps=inputs.maps, model=tmp_path / "gone")
+    run(tmp_path, inputs=gone)
+
+
+def test_a_network_gone_wrong_names_the_picture(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+    network = AffinityNetwork.load(inputs.model)
+    torch.nn.init.constant_(network.head.f9.weight, torch.nan)
+    network.save(tmp_path / "model")
+    broken = WalkInputs(image_set=inputs.image_set, maps=inputs.maps, model=tmp_path / "model")
+    with pytest.raises(BadInputError, match=r"two-classes\.png: pixel_affinity: expected finite features"):
+        run(tmp_path, inputs=broken)
+
+
+def test_maps_of_another_picture_are_named(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+    first, second = inputs.image_set.records[:2]
+    other = read_response_maps(maps_path(inputs.maps, second.name))
+    write_response_maps(maps_path(tmp_path / "maps", first.name), other)
+    image_set = ImageSet(class_names=("a", "b", "c", "d"), records=(first,), mask_values=(0,) * 256)
+    with pytest.raises(BadInputError, match=r"two-classes\.png: random_walk: expected maps of 8 x 12 cells"):
+        run(tmp_path, inputs=WalkInputs(image_set=image_set, maps=tmp_path / "maps", model=inputs.model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alphas": ()}, r"expected alphas and beta above 0 and log_steps in 0\.\.20, got \[\], 8\.0 and 8"),
+        ({"alphas": (4.0, -1.0)}, "expected alphas and beta above 0"),
+        ({"beta": 0.0}, "expected alphas and beta above 0"),
+        ({"log_steps": 21}, "and 21"),
+        ({"radius": 0}, "radius: expected a whole number of grid cells"),
+    ],
+)
+def test_settings_that_cannot_be(changes: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        WalkSettings(**changes)
+
+
+# Files
+
+
+def walked_maps() -> WalkedMaps:
+    rng = np.random.default_rng(0)
+    return WalkedMaps(
+        alphas=(2.0, 0.1),
+        backgrounds=rng.random((2, 3, 5)).astype(np.float16),
+        maps=rng.random((2, 3, 5)).astype(np.float16),
+        classes=np.array([1, 7], np.int16),
+        size=(21, 40),
+    )
+
+
+def test_walked_maps_come_back_as_written(tmp_path: Path) -> None:
+    walked = walked_maps()
+    write_walked(tmp_path / "a" / "b.npz", walked)
+    found = read_walked(tmp_path / "a" / "b.npz")
+    assert (found.alphas, found.size) == (walked.alphas, walked.size)
+    for name in ("backgrounds", "maps", "classes"):
+        assert (getattr(found, name) == getattr(walked, name)).all()
+
+
+def test_scores_are_upsampled_from_the_grid() -> None:
+    """Away from the border a pixel of a straight slope lies on it: cell centres are at 3.5, 11.5, ... pixels."""
+    slope = np.broadcast_to(np.arange(5, dtype=np.float16) / 8, (1, 3, 5))
+    walked = WalkedMaps(
+        alphas=(2.0, 0.1),
+        backgrounds=np.concatenate([slope, 1 - slope]),
+        maps=slope,
+        classes=np.array([1], np.int16),
+        size=(21, 40),
+    )
+    scores = walked.scores(0.1)
+    assert scores.shape == (2, 21, 40)
+    expected = ((np.arange(40) - 3.5) / 64).clip(0, 4 / 8)
+    np.testing.assert_allclose(scores[1], np.broadcast_to(expected, (21, 40)), atol=1e-6)
+    np.testing.assert_allclose(scores[0], 1 - scores[1], atol=1e-6)
+    np.testing.assert_allclose(walked.scores(2.0)[0], scores[1], atol=1e-6)
+
+
+def test_damaged_walked_maps_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with pytest.raises(BadInputError, match=rf"{path} holds no walked maps .*; move it away and run again"):
+        read_walked(path)
+    write_walked(path, walked_maps())
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:60] + bytes(20) + whole[80:]):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInputError, match=rf"{path} holds no walked maps"):
+            read_walked(path)
+
+
+@pytest.mark.parametrize("name", ["backgrounds", "maps"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5])
+def test_scores_that_cannot_be_name_the_file(tmp_path: Path, name: str, value: float) -> None:
+    walked = walked_maps()
+    getattr(walked, name)[1, 2, 3] = value
+    write_walked(tmp_path / "x.npz", walked)
+    with pytest.raises(BadInputError, match=rf"x\.npz holds no walked maps .*expected finite {name} of at least 0"):
+        read_walked(tmp_path / "x.npz")

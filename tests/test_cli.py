@@ -1,0 +1,162 @@
+"""The command line: a mistake is one line that says what to do, with exit status 2 and no traceback."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from subcam import cli, pipeline
+from subcam._version import __version__
+from subcam.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go to `runs/` in the current folder unless told otherwise."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures with labels."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / f"{name}.png")
+    (root / "labels.csv").write_text("image,labels\na.png,cat\nb.png,dog\n")
+    return root
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one line that these words end in."""
+
+    def mistake(*words: str) -> str:
+        assert main(words) == EXIT_USER
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        assert captured.err.count("error:") == 1
+        assert captured.err.startswith("error: ")
+        return captured.err.removeprefix("error: ").rstrip("\n")
+
+    return mistake
+
+
+def test_unknown_words(mistake: Callable) -> None:
+    assert mistake("trian") == "there is no command 'trian'; there are: run, demo, recipes"
+    recipes = "toy, small, voc12_paper, voc12_reference"
+    assert mistake("run") == f"expected a recipe after 'run', got nothing; there are: {recipes}"
+    assert mistake("run", "smal") == f"expected a recipe after 'run', got smal; there are: {recipes}"
+    assert mistake("recipes", "toy") == "'recipes' takes no arguments, got toy"
+
+
+def test_missing_pictures(mistake: Callable, folder: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert mistake("run", "small", "--out", out).startswith("no pictures were named; give --data DIR")
+    nowhere = str(tmp_path / "nowhere")
+    assert mistake("run", "small", "--data", nowhere, "--out", out).startswith(f"{nowhere} is no folder; --data takes")
+    (folder / "b.png").unlink()
+    said = mistake("run", "small", "--data", str(folder), "--out", out)
+    assert said.startswith(f"{folder / 'labels.csv'}:3: 'b.png' is no file in {folder}")
+    (folder / "labels.csv").unlink()
+    assert "labels.csv: expected a text file, got none" in mistake("run", "small", "--data", str(folder), "--out", out)
+
+
+def test_an_unknown_class_is_said_with_the_one_that_was_meant(mistake: Callable, folder: Path, tmp_path: Path) -> None:
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    words = ("run", "small", "--data", str(folder), "--out", str(tmp_path / "out"))
+    said = mistake(*words, "--dataset.classes", "cats")
+    assert said.endswith("unknown class name 'cats': did you mean 'cat'?")
+    (folder / "labels.csv").write_text("image,labels\na.png,cat\nb.png,dgo\n")
+    assert mistake(*words) == f"{folder / 'labels.csv'}:3: unknown class name 'dgo': did you mean 'dog'?"
+
+
+def test_settings_that_contradict_each_other(mistake: Callable, tmp_path: Path) -> None:
+    assert mistake("run", "toy", "--classify.augmentation.crop", "0").startswith("expected crop >= 1")
+    assert mistake("run", "toy", "--discover.num-subcategories", "0").startswith("expected num_subcategories")
+    words = ("--out", str(tmp_path), "--dataset.toy.train-images", "2", "--dataset.toy.val-images", "1")
+    said = mistake("run", "toy", *words, "--network.weights", "nowhere.pth")
+    assert said == "there is no file nowhere.pth to read weights from"
+
+
+def test_a_folder_that_cannot_be_written(mistake: Callable, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = mistake("demo", "--out", str(tmp_path / "file" / "run"))
+    assert said.startswith(f"cannot write in {tmp_path / 'file' / 'run'} (")
+    assert said.endswith("choose another --out or mend its rights")
+
+
+def test_a_full_disk_is_a_mistake_whoever_meets_it(
+    mistake: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events.out")
+
+    monkeypatch.setattr(pipeline, "run", full)
+    assert mistake("demo", "--out", str(tmp_path)).startswith("no space left (")
+
+
+def test_a_fault_of_ours_shows_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(pipeline, "run", broken)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        main(["demo"])
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_debug_shows_where_a_mistake_was_found(capsys: pytest.CaptureFixture[str], place: int) -> None:
+    words = ["run", "small", "--rounds", "1"]
+    words.insert(place, "--debug")
+    assert main(words) == EXIT_USER
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "in open_dataset" in said
+    assert said.splitlines()[-1].startswith("error: no pictures were named")
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    assert main(["demo"]) == EXIT_INTERRUPTED == 130
+    assert capsys.readouterr().err == "\nstopped; the same command goes on from here\n"
+
+
+def test_an_unknown_flag_ends_with_2_and_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "toy", "--classes", "cat"])
+    assert caught.value.code == EXIT_USER
+    assert "--dataset.classes" in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == EXIT_USER
+    usage = capsys.readouterr().out
+    assert main(["--help"]) == EXIT_OK
+    assert capsys.readouterr().out == usage
+    assert all(f"subcam {command}" in usage for command in ("demo", "run RECIPE", "recipes"))
+    assert main(["--version"]) == EXIT_OK
+    assert capsys.readouterr().out == f"{__version__}\n"
+    assert main(["recipes"]) == EXIT_OK
+    assert "\nvoc12_reference\n    PASCAL VOC 2012 as the published code has it" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "small", "--help"])
+    assert caught.value.code == EXIT_OK
+    shown = capsys.readouterr().out
+    assert "--classify.subcategory-weight FLOAT" in shown
+    assert "lambda of Eq. 3. (default: 5.0)" in shown
+
+
+def test_words_come_from_the_shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli.sys, "argv", ["subcam", "--version"])
+    assert main() == EXIT_OK
+    assert capsys.readouterr().out == f"{__version__}\n"

@@ -1,0 +1,167 @@
+"""The training loop by itself, on a network of one number; kills and damaged checkpoints are in `test_train`."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from subcam.machine import MachineSettings
+from subcam.run_folder import RunFolder, Stage
+from subcam.training.loop import Training, train
+from subcam.training.optimiser import OptimiserSettings
+
+NUM_IMAGES = 23
+
+
+class Numbers:
+    """Pictures of one value, (epoch, index) as the target."""
+
+    seed = 4
+
+    def __len__(self) -> int:
+        return NUM_IMAGES
+
+    def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, Tensor]:
+        return torch.full((3, 4, 4), key[1], dtype=torch.uint8), torch.tensor(key)
+
+
+class OneNumber(nn.Module):
+    """Its loss is its weight: each step of SGD lowers it by the rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 1, 1, bias=False)
+        self.head = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.body.weight)
+        nn.init.zeros_(self.head.weight)
+        self.dropped: list[float] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert self.training
+        self.dropped.append(torch.rand(1).item())
+        return self.body.weight.sum() + self.head.weight.sum()
+
+
+@pytest.fixture
+def training() -> Training:
+    network = OneNumber()
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        value = model(images)
+        return {"loss": value, "first_loss": value + 1, "second_loss": targets[:, 0].float().mean()}
+
+    return Training(
+        network=network,
+        body=network.body,
+        heads=[network.head],
+        images=Numbers(),
+        loss=loss,
+        optimiser=OptimiserSettings(
+            name="sgd", learning_rate=0.5, momentum=0.0, weight_decay=0.0, head_multiplier=10.0, schedule="poly"
+        ),
+        epochs=3,
+        batch_size=4,
+        seed=9,
+    )
+
+
+@pytest.fixture
+def run(fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
+    def run(training: Training, folder: Path, save: Callable[[], None] = lambda: None) -> Stage:
+        stage = RunFolder(path=folder).stage("train")
+        train(training, stage=stage, fabric=fabric, machine=machine, save=save)
+        return stage
+
+    return run
+
+
+def rows(stage: Stage) -> list[dict[str, float]]:
+    with (stage.path / "training.csv").open(encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def falling(steps: int, total: int) -> float:
+    """The sum of the poly schedule's factors over the steps done."""
+    return sum((1 - step / total) ** 0.9 for step in range(steps))
+
+
+@pytest.mark.parametrize("schedule_epochs", [0, 5])
+def test_rates_of_body_and_heads_fall_over_the_schedule(
+    run: Callable, training: Training, tmp_path: Path, schedule_epochs: int
+) -> None:
+    """23 pictures in batches of 4 are 5 steps an epoch; a longer schedule than the training is not at its end."""
+    run(replace(training, schedule_epochs=schedule_epochs), tmp_path)
+    total = falling(15, 5 * (schedule_epochs or 3))
+    body, head = training.network.body.weight, training.network.head.weight
+    assert body.flatten().tolist() == pytest.approx([-0.5 * total] * 3, rel=1e-5)
+    assert head.item() == pytest.approx(-5.0 * total, rel=1e-5)
+
+
+def test_the_log_has_a_row_at_each_epochs_end_and_every_tenth_step(
+    run: Callable, training: Training, tmp_path: Path
+) -> None:
+    stage = run(training, tmp_path)
+    found = rows(stage)
+    assert [(row["step"], row["epoch"]) for row in found] == [(5, 1), (10, 2), (15, 3)]
+    assert [row["second_loss"] for row in found] == [0, 1, 2]
+    for row in found:
+        assert row["rate_factor"] == pytest.approx((1 - (row["step"] - 1) / 15) ** 0.9)
+        # the loss of the step, before it moves the weights: 3 body weights and a head of ten times their rate
+        assert row["loss"] == pytest.approx(-(3 * 0.5 + 5.0) * falling(int(row["step"]) - 1, 15), rel=1e-5)
+        assert row["first_loss"] == pytest.approx(row["loss"] + 1, rel=1e-5)
+    last = {key: value for key, value in found[-1].items() if key.endswith("loss")}
+    assert stage.record["outputs"] == {"epochs": 3, "steps": 15} | {k: pytest.approx(v) for k, v in last.items()}
+
+
+def test_an_epoch_longer_than_ten_steps_is_logged_between(run: Callable, training: Training, tmp_path: Path) -> None:
+    stage = run(replace(training, batch_size=1, epochs=1), tmp_path)
+    assert [row["step"] for row in rows(stage)] == [10, 20, 23]
+
+
+def test_chance_in_the_network_depends_on_the_step_alone(run: Callable, training: Training, tmp_path: Path) -> None:
+    run(training, tmp_path / "first")
+    first = list(training.network.dropped)
+    training.network.dropped.clear()
+    torch.manual_seed(77)
+    run(training, tmp_path / "second")
+    assert training.network.dropped == first
+    assert len(set(first)) == 15
+    training.network.dropped.clear()
+    run(replace(training, seed=10), tmp_path / "third")
+    assert not set(training.network.dropped) & set(first)
+
+
+def test_the_network_is_saved_before_the_stage_is_done_and_its_checkpoint_dropped(
+    run: Callable, training: Training, tmp_path: Path
+) -> None:
+    """A save that fails (a full disk) costs nothing but itself."""
+
+    def full() -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run(training, tmp_path, save=full)
+    (checkpoint,) = tmp_path.glob("stages/*/checkpoint.pt")
+    assert torch.load(checkpoint, weights_only=True)["next_step"] == 15
+    steps = len(training.network.dropped)
+    trained = training.network.head.weight.item()
+    torch.nn.init.ones_(training.network.head.weight)
+    saved: list[float] = []
+    stage = run(training, tmp_path, save=lambda: saved.append(training.network.head.weight.item()))
+    assert saved == [trained]
+    assert len(training.network.dropped) == steps
+    assert stage.done
+    assert not checkpoint.exists()
+
+
+def test_no_epoch_saves_what_came(run: Callable, training: Training, tmp_path: Path) -> None:
+    saved: list[float] = []
+    stage = run(replace(training, epochs=0), tmp_path, save=lambda: saved.append(training.network.head.weight.item()))
+    assert saved == [0]
+    assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
+    assert rows(stage) == []
