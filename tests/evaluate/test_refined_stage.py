@@ -210,6 +210,7 @@ def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
     image_set = first_pictures(toy_train, 3)
     first, second, third = image_set.records
     for record in image_set.records:
+        assert record.mask is not None
         truth = read_mask(record.mask, image_set.mask_values)
         for variant in VARIANTS:
             write_mask(mask_path(tmp_path / "masks", variant, record.name), truth, palette=voc_palette())

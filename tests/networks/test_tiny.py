@@ -23,6 +23,7 @@ def test_one_feature_sees_43_pixels() -> None:
     net = TinyNetwork().double().eval()
     x = torch.randn(1, 3, 96, 96, dtype=torch.double, requires_grad=True)
     net(x)[0, :, 12, 12].sum().backward()
+    assert x.grad is not None
     touched = x.grad.abs().sum((0, 1)).nonzero()
     first, last = touched.min(0).values, touched.max(0).values
     assert (last - first + 1).tolist() == [43, 43]

@@ -1,7 +1,9 @@
 """Crops and label maps of AffinityNet: the maps move as the picture does, and follow rules written out plainly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,8 +102,8 @@ def marginals(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def images(pictures: ImageSet, marginals: Path) -> Callable[..., AffinityImages]:
-    def images(*, seed: int = 5, **changes) -> AffinityImages:
-        augmentation = AugmentationSettings(**{"crop": 80, "scale_long_side": (40, 100), **changes})
+    def images(*, seed: int = 5, **changes: Any) -> AffinityImages:
+        augmentation = replace(AugmentationSettings(crop=80, scale_long_side=(40, 100)), **changes)
         return AffinityImages(pictures.records, marginals, augmentation, seed=seed, fill=(9, 8, 7))
 
     return images

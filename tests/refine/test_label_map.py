@@ -1,5 +1,7 @@
 """Pseudo masks from scores: by hand, and against a loop over pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_equals_a_loop_over_pixels(channels: int, seed: int, margin: float) -> N
         assert found[y, x] == expected
 
 
-def test_masks_of_variants_lie_apart(tmp_path) -> None:
+def test_masks_of_variants_lie_apart(tmp_path: Path) -> None:
     paths = {mask_path(tmp_path, variant, "a/b") for variant in VARIANTS}
     assert len(paths) == 3
     assert all(path.name == "b.png" and path.parent.name == "a" for path in paths)

@@ -1,5 +1,6 @@
 """The stage of pseudo masks: each variant from its own scores, as palette PNGs, for the pictures that want it."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from subcam.machine import MachineSettings
 from subcam.refine import mask_stage
 from subcam.refine.crf import CRFSettings, dense_crf
 from subcam.refine.crf_scores import crf_of
-from subcam.refine.label_map import VARIANTS, mask_path
+from subcam.refine.label_map import VARIANTS, Variant, mask_path
 from subcam.refine.mask_stage import MaskInputs, MaskSettings
 from subcam.refine.pairs import pool_to_grid
 from subcam.refine.settings import RefineSettings
@@ -84,7 +85,7 @@ def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInput
     everyone = frozenset(record.name for record in inputs.image_set.records)
     stage = run(tmp_path, inputs=replace(inputs, compared=everyone))
     assert stage.record["outputs"] == {"images": 4, "pseudo_mask": "walk-crf"}
-    differing = dict.fromkeys((("crf", "walk"), ("walk", "walk-crf"), ("crf", "walk-crf")), 0)
+    differing = dict.fromkeys(itertools.combinations(VARIANTS, 2), 0)
     for record in inputs.image_set.records:
         values = np.array([0, *(label + 1 for label in record.labels)])
         masks = {variant: stored(stage, variant, record) for variant in VARIANTS}
@@ -98,7 +99,7 @@ def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInput
 
 @pytest.mark.parametrize("chosen", VARIANTS)
 def test_all_variants_only_for_the_pictures_that_are_compared(
-    run: Callable, inputs: MaskInputs, tmp_path: Path, chosen: str
+    run: Callable, inputs: MaskInputs, tmp_path: Path, chosen: Variant
 ) -> None:
     stage = run(tmp_path, replace(SETTINGS, pseudo_mask=chosen))
     first, *others = inputs.image_set.records

@@ -1,10 +1,12 @@
 """Work on images side by side: what is handed out, what is kept when one fails, what is left out."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +31,11 @@ def threads(machine: MachineSettings) -> Callable[[int], MachineSettings]:
 def test_images_are_worked_on_side_by_side(threads: Callable) -> None:
     """Each waits for another: on one thread alone this would break the barrier."""
     meeting = threading.Barrier(2)
-    over_images(lambda _: meeting.wait(timeout=10) and None, RECORDS, title="", machine=threads(2), done=never)
+
+    def work(record: Record) -> None:
+        meeting.wait(timeout=10)
+
+    over_images(work, RECORDS, title="", machine=threads(2), done=never)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -40,17 +46,16 @@ def test_no_more_than_two_images_a_thread_are_handed_out(
     most: list[int] = []
 
     class Counting(parallel.ThreadPoolExecutor):
-        def submit(self, *args, **kwargs):
+        def submit(self, *args: Any, **kwargs: Any) -> Future:
             future = super().submit(*args, **kwargs)
             open_futures.add(future)
             most.append(sum(not future.done() for future in open_futures))
             return future
 
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", Counting)
-    pause = threading.Event()
-    over_images(lambda _: pause.wait(0.005) and None, RECORDS, title="", machine=threads(count), done=never)
+    over_images(lambda record: time.sleep(0.005), RECORDS, title="", machine=threads(count), done=never)
     assert len(most) == len(RECORDS)
-    assert max(most) == 2 * count
+    assert max(most) <= 2 * count
 
 
 def test_the_first_error_surfaces_and_what_is_done_stays_done(threads: Callable) -> None:
@@ -70,13 +75,12 @@ def test_the_first_error_surfaces_and_what_is_done_stays_done(threads: Callable)
     before = set(finished)
     mended.add("05")
     again: list[str] = []
-    over_images(
-        lambda record: (again.append(record.name), work(record))[1],
-        RECORDS,
-        title="",
-        machine=threads(1),
-        done=lambda record: record.name in finished,
-    )
+
+    def rest(record: Record) -> None:
+        again.append(record.name)
+        work(record)
+
+    over_images(rest, RECORDS, title="", machine=threads(1), done=lambda record: record.name in finished)
     assert sorted(again) == sorted({record.name for record in RECORDS} - before)
 
 
@@ -107,6 +111,10 @@ def test_an_interrupt_drops_what_has_not_begun(threads: Callable, monkeypatch: p
     assert sorted(begun) == ["00", "01"]
 
 
+def must_not(record: Record) -> None:
+    raise AssertionError(f"{record.name} was worked on")
+
+
 def test_nothing_left_is_no_work(threads: Callable) -> None:
-    over_images(lambda record: 1 / 0, RECORDS, title="", machine=threads(2), done=lambda record: True)
-    over_images(lambda record: 1 / 0, (), title="", machine=threads(0), done=never)
+    over_images(must_not, RECORDS, title="", machine=threads(2), done=lambda record: True)
+    over_images(must_not, (), title="", machine=threads(0), done=never)

@@ -48,9 +48,12 @@ class OneNumber(nn.Module):
 
 
 @pytest.fixture
-def training() -> Training:
-    network = OneNumber()
+def network() -> OneNumber:
+    return OneNumber()
 
+
+@pytest.fixture
+def training(network: OneNumber) -> Training:
     def loss(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         value = model(images)
         return {"loss": value, "first_loss": value + 1, "second_loss": targets[:, 0].float().mean()}
@@ -92,12 +95,12 @@ def falling(steps: int, total: int) -> float:
 
 @pytest.mark.parametrize("schedule_epochs", [0, 5])
 def test_rates_of_body_and_heads_fall_over_the_schedule(
-    run: Callable, training: Training, tmp_path: Path, schedule_epochs: int
+    run: Callable, training: Training, network: OneNumber, tmp_path: Path, schedule_epochs: int
 ) -> None:
     """23 pictures in batches of 4 are 5 steps an epoch; a longer schedule than the training is not at its end."""
     run(replace(training, schedule_epochs=schedule_epochs), tmp_path)
     total = falling(15, 5 * (schedule_epochs or 3))
-    body, head = training.network.body.weight, training.network.head.weight
+    body, head = network.body.weight, network.head.weight
     assert body.flatten().tolist() == pytest.approx([-0.5 * total] * 3, rel=1e-5)
     assert head.item() == pytest.approx(-5.0 * total, rel=1e-5)
 
@@ -118,26 +121,28 @@ def test_the_log_has_a_row_at_each_epochs_end_and_every_tenth_step(
     assert stage.record["outputs"] == {"epochs": 3, "steps": 15} | {k: pytest.approx(v) for k, v in last.items()}
 
 
-def test_an_epoch_longer_than_ten_steps_is_logged_between(run: Callable, training: Training, tmp_path: Path) -> None:
+def test_a_long_epoch_is_logged_between(run: Callable, training: Training, tmp_path: Path) -> None:
     stage = run(replace(training, batch_size=1, epochs=1), tmp_path)
     assert [row["step"] for row in rows(stage)] == [10, 20, 23]
 
 
-def test_chance_in_the_network_depends_on_the_step_alone(run: Callable, training: Training, tmp_path: Path) -> None:
+def test_chance_depends_on_the_step_alone(
+    run: Callable, training: Training, network: OneNumber, tmp_path: Path
+) -> None:
     run(training, tmp_path / "first")
-    first = list(training.network.dropped)
-    training.network.dropped.clear()
+    first = list(network.dropped)
+    network.dropped.clear()
     torch.manual_seed(77)
     run(training, tmp_path / "second")
-    assert training.network.dropped == first
+    assert network.dropped == first
     assert len(set(first)) == 15
-    training.network.dropped.clear()
+    network.dropped.clear()
     run(replace(training, seed=10), tmp_path / "third")
-    assert not set(training.network.dropped) & set(first)
+    assert not set(network.dropped) & set(first)
 
 
-def test_the_network_is_saved_before_the_stage_is_done_and_its_checkpoint_dropped(
-    run: Callable, training: Training, tmp_path: Path
+def test_the_network_is_saved_before_the_stage_is_done(
+    run: Callable, training: Training, network: OneNumber, tmp_path: Path
 ) -> None:
     """A save that fails (a full disk) costs nothing but itself."""
 
@@ -148,20 +153,20 @@ def test_the_network_is_saved_before_the_stage_is_done_and_its_checkpoint_droppe
         run(training, tmp_path, save=full)
     (checkpoint,) = tmp_path.glob("stages/*/checkpoint.pt")
     assert torch.load(checkpoint, weights_only=True)["next_step"] == 15
-    steps = len(training.network.dropped)
-    trained = training.network.head.weight.item()
-    torch.nn.init.ones_(training.network.head.weight)
+    steps = len(network.dropped)
+    trained = network.head.weight.item()
+    torch.nn.init.ones_(network.head.weight)
     saved: list[float] = []
-    stage = run(training, tmp_path, save=lambda: saved.append(training.network.head.weight.item()))
+    stage = run(training, tmp_path, save=lambda: saved.append(network.head.weight.item()))
     assert saved == [trained]
-    assert len(training.network.dropped) == steps
+    assert len(network.dropped) == steps
     assert stage.done
     assert not checkpoint.exists()
 
 
-def test_no_epoch_saves_what_came(run: Callable, training: Training, tmp_path: Path) -> None:
+def test_no_epoch_saves_what_came(run: Callable, training: Training, network: OneNumber, tmp_path: Path) -> None:
     saved: list[float] = []
-    stage = run(replace(training, epochs=0), tmp_path, save=lambda: saved.append(training.network.head.weight.item()))
+    stage = run(replace(training, epochs=0), tmp_path, save=lambda: saved.append(network.head.weight.item()))
     assert saved == [0]
     assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
     assert rows(stage) == []
