@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -174,6 +175,20 @@ def test_restart_begins_anew_and_continue_goes_on(finished: RunResult, copied: P
     round_0 = load_file(finished.rounds[0].model.path / "model.safetensors")["backbone.body.convs.0.weight"]
     assert (bodies[0] != round_0).any()
     assert (bodies[1] == round_0).all()
+
+
+@pytest.mark.parametrize("start", ["restart", "continue"])
+def test_a_control_depends_on_round_0_only_where_it_goes_on_from_it(
+    tiny_run: RunSettings, tmp_path: Path, start: Literal["restart", "continue"]
+) -> None:
+    found = []
+    for epochs in (0, 1):
+        classify = replace(tiny_run.classify, epochs=epochs, round_epochs=(0,), start=start)
+        found.append(pipeline.run(replace(tiny_run, control=True, classify=classify), tmp_path))
+    first, second = (result.rounds for result in found)
+    assert first[0].model.key != second[0].model.key
+    assert first[1].model.key != second[1].model.key  # its clusters are of round 0's features
+    assert (first[2].model.key == second[2].model.key) == (start == "restart")
 
 
 def test_a_folder_that_is_in_use_is_refused(tiny_run: RunSettings, tmp_path: Path) -> None:

@@ -67,10 +67,12 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path, *, there_b
 def test_until_the_end_the_old_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with atomic_write(path, "w") as file:
-        file.write("neu, mit Umlaut: ü")
-        file.flush()
-        assert path.read_text() == "old"
+    with path.open() as reader:
+        with atomic_write(path, "w") as file:
+            file.write("neu, mit Umlaut: ü")
+            file.flush()
+            assert path.read_text() == "old"
+        assert reader.read() == "old"  # who had it open reads it to its end: it was replaced, not written over
     assert path.read_bytes() == "neu, mit Umlaut: ü".encode()
     assert everything_in(tmp_path) == ["file.txt"]
 
