@@ -35,10 +35,7 @@ class TrainingLog:
         row = {"step": step, "epoch": round(epoch, 4), "rate_factor": rate_factor}
         row |= {name: value.item() for name, value in losses.items()}
         if not math.isfinite(row["loss"]):
-            raise SubcamError(
-                f"the loss is {row['loss']} at step {step} in {self.folder}; the last good checkpoint is kept. Try a"
-                " lower learning rate, gradient clipping (optimiser.gradient-clip 1) or precision 32-true"
-            )
+            raise _diverged(f"the loss is {row['loss']} at step {step}", self.folder)
         self.rows.append(row)
         self._board = self._board or SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name in (*losses, "rate_factor"):
@@ -49,6 +46,12 @@ class TrainingLog:
     def last(self) -> dict[str, float]:
         """The losses of the last row."""
         return {k: v for k, v in self.rows[-1].items() if k.endswith("loss")} if self.rows else {}
+
+    def close(self) -> None:
+        """Write `training.csv` a last time and end TensorBoard's file."""
+        self.write()
+        if self._board:
+            self._board.close()
 
     def write(self) -> None:
         """Write all rows to `training.csv`."""
@@ -77,7 +80,13 @@ class TrainingCheckpoint:
         return time.monotonic() - self._written > self.wait
 
     def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, log: TrainingLog, *, next_step: int) -> None:
-        """Write the state after `next_step` steps."""
+        """Write the state after `next_step` steps.
+
+        Raises:
+            SubcamError: a weight is not finite; the checkpoint before stays.
+        """
+        if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+            raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
         started = time.monotonic()
         state = {
             "network": network.state_dict(),
@@ -114,3 +123,10 @@ class TrainingCheckpoint:
     def discard(self) -> None:
         """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
         self.path.unlink(missing_ok=True)
+
+
+def _diverged(what: str, folder: Path) -> SubcamError:
+    return SubcamError(
+        f"{what} in {folder}; the last good checkpoint is kept. Try a lower learning rate, gradient clipping"
+        " (optimiser.gradient-clip 1) or precision 32-true"
+    )

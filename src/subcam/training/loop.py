@@ -100,6 +100,6 @@ def train(
                     checkpoint.save(network, optimiser, log, next_step=done)
             progress.advance()
     save()
-    log.write()
+    log.close()
     stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
     checkpoint.discard()
