@@ -23,6 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import numpy as np
+
 from subcam._version import __version__
 from subcam.errors import BadInputError, RunFolderError
 
@@ -98,6 +100,23 @@ def read_json(path: Path) -> Any:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunFolderError(
             f"{path} is not the JSON that was written there ({error}); move it away and run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
+    """Open an npz file of the run folder and read from it inside the block.
+
+    Raises:
+        BadInputError: the file is missing, cut off or of another format, or the block did not find in it what it
+            expected; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
+        raise BadInputError(
+            f"{path} holds no {what} ({type(error).__name__}: {error}); move it away and run again"
         ) from error
 
 

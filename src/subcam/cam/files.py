@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int16, UInt8
 from torch import Tensor
 
-from subcam.errors import BadInputError
-from subcam.run_folder import atomic_write
+from subcam.run_folder import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +76,15 @@ def read_response_maps(path: Path) -> ResponseMaps:
     Raises:
         BadInputError: missing, cut off or of another format; names the file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            height, width = arrays["size"].tolist()
-            return ResponseMaps(
-                maps=arrays["maps"],
-                classes=arrays["classes"],
-                subcategory_maps=arrays["subcategory_maps"],
-                logits=arrays["logits"],
-                size=(height, width),
-            )
-    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
-        raise BadInputError(
-            f"{path} holds no response maps ({type(error).__name__}: {error}); move it away and run again"
-        ) from error
+    with open_arrays(path, what="response maps") as arrays:
+        height, width = arrays["size"].tolist()
+        return ResponseMaps(
+            maps=arrays["maps"],
+            classes=arrays["classes"],
+            subcategory_maps=arrays["subcategory_maps"],
+            logits=arrays["logits"],
+            size=(height, width),
+        )
 
 
 def _upsample(coarse: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "maps height width"]:

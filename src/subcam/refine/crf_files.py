@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from subcam.errors import BadInputError
-from subcam.run_folder import atomic_write
+from subcam.run_folder import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +39,5 @@ def read_marginals(path: Path) -> CRFMarginals:
     Raises:
         BadInputError: missing, cut off or of another format; names the file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return CRFMarginals(low_alpha=arrays["low_alpha"], high_alpha=arrays["high_alpha"])
-    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
-        raise BadInputError(
-            f"{path} holds no CRF marginals ({type(error).__name__}: {error}); move it away and run again"
-        ) from error
+    with open_arrays(path, what="CRF marginals") as arrays:
+        return CRFMarginals(low_alpha=arrays["low_alpha"], high_alpha=arrays["high_alpha"])

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Int16
 
-from subcam.errors import BadInputError
 from subcam.refine.pairs import upsample_from_grid
-from subcam.run_folder import atomic_write
+from subcam.run_folder import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +55,16 @@ def read_walked(path: Path) -> WalkedMaps:
     Raises:
         BadInputError: missing, cut off, of another format, or with scores that are negative or not finite; names it.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            height, width = arrays["size"].tolist()
-            for name in ("backgrounds", "maps"):
-                if not (np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
-                    raise ValueError(f"expected finite {name} of at least 0")
-            return WalkedMaps(
-                alphas=tuple(arrays["alphas"].tolist()),
-                backgrounds=arrays["backgrounds"],
-                maps=arrays["maps"],
-                classes=arrays["classes"],
-                size=(height, width),
-            )
-    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
-        raise BadInputError(
-            f"{path} holds no walked maps ({type(error).__name__}: {error}); move it away and run again"
-        ) from error
+    with open_arrays(path, what="walked maps") as arrays:
+        height, width = arrays["size"].tolist()
+        backgrounds, maps = arrays["backgrounds"], arrays["maps"]
+        for name, values in (("backgrounds", backgrounds), ("maps", maps)):
+            if not (np.isfinite(values) & (values >= 0)).all():
+                raise ValueError(f"expected finite {name} of at least 0")
+        return WalkedMaps(
+            alphas=tuple(arrays["alphas"].tolist()),
+            backgrounds=backgrounds,
+            maps=maps,
+            classes=arrays["classes"],
+            size=(height, width),
+        )
