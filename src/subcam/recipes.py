@@ -82,7 +82,7 @@ def toy() -> RunSettings:
 def small() -> RunSettings:
     """Any timm backbone on your own pictures, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
-    Threshold, alphas, beta and the last CRF (DeepLab's) were chosen by looking at training masks of six VOC animals
+    Threshold, alphas, beta and the last CRF (DeepLab's) were chosen by looking at masks of six VOC animals
     (MobileNetV2, long side 320); on other pictures and backbones look at the maps and choose anew.
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores. Time and scores: `docs/log.md`.
     """
