@@ -20,8 +20,8 @@ class MachineSettings:
         inference_precision: of feature extraction and response maps. "auto" takes bf16 where the processor or GPU has
             arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
         workers: processes that decode and augment images; -1 chooses.
-        threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores but one, which is left to
-            the process that decodes.
+        threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores. On a machine that others
+            use too, say how many: threads that wait for each other on busy cores are many times slower than one.
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
     """
 
@@ -54,7 +54,7 @@ def available_cores() -> int:
 
 def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
     """The Lightning Fabric that places models and data on the device, launched."""
-    torch.set_num_threads(settings.threads or max(1, available_cores() - 1))
+    torch.set_num_threads(settings.threads or available_cores())
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)
     fabric.launch()
     return fabric
