@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("lightning_fabric").setLevel(logging.DEBUG if debug else logging.ERROR)
     commands: dict[str, Callable[[list[str]], None]] = {"run": _run, "demo": _demo, "recipes": _recipes}
     if words[:1] == ["--version"]:
         print(__version__)
@@ -90,7 +89,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     class Arguments:
         """A run.
 
-        out: the run's folder. Nothing in it is ever deleted; the same command again goes on.
+        out: the run's folder. The same command again goes on from what is in it.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]

@@ -1,11 +1,15 @@
 """What the work runs on: devices, precision, threads, worker processes."""
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+
+# Fabric announces its precision at each start; the run's record says it.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

@@ -145,7 +145,9 @@ def run(
 def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> ClassificationNetwork:
     """A network with new heads on the pretrained backbone, or with E and H_p of the round before."""
     earlier = None if inputs.start_from is None else ClassificationNetwork.load(inputs.start_from)
-    torch.manual_seed(derive_seed(inputs.seed, "initialise", inputs.round_index))
+    # Random weights stand in for pretrained ones, so every round that restarts has the same.
+    draw = 0 if inputs.network.weights == "none" else inputs.round_index
+    torch.manual_seed(derive_seed(inputs.seed, "initialise", draw))
     columns = 0 if inputs.subcategory_labels is None else inputs.subcategory_labels.shape[1]
     own = None if earlier is None else earlier.config.network
     config = ModelConfig(
