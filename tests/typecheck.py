@@ -1,4 +1,4 @@
-"""The run-time checker of the tests: shapes and types of every function of subcam; an int is a float, as PEP 484 has it."""
+"""The run-time checker of the tests: shapes and types of all functions of subcam; an int is a float (PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 

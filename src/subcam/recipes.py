@@ -23,8 +23,8 @@ def toy() -> RunSettings:
     """Generated pictures, a small network of our own from scratch, rounds 0-3 and the lambda = 0 control.
 
     Threshold and alphas were chosen by looking at masks of such pictures: its scores show the effect and no more.
-    A picture of 64 pixels has 8 x 8 cells at stride 8, too few for psa's rule to make a pair: the random walk leaves the
-    maps as they are on that grid, and the pseudo masks come from the CRF alone.
+    A picture of 64 pixels has 8 x 8 cells at stride 8, too few for psa's rule to make a pair: the random walk leaves
+    the maps as they are on that grid, and the pseudo masks come from the CRF alone.
     Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time and scores: `docs/log.md`.
     """
     return RunSettings(
