@@ -249,8 +249,8 @@ def test_no_process_is_left_behind(images: TrainingImages, how: signal.Signals) 
         os.killpg(process.pid, how)  # as a terminal does: the workers get it too
     else:
         process.kill()
-    _, errors = process.communicate(timeout=30)
-    deadline = time.monotonic() + 20
+    _, errors = process.communicate(timeout=180)
+    deadline = time.monotonic() + 120
     while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(worker) for worker in workers)
