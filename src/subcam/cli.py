@@ -1,12 +1,10 @@
-"""The command line: `subcam run RECIPE`, `subcam demo`, `subcam recipes`. A user's mistake is one line of text."""
+"""The command line: which subcommand it is, and how it ends. A user's mistake is one line of text."""
 
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from importlib import import_module
 
 from subcam._version import __version__
 from subcam.errors import SubcamError
@@ -25,6 +23,19 @@ Any command takes --debug, which shows where in the code an error arose.
 The same command again goes on where it was cut off.
 """
 
+COMMANDS = {
+    "run": "subcam.commands.run:run",
+    "demo": "subcam.commands.run:demo",
+    "recipes": "subcam.commands.run:recipes",
+    "predict": "subcam.commands.predict:predict",
+    "evaluate": "subcam.commands.evaluate:evaluate",
+    "export": "subcam.commands.export:export",
+    "report": "subcam.commands.report:report",
+    "ablate": "subcam.commands.ablate:ablate",
+    "data": "subcam.commands.data:data",
+}
+"""Each subcommand's function, which takes the words after it; imported when it is asked for."""
+
 EXIT_OK, EXIT_UNEXPECTED, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -34,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(name)s: %(message)s")
-    commands: dict[str, Callable[[list[str]], None]] = {"run": _run, "demo": _demo, "recipes": _recipes}
     if words[:1] == ["--version"]:
         print(__version__)
         return EXIT_OK
@@ -42,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE)
         return EXIT_OK if words else EXIT_USER
     try:
-        if words[0] not in commands:
-            raise SubcamError(f"there is no command {words[0]!r}; there are: {', '.join(commands)}")
-        commands[words[0]](words[1:])
+        if words[0] not in COMMANDS:
+            raise SubcamError(f"there is no command {words[0]!r}; there are: {', '.join(COMMANDS)}")
+        module, function = COMMANDS[words[0]].split(":")
+        getattr(import_module(module), function)(words[1:])
     except SubcamError as error:
         if debug:
             traceback.print_exc()
@@ -60,63 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
-
-
-def _run(words: list[str]) -> None:
-    from subcam.recipes import RECIPES
-
-    if not words or words[0] not in RECIPES:
-        given = words[0] if words else "nothing"
-        raise SubcamError(f"expected a recipe after 'run', got {given}; there are: {', '.join(RECIPES)}")
-    _execute(words[0], words[1:], prog=f"subcam run {words[0]}")
-
-
-def _demo(words: list[str]) -> None:
-    _execute("toy", words, prog="subcam demo")
-
-
-def _execute(recipe: str, words: list[str], *, prog: str) -> None:
-    """Read the settings that differ from the recipe's, run, and print the table."""
-    import tyro
-
-    from subcam.pipeline import run
-    from subcam.progress import console, say
-    from subcam.recipes import RECIPES
-    from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
-    from subcam.settings import RunSettings
-
-    @dataclass(frozen=True, kw_only=True)
-    class Arguments:
-        """A run.
-
-        out: the run's folder. The same command again goes on from what is in it.
-        """
-
-        settings: Annotated[RunSettings, tyro.conf.arg(name="")]
-        out: Path
-
-    given = tyro.cli(
-        Arguments,
-        args=words,
-        prog=prog,
-        description=RECIPES[recipe].__doc__,
-        default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),
-    )
-    result = run(given.settings, given.out)
-    write_tables(result)
-    for table in tables_of(result):
-        console.print(terminal_table(table))
-    say(explanation(result))
-    say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
-
-
-def _recipes(words: list[str]) -> None:
-    from subcam.recipes import RECIPES
-
-    if words:
-        raise SubcamError(f"'recipes' takes no arguments, got {' '.join(words)}")
-    for name, recipe in RECIPES.items():
-        print(f"{name}\n    {(recipe.__doc__ or '').strip()}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: the whole way by a recipe, each setting open to change."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from subcam.errors import SubcamError
+
+
+def run(words: list[str]) -> None:
+    """`subcam run RECIPE [settings]`."""
+    from subcam.recipes import RECIPES
+
+    if not words or words[0] not in RECIPES:
+        given = words[0] if words else "nothing"
+        raise SubcamError(f"expected a recipe after 'run', got {given}; there are: {', '.join(RECIPES)}")
+    _execute(words[0], words[1:], prog=f"subcam run {words[0]}")
+
+
+def demo(words: list[str]) -> None:
+    """`subcam demo [settings]`."""
+    _execute("toy", words, prog="subcam demo")
+
+
+def _execute(recipe: str, words: list[str], *, prog: str) -> None:
+    """Read the settings that differ from the recipe's, run, and print the table."""
+    import tyro
+
+    from subcam.pipeline import run
+    from subcam.progress import console, say
+    from subcam.recipes import RECIPES
+    from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
+    from subcam.settings import RunSettings
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        """A run.
+
+        out: the run's folder. The same command again goes on from what is in it.
+        """
+
+        settings: Annotated[RunSettings, tyro.conf.arg(name="")]
+        out: Path
+
+    given = tyro.cli(
+        Arguments,
+        args=words,
+        prog=prog,
+        description=RECIPES[recipe].__doc__,
+        default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),
+    )
+    result = run(given.settings, given.out)
+    write_tables(result)
+    for table in tables_of(result):
+        console.print(terminal_table(table))
+    say(explanation(result))
+    say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
+
+
+def recipes(words: list[str]) -> None:
+    """`subcam recipes`: print their names and docstrings."""
+    from subcam.recipes import RECIPES
+
+    if words:
+        raise SubcamError(f"'recipes' takes no arguments, got {' '.join(words)}")
+    for name, recipe in RECIPES.items():
+        print(f"{name}\n    {(recipe.__doc__ or '').strip()}\n")
