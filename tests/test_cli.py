@@ -47,7 +47,7 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def test_unknown_words(mistake: Callable) -> None:
-    assert mistake("trian") == "there is no command 'trian'; there are: run, demo, recipes"
+    assert mistake("trian") == "there is no command 'trian'; there are: run, demo, recipes, predict, evaluate, export, report, ablate, data"
     recipes = "toy, small, voc12_paper, voc12_reference"
     assert mistake("run") == f"expected a recipe after 'run', got nothing; there are: {recipes}"
     assert mistake("run", "smal") == f"expected a recipe after 'run', got smal; there are: {recipes}"
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_written(mistake: Callable, tmp_path: Path) -> N
 def test_a_full_disk_is_a_mistake_whoever_meets_it(
     mistake: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events.out")
 
     monkeypatch.setattr(pipeline, "run", full)
@@ -101,7 +101,7 @@ def test_a_full_disk_is_a_mistake_whoever_meets_it(
 
 
 def test_a_fault_of_ours_shows_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(pipeline, "run", broken)
@@ -123,7 +123,7 @@ def test_debug_shows_where_a_mistake_was_found(capsys: pytest.CaptureFixture[str
 def test_ctrl_c_says_that_the_same_command_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "run", interrupted)

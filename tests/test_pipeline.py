@@ -23,8 +23,8 @@ from subcam.data.images import write_mask
 from subcam.data.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError
 from subcam.machine import MachineSettings
-from subcam.pipeline import RunResult
 from subcam.report.tables import write_tables
+from subcam.results import RunResult
 from subcam.run_folder import RunFolder
 from subcam.settings import RunSettings
 

@@ -17,8 +17,9 @@ from subcam.data.dataset import ALL, Dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
-from subcam.pipeline import RunResult, run
+from subcam.pipeline import run
 from subcam.recipes import RECIPES
+from subcam.results import RunResult
 from subcam.run_folder import from_plain, read_json, write_json
 from subcam.settings import RunSettings
 

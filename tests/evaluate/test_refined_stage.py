@@ -20,7 +20,6 @@ from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError
 from subcam.evaluate import refined_stage
 from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores
-from subcam.pipeline import RunResult
 from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf import CRFSettings
@@ -30,6 +29,7 @@ from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
 from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.results import RunResult
 from subcam.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.training.optimiser import OptimiserSettings

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
-from subcam.pipeline import RefinedResult, RoundResult, RunResult
+from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.refine.label_map import VARIANTS
 from subcam.report.tables import BEST_NOTE, explanation, markdown_table, tables_of, terminal_table, write_tables
 from subcam.run_folder import Stage
@@ -63,6 +63,7 @@ def result(tmp_path: Path) -> RunResult:
         class_names=("cat", "dög"),
         rounds=(a_round(0, 0.1), a_round(1, 0.2), a_round(1, 0.15, control=True)),
         refined=(masks,),
+        segmented=(),
         seconds=1.0,
     )
 

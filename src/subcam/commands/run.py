@@ -49,7 +49,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         description=RECIPES[recipe].__doc__,
         default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),
     )
-    result = run(given.settings, given.out)
+    result = run(given.settings, given.out, recipe=recipe)
     write_tables(result)
     for table in tables_of(result):
         console.print(terminal_table(table))

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from subcam.pipeline import RoundResult, RunResult
+from subcam.results import RoundResult, RunResult
 from subcam.refine.label_map import VARIANTS
 from subcam.run_folder import atomic_write
 

@@ -1,0 +1,112 @@
+"""What a run leaves behind: its rounds, pseudo masks and segmentation networks, and `run.json`, which lists them."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from subcam.data.dataset import Dataset
+from subcam.evaluate.refined_stage import RefinedScores
+from subcam.evaluate.stage import MapScores
+from subcam.run_folder import Stage, peak_memory_mib, versions, write_json
+from subcam.settings import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundResult:
+    """What one round left behind: the stages of its network, response maps and sub-categories, and scores by split."""
+
+    round_index: int
+    control: bool
+    model: Stage
+    maps: Stage
+    scores: dict[str, MapScores]
+    clusters: Stage | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedResult:
+    """The pseudo masks of one round's maps: the stage that wrote them, and scores of each variant by split."""
+
+    round_index: int
+    masks: Stage
+    scores: dict[str, RefinedScores]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentedResult:
+    """A segmentation network: the masks that it learned from, the stages of it and of its predictions, and scores.
+
+    scores: by split, then "plain" and, with a dense CRF on top, "crf".
+    """
+
+    trained_on: Literal["pseudo", "truth"]
+    round_index: int
+    model: Stage
+    masks: Stage
+    scores: dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """All rounds of a run in order, then those of the lambda = 0 control; refined rounds; segmentation networks."""
+
+    settings: RunSettings
+    out: Path
+    class_names: tuple[str, ...]
+    rounds: tuple[RoundResult, ...]
+    refined: tuple[RefinedResult, ...]
+    segmented: tuple[SegmentedResult, ...]
+    seconds: float
+    recipe: str = ""
+
+    @property
+    def last(self) -> RoundResult:
+        """The last round of sub-category training."""
+        return [found for found in self.rounds if not found.control][-1]
+
+
+def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
+    """Write what was run, where each round lies, and its scores. The paths in it are relative to the run's folder."""
+    write_json(
+        path,
+        {
+            "command": sys.argv,
+            "recipe": result.recipe,
+            "settings": result.settings,
+            "class_names": result.class_names,
+            "seconds_this_time": round(result.seconds, 1),
+            "peak_memory_mib": round(peak_memory_mib(), 1),
+            "versions": versions(),
+            "skipped": list(dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)),
+            "rounds": [
+                {
+                    "round": found.round_index,
+                    "control": found.control,
+                    "model": found.model.path.relative_to(result.out),
+                    "maps": found.maps.path.relative_to(result.out),
+                    "clusters": found.clusters.path.relative_to(result.out) if found.clusters else None,
+                    "scores": found.scores,
+                }
+                for found in result.rounds
+            ],
+            "refined": [
+                {
+                    "round": found.round_index,
+                    "masks": found.masks.path.relative_to(result.out),
+                    "scores": found.scores,
+                }
+                for found in result.refined
+            ],
+            "segment": [
+                {
+                    "trained_on": found.trained_on,
+                    "round": found.round_index,
+                    "model": found.model.path.relative_to(result.out),
+                    "masks": found.masks.path.relative_to(result.out),
+                    "scores": found.scores,
+                }
+                for found in result.segmented
+            ],
+        },
+    )

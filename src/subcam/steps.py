@@ -1,0 +1,203 @@
+"""The steps of a run, each with its folder: what a step is given decides where its files lie and whether it is done."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+import subcam.cam.stage as cam
+import subcam.classify.train as classify
+import subcam.discover.stage as discover
+import subcam.evaluate.refined_stage as refined_stage
+import subcam.evaluate.stage as evaluate
+import subcam.refine.affinity_stage as affinity_stage
+import subcam.refine.crf_stage as crf_stage
+import subcam.refine.mask_stage as mask_stage
+import subcam.refine.walk_stage as walk_stage
+from subcam.data.dataset import Dataset, union
+from subcam.discover.clustering import Subcategories
+from subcam.progress import say
+from subcam.results import RefinedResult, RoundResult
+from subcam.run_folder import RunFolder, Stage, file_digest, fingerprint
+from subcam.settings import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The sub-categories of a round and the stage that found them."""
+
+    stage: Stage
+    subcategories: Subcategories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Each step of a run with its folder: what it is given decides where it lies."""
+
+    settings: RunSettings
+    folder: RunFolder
+    dataset: Dataset
+    fabric: Fabric
+    inference: Fabric
+
+    def classify(
+        self, index: int, *, before: Stage | None = None, subcategories: Found | None = None, control: bool = False
+    ) -> Stage:
+        """Train the network of one round."""
+        settings = self.settings.classify.of_round(index, with_subcategories=subcategories is not None)
+        start_from = before if before and settings.start == "continue" else None
+        inputs = (
+            self.dataset.train.digest,
+            self._network_key(),
+            f"seed {self.settings.seed}, round {index}, {self.settings.machine.precision}",
+            start_from.key if start_from else "pretrained",
+            subcategories.stage.key if subcategories else "parents only",
+            file_digest(Path(settings.round0_checkpoint)) if settings.round0_checkpoint else "trained",
+        )
+        stage = self._stage(f"round{index}{'-control' if control else ''}-classify", settings, inputs)
+        classify.run(
+            settings,
+            classify.ClassifyInputs(
+                image_set=self.dataset.train.image_set,
+                network=self.settings.network,
+                round_index=index,
+                seed=self.settings.seed,
+                subcategory_labels=subcategories.subcategories.labels if subcategories else None,
+                start_from=start_from.path if start_from else None,
+            ),
+            stage=stage,
+            fabric=self.fabric,
+            machine=self.settings.machine,
+        )
+        return stage
+
+    def discover(self, index: int, model: Stage) -> Found:
+        """Cluster the training pictures by the features of the round before."""
+        settings = self.settings.discover
+        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self._precision())
+        stage = self._stage(f"round{index}-discover", settings, inputs)
+        subcategories = discover.run(
+            settings,
+            discover.DiscoverInputs(
+                image_set=self.dataset.train.image_set,
+                sizes=self.dataset.train.sizes,
+                model=model.path,
+                seed=self.settings.seed,
+            ),
+            stage=stage,
+            fabric=self.inference,
+            machine=self.settings.machine,
+        )
+        return Found(stage=stage, subcategories=subcategories)
+
+    def map_and_score(
+        self, index: int, model: Stage, *, subcategories: Found | None = None, control: bool = False
+    ) -> RoundResult:
+        """Write the response maps of a round and score them by split.
+
+        The training pictures get maps too in the last round, and where their pseudo masks are wanted.
+        """
+        name = f"round{index}{'-control' if control else ''}"
+        wanted = list(self.dataset.scored.values())
+        last = self.settings.rounds
+        if not wanted or (not control and (index == last or self.settings.refine.refines(index, last=last))):
+            wanted.append(self.dataset.train)
+        pictures = union(*wanted)
+        maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self._precision()))
+        cam.run(
+            self.settings.cam,
+            cam.CamInputs(image_set=pictures.image_set, sizes=pictures.sizes, model=model.path),
+            stage=maps,
+            fabric=self.inference,
+            machine=self.settings.machine,
+        )
+        scores = {}
+        for split, images in self.dataset.scored.items():
+            stage = self._stage(f"{name}-evaluate-{split}", self.settings.evaluate, (images.digest, maps.key))
+            inputs = evaluate.EvaluateInputs(image_set=images.image_set, maps=maps.path)
+            scores[split] = evaluate.run(self.settings.evaluate, inputs, stage=stage)
+        return RoundResult(
+            round_index=index,
+            control=control,
+            model=model,
+            maps=maps,
+            scores=scores,
+            clusters=subcategories.stage if subcategories else None,
+        )
+
+    def refine(self, found: RoundResult) -> RefinedResult:
+        """From a round's response maps to pseudo masks of all pictures, scored in all variants."""
+        settings, name, machine = self.settings.refine, f"round{found.round_index}", self.settings.machine
+        train, everything = self.dataset.train, union(*self.dataset.all)
+        sure = self._stage(f"{name}-crf", settings.sure_regions, (train.digest, found.maps.key))
+        crf_stage.run(
+            settings.sure_regions,
+            crf_stage.SureRegionInputs(image_set=train.image_set, maps=found.maps.path),
+            stage=sure,
+            machine=machine,
+        )
+        seed = f"seed {self.settings.seed}, {machine.precision}"
+        checkpoint = settings.affinity.checkpoint
+        published = (file_digest(Path(checkpoint)),) if checkpoint else ()
+        inputs: tuple[str, ...] = (sure.key, self._network_key(), seed, *published)
+        affinity = self._stage(f"{name}-affinity", settings.affinity, inputs)
+        affinity_stage.run(
+            settings.affinity,
+            affinity_stage.AffinityInputs(
+                image_set=train.image_set,
+                network=self.settings.network,
+                marginals=sure.path,
+                seed=self.settings.seed,
+            ),
+            stage=affinity,
+            fabric=self.fabric,
+            machine=machine,
+        )
+        inputs = (everything.digest, found.maps.key, affinity.key, self._precision())
+        walked = self._stage(f"{name}-walk", settings.walk, inputs)
+        walk_stage.run(
+            settings.walk,
+            walk_stage.WalkInputs(image_set=everything.image_set, maps=found.maps.path, model=affinity.path),
+            stage=walked,
+            fabric=self.inference,
+            machine=machine,
+        )
+        masks = self._stage(f"{name}-masks", settings.masks, (walked.key,))
+        mask_stage.run(
+            settings.masks,
+            mask_stage.MaskInputs(
+                image_set=everything.image_set,
+                maps=found.maps.path,
+                walked=walked.path,
+                compared=frozenset(
+                    record.name for images in self.dataset.scored.values() for record in images.image_set.records
+                ),
+            ),
+            stage=masks,
+            machine=machine,
+        )
+        scores = {
+            split: refined_stage.run(
+                refined_stage.RefinedInputs(image_set=images.image_set, masks=masks.path, walked=walked.path),
+                stage=self._stage(f"{name}-evaluate-masks-{split}", None, (images.digest, masks.key)),
+            )
+            for split, images in self.dataset.scored.items()
+        }
+        return RefinedResult(round_index=found.round_index, masks=masks, scores=scores)
+
+    def _precision(self) -> str:
+        return self.settings.machine.resolved_inference_precision
+
+    def _network_key(self) -> str:
+        """What the pretrained network is: its settings, and a file's bytes rather than its path."""
+        network = self.settings.network
+        weights = Path(network.weights)
+        return fingerprint(replace(network, weights=file_digest(weights)) if weights.is_file() else network)
+
+    def _stage(self, name: str, settings: object, inputs: tuple[str, ...]) -> Stage:
+        stage = self.folder.stage(name, settings=settings, inputs=inputs)
+        if stage.done:
+            say(f"{name}: done before, with the same settings and inputs ({stage.path.name})")
+        elif stage.path.is_dir():
+            say(f"{name}: taken up where it was cut off")
+        return stage
