@@ -8,6 +8,8 @@
       -> evaluate   mIoU, F-score, at the fixed threshold and at the best         Table 2
       -> refine     dense CRF -> AffinityNet -> random walk -> pseudo masks       Section 3.3
       -> evaluate   maps, maps + CRF, maps + random walk, and both                Table 1
+      -> segment    DeepLab-v2 on the pseudo masks; masks without any label          Section 4.4
+      -> evaluate   the network's masks, beside one that learned from true masks  Tables 3, 4
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. A stage that is done is
 skipped, one that was cut off is taken up.
@@ -19,7 +21,7 @@ from pathlib import Path
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.machine import build_fabric
 from subcam.progress import say
-from subcam.results import RoundResult, RunResult, write_record
+from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.steps import Stages
@@ -52,26 +54,31 @@ def run(
             fabric=build_fabric(settings.machine, precision=settings.machine.precision),
             inference=build_fabric(settings.machine, precision=settings.machine.resolved_inference_precision),
         )
-        rounds = algorithm_1(stages, rounds=settings.rounds)
-        if settings.control:
-            rounds += algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0])
-        refined = [
-            stages.refine(found)
-            for found in rounds
-            if not found.control and settings.refine.refines(found.round_index, last=settings.rounds)
-        ]
+        rounds, refined, segmented = whole_way(stages)
         result = RunResult(
             settings=settings,
             out=out,
             class_names=dataset.train.image_set.class_names,
             rounds=tuple(rounds),
             refined=tuple(refined),
-            segmented=(),
+            segmented=tuple(segmented),
             seconds=time.monotonic() - started,
             recipe=recipe,
         )
         write_record(result, dataset, out / record)
         return result
+
+
+def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], list[SegmentedResult]]:
+    """All rounds, then the control's; the pseudo masks of the rounds that are refined; the segmentation networks."""
+    settings = stages.settings
+    rounds = algorithm_1(stages, rounds=settings.rounds)
+    control = algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0]) if settings.control else []
+    refined = [
+        stages.refine(found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
+    ]
+    segmented = [stages.segment(refined[-1] if kind == "pseudo" else None) for kind in settings.segment.train_on]
+    return rounds + control, refined, segmented
 
 
 def algorithm_1(stages: Stages, *, rounds: int, control_of: RoundResult | None = None) -> list[RoundResult]:

@@ -11,6 +11,7 @@ from subcam.evaluate.stage import EvaluateSettings
 from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
 from subcam.refine.settings import RefineSettings
+from subcam.segment.settings import SegmentSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,14 @@ class RunSettings:
     cam: CamSettings = field(default_factory=CamSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
+    segment: SegmentSettings = field(default_factory=lambda: SegmentSettings(train_on=()))
     machine: MachineSettings = field(default_factory=MachineSettings)
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.seed < 0:
             raise SettingsError(f"expected rounds and seed of 0 or more, got {self.rounds} and {self.seed}")
+        if "pseudo" in self.segment.train_on and self.refine.rounds == "none":
+            raise SettingsError(
+                "segment.train_on has pseudo masks and refine.rounds is none, so there are none to learn from; set"
+                " refine.rounds to last, or segment.train_on to truth or nothing"
+            )

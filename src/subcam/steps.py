@@ -9,17 +9,27 @@ import subcam.cam.stage as cam
 import subcam.classify.train as classify
 import subcam.discover.stage as discover
 import subcam.evaluate.refined_stage as refined_stage
+import subcam.evaluate.segmentation_stage as segmentation_stage
 import subcam.evaluate.stage as evaluate
 import subcam.refine.affinity_stage as affinity_stage
 import subcam.refine.crf_stage as crf_stage
 import subcam.refine.mask_stage as mask_stage
 import subcam.refine.walk_stage as walk_stage
+import subcam.segment.predict_stage as predict_stage
+import subcam.segment.train as segment_train
 from subcam.data.dataset import Dataset, union
 from subcam.discover.clustering import Subcategories
+from subcam.discover.clusters_file import clusters_digest
+from subcam.networks.backbones import NetworkSettings
 from subcam.progress import say
-from subcam.results import RefinedResult, RoundResult
+from subcam.refine.label_map import mask_path
+from subcam.results import RefinedResult, RoundResult, SegmentedResult
 from subcam.run_folder import RunFolder, Stage, file_digest, fingerprint
+from subcam.segment.data import only_masked, with_masks
 from subcam.settings import RunSettings
+
+SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf"}
+"""How results name the folders of a segmentation network's masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +84,9 @@ class Stages:
     def discover(self, index: int, model: Stage) -> Found:
         """Cluster the training pictures by the features of the round before."""
         settings = self.settings.discover
-        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self._precision())
-        stage = self._stage(f"round{index}-discover", settings, inputs)
+        edited = (clusters_digest(Path(settings.clusters)),) if settings.clusters else ()
+        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self._precision(), *edited)
+        stage = self._stage(f"round{index}-discover", replace(settings, clusters=""), inputs)
         subcategories = discover.run(
             settings,
             discover.DiscoverInputs(
@@ -185,12 +196,67 @@ class Stages:
         }
         return RefinedResult(round_index=found.round_index, masks=masks, scores=scores)
 
+    def segment(self, refined: RefinedResult | None) -> SegmentedResult:
+        """Train a segmentation network on a round's pseudo masks, or on true ones (None), and score what it predicts.
+
+        Pictures on which it is scored have no labels then: every class is open.
+        """
+        settings, machine, train = self.settings.segment, self.settings.machine, self.dataset.train
+        if refined:
+            variant, index = str(self.settings.refine.masks.pseudo_mask), refined.round_index
+            masks = refined.masks
+            image_set = with_masks(train.image_set, lambda record: mask_path(masks.path, variant, record.name))
+            name, source = f"round{index}-segment", (masks.key, variant)
+        else:
+            image_set, index = only_masked(train.image_set), 0
+            name, source = "truth-segment", (train.digest, "truth")
+        config = settings.config(run_network=self.settings.network, class_names=train.image_set.class_names)
+        known = fingerprint(replace(config, network=NetworkSettings()), self._network_key(config.network))
+        apart = [images for images in self.dataset.scored.values() if images.digest != train.digest]
+        validation = apart[-1] if apart and settings.train.validate_every else None
+        inputs = (*source, known, f"seed {self.settings.seed}, {machine.precision}")
+        model = self._stage(name, settings.train, (*inputs, validation.digest if validation else "not validated"))
+        segment_train.run(
+            settings.train,
+            segment_train.TrainInputs(
+                image_set=image_set, config=config, seed=self.settings.seed, validation=validation
+            ),
+            stage=model,
+            fabric=self.fabric,
+            machine=machine,
+        )
+        pictures = union(*(self.dataset.scored.values() or (train,)))
+        predicted = self._stage(f"{name}-predict", settings.predict, (pictures.digest, model.key, self._precision()))
+        predict_stage.run(
+            settings.predict,
+            predict_stage.PredictInputs(image_set=pictures.image_set, sizes=pictures.sizes, model=model.path),
+            stage=predicted,
+            fabric=self.inference,
+            machine=machine,
+        )
+        scores = {}
+        for split, images in self.dataset.scored.items():
+            found = segmentation_stage.run(
+                segmentation_stage.SegmentationInputs(
+                    image_set=images.image_set, masks=predicted.path, variants=predict_stage.variants(settings.predict)
+                ),
+                stage=self._stage(f"{name}-evaluate-{split}", None, (images.digest, predicted.key)),
+            )
+            scores[split] = {SCORED_AS[variant]: values for variant, values in found.variants.items()}
+        return SegmentedResult(
+            trained_on="pseudo" if refined else "truth",
+            round_index=index,
+            model=model,
+            masks=predicted,
+            scores=scores,
+        )
+
     def _precision(self) -> str:
         return self.settings.machine.resolved_inference_precision
 
-    def _network_key(self) -> str:
-        """What the pretrained network is: its settings, and a file's bytes rather than its path."""
-        network = self.settings.network
+    def _network_key(self, network: NetworkSettings | None = None) -> str:
+        """What a pretrained network (the run's) is: its settings, and a file's bytes rather than its path."""
+        network = network or self.settings.network
         weights = Path(network.weights)
         return fingerprint(replace(network, weights=file_digest(weights)) if weights.is_file() else network)
 

@@ -55,6 +55,31 @@ def test_round_0_has_no_subcategories(images: torch.Tensor) -> None:
     assert len(network.body_and_heads()[1]) == 2  # neck and H_p
 
 
+def test_prototypes_are_saved_with_the_network(
+    network: ClassificationNetwork, images: torch.Tensor, tmp_path: Path
+) -> None:
+    assert network(images).local is None
+    prototypes = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(2))
+    network.with_prototypes(prototypes, num_subcategories=4).save(tmp_path)
+    loaded = ClassificationNetwork.load(tmp_path).eval()
+    assert (loaded.config.num_local, loaded.config.num_context) == (4, 1)
+    with torch.no_grad():
+        logits, plain = loaded(images), network(images)
+        torch.testing.assert_close(logits.parent, plain.parent, rtol=0, atol=0)
+        torch.testing.assert_close(logits.subcategory, plain.subcategory, rtol=0, atol=0)
+        assert loaded.local_classifier is not None
+        torch.testing.assert_close(logits.local, loaded.local_classifier(loaded.feature_map(images)))
+    assert torch.equal(loaded.local_classifier.prototypes, prototypes)
+    assert len(loaded.body_and_heads()[1]) == 4  # neck, H_p, H_s and the local classifier learn at the heads' rate
+
+
+def test_prototypes_may_be_replaced_by_others(network: ClassificationNetwork) -> None:
+    first = network.with_prototypes(torch.ones(3, 5, 32), num_subcategories=4)
+    second = first.with_prototypes(torch.full((3, 2, 32), 2.0), num_subcategories=1)
+    assert second.local_classifier is not None
+    assert torch.equal(second.local_classifier.prototypes, torch.full((3, 2, 32), 2.0))
+
+
 def test_pictures_are_normalised_inside(network: ClassificationNetwork, images: torch.Tensor) -> None:
     own = NetworkSettings(name="tiny", weights="none", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     network = ClassificationNetwork(replace(CONFIG, network=own)).eval()
@@ -144,7 +169,7 @@ def test_a_config_that_makes_no_sense_is_named(
 
 
 def test_what_is_missing_is_named(network: ClassificationNetwork, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no saved model: config\.json is missing"):
+    with pytest.raises(CheckpointError, match=r"holds no saved classifier: config\.json is missing"):
         ClassificationNetwork.load(tmp_path)
     network.save(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from subcam.classify import train
+from subcam.classify.local_targets import LocalTargets
 from subcam.classify.loss import JointLoss, joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.classify.train import ClassifyInputs, ClassifySettings
@@ -129,6 +130,69 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
     monkeypatch.delattr(train, "_initial_network")
     run(tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
+
+
+# Local sub-categories
+
+
+@pytest.fixture
+def local_inputs(inputs: ClassifyInputs, toy_train: CheckedImages, tmp_path: Path) -> ClassifyInputs:
+    """Positions of the upper half show the first sub-category of a class of the picture, the lower half context."""
+    prototypes = torch.randn(inputs.image_set.num_classes, 3, 128, generator=torch.Generator().manual_seed(0))
+    config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
+    ClassificationNetwork(config).with_prototypes(prototypes, num_subcategories=2).save(tmp_path / "prototypes")
+    grids = []
+    for record in inputs.image_set.records:
+        grid = np.full((6, 6), -1, np.int16)
+        grid[:3], grid[3:] = record.labels[0] * 3, record.labels[0] * 3 + 2
+        grids.append(grid)
+    local = LocalTargets(grids=tuple(grids), sizes=toy_train.sizes, model=tmp_path / "prototypes")
+    return replace(inputs, local=local)
+
+
+def test_positions_are_learned(
+    run: Callable, settings: ClassifySettings, local_inputs: ClassifyInputs, tmp_path: Path
+) -> None:
+    stage = run(tmp_path, replace(settings, epochs=12, head_dropout=0.0, local_weight=2.0), local_inputs)
+    found = [{name: float(value) for name, value in row.items()} for row in rows(stage)]
+    assert found[-1]["local_loss"] < 0.6 * found[0]["local_loss"]
+    for row in found:
+        expected = row["parent_loss"] + 5.0 * row["subcategory_loss"] + 2.0 * row["local_loss"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-3)
+    network = ClassificationNetwork.load(stage.path)
+    assert (network.config.num_local, network.config.num_context, network.config.num_subcategories) == (2, 1, 2)
+
+
+def test_local_training_that_was_cut_off_ends_with_the_same_weights(
+    run: Callable, local_inputs: ClassifyInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed", inputs=local_inputs)
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(TrainingCheckpoint, "due", True)
+    with monkeypatch.context() as patch:
+        kill_at_save(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", inputs=local_inputs)
+    taken_up = run(tmp_path / "killed", inputs=local_inputs)
+    mine, theirs = (load_file(stage.path / "model.safetensors") for stage in (undisturbed, taken_up))
+    for name, tensor in mine.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_local_training_needs_prototypes(
+    run: Callable, inputs: ClassifyInputs, local_inputs: ClassifyInputs, tmp_path: Path
+) -> None:
+    assert local_inputs.local is not None
+    config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
+    ClassificationNetwork(config).save(tmp_path / "plain")
+    broken = replace(local_inputs, local=replace(local_inputs.local, model=tmp_path / "plain"))
+    with pytest.raises(SettingsError, match="has no prototypes"):
+        run(tmp_path, inputs=broken)
+
+
+def test_the_local_weight_bears_on_local_rounds_alone(settings: ClassifySettings) -> None:
+    assert settings.of_round(1, with_subcategories=False).local_weight == 0
+    assert settings.of_round(1, with_subcategories=False, with_local=True).local_weight == settings.local_weight > 0
 
 
 # Killed and taken up

@@ -5,7 +5,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from subcam.discover import adaptive
-from subcam.discover.adaptive import choose_clusters, finch_clusters, nearest_mean
+from subcam.discover.adaptive import (
+    Candidates,
+    choose_clusters,
+    discover_adaptive_subcategories,
+    finch_clusters,
+    nearest_mean,
+)
 
 
 def blobs(sizes: tuple[int, ...], *, spread: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,11 +23,11 @@ def blobs(sizes: tuple[int, ...], *, spread: float = 0.3, seed: int = 0) -> tupl
     return points[order].astype(np.float32), group[order]
 
 
-@pytest.mark.parametrize("method", ["kmeans", "finch", "auto"])
+@pytest.mark.parametrize("candidates", ["kmeans", "both"])
 @pytest.mark.parametrize("sizes", [(20, 20), (40, 15, 25), (12, 30, 9, 25, 14)])
-def test_groups_that_are_there_are_found(method: str, sizes: tuple[int, ...]) -> None:
+def test_groups_that_are_there_are_found(candidates: Candidates, sizes: tuple[int, ...]) -> None:
     points, group = blobs(sizes)
-    found = choose_clusters(points, method=method)
+    found = choose_clusters(points, candidates=candidates)
     assert found.chosen.clusters == len(sizes)
     assert adjusted_rand_score(group, found.cluster) == 1
 
@@ -29,7 +35,7 @@ def test_groups_that_are_there_are_found(method: str, sizes: tuple[int, ...]) ->
 @pytest.mark.parametrize("sizes", [(40, 15, 25), (30, 20, 25, 18)])
 def test_stability_finds_them_too(sizes: tuple[int, ...]) -> None:
     points, group = blobs(sizes)
-    found = choose_clusters(points, method="kmeans", criterion="stability", repeats=4, restarts=3, max_clusters=6)
+    found = choose_clusters(points, candidates="kmeans", criterion="stability", repeats=4, restarts=3, max_clusters=6)
     assert adjusted_rand_score(group, found.cluster) == 1
     assert found.chosen.score == pytest.approx(1)
     assert max(c.score for c in found.candidates if c.asked > len(sizes)) < 0.95
@@ -48,9 +54,9 @@ def test_the_score_is_the_silhouette_of_scikit_learn_and_the_best_is_chosen() ->
 
 def test_a_sample_of_the_silhouette_is_close_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     points, _ = blobs((200, 150, 100), spread=0.8)
-    whole = choose_clusters(points, method="kmeans", max_clusters=4, restarts=2)
+    whole = choose_clusters(points, candidates="kmeans", max_clusters=4, restarts=2)
     monkeypatch.setattr(adaptive, "SILHOUETTE_IMAGES", 150)
-    sample = choose_clusters(points, method="kmeans", max_clusters=4, restarts=2)
+    sample = choose_clusters(points, candidates="kmeans", max_clusters=4, restarts=2)
     assert (sample.cluster == whole.cluster).all()
     assert sample.chosen.score != whole.chosen.score
     assert sample.chosen.score == pytest.approx(whole.chosen.score, abs=0.05)
@@ -109,3 +115,29 @@ def test_the_nearest_mean_is_that_of_a_loop() -> None:
 def test_limits_of_at_least_one(changes: dict) -> None:
     with pytest.raises(ValueError, match="of 1 or more, got 3 images"):
         choose_clusters(np.eye(3), **changes)
+
+
+def test_classes_get_their_own_number_of_clusters() -> None:
+    """Class 0 has two groups, class 1 three, class 2 no images; ten images have both classes."""
+    points, group = blobs((20, 15, 25))
+    labels = np.stack([group < 2, np.ones(60), np.zeros(60)], 1).astype(np.uint8)
+    found, choices = discover_adaptive_subcategories(points, labels, restarts=3)
+    assert found.num_clusters.tolist() == [2, 3, 0]
+    assert found.labels.shape == (60, 9)
+    assert adjusted_rand_score(group, found.assignments[:, 1]) == 1
+    assert (found.labels.reshape(60, 3, 3).sum(2) == labels).all()
+    assert not found.labels[:, [2, 6, 7, 8]].any()
+    assert choices[2] is None
+    assert [choice.chosen.clusters for choice in choices if choice] == [2, 3]
+    alone, _ = discover_adaptive_subcategories(points, labels[:, :1], restarts=3)
+    assert (alone.assignments[:, 0] == found.assignments[:, 0]).all()
+
+
+def test_normalised_features_are_those_that_are_clustered() -> None:
+    points, _ = blobs((20, 25))
+    labels = np.ones((45, 1), np.uint8)
+    stretched = points * np.random.default_rng(0).uniform(1, 30, (45, 1)).astype(np.float32)
+    found, _ = discover_adaptive_subcategories(stretched, labels, normalisation="l2", restarts=3)
+    plain, _ = discover_adaptive_subcategories(points, labels, normalisation="l2", restarts=3)
+    assert (found.assignments == plain.assignments).all()
+    np.testing.assert_allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=0.1)

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,11 +17,12 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet
 from subcam.discover import features as feature_parts
 from subcam.discover import stage as discover
+from subcam.discover.adaptive import discover_adaptive_subcategories
 from subcam.discover.clustering import Subcategories, discover_subcategories
 from subcam.discover.stage import DiscoverInputs, DiscoverSettings
-from subcam.errors import SettingsError
+from subcam.errors import BadInputError, SettingsError
 from subcam.machine import MachineSettings
-from subcam.run_folder import RunFolder, Stage
+from subcam.run_folder import RunFolder, Stage, as_plain
 from subcam.settings import RunSettings
 
 SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)
@@ -94,8 +95,73 @@ def test_the_table_names_every_image_and_parent(run: Callable, toy_train: Checke
         for index, record in enumerate(image_set.records)
         for c in record.labels
     }
-    assert {(row["image"], row["class"], row["subcategory"]) for row in rows} == expected
+    assert {(row["image"], row["parent"], row["cluster"]) for row in rows} == expected
     assert len(rows) == image_set.labels.sum()
+
+
+@pytest.mark.parametrize(("method", "candidates"), [("finch", {"finch"}), ("auto", {"finch", "kmeans"})])
+def test_a_chosen_k_is_written_down_with_what_it_was_chosen_from(
+    run: Callable,
+    toy_train: CheckedImages,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    method: Literal["finch", "auto"],
+    candidates: set[str],
+) -> None:
+    settings = replace(SETTINGS, method=method, max_subcategories=4, min_cluster_size=2)
+    found, stage = run(tmp_path, settings)
+    image_set = toy_train.image_set
+    expected, choices = discover_adaptive_subcategories(
+        read_parts(stage),
+        image_set.labels,
+        candidates="finch" if method == "finch" else "both",
+        max_subcategories=4,
+        min_cluster_size=2,
+        restarts=2,
+    )
+    assert_same(found, expected)
+    assert found.labels.shape == (24, 4 * found.num_clusters.max())
+    assert all(sizes[sizes > 0].min() >= 2 for sizes in found.sizes)
+    outputs = stage.record["outputs"]
+    assert outputs["k"] == dict(zip(image_set.class_names, found.num_clusters.tolist(), strict=True))
+    for name, choice in zip(image_set.class_names, choices, strict=True):
+        assert choice is not None
+        expected_record = as_plain({"chosen": choice.chosen, "candidates": choice.candidates})
+        assert str(outputs["choices"][name]) == str(expected_record)  # a score that is not a number equals itself so
+    assert {c["method"] for choice in outputs["choices"].values() for c in choice["candidates"]} == candidates
+    listed = ", ".join(f"{name} {k}" for name, k in outputs["k"].items())
+    assert f"sub-categories by class, chosen by silhouette: {listed}" in capsys.readouterr().out
+    again, _ = run(tmp_path, settings)
+    assert_same(found, again)
+
+
+def test_edited_clusters_are_taken_as_they_are(
+    run: Callable, toy_train: CheckedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clusters of the first class are merged and one is given a name."""
+    found, stage = run(tmp_path / "found")
+    names = stage.path / "clusters-names.csv"
+    lines = names.read_text("utf-8").splitlines()
+    assert lines[1].startswith("ringtail,0,ringtail 0,")
+    assert lines[2].startswith("ringtail,1,ringtail 1,")
+    lines[1] = lines[1].replace("ringtail 0", "on grass")
+    lines[2] += "0"
+    names.write_text("\n".join(lines), "utf-8")
+    settings = replace(SETTINGS, clusters=str(stage.path / "clusters.csv"))
+    edited, after = run(tmp_path / "edited", settings)
+    first = found.assignments[:, 0]
+    np.testing.assert_array_equal(edited.assignments[:, 0], np.where(first == 1, 0, np.where(first == 2, 1, first)))
+    np.testing.assert_array_equal(edited.assignments[:, 1:], found.assignments[:, 1:])
+    assert edited.num_clusters.tolist() == [2, 3, 3, 3]
+    assert after.record["outputs"]["k"]["ringtail"] == 2
+    written = (after.path / "clusters-names.csv").read_text("utf-8").splitlines()
+    assert written[1].startswith("ringtail,0,on grass,")
+    assert written[2].startswith("ringtail,1,ringtail 2,")
+
+    monkeypatch.delattr(discover, "extract_features")
+    names.write_text("parent,cluster\nno such class,0\n", "utf-8")
+    with pytest.raises(BadInputError, match=r"clusters-names\.csv:2: unknown parent 'no such class'"):
+        run(tmp_path / "mistaken", settings)
 
 
 def test_a_stage_that_is_done_is_read_back(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +233,11 @@ def test_the_seed_is_that_of_k_means(run: Callable, toy_train: CheckedImages, tm
     assert_same(other, expected)
 
 
-@pytest.mark.parametrize("changes", [{"num_subcategories": 0}, {"restarts": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"num_subcategories": 0}, {"restarts": 0}, {"batch_size": 0}, {"max_subcategories": 0}]
+)
 def test_settings_that_cannot_be(changes: dict) -> None:
-    with pytest.raises(SettingsError, match=r"expected num_subcategories, restarts, .* of 1 or more, got"):
+    with pytest.raises(
+        SettingsError, match=rf"discovery: expected numbers of 1 or more, got .*{next(iter(changes))} 0"
+    ):
         DiscoverSettings(**changes)

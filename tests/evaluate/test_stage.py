@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from subcam.cam.background import threshold_of_maps
 from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_response_maps
-from subcam.data.images import voc_palette, write_mask
+from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.evaluate import stage as evaluate
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import EvaluateInputs, EvaluateSettings, MapScores
-from subcam.run_folder import RunFolder
+from subcam.run_folder import RunFolder, write_json
 
 SIZE = (24, 32)
 LABELS = ((0,), (1,), (0, 2), (), (2,))
@@ -107,9 +109,71 @@ def test_the_fixed_threshold_is_the_one_that_was_given(
     assert found.fixed_threshold == threshold
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 15.0, float("nan")])
-def test_a_threshold_is_a_share(threshold: float) -> None:
-    with pytest.raises(SettingsError, match=r"expected a background_threshold in 0\.\.1, got"):
+def test_a_threshold_chosen_without_masks_is_the_same_with_other_masks(
+    inputs: EvaluateInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    for record in inputs.image_set.records:
+        write_mask(record.image, rng.integers(0, 3, SIZE, dtype=np.uint8) * 80, palette=voc_palette())
+    settings = EvaluateSettings(background_threshold="auto")
+    found = run(inputs, tmp_path, settings)
+    expected = threshold_of_maps(inputs.image_set.records, inputs.maps, num_classes=3)
+    assert found.threshold_chosen
+    assert found.fixed_threshold == expected.threshold
+    assert found.choice["pictures"] == 4
+    np.testing.assert_allclose(found.choice["scores"], expected.scores)
+    assert found.fixed["matrix"] == plain_matrix(inputs, expected.threshold, range(4)).tolist()
+    assert f"threshold {expected.threshold:g}, chosen without masks" in capsys.readouterr().out
+    assert run(inputs, tmp_path, settings) == found
+
+    for record in inputs.image_set.records[:4]:
+        assert record.mask is not None
+        write_mask(record.mask, np.zeros(SIZE, np.uint8), palette=voc_palette())
+    other = run(inputs, tmp_path / "other masks", settings)
+    assert other.fixed_threshold == found.fixed_threshold
+    assert other.fixed["matrix"] != found.fixed["matrix"]
+
+
+def test_each_class_can_have_a_threshold_of_its_own(inputs: EvaluateInputs, tmp_path: Path) -> None:
+    for record in inputs.image_set.records:
+        write_mask(
+            record.image, np.arange(24 * 32, dtype=np.uint32).reshape(SIZE).astype(np.uint8), palette=voc_palette()
+        )
+    found = run(inputs, tmp_path, EvaluateSettings(background_threshold="by-class"))
+    choice = threshold_of_maps(inputs.image_set.records, inputs.maps, num_classes=3)
+    assert found.class_thresholds == list(choice.by_class)
+    assert found.fixed_threshold == choice.threshold
+    expected = np.zeros((4, 4), np.int64)
+    for index in range(4):
+        maps = read_response_maps(maps_path(inputs.maps, str(index)))
+        mask = inputs.image_set.records[index].mask
+        assert mask is not None
+        truth = read_mask(mask, inputs.image_set.mask_values, size=SIZE)
+        prediction = np.zeros(SIZE, np.uint8)
+        if LABELS[index]:
+            strongest = np.array(LABELS[index])[maps.full_size().argmax(0)]
+            front = maps.full_size().max(0) > np.array(choice.by_class)[strongest]
+            prediction[front] = strongest[front] + 1
+        expected += confusion_matrix(prediction, truth, num_classes=4)
+    assert found.fixed["matrix"] == expected.tolist()
+    assert found.threshold_text.endswith("by class, chosen without masks")
+
+
+def test_a_given_threshold_says_so_and_records_from_before_the_choice_are_read(
+    inputs: EvaluateInputs, tmp_path: Path
+) -> None:
+    found = run(inputs, tmp_path)
+    assert found.threshold_text == "threshold 0.3, given"
+    stage = RunFolder(path=tmp_path).stage("evaluate", settings=SETTINGS)
+    record = stage.record
+    del record["outputs"]["choice"]
+    write_json(stage.record_path, record)
+    assert run(inputs, tmp_path) == found
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 15.0, float("nan"), "otsu"])
+def test_a_threshold_is_a_share(threshold: Any) -> None:
+    with pytest.raises(SettingsError, match=r"expected a background_threshold in 0\.\.1, auto or by-class, got"):
         EvaluateSettings(background_threshold=threshold)
 
 

@@ -73,3 +73,25 @@ def test_golden_label_maps(golden):
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="one size"):
         ThresholdSweep(2).add(np.zeros((1, 2, 2), np.float32), np.array([0]), np.zeros((3, 2), np.uint8))
+
+
+def test_a_threshold_for_each_class_is_that_of_the_strongest_class():
+    rng = np.random.default_rng(3)
+    sweep, total = ThresholdSweep(4), np.zeros((4, 4), np.int64)
+    by_class = np.array([0.2, 0.55, 0.9])
+    for classes in (np.array([0, 2]), np.array([1]), np.array([0, 1, 2]), np.zeros(0, int)):
+        maps = rng.random((len(classes), 9, 7), dtype=np.float32)
+        truth = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (9, 7))
+        sweep.add(maps, classes, truth)
+        prediction = np.zeros((9, 7), int)
+        for row, column in np.ndindex(9, 7):
+            if len(classes):
+                strongest = classes[maps[:, row, column].argmax()]
+                if maps[:, row, column].max() > by_class[strongest]:
+                    prediction[row, column] = strongest + 1
+        total += confusion_matrix(prediction, truth, num_classes=4)
+    assert (sweep.at_classes(by_class).matrix == total).all()
+    for threshold in (0.0, 0.4, 1.0):
+        assert (sweep.at_classes([threshold] * 3).matrix == sweep.at(threshold).matrix).all()
+    with pytest.raises(ValueError, match="a threshold for each of 3 classes, got 2"):
+        sweep.at_classes([0.1, 0.2])

@@ -2,18 +2,31 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from subcam.data.voc import VOC_CLASSES
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
-from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.refine.label_map import VARIANTS
-from subcam.report.tables import BEST_NOTE, explanation, markdown_table, tables_of, terminal_table, write_tables
-from subcam.run_folder import Stage
+from subcam.report.tables import (
+    BEST_NOTE,
+    Spread,
+    ablation_table,
+    class_tables,
+    csv_table,
+    explanation,
+    markdown_table,
+    tables_of,
+    terminal_table,
+    write_tables,
+)
+from subcam.results import RefinedResult, RoundResult, RunResult
+from subcam.run_folder import Stage, as_plain
 from subcam.settings import RunSettings
 
 
@@ -75,6 +88,16 @@ def shown(result: RunResult) -> str:
     return console.export_text()
 
 
+def with_published(result: RunResult) -> RunResult:
+    """The same scores, as if they were of all of VOC 2012's val and of some other train."""
+    rounds = tuple(
+        replace(found, scores={split: replace(scores, images={"train": 10582, "val": 1449}[split])})
+        for found in result.rounds
+        for split, scores in [("val", found.scores["val"])]
+    )
+    return replace(result, rounds=rounds, class_names=VOC_CLASSES)
+
+
 def test_table_2_has_a_row_a_split_and_round(result: RunResult) -> None:
     table = tables_of(result)[0]
     assert table.columns == ("split", "round", "mIoU", "F-score", "prec.", "recall", "mIoU *", "at *", "mAP")
@@ -86,6 +109,9 @@ def test_table_2_has_a_row_a_split_and_round(result: RunResult) -> None:
         ("val", "1", "71.0", "72.0", "73.0", "74.0", "75.0", "0.31", "77.0"),
         ("val", "1 control", "66.0", "67.0", "68.0", "69.0", "70.0", "0.31", "72.0"),
     )
+    assert table.sections == (2, 3, 5)
+    assert table.best == {(row, column) for row in (1, 4) for column in (2, 3, 4, 5, 6, 8)}
+    assert table.published_rows == 0
 
 
 def test_table_1_stands_beside_the_maps_that_were_refined(result: RunResult) -> None:
@@ -95,12 +121,47 @@ def test_table_1_stands_beside_the_maps_that_were_refined(result: RunResult) -> 
         ("train", "1", "21.0", "31.0", "32.0", "33.0", "25.0", "39.0", "16"),
         ("val", "1", "71.0", "81.0", "82.0", "83.0", "75.0", "89.0", "16"),
     )
+    assert table.sections == (1,)
+    assert not table.best
     assert len(tables_of(replace(result, refined=()))) == 1
+
+
+def test_numbers_are_those_of_the_record(result: RunResult) -> None:
+    """What the tables carry is what `run.json` holds, digit for digit."""
+    record = json.loads(json.dumps(as_plain({"rounds": result.rounds, "refined": result.refined})))
+    table = tables_of(result)[0]
+    entries = [(entry, split) for split in ("train", "val") for entry in record["rounds"]]
+    for row, (entry, split) in zip(table.numbers, entries, strict=True):
+        scores = entry["scores"][split]
+        fixed = [scores["fixed"][key] for key in ("miou", "f_score", "precision", "recall")]
+        assert list(row[2:]) == [*fixed, scores["best"]["miou"], 0.31, scores["mean_average_precision"]]
+    lines = list(csv.reader(io.StringIO(csv_table(tables_of(result)[1]))))
+    for line, split in zip(lines[1:], ("train", "val"), strict=True):
+        variants = record["refined"][0]["scores"][split]["variants"]
+        assert [float(cell) for cell in line[3:6]] == [variants[variant]["miou"] for variant in VARIANTS]
+
+
+def test_published_numbers_only_beside_all_of_voc(result: RunResult) -> None:
+    table = tables_of(with_published(result))[0]
+    assert table.published_rows == 4
+    assert table.rows[-1] == ("val", "3 (published)", "49.6", "67.0", *["–"] * 5)
+    assert "not measured here" in table.note
+    assert not any("published" in " ".join(row) for row in table.rows[: -table.published_rows])
+    refined = with_published(result)
+    assert tables_of(refined)[1].rows[1:] == (
+        ("val", "AffinityNet (published)", "46.8", "–", "57.0", "–", "–", "–", "–"),
+        ("val", "SC-CAM (published)", "49.6", "–", "61.2", "–", "–", "–", "–"),
+    )
+    for other in (result, replace(with_published(result), class_names=("cat",))):
+        for table in tables_of(other):
+            assert table.published_rows == 0
+            assert "ublished" not in markdown_table(table)
 
 
 def test_no_masks_no_tables(result: RunResult) -> None:
     bare = replace(result, rounds=tuple(replace(found, scores={}) for found in result.rounds), refined=())
     assert tables_of(bare) == []
+    assert class_tables(bare) == []
     write_tables(bare)
     assert BEST_NOTE in (bare.out / "summary.md").read_text("utf-8")
     assert not (bare.out / "rounds.csv").exists()
@@ -115,18 +176,22 @@ def test_what_used_masks_is_starred_and_said(result: RunResult) -> None:
     assert "lambda = 5, K = 10, control: lambda = 0" in text
     assert "alpha 4 before the CRF, 16 for the random walk" in text
     assert "chosen by looking at the masks of the same pictures" in text
+    assert "by themselves" not in text
     plain = explanation(replace(result, refined=(), settings=RunSettings()))
     assert "alpha" not in plain
     assert "control" not in plain
 
 
 def test_the_terminal_shows_every_number_within_80_columns(result: RunResult) -> None:
-    text = shown(result)
-    assert max(map(len, text.splitlines())) <= 80
-    for table in tables_of(result):
-        for row in table.rows:
-            (line,) = [line for line in text.splitlines() if line.split() == " ".join(row).split()]
-            assert "…" not in line
+    for run in (result, with_published(result)):
+        text = shown(run)
+        assert max(map(len, text.splitlines())) <= 80
+        for table in tables_of(run):
+            for row in table.rows:
+                numbers = " ".join(row[2:]).split()
+                found = [line for line in text.splitlines() if line.split()[-len(numbers) :] == numbers]
+                assert any(line.split()[:2] == [row[0], row[1].split()[0]] for line in found), row
+        assert "…" not in text
 
 
 def test_markdown(result: RunResult) -> None:
@@ -148,12 +213,36 @@ def read(path: Path) -> list[list[str]]:
 def test_files(result: RunResult) -> None:
     write_tables(result)
     first, second = tables_of(result)
-    assert read(result.out / "rounds.csv") == [list(first.columns), *map(list, first.rows)]
-    assert read(result.out / "pseudo-masks.csv") == [list(second.columns), *map(list, second.rows)]
+    assert (result.out / "rounds.csv").read_text("utf-8") == csv_table(first)
+    assert (result.out / "pseudo-masks.csv").read_text("utf-8") == csv_table(second)
+    assert not (result.out / "segmentation.csv").exists()
     classes = read(result.out / "classes.csv")
-    assert classes[0] == ["split", "round", "maps", "background", "cat", "dög"]
-    assert classes[1] == ["train", "0 (CAM)", "threshold 0.15", "10.50", "10.00", "nan"]
+    assert classes[0] == ["split", "round", "scored", "background", "cat", "dög", "mIoU"]
+    scores = result.rounds[0].scores["train"].fixed
+    assert classes[1] == ["train", "0 (CAM)", "threshold 0.15", *map(repr, scores["iou"]), repr(scores["miou"])]
+    assert classes[1][5] == "nan"
     assert len(classes) == 1 + 3 * 2 + 2 * 3
-    assert classes[-1] == ["val", "1", "walk-crf", "80.00", "83.00", "80.00"]
+    assert classes[-1][:3] == ["val", "1", "walk-crf"]
+    assert [float(cell) for cell in classes[-1][3:]] == [0.8, 0.8 + 3 / 100, 0.8, 0.8 + 3 / 100]
     summary = (result.out / "summary.md").read_text("utf-8")
     assert summary == "\n".join([markdown_table(first), markdown_table(second), explanation(result)]) + "\n"
+
+
+def test_ablation_table() -> None:
+    table = ablation_table(
+        "Response maps, val (mIoU)",
+        settings=["K", "n"],
+        scores=["round 3", "round 3 *"],
+        rows=[
+            ["1", "3", Spread(mean=0.468, std=0.004), Spread(mean=0.47)],
+            ["10", "3", Spread(mean=0.496, std=0.002), None],
+        ],
+        name="ablation",
+    )
+    assert table.rows == (("1", "3", "46.8 ± 0.4", "47.0"), ("10", "3", "49.6 ± 0.2", "–"))
+    assert table.best == {(1, 2)}
+    assert csv_table(table).splitlines() == [
+        "K,n,round 3,round 3 std,round 3 *",
+        "1,3,0.468,0.004,0.47",
+        "10,3,0.496,0.002,",
+    ]

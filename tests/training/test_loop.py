@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 
 from subcam.machine import MachineSettings
 from subcam.run_folder import RunFolder, Stage
+from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
 
@@ -170,3 +172,93 @@ def test_no_epoch_saves_what_came(run: Callable, training: Training, network: On
     assert saved == [0]
     assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
     assert rows(stage) == []
+
+
+# Average and validation
+
+
+def averaged(values: list[float], *, decay: float) -> float:
+    """Of the value at the start and after each step."""
+    found = values[0]
+    for step, value in enumerate(values[1:], start=1):
+        d = min(decay, (1 + step) / (10 + step))
+        found = d * found + (1 - d) * value
+    return found
+
+
+def test_the_average_is_validated_and_saved_and_the_training_goes_on_beside_it(
+    run: Callable, training: Training, network: OneNumber, tmp_path: Path
+) -> None:
+    seen: list[tuple[float, bool]] = []
+
+    def validate() -> dict[str, float]:
+        assert not torch.is_grad_enabled()
+        seen.append((network.head.weight.item(), network.training))
+        return {"miou": len(seen) / 10}
+
+    saved: list[float] = []
+    stage = run(
+        replace(training, average_decay=0.8, validate=validate),
+        tmp_path,
+        save=lambda: saved.append(network.head.weight.item()),
+    )
+    plain = [-5.0 * falling(step, 15) for step in range(16)]
+    expected = [averaged(plain[: step + 1], decay=0.8) for step in (5, 10, 15)]
+    assert [value for value, _ in seen] == pytest.approx(expected, rel=1e-4)
+    assert not any(is_training for _, is_training in seen)
+    assert saved == pytest.approx(expected[-1:], rel=1e-4)
+    assert network.head.weight.item() == pytest.approx(plain[-1], rel=1e-5)
+    assert [row["miou"] for row in rows(stage)] == [0.1, 0.2, 0.3]
+    assert stage.record["outputs"]["miou"] == 0.3
+
+
+def test_validation_every_n_epochs_and_after_the_last(
+    run: Callable, training: Training, network: OneNumber, tmp_path: Path
+) -> None:
+    """Between them the log's column is empty; without it there is none."""
+    stage = run(replace(training, validate=lambda: {"miou": 0.5}, validate_every=2), tmp_path / "two")
+    text = (stage.path / "training.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in text] == ["miou", "", "0.5", "0.5"]
+    stage = run(training, tmp_path / "none")
+    assert "miou" not in (stage.path / "training.csv").read_text()
+
+
+# The scale of the loss in half precision
+
+
+def test_the_scale_of_the_loss_is_taken_up(
+    training: Training, network: OneNumber, machine: MachineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It doubles every 4 steps here, on the CPU in place of a GPU; a killed training goes on with the scale it had."""
+
+    def train_in_half_precision(folder: Path) -> tuple[Stage, float]:
+        precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=4))
+        stage = RunFolder(path=folder).stage("train")
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+        for parameter in network.parameters():
+            torch.nn.init.zeros_(parameter)
+        train(training, stage=stage, fabric=fabric, machine=machine, save=lambda: None)
+        assert precision.scaler is not None
+        return stage, precision.scaler.get_scale()
+
+    undisturbed, scale = train_in_half_precision(tmp_path / "undisturbed")
+    assert scale == 64 * 2**3  # 15 steps
+    trained = network.head.weight.item()
+    with monkeypatch.context() as patch:
+        really_save = TrainingCheckpoint.save
+
+        def save(self: TrainingCheckpoint, *, next_step: int) -> None:
+            really_save(self, next_step=next_step)
+            if next_step == 10:
+                raise KeyboardInterrupt
+
+        patch.setattr(TrainingCheckpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train_in_half_precision(tmp_path / "killed")
+    (checkpoint,) = tmp_path.glob("killed/stages/*/checkpoint.pt")
+    kept = torch.load(checkpoint, weights_only=True)["precision"]
+    assert (kept["scale"], kept["_growth_tracker"]) == (256, 2)
+    stage, taken_up = train_in_half_precision(tmp_path / "killed")
+    assert taken_up == scale
+    assert network.head.weight.item() == trained
+    assert rows(stage) == rows(undisturbed)

@@ -42,7 +42,11 @@ def multiscale_response(
     flip: bool = True,
     subcategories: bool = False,
 ) -> list[ImageResponse]:
-    """Response maps (Eq. 1) of images of one size, over all scales and flips.
+    """Response maps of images of one size, over all scales and flips.
+
+    They are class activation maps (Eq. 1), or, of a network with a local classifier, the mean over scales and flips of
+    the probability that a position shows the class. That is squared, which changes no order and brings its background
+    threshold near that of class activation maps, for which the CRF's and the random walk's alphas are made.
 
     An image and its mirror image pass the network as one batch; only the rows of the classifiers that an image's labels
     name are applied, and only their maps are upsampled.
@@ -56,11 +60,10 @@ def multiscale_response(
         subcategories: whether maps of the present classes' sub-categories are wanted as well.
     """
     size = (images.shape[2], images.shape[3])
-    parent_weights = network.parent_head.weight
     flips = (False, True) if flip else (False,)
     raw: list[list[Tensor]] = [[] for _ in images]
     raw_subcategories: list[list[Tensor]] = [[] for _ in images]
-    present = [row.nonzero().flatten() for row in labels.to(parent_weights.device)]
+    present = [row.nonzero().flatten() for row in labels.to(network.parent_head.weight.device)]
     logits = None
     for scale in scales:
         scaled = resize_images(images, scaled_size(*size, scale))
@@ -70,20 +73,43 @@ def multiscale_response(
             logits = network.classify(features[: len(images)]).parent.float()
         for index, classes in enumerate(present):
             own = features[index :: len(images)]
-            raw[index].extend(class_activation_maps(own, parent_weights[classes].float()))
-            if subcategories and network.subcategory_head is not None:
-                weights = network.subcategory_head.weight.view(len(parent_weights), -1, own.shape[1])[classes]
-                raw_subcategories[index].extend(class_activation_maps(own, weights.flatten(0, 1).float()))
+            parents, parts = _maps_of_present(network, own, classes, subcategories=subcategories)
+            raw[index].extend(parents)
+            raw_subcategories[index].extend(parts)
     if logits is None:
         logits = network(images).parent.float()
-    k = network.config.num_subcategories
+    k = network.config.num_local or network.config.num_subcategories
+
+    def over_scales(maps: list[Tensor], *, group_size: int) -> Tensor:
+        probable = network.local_classifier is not None
+        found = aggregate_response_maps(
+            maps, flips=flips * len(scales), size=size, group_size=group_size, normalise=not probable
+        )
+        return found.square() if probable else found
+
     return [
         ImageResponse(
-            aggregate_response_maps(raw[index], flips=flips * len(scales), size=size),
-            aggregate_response_maps(raw_subcategories[index], flips=flips * len(scales), size=size, group_size=k)
-            if raw_subcategories[index]
-            else None,
+            over_scales(raw[index], group_size=1),
+            over_scales(raw_subcategories[index], group_size=k) if raw_subcategories[index] else None,
             logits[index],
         )
         for index in range(len(images))
     ]
+
+
+def _maps_of_present(
+    network: ClassificationNetwork, features: Tensor, classes: Tensor, *, subcategories: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """One image's maps at one scale, and those of its sub-categories: flips x classes (x k).
+
+    The latter are an empty list where they are not wanted or there are none.
+    """
+    if network.local_classifier is not None:
+        probabilities = network.local_classifier.probabilities(features, classes)
+        return probabilities.sum(2), list(probabilities.flatten(1, 2)) if subcategories else []
+    weights = network.parent_head.weight.float()
+    parents = class_activation_maps(features, weights[classes])
+    if not subcategories or network.subcategory_head is None:
+        return parents, []
+    own = network.subcategory_head.weight.float().view(len(weights), -1, features.shape[1])[classes]
+    return parents, list(class_activation_maps(features, own.flatten(0, 1)))

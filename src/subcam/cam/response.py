@@ -30,6 +30,7 @@ def aggregate_response_maps(
     size: tuple[int, int],
     labels: Float[Tensor, " cls"] | Integer[Tensor, " cls"] | None = None,
     group_size: int = 1,
+    normalise: bool = True,
 ) -> Float[Tensor, "cls height width"]:
     """Sum one image's maps over scales and flips at full size, and normalise each class by its maximum (Eq. 1).
 
@@ -44,6 +45,7 @@ def aggregate_response_maps(
         labels: multi-hot image-level labels, or None to keep every class.
         group_size: how many successive maps share one maximum: K for sub-category maps, which the published code
             normalises jointly within a parent.
+        normalise: divide by the maximum; otherwise by the number of maps, so that probabilities stay probabilities.
 
     Returns:
         Maps in 0..1.
@@ -64,7 +66,8 @@ def aggregate_response_maps(
             full = F.interpolate(kept[None], size=size, mode="bilinear", align_corners=False)[0]
             total += full.flip(-1) if flipped else full
         groups = total.view(-1, group_size, *size)
-        total = (groups / (groups.amax((1, 2, 3), keepdim=True) + NORMALISATION_EPSILON)).view_as(total)
+        peak = groups.amax((1, 2, 3), keepdim=True) + NORMALISATION_EPSILON
+        total = (groups / peak).view_as(total) if normalise else total / len(maps)
     if labels is None:
         return total
     absent_too = maps[0].new_zeros((num_maps, *size))

@@ -1,6 +1,6 @@
 """The classification network: feature extractor E, parent classifier H_p, sub-category classifier H_s (Section 3.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,29 +11,34 @@ from jaxtyping import Float, Shaped
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam.errors import CheckpointError
+from subcam.classify.local import LocalClassifier
 from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads, save_model
-from subcam.run_folder import from_plain, read_json, write_json
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads
+from subcam.networks.saved_model import CLASSIFICATION, load_network, save_network
+from subcam.run_folder import from_plain
 
 
 class Logits(NamedTuple):
-    """What the classifier says before the sigmoid."""
+    """What the classifiers say before the sigmoid; the local one, where there is one, before the softmax."""
 
     parent: Float[Tensor, "batch classes"]
     subcategory: Float[Tensor, "batch subcategories"] | None
+    local: Float[Tensor, "batch classes prototypes gh gw"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """All that is needed to build a saved network again; stands beside its weights as `config.json`."""
+    """All that is needed to build a saved network again; stands beside its weights as `config.json`.
+
+    num_subcategories: K of H_s. num_local, num_context: sub-categories of each class, and clusters of the context, that
+        the local classifier has; 0 for none.
+    """
 
     network: NetworkSettings
     class_names: tuple[str, ...]
     num_subcategories: int = 0
+    num_local: int = 0
+    num_context: int = 0
     head_dropout: float = 0.0
 
 
@@ -61,6 +66,16 @@ class ClassificationNetwork(nn.Module):
         for head in (self.parent_head, self.subcategory_head):
             if head is not None:
                 nn.init.xavier_uniform_(head.weight)
+        self.local_classifier = (
+            LocalClassifier(
+                num_classes=num_classes,
+                num_subcategories=config.num_local,
+                num_context=config.num_context,
+                dim=self.backbone.num_features,
+            )
+            if config.num_local
+            else None
+        )
 
     @property
     def fill_colour(self) -> tuple[int, int, int]:
@@ -70,7 +85,7 @@ class ClassificationNetwork(nn.Module):
 
     def body_and_heads(self) -> tuple[nn.Module, list[nn.Module]]:
         """What was pretrained, and what is new and learns at the heads' rate."""
-        heads = [self.backbone.neck, self.parent_head, self.subcategory_head]
+        heads = [self.backbone.neck, self.parent_head, self.subcategory_head, self.local_classifier]
         return self.backbone.body, [head for head in heads if head is not None]
 
     def feature_map(self, images: Shaped[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim gh gw"]:
@@ -81,13 +96,37 @@ class ClassificationNetwork(nn.Module):
             return self.backbone((images.float() / 255 - mean) / std).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
-        """Pool a feature map over the image and apply H_p and H_s."""
-        pooled = self.dropout(features).mean((2, 3))
-        return Logits(self.parent_head(pooled), self.subcategory_head(pooled) if self.subcategory_head else None)
+        """Pool a feature map over the image and apply H_p and H_s; look at each position with the local classifier."""
+        kept = self.dropout(features)
+        pooled = kept.mean((2, 3))
+        return Logits(
+            self.parent_head(pooled),
+            self.subcategory_head(pooled) if self.subcategory_head else None,
+            self.local_classifier(kept) if self.local_classifier else None,
+        )
 
     def forward(self, images: Shaped[Tensor, "batch 3 h w"]) -> Logits:
         """Logits of parents and sub-categories."""
         return self.classify(self.feature_map(images))
+
+    def with_prototypes(
+        self, prototypes: Float[Tensor, "classes prototypes dim"], *, num_subcategories: int
+    ) -> "ClassificationNetwork":
+        """A copy with a local classifier of these prototypes, in place of the one that it may have.
+
+        Args:
+            prototypes: of each class; the first `num_subcategories` are of its objects, the others of its context.
+            num_subcategories: K.
+        """
+        config = replace(self.config, num_local=num_subcategories, num_context=prototypes.shape[1] - num_subcategories)
+        copy = ClassificationNetwork(config, weights="none")
+        assert copy.local_classifier is not None
+        copy.local_classifier.set_prototypes(prototypes)
+        state = self.state_dict() | {
+            f"local_classifier.{name}": value for name, value in copy.local_classifier.state_dict().items()
+        }
+        copy.load_state_dict(state)
+        return copy.train(self.training)
 
     def load_reference(self, path: str) -> None:
         """Take E, H_p and, where this network has one, H_s from a checkpoint of AffinityNet or SC-CAM.
@@ -105,23 +144,16 @@ class ClassificationNetwork(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_model(folder / WEIGHTS_FILE, state, {"format": "subcam-classification"})
-        write_json(folder / CONFIG_FILE, self.config)
+        save_network(folder, self, self.config, CLASSIFICATION)
 
     @classmethod
     def load(cls, folder: Path) -> "ClassificationNetwork":
         """Read what `save` wrote.
 
         Raises:
-            CheckpointError: a file is missing or does not fit; names it.
+            CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
         """
-        path = folder / CONFIG_FILE
-        if not path.is_file():
-            raise CheckpointError(f"{folder} holds no saved model: {CONFIG_FILE} is missing")
-        network = cls(parse_config(read_json(path), source=path), weights="none")
-        load_into(network, load_state(folder / WEIGHTS_FILE), source=str(folder / WEIGHTS_FILE))
-        return network
+        return load_network(folder, CLASSIFICATION, lambda config: cls(_parse_config(config), weights="none"))
 
 
 def for_inference(network: ClassificationNetwork, fabric: Fabric) -> ClassificationNetwork:
@@ -131,18 +163,13 @@ def for_inference(network: ClassificationNetwork, fabric: Fabric) -> Classificat
     return network
 
 
-def parse_config(value: dict[str, Any], *, source: Path) -> ModelConfig:
-    """A `ModelConfig` from its JSON.
-
-    Raises:
-        CheckpointError: fields are missing or unknown; names the file.
-    """
-    try:
-        return ModelConfig(
-            network=from_plain(NetworkSettings, value["network"]),
-            class_names=tuple(value["class_names"]),
-            num_subcategories=value["num_subcategories"],
-            head_dropout=value["head_dropout"],
-        )
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{source} is not a model's config of this version ({error})") from error
+def _parse_config(value: Mapping[str, Any]) -> ModelConfig:
+    """A config from its JSON; a KeyError or TypeError where fields are missing or of another kind."""
+    return ModelConfig(
+        network=from_plain(NetworkSettings, value["network"]),
+        class_names=tuple(value["class_names"]),
+        num_subcategories=value["num_subcategories"],
+        num_local=value.get("num_local", 0),
+        num_context=value.get("num_context", 0),
+        head_dropout=value["head_dropout"],
+    )

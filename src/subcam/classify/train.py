@@ -10,6 +10,8 @@ from jaxtyping import UInt8
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.classify.local import local_loss
+from subcam.classify.local_targets import LocalTargets, LocalTrainingImages
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.loading import TrainingImages
@@ -34,6 +36,7 @@ class ClassifySettings:
         schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published
             code plans 61 and stops rounds 1-3 at 30, 40 and 50.
         subcategory_weight: lambda of Eq. 3.
+        local_weight: weight of the local classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
             goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
         round0_checkpoint: a published classifier on ResNet-38 (AffinityNet's or SC-CAM's .pth) to take as round 0
@@ -46,6 +49,7 @@ class ClassifySettings:
     schedule_epochs: int = 0
     batch_size: int = 16
     subcategory_weight: float = 5.0
+    local_weight: float = 0.3
     start: Literal["restart", "continue"] = "restart"
     round0_checkpoint: str = ""
     head_dropout: float = 0.0
@@ -59,8 +63,8 @@ class ClassifySettings:
                 f"{(self.epochs, *self.round_epochs, self.schedule_epochs)} and {self.head_dropout}"
             )
 
-    def of_round(self, round_index: int, *, with_subcategories: bool) -> "ClassifySettings":
-        """The settings that bear on one round: its own epochs, and no lambda where there are no sub-categories.
+    def of_round(self, round_index: int, *, with_subcategories: bool, with_local: bool = False) -> "ClassifySettings":
+        """The settings that bear on one round: its own epochs, and no weight of what is not there to be learned.
 
         What bears on other rounds alone takes its default, so that changing it does not make this round train again.
         """
@@ -74,6 +78,7 @@ class ClassifySettings:
             round0_checkpoint=ready,
             round_epochs=(),
             subcategory_weight=self.subcategory_weight if with_subcategories else 0.0,
+            local_weight=self.local_weight if with_local else 0.0,
             start=self.start if round_index else "restart",
         )
 
@@ -84,6 +89,7 @@ class ClassifyInputs:
 
     subcategory_labels: Y_s, multi-hot [images, C * K]; None in round 0 and in the lambda = 0 control.
     start_from: folder of the network to go on from; None starts from the pretrained backbone.
+    local: labels of positions and the network whose prototypes they name; None to learn from whole images alone.
     """
 
     image_set: ImageSet
@@ -92,6 +98,7 @@ class ClassifyInputs:
     seed: int
     subcategory_labels: UInt8[np.ndarray, "images subcategories"] | None = None
     start_from: Path | None = None
+    local: LocalTargets | None = None
 
 
 def run(
@@ -107,7 +114,9 @@ def run(
     if stage.done:
         return stage.path
     network = _initial_network(settings, inputs)
+    cells = _cells_of_crop(network, settings.augmentation.crop) if inputs.local is not None else None
     num_classes = inputs.image_set.num_classes
+    image_columns = num_classes * (1 + network.config.num_subcategories)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = model(images)
@@ -115,10 +124,14 @@ def run(
             logits.parent,
             labels[:, :num_classes],
             logits.subcategory,
-            labels[:, num_classes:] if logits.subcategory is not None else None,
+            labels[:, num_classes:image_columns] if logits.subcategory is not None else None,
             subcategory_weight=settings.subcategory_weight,
         )
-        return {"loss": found.total, "parent_loss": found.parent, "subcategory_loss": found.subcategory}
+        terms = {"loss": found.total, "parent_loss": found.parent, "subcategory_loss": found.subcategory}
+        if cells is None:
+            return terms
+        local = local_loss(logits.local, labels[:, image_columns:].unflatten(1, cells), labels[:, :num_classes])
+        return terms | {"loss": found.total + settings.local_weight * local, "local_loss": local}
 
     body, heads = network.body_and_heads()
     train(
@@ -126,7 +139,7 @@ def run(
             network=network,
             body=body,
             heads=heads,
-            images=_training_images(settings, inputs, fill=network.fill_colour),
+            images=_training_images(settings, inputs, fill=network.fill_colour, cells=cells),
             loss=loss,
             optimiser=settings.optimiser,
             epochs=settings.epochs,
@@ -163,17 +176,35 @@ def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> Clas
     if earlier is not None:
         network.backbone.load_state_dict(earlier.backbone.state_dict())
         network.parent_head.load_state_dict(earlier.parent_head.state_dict())
+    if inputs.local is not None:
+        found = ClassificationNetwork.load(inputs.local.model)
+        if found.local_classifier is None:
+            raise SettingsError(f"the network in {inputs.local.model} has no prototypes; expected one that has")
+        prototypes = found.local_classifier.prototypes.detach()
+        network = network.with_prototypes(prototypes, num_subcategories=found.config.num_local)
     return network
 
 
-def _training_images(settings: ClassifySettings, inputs: ClassifyInputs, *, fill: tuple[int, ...]) -> TrainingImages:
+def _cells_of_crop(network: ClassificationNetwork, crop: int) -> tuple[int, int]:
+    """Rows and columns of the feature map of a crop."""
+    with torch.no_grad():
+        height, width = network.feature_map(torch.zeros(1, 3, crop, crop)).shape[2:]
+    return height, width
+
+
+def _training_images(
+    settings: ClassifySettings, inputs: ClassifyInputs, *, fill: tuple[int, ...], cells: tuple[int, int] | None
+) -> TrainingImages | LocalTrainingImages:
     labels = inputs.image_set.labels
     if inputs.subcategory_labels is not None:
         labels = np.concatenate([labels, inputs.subcategory_labels], axis=1)
-    return TrainingImages(
+    images = TrainingImages(
         inputs.image_set.records,
         labels,
         settings.augmentation,
         fill=fill,
         seed=derive_seed(inputs.seed, "images", inputs.round_index),
     )
+    if inputs.local is None or cells is None:
+        return images
+    return LocalTrainingImages(images, inputs.local, cells=cells)

@@ -6,16 +6,17 @@ import io
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from subcam.errors import RunFolderError, SubcamError
-from subcam.run_folder import RunFolder, Stage, atomic_write, fingerprint, is_disk_full, read_json, write_json
+from subcam.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
 
 if TYPE_CHECKING:
     from subcam.ablate import Failed, Finished, Variant
-    from subcam.data.dataset import Dataset, DatasetSettings
+    from subcam.data.dataset import Dataset
 
 FOLDER = "ablate"
 """Where in the run folder the records of the variants lie."""
@@ -89,44 +90,33 @@ def run_variants(
     Returns the variants that failed.
 
     Raises:
+        BadInputError, SettingsError: pictures that cannot be used; before anything runs.
         RunFolderError: the folder is in use or full.
         Exception: whatever a variant raised, where `on_failure` is "stop".
     """
     from subcam import pipeline
-    from subcam.ablate import Failed, Finished, record_name, scores_of
+    from subcam.ablate import Failed
     from subcam.progress import say
 
     finished: list[Finished] = []
     failed: list[Failed] = []
-    opened: dict[str, Dataset] = {}
-    started, computed = time.monotonic(), 0
     # This lock is against a second ablation; each run locks the folder itself against other runs.
     with RunFolder(path=out / FOLDER).lock():
-        for place, variant in enumerate(variants):
-            left = _time_left(time.monotonic() - started, computed, len(variants) - place)
-            say(f"variant {place + 1} of {len(variants)}: {variant.label}{left}")
+        prepared = _prepare(variants, out)
+        left = sum(not path.is_file() for _, _, path in prepared)
+        say(f"{len(variants)} variants, {len(variants) - left} of them done before")
+        started, computed = time.monotonic(), 0
+        for place, (variant, dataset, path) in enumerate(prepared, start=1):
+            title = f"variant {place} of {len(variants)}: {variant.label}"
+            if path.is_file():
+                say(f"{title}: done before ({path})")
+                finished.append(_read(path, variant))
+                continue
+            say(f"{title}{_time_left(time.monotonic() - started, computed, left - computed)}")
             try:
-                dataset = _open(variant.settings.dataset, out, opened)
-                name = record_name(variant, dataset)
-                path = out / FOLDER / f"{name}.json"
-                if path.is_file():
-                    say(f"done before ({path})")
-                else:
-                    computed += 1
-                    pipeline.run(
-                        variant.settings, out, dataset=dataset, recipe=recipe, record=path.relative_to(out).as_posix()
-                    )
-                record = read_json(path)
-                finished.append(
-                    Finished(
-                        name=name,
-                        settings=record["settings"],
-                        grid=variant.grid,
-                        seed=variant.seed,
-                        scores=scores_of(record),
-                        seconds=record["seconds_this_time"],
-                    )
-                )
+                record = path.relative_to(out).as_posix()
+                pipeline.run(variant.settings, out, dataset=dataset, recipe=recipe, record=record)
+                finished.append(_read(path, variant))
             except Exception as error:
                 # What would end every other variant too ends the ablation.
                 if on_failure == "stop" or isinstance(error, RunFolderError) or is_disk_full(error):
@@ -136,27 +126,50 @@ def run_variants(
                 text = str(error) if isinstance(error, SubcamError) else f"{type(error).__name__}: {error}"
                 failed.append(Failed(grid=variant.grid, seed=variant.seed, error=text, traceback=trace))
                 say(f"failed: {variant.label}: {text}")
+            computed += 1
             _write(out, finished, failed)
             _free_memory()
+        _write(out, finished, failed)
     _print(finished, failed)
     say(f"{time.monotonic() - started:.0f} s; tables in {out / 'ablate.md'}, every score in {out / 'ablate.json'}")
     return failed
 
 
-def _open(settings: "DatasetSettings", out: Path, opened: "dict[str, Dataset]") -> "Dataset":
-    """The pictures of these settings, read once for all variants."""
+def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, Dataset, Path]]":
+    """Each variant with its pictures, which are read once for all that share them, and where its record lies."""
+    from subcam.ablate import record_name
     from subcam.data.dataset import open_dataset
 
-    key = fingerprint(settings)
-    if key not in opened:
-        opened[key] = open_dataset(settings, work_folder=out)
-    return opened[key]
+    opened: dict[str, Dataset] = {}
+    prepared = []
+    for variant in variants:
+        settings = variant.settings.dataset
+        key = fingerprint(settings)
+        if key not in opened:
+            opened[key] = open_dataset(settings, work_folder=out)
+        prepared.append((variant, opened[key], out / FOLDER / f"{record_name(variant, opened[key])}.json"))
+    return prepared
+
+
+def _read(path: Path, variant: "Variant") -> "Finished":
+    from subcam.ablate import Finished, scores_of
+
+    record = read_json(path)
+    return Finished(
+        name=path.stem,
+        settings=record["settings"],
+        grid=variant.grid,
+        seed=variant.seed,
+        scores=scores_of(record),
+        seconds=record["seconds_this_time"],
+    )
 
 
 def _time_left(seconds: float, computed: int, variants_left: int) -> str:
     if not computed:
         return ""
-    return f" (about {seconds / computed * variants_left / 60:.0f} min left for {variants_left})"
+    left = timedelta(seconds=round(seconds / computed * variants_left))
+    return f" (about {left} left for {variants_left})"
 
 
 def _free_memory() -> None:
@@ -195,41 +208,15 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
 
 def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
     """The tables and notes for the terminal."""
-    from rich import box
-    from rich.table import Table
-
     from subcam.ablate import label_of, summarise, summary_tables
     from subcam.progress import console, say
-    from subcam.report.tables import BEST_NOTE
+    from subcam.report.tables import BEST_NOTE, terminal_table
 
     for table in summary_tables(summarise(finished)):
-        terminal = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in table.columns:
-            terminal.add_column(column, justify="right", overflow="fold")
-        for row in table.rows:
-            terminal.add_row(*row)
-        console.print(terminal)
+        console.print(terminal_table(table))
     say(f"{READING_NOTE}\n{BEST_NOTE}")
     for entry in failed:
         say(f"failed: {label_of(entry.grid, entry.seed)}: {entry.error}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Looking(RunFolder):
-    """A run folder that is only looked at: it collects the stages that are there and ends at the first that is not."""
-
-    there: list[str] = field(default_factory=list)
-
-    def stage(self, name: str, *, settings: Any = None, inputs: tuple[str, ...] = ()) -> Stage:
-        found = super().stage(name, settings=settings, inputs=inputs)
-        if not found.done:
-            raise _NotThereError(found.path.name)
-        self.there.append(found.path.name)
-        return found
-
-
-class _NotThereError(Exception):
-    """Names the folder of the first stage that is not there."""
 
 
 def _say_what_is_there(variants: "Sequence[Variant]", out: Path) -> None:
@@ -237,49 +224,19 @@ def _say_what_is_there(variants: "Sequence[Variant]", out: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from subcam.ablate import record_name
+    from subcam.dry_run import stages_there
     from subcam.progress import console, say
 
-    opened: dict[str, Dataset] = {}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("variant", "state", "next stage"):
         table.add_column(column, overflow="fold")
     done = 0
-    for variant in variants:
-        try:
-            dataset = _open(variant.settings.dataset, out, opened)
-            if (out / FOLDER / f"{record_name(variant, dataset)}.json").is_file():
-                done += 1
-                table.add_row(variant.label, "done", "")
-                continue
-            there, following = _stages_there(variant, out, dataset)
-            table.add_row(variant.label, f"{there} stages there", following)
-        except SubcamError as error:
-            table.add_row(variant.label, "cannot run", str(error))
+    for variant, dataset, path in _prepare(variants, out):
+        if path.is_file():
+            done += 1
+            table.add_row(variant.label, "done", "")
+        else:
+            there, following = stages_there(variant.settings, out, dataset=dataset)
+            table.add_row(variant.label, f"{len(there)} stages there", following or "none, only the record")
     console.print(table)
     say(f"{len(variants)} variants, {done} of them done. A stage that several name as their next is computed once.")
-
-
-def _stages_there(variant: "Variant", out: Path, dataset: "Dataset") -> tuple[int, str]:
-    """How many stages of a variant are there, and the folder of the first that is not."""
-    from subcam.machine import build_fabric
-    from subcam.pipeline import algorithm_1
-    from subcam.progress import console
-    from subcam.steps import Stages
-
-    settings, folder = variant.settings, _Looking(path=out)
-    fabric = build_fabric(settings.machine, precision=settings.machine.precision)
-    stages = Stages(settings=settings, folder=folder, dataset=dataset, fabric=fabric, inference=fabric)
-    console.quiet = True  # that a stage was done before is what is asked here, not news
-    try:
-        rounds = algorithm_1(stages, rounds=settings.rounds)
-        if settings.control:
-            algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0])
-        for found in rounds:
-            if settings.refine.refines(found.round_index, last=settings.rounds):
-                stages.refine(found)
-    except _NotThereError as missing:
-        return len(folder.there), str(missing)
-    finally:
-        console.quiet = False
-    return len(folder.there), "the record only"

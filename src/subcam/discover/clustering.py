@@ -71,15 +71,9 @@ def discover_subcategories(
     Raises:
         ValueError: rows differ in number, K < 1, or a feature is not finite (says which image).
     """
-    if len(features) != len(labels):
-        raise ValueError(f"features have {len(features)} rows and labels {len(labels)}; expected one row an image")
     if num_subcategories < 1:
         raise ValueError(f"num_subcategories must be at least 1, got {num_subcategories}")
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
-    if bad.size:
-        raise ValueError(f"features of {bad.size} images are not finite, the first is row {bad[0]}")
-    if normalisation == "l2":
-        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    features = prepared(features, labels, normalisation=normalisation)
 
     num_images, num_classes = labels.shape
     assignments = np.full((num_images, num_classes), -1, np.int16)
@@ -112,3 +106,24 @@ def discover_subcategories(
         inertia=inertia,
         centroids=centroids.reshape(num_classes * num_subcategories, -1),
     )
+
+
+def prepared(
+    features: Float[np.ndarray, "images dim"],
+    labels: Integer[np.ndarray, "_ classes"],
+    *,
+    normalisation: Normalisation,
+) -> Float[np.ndarray, "images dim"]:
+    """The features as they are clustered.
+
+    Raises:
+        ValueError: rows differ in number, or a feature is not finite (says which image).
+    """
+    if len(features) != len(labels):
+        raise ValueError(f"features have {len(features)} rows and labels {len(labels)}; expected one row an image")
+    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    if bad.size:
+        raise ValueError(f"features of {bad.size} images are not finite, the first is row {bad[0]}")
+    if normalisation == "l2":
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return features

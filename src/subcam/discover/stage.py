@@ -1,16 +1,18 @@
 """The stage between two rounds: features, clusters, and a table of who is in which sub-category."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from lightning_fabric import Fabric
 
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.records import ImageSet
-from subcam.discover.clustering import Normalisation, Subcategories, discover_subcategories
+from subcam.discover.adaptive import Choice, Criterion, discover_adaptive_subcategories
+from subcam.discover.assigned import subcategories_of
+from subcam.discover.clustering import Normalisation, Subcategories, discover_subcategories, prepared
+from subcam.discover.clusters_file import read_clusters, write_clusters
 from subcam.discover.features import extract_features
 from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
@@ -23,7 +25,14 @@ class DiscoverSettings:
     """Settings of sub-category discovery.
 
     Attributes:
-        num_subcategories: K, the clusters inside each parent class. The paper uses 10.
+        num_subcategories: K, the clusters inside each parent class, for the method "kmeans". The paper uses 10.
+        method: K-means at one K ("kmeans", the paper); or a K for each class, chosen by the criterion: among FINCH's
+            partitions ("finch"), or among these and K-means at each K ("auto").
+        criterion: of that choice: "silhouette", or "stability" over random halves of the images (slower).
+        max_subcategories: largest K that is chosen.
+        min_cluster_size: where K is chosen, clusters of fewer images are merged into the nearest.
+        clusters: a `clusters.csv` that a stage wrote and a person edited; its clusters are taken, in every round,
+            instead of finding any. Empty to find them.
         normalisation: "none" (the paper) or "l2".
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
@@ -31,17 +40,22 @@ class DiscoverSettings:
     """
 
     num_subcategories: int = 10
+    method: Literal["kmeans", "finch", "auto"] = "kmeans"
+    criterion: Criterion = "silhouette"
+    max_subcategories: int = 10
+    min_cluster_size: int = 5
+    clusters: str = ""
     normalisation: Normalisation = "none"
     restarts: int = 10
     max_iterations: int = 300
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.num_subcategories, self.restarts, self.max_iterations, self.batch_size) < 1:
-            raise SettingsError(
-                "expected num_subcategories, restarts, max_iterations and batch_size of 1 or more, got "
-                f"{self.num_subcategories}, {self.restarts}, {self.max_iterations} and {self.batch_size}"
-            )
+        limits = ("num_subcategories", "max_subcategories", "min_cluster_size", "restarts", "max_iterations")
+        values = {name: getattr(self, name) for name in (*limits, "batch_size")}
+        if min(values.values()) < 1:
+            given = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise SettingsError(f"discovery: expected numbers of 1 or more, got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,53 +71,84 @@ class DiscoverInputs:
 def run(
     settings: DiscoverSettings, inputs: DiscoverInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
 ) -> Subcategories:
-    """Find the sub-categories of every parent class; writes `clusters.npz` and, for people, `clusters.csv`."""
+    """Find the sub-categories of every parent class, or take those of a file.
+
+    Writes `clusters.npz` and, for people to read and edit, `clusters.csv` with `clusters-names.csv`. The stage's record
+    says which K each class has and, where it was chosen, what all candidates scored.
+
+    Raises:
+        BadInputError: the file of clusters cannot be used; names file and line.
+    """
     arrays = stage.path / "clusters.npz"
     if stage.done:
         return _read(arrays)
+    image_set = inputs.image_set
+    # Read first: a mistake in the file must not cost the time of the features.
+    given = read_clusters(Path(settings.clusters), image_set) if settings.clusters else None
     features = extract_features(
         ClassificationNetwork.load(inputs.model),
-        inputs.image_set.records,
+        image_set.records,
         inputs.sizes,
         folder=stage.path,
         fabric=fabric,
         batch_size=settings.batch_size,
         workers=machine.workers,
     )
-    found = discover_subcategories(
-        features,
-        inputs.image_set.labels,
-        num_subcategories=settings.num_subcategories,
-        seed=inputs.seed,
-        normalisation=settings.normalisation,
-        restarts=settings.restarts,
-        max_iterations=settings.max_iterations,
-    )
+    features = prepared(features, image_set.labels, normalisation=settings.normalisation)
+    choices: tuple[Choice | None, ...] = ()
+    if given is not None:
+        largest = max(1, int(given.assignments.max(initial=-1)) + 1)
+        found = subcategories_of(given.assignments, features, num_subcategories=largest)
+    elif settings.method == "kmeans":
+        found = discover_subcategories(
+            features,
+            image_set.labels,
+            num_subcategories=settings.num_subcategories,
+            seed=inputs.seed,
+            restarts=settings.restarts,
+            max_iterations=settings.max_iterations,
+        )
+    else:
+        found, choices = discover_adaptive_subcategories(
+            features,
+            image_set.labels,
+            candidates="finch" if settings.method == "finch" else "both",
+            criterion=settings.criterion,
+            max_subcategories=settings.max_subcategories,
+            min_cluster_size=settings.min_cluster_size,
+            seed=inputs.seed,
+            restarts=settings.restarts,
+            max_iterations=settings.max_iterations,
+        )
     with atomic_write(arrays) as file:
         np.savez(file, **vars(found))
-    _write_table(stage.path / "clusters.csv", inputs.image_set, found)
-    short = {
-        name: int(k)
-        for name, k in zip(inputs.image_set.class_names, found.num_clusters, strict=True)
-        if k < settings.num_subcategories
-    }
+    write_clusters(stage.path, image_set, found, features=features, names=None if given is None else given.names)
+    counts = dict(zip(image_set.class_names, found.num_clusters.tolist(), strict=True))
+    short: dict[str, int] = {}
+    if choices or given is not None:
+        how = f"from {settings.clusters}" if given is not None else f"chosen by {settings.criterion}"
+        say(f"sub-categories by class, {how}: {', '.join(f'{name} {k}' for name, k in counts.items())}")
+    else:
+        short = {name: k for name, k in counts.items() if k < settings.num_subcategories}
     if short:
         say(f"fewer sub-categories than K = {settings.num_subcategories}, for want of images: {short}")
-    stage.finish({"fewer_than_k": short, "inertia": found.inertia, "sizes": found.sizes})
+    stage.finish(
+        {
+            "k": counts,
+            "fewer_than_k": short,
+            "choices": {name: _record(c) for name, c in zip(image_set.class_names, choices, strict=False) if c},
+            "inertia": found.inertia,
+            "sizes": found.sizes,
+        }
+    )
     return found
+
+
+def _record(choice: Choice) -> dict[str, Any]:
+    """What the record keeps of a choice: all but who is in which cluster, which the tables have."""
+    return {"chosen": choice.chosen, "candidates": choice.candidates}
 
 
 def _read(path: Path) -> Subcategories:
     with np.load(path, allow_pickle=False) as arrays:
         return Subcategories(**{name: arrays[name] for name in arrays.files})
-
-
-def _write_table(path: Path, image_set: ImageSet, found: Subcategories) -> None:
-    """One row for each image and parent: image, class, cluster."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "class", "subcategory"])
-    for record, row in zip(image_set.records, found.assignments, strict=True):
-        writer.writerows([record.name, image_set.class_names[c], row[c]] for c in record.labels)
-    with atomic_write(path, "w") as file:
-        file.write(text.getvalue())

@@ -1,11 +1,12 @@
 """The stage that scores response maps against masks, at the fixed background threshold and at all others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from subcam.cam.background import ChosenThreshold, threshold_of_maps
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet
@@ -13,8 +14,11 @@ from subcam.errors import SettingsError
 from subcam.evaluate.classification import class_average_precision, mean_average_precision
 from subcam.evaluate.scores import Scores
 from subcam.evaluate.thresholds import THRESHOLDS, ThresholdSweep
-from subcam.progress import track
-from subcam.run_folder import Stage
+from subcam.progress import say, track
+from subcam.run_folder import Stage, as_plain
+
+Choice = Literal["auto", "by-class"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +26,17 @@ class EvaluateSettings:
     """Settings of scoring.
 
     Attributes:
-        background_threshold: a pixel whose strongest response is not above it is background. Fixed before any mask
-            is looked at; 0.15 in SC-CAM's code, 0.2 in AffinityNet's.
+        background_threshold: a pixel whose strongest response is not above it is background. A number, fixed before
+            any mask is looked at (0.15 in SC-CAM's code, 0.2 in AffinityNet's); or chosen for the scored pictures from
+            their response maps and colours, without masks: one for all classes ("auto"), or one for each ("by-class").
     """
 
-    background_threshold: float = 0.15
+    background_threshold: float | Choice = 0.15
 
     def __post_init__(self) -> None:
-        if not 0 <= self.background_threshold <= 1:
-            raise SettingsError(f"expected a background_threshold in 0..1, got {self.background_threshold}")
+        given = self.background_threshold
+        if given not in CHOICES if isinstance(given, str) else not 0 <= given <= 1:
+            raise SettingsError(f"expected a background_threshold in 0..1, {' or '.join(CHOICES)}, got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +51,12 @@ class EvaluateInputs:
 class MapScores:
     """Scores of one round's maps on one split, as shares in 0..1.
 
-    fixed_*: at the fixed background threshold. best_*: at the threshold of highest mIoU, which was found with masks.
+    fixed_*: at the background threshold that was given, or chosen without masks (`threshold_chosen`). best_*: at the
+        threshold of highest mIoU, which was found with masks.
     mean_average_precision: of the classifier's logits for the whole image.
+    class_thresholds: those that "fixed" scores, where each class has its own; then `fixed_threshold` is the one for all
+        classes, which shows where one number is needed.
+    choice: what the threshold was chosen by, a `ChosenThreshold` as plain values; empty if it was given.
     """
 
     images: int
@@ -59,18 +69,47 @@ class MapScores:
     class_average_precision: list[float]
     thresholds: list[float]
     miou_curve: list[float]
+    class_thresholds: list[float] = field(default_factory=list)
+    choice: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold_chosen(self) -> bool:
+        """Whether the fixed threshold was chosen without masks rather than given."""
+        return bool(self.choice)
+
+    @property
+    def threshold_text(self) -> str:
+        """The fixed threshold and where it comes from, for a person."""
+        if self.class_thresholds:
+            low, high = min(self.class_thresholds), max(self.class_thresholds)
+            return f"thresholds {low:g} to {high:g} by class, chosen without masks"
+        return f"threshold {self.fixed_threshold:g}, {'chosen without masks' if self.threshold_chosen else 'given'}"
 
 
 def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> MapScores:
-    """Score the images that have masks."""
+    """Score the images that have masks.
+
+    Raises:
+        SettingsError: the threshold is to be chosen and no picture has a label.
+    """
     if not stage.done:
-        stage.finish(vars(_score(settings, inputs, title=stage.name)))
+        found = _score(settings, inputs, title=stage.name)
+        stage.finish(vars(found))
+        if found.threshold_chosen:
+            say(f"{stage.name}: {found.threshold_text}")
     return MapScores(**stage.record["outputs"])
 
 
 def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) -> MapScores:
     image_set = inputs.image_set
-    thresholds = np.union1d(THRESHOLDS, [settings.background_threshold])
+    choice: ChosenThreshold | None = None
+    if isinstance(settings.background_threshold, str):
+        choice = threshold_of_maps(image_set.records, inputs.maps, num_classes=image_set.num_classes)
+        threshold = choice.threshold
+    else:
+        threshold = settings.background_threshold
+    by_class = choice.by_class if choice and settings.background_threshold == "by-class" else ()
+    thresholds = np.union1d(THRESHOLDS, [threshold])
     sweep = ThresholdSweep(image_set.num_classes + 1, thresholds)
     logits = np.zeros((len(image_set), image_set.num_classes), np.float32)
     masked = 0
@@ -84,8 +123,8 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
     best = sweep.best()
     return MapScores(
         images=masked,
-        fixed_threshold=settings.background_threshold,
-        fixed=summary(sweep.at(settings.background_threshold)),
+        fixed_threshold=threshold,
+        fixed=summary(sweep.at_classes(by_class) if by_class else sweep.at(threshold)),
         best_threshold=best.threshold,
         best=summary(best.scores),
         best_used_masks=True,
@@ -93,6 +132,8 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
         class_average_precision=class_average_precision(logits, image_set.labels).tolist(),
         thresholds=sweep.thresholds.tolist(),
         miou_curve=sweep.curve().tolist(),
+        class_thresholds=list(by_class),
+        choice=as_plain(choice) if choice else {},
     )
 
 

@@ -1,15 +1,14 @@
 """Scores of response maps at every background threshold in one pass: the fixed one beside the best."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer, UInt8
 
+from subcam.cam.background import THRESHOLDS
 from subcam.data.records import IGNORE_INDEX
 from subcam.evaluate.scores import Scores, scores
-
-THRESHOLDS = np.arange(0, 101) / 100
-"""The grid 0.00, 0.01 ... 1.00."""
 
 
 class ThresholdSweep:
@@ -70,6 +69,21 @@ class ThresholdSweep:
     def at(self, threshold: float) -> Scores:
         """Scores at the threshold of the grid nearest to `threshold`."""
         return scores(self.matrices[int(np.abs(self.thresholds - threshold).argmin())])
+
+    def at_classes(self, by_class: Sequence[float] | Float[np.ndarray, " classes"]) -> Scores:
+        """Scores where each class 0..C-1 has a threshold of its own: that of a pixel's strongest class counts.
+
+        Raises:
+            ValueError: there is not one threshold for each class.
+        """
+        if len(by_class) != self.num_classes - 1:
+            raise ValueError(f"expected a threshold for each of {self.num_classes - 1} classes, got {len(by_class)}")
+        matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
+        for column, threshold in enumerate(by_class, start=1):
+            nearest = int(np.abs(self.thresholds - threshold).argmin())
+            matrix[:, column] = self._counts[:, column, nearest + 1 :].sum(1)
+        matrix[:, 0] = self._counts.sum((1, 2)) - matrix.sum(1)
+        return scores(matrix)
 
     def best(self) -> "BestThreshold":
         """The threshold of highest mIoU. It is chosen by looking at the masks, and says so."""

@@ -195,8 +195,8 @@ def _assemble(
         read_map=read_map,
         num_features=num_features,
         stride=stride,
-        mean=settings.mean or _metadata_triple(metadata, "mean", settings.weights) or mean,
-        std=settings.std or _metadata_triple(metadata, "std", settings.weights) or std,
+        mean=settings.mean or metadata_triple(metadata, "mean", settings.weights) or mean,
+        std=settings.std or metadata_triple(metadata, "std", settings.weights) or std,
         settings=settings,
     )
 
@@ -212,7 +212,12 @@ def _check_own(settings: NetworkSettings, *, stride: int) -> None:
         raise SettingsError(f"'{name}' is not a timm model and takes no model_args; got {settings.model_args}")
 
 
-def _metadata_triple(metadata: dict[str, str], key: str, source: str) -> Triple | None:
+def metadata_triple(metadata: dict[str, str], key: str, source: str) -> Triple | None:
+    """Three numbers that the head of a file of weights gives under `key`, such as its mean; None if it does not.
+
+    Raises:
+        CheckpointError: it gives something else; names the file.
+    """
     if key not in metadata:
         return None
     try:

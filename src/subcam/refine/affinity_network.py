@@ -1,24 +1,24 @@
 """AffinityNet: features of several strides joined into one map whose distances are affinities (Section 3.3, [1])."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from subcam.errors import CheckpointError
 from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.checkpoints import load_into, load_state, save_model
+from subcam.networks.checkpoints import load_into, load_state
 from subcam.networks.pyramid import feature_pyramid, plan_pyramid
+from subcam.networks.saved_model import AFFINITY, load_network, save_network
 from subcam.refine.affinity import AffinityHead
 from subcam.refine.pairs import STRIDE
-from subcam.run_folder import from_plain, read_json, write_json
+from subcam.run_folder import from_plain
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 REFERENCE_HEAD = ("f8_3", "f8_4", "f8_5", "f9")
 
 
@@ -75,24 +75,18 @@ class AffinityNetwork(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_model(folder / WEIGHTS_FILE, state, {"format": "subcam-affinity"})
-        write_json(folder / CONFIG_FILE, self.config)
+        save_network(folder, self, self.config, AFFINITY)
 
     @classmethod
     def load(cls, folder: Path) -> "AffinityNetwork":
         """Read what `save` wrote.
 
         Raises:
-            CheckpointError: a file is missing or does not fit; names it.
+            CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
         """
-        path = folder / CONFIG_FILE
-        if not path.is_file():
-            raise CheckpointError(f"{folder} holds no saved AffinityNet: {CONFIG_FILE} is missing")
-        try:
-            config = AffinityConfig(network=from_plain(NetworkSettings, read_json(path)["network"]))
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not an AffinityNet's config of this version ({error})") from error
-        network = cls(config, weights="none")
-        load_into(network, load_state(folder / WEIGHTS_FILE), source=str(folder / WEIGHTS_FILE))
-        return network
+
+        def build(config: Mapping[str, Any]) -> AffinityNetwork:
+            settings = from_plain(NetworkSettings, config["network"])
+            return cls(AffinityConfig(network=settings), weights="none")
+
+        return load_network(folder, AFFINITY, build)

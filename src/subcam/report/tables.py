@@ -1,17 +1,46 @@
-"""Tables 1 and 2 of a run: scores of response maps by round, and of pseudo masks, for terminal, Markdown and CSV."""
+"""Tables 1 to 4 of a run: response maps by round, pseudo masks, each class, and segmentation networks.
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+In: what a run left behind (`RunResult`). Out: `ScoreTable`, and files in the run's folder. On the whole of PASCAL VOC
+2012 the paper's numbers stand beside ours, marked as published.
+"""
 
-from rich import box
-from rich.table import Table
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from subcam.results import RoundResult, RunResult
 from subcam.refine.label_map import VARIANTS
+from subcam.report import published
+from subcam.report.tables_format import (
+    Cell,
+    ScoreTable,
+    Shows,
+    Spread,
+    csv_table,
+    csv_text,
+    latex_table,
+    markdown_table,
+    score_table,
+    terminal_table,
+    write_table,
+)
+from subcam.report.tables_segment import class_table, network_name, segmentation_table
+from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.run_folder import atomic_write
+
+__all__ = [
+    "BEST_NOTE",
+    "ScoreTable",
+    "Spread",
+    "ablation_table",
+    "class_tables",
+    "csv_table",
+    "explanation",
+    "latex_table",
+    "markdown_table",
+    "tables_of",
+    "terminal_table",
+    "write_table",
+    "write_tables",
+]
 
 BEST_NOTE = (
     "* chosen by looking at the masks of the same pictures, so not a score that can be had without masks. Absent"
@@ -19,135 +48,196 @@ BEST_NOTE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreTable:
-    """A table as text: the first two columns are names, the others numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
 def tables_of(result: RunResult) -> list[ScoreTable]:
-    """Table 2 (response maps by round), then Table 1 (pseudo masks) if the run refined any; empty without masks."""
-    splits = list(dict.fromkeys(split for found in result.rounds for split in found.scores))
+    """Table 2 (response maps by round), Table 1 (pseudo masks) and Table 4 (segmentation), where there are scores."""
+    splits = splits_of(result)
     tables = []
     if splits:
-        tables.append(
-            ScoreTable(
-                title="Table 2. Response maps by round (per cent)",
-                columns=("split", "round", "mIoU", "F-score", "prec.", "recall", "mIoU *", "at *", "mAP"),
-                rows=tuple(_round_row(found, split) for split in splits for found in result.rounds),
-            )
-        )
-    if splits and result.refined:
-        tables.append(
-            ScoreTable(
-                title="Table 1. From response maps to pseudo masks (mIoU, per cent)",
-                columns=("split", "round", "CAM", "+CRF", "+RW", "+RW+CRF", "CAM *", "+RW *", "alpha *"),
-                rows=tuple(
-                    _refined_row(result, index, split) for split in splits for index in range(len(result.refined))
-                ),
-            )
-        )
+        tables.append(_rounds_table(result, splits))
+    if splits and any(found.scores for found in result.refined):
+        tables.append(_masks_table(result, splits))
+    if any(found.scores for found in result.segmented):
+        tables.append(segmentation_table(result))
     return tables
 
 
-def _round_name(found: RoundResult) -> str:
-    return f"{found.round_index}" + (" (CAM)" if not found.round_index else " control" if found.control else "")
+def splits_of(result: RunResult) -> list[str]:
+    """The splits on which response maps were scored, in order."""
+    return list(dict.fromkeys(split for found in result.rounds for split in found.scores))
 
 
-def _round_row(found: RoundResult, split: str) -> tuple[str, ...]:
-    scores = found.scores[split]
-    return (
-        split,
-        _round_name(found),
-        *(_percent(scores.fixed[key]) for key in ("miou", "f_score", "precision", "recall")),
-        _percent(scores.best["miou"]),
-        f"{scores.best_threshold:.2f}",
-        _percent(scores.mean_average_precision),
+def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
+    columns: dict[str, Shows] = {
+        "split": "text",
+        "round": "text",
+        **dict.fromkeys(("mIoU", "F-score", "prec.", "recall", "mIoU *"), "percent"),
+        "at *": "hundredths",
+        "mAP": "percent",
+    }
+    rows: list[list[Cell]] = []
+    sections = []
+    for split in splits:
+        shown = [found for found in result.rounds if split in found.scores]
+        for before, found in zip([None, *shown], shown, strict=False):
+            if before is None or before.control != found.control:
+                sections.append(len(rows))
+            scores = found.scores[split]
+            rows.append(
+                [
+                    split,
+                    _round_name(found),
+                    *(scores.fixed[key] for key in ("miou", "f_score", "precision", "recall")),
+                    scores.best["miou"],
+                    scores.best_threshold,
+                    scores.mean_average_precision,
+                ]
+            )
+    own = len(rows)
+    if "val" in splits and published.compares(result, "val"):
+        rows += [
+            ["val", f"{row.round_index} (published)", row.miou / 100, row.f_score / 100, *[None] * 5]
+            for row in published.TABLE_2
+        ]
+    return score_table(
+        "Table 2. Response maps by round (per cent)",
+        columns=columns,
+        rows=rows,
+        sections=sections,
+        published_rows=len(rows) - own,
+        name="table-2",
+        note=published.NOTE if len(rows) > own else "",
     )
 
 
-def _refined_row(result: RunResult, index: int, split: str) -> tuple[str, ...]:
-    refined = result.refined[index]
+def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
+    columns: dict[str, Shows] = {
+        "split": "text",
+        "round": "text",
+        **dict.fromkeys(("CAM", "+CRF", "+RW", "+RW+CRF", "CAM *", "+RW *"), "percent"),
+        "alpha *": "plain",
+    }
+    rows: list[list[Cell]] = []
+    sections = []
+    for split in splits:
+        sections.append(len(rows))
+        rows += [_masks_row(result, refined, split) for refined in result.refined if split in refined.scores]
+    own = len(rows)
+    for split in splits:
+        if published.compares(result, split):
+            rows += [
+                [split, f"{row.method} (published)", row.cam[split] / 100, None, row.walk[split] / 100, *[None] * 4]
+                for row in published.TABLE_1
+            ]
+    return score_table(
+        "Table 1. From response maps to pseudo masks (mIoU, per cent)",
+        columns=columns,
+        rows=rows,
+        sections=sections,
+        published_rows=len(rows) - own,
+        name="table-1",
+        note=published.NOTE if len(rows) > own else "",
+    )
+
+
+def _masks_row(result: RunResult, refined: RefinedResult, split: str) -> list[Cell]:
     maps = next(found for found in result.rounds if found.round_index == refined.round_index and not found.control)
     scores = refined.scores[split]
     alpha, best = scores.best_walk
-    return (
+    return [
         split,
         _round_name(maps),
-        _percent(maps.scores[split].fixed["miou"]),
-        *(_percent(scores.variants[variant]["miou"]) for variant in VARIANTS),
-        _percent(maps.scores[split].best["miou"]),
-        _percent(best),
-        f"{alpha:g}",
-    )
+        maps.scores[split].fixed["miou"],
+        *(scores.variants[variant]["miou"] for variant in VARIANTS),
+        maps.scores[split].best["miou"],
+        best,
+        alpha,
+    ]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def class_tables(result: RunResult) -> list[ScoreTable]:
+    """Table 3 for each split: a row a class, then their mean, and a column a step of the pipeline."""
+    return [class_table(result, split) for split in splits_of(result)]
+
+
+def ablation_table(
+    title: str,
+    *,
+    settings: Sequence[str],
+    scores: Sequence[str],
+    rows: Sequence[Sequence[str | Spread | None]],
+    name: str = "",
+    note: str = "",
+) -> ScoreTable:
+    """Means and standard deviations over seeds, a row a point of the grid; the best mean of each column is marked.
+
+    Args:
+        title: what was varied and scored.
+        settings: the settings on the grid, and what else is text, such as the number of seeds.
+        scores: what was scored.
+        rows: for each point its settings as text, then a `Spread` for each score, None where there is none.
+        name: of the table's files.
+        note: what stands under it.
+
+    Raises:
+        ValueError: a row has not as many cells as there are columns.
+    """
+    columns: dict[str, Shows] = {**dict.fromkeys(settings, "text"), **dict.fromkeys(scores, "percent")}
+    return score_table(title, columns=columns, rows=rows, name=name, note=note)
 
 
 def explanation(result: RunResult) -> str:
     """What the columns mean: thresholds, lambda, the starred columns."""
     settings = result.settings
-    text = f"Without a star: background threshold {settings.evaluate.background_threshold:g}"
+    text = f"Without a star: background {_thresholds(result)}"
     if result.refined:
         masks = settings.refine.masks
         text += f", alpha {masks.crf_alpha:g} before the CRF, {masks.walk_alpha:g} for the random walk"
-    text += f". Rounds: lambda = {settings.classify.subcategory_weight:g}, K = {settings.discover.num_subcategories}"
+    found = settings.discover
+    k = f"K = {found.num_subcategories}" if found.method == "kmeans" else f"K of each class by {found.method}"
+    text += f". Rounds: lambda = {settings.classify.subcategory_weight:g}, {k}"
     text += ", control: lambda = 0" if settings.control else ""
-    return f"{text}.\n{BEST_NOTE}"
+    text = f"{text}.\n{BEST_NOTE}"
+    return f"{text} Segmentation networks find the classes by themselves." if result.segmented else text
 
 
-def terminal_table(table: ScoreTable) -> Table:
-    """The table for the terminal, 80 columns wide."""
-    shown = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for position, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if position < 2 else "right", no_wrap=True)
-    previous: Sequence[str] | None = None
-    for row in table.rows:
-        if previous and (row[0] != previous[0] or ("control" in row[1]) != ("control" in previous[1])):
-            shown.add_section()
-        shown.add_row(*row)
-        previous = row
-    return shown
-
-
-def markdown_table(table: ScoreTable) -> str:
-    """The table as Markdown."""
-    lines = [f"**{table.title}**", "", "| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in table.rows]
-    return "\n".join(lines) + "\n"
+def _thresholds(result: RunResult) -> str:
+    """The thresholds of the response maps, and whether they were given or chosen without masks."""
+    given = result.settings.evaluate.background_threshold
+    if not isinstance(given, str):
+        return f"threshold {given:g}"
+    found = [scores.fixed_threshold for each in result.rounds for scores in each.scores.values()]
+    between = f"{min(found):g} to {max(found):g}, " if found else ""
+    return f"thresholds {between}chosen without masks{' for each class' if given == 'by-class' else ''}"
 
 
 def write_tables(result: RunResult) -> None:
-    """Write `summary.md`, `rounds.csv`, `pseudo-masks.csv` and `classes.csv` (IoU by class) into the run's folder."""
+    """Write `summary.md`, and as CSV `rounds`, `pseudo-masks`, `segmentation` and `classes`, into the run's folder."""
     tables = tables_of(result)
     with atomic_write(result.out / "summary.md", "w") as file:
         file.write("\n".join([*map(markdown_table, tables), explanation(result)]) + "\n")
-    for table, name in zip(tables, ("rounds.csv", "pseudo-masks.csv"), strict=False):
-        _write_csv(result.out / name, [table.columns, *table.rows])
-    header = ("split", "round", "maps", "background", *result.class_names)
-    rows: list[Sequence[str]] = [header]
+    files = {"table-2": "rounds", "table-1": "pseudo-masks", "table-4": "segmentation"}
+    contents = {files[table.name]: csv_table(table) for table in tables}
+    header = ["split", "round", "scored", "background", *result.class_names, "mIoU"]
+    rows = [[*names, *map(repr, [*scores["iou"], scores["miou"]])] for *names, scores in _all_scores(result)]
+    for name, content in {**contents, "classes": csv_text([header, *rows])}.items():
+        with atomic_write(result.out / f"{name}.csv", "w") as file:
+            file.write(content)
+
+
+def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Split, round, what was scored and its scores, of everything but the thresholds that were found with masks."""
     for found in result.rounds:
         for split, scores in found.scores.items():
-            name = f"threshold {scores.fixed_threshold:g}"
-            rows.append((split, _round_name(found), name, *_percents(scores.fixed["iou"])))
+            yield split, _round_name(found), f"threshold {scores.fixed_threshold:g}", scores.fixed
     for refined in result.refined:
-        for split, refined_scores in refined.scores.items():
-            for variant, values in refined_scores.variants.items():
-                rows.append((split, str(refined.round_index), variant, *_percents(values["iou"])))
-    _write_csv(result.out / "classes.csv", rows)
+        for split, of_masks in refined.scores.items():
+            for variant, values in of_masks.variants.items():
+                yield split, str(refined.round_index), variant, values
+    for network in result.segmented:
+        for split, kinds in network.scores.items():
+            for kind, values in kinds.items():
+                yield split, str(network.round_index), f"segmentation, {network_name(network, kind)}", values
 
 
-def _percents(shares: Sequence[float]) -> list[str]:
-    return [f"{100 * share:.2f}" for share in shares]
-
-
-def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    with atomic_write(path, "w") as file:
-        file.write(text.getvalue())
+def _round_name(found: RoundResult) -> str:
+    return f"{found.round_index}" + (" (CAM)" if not found.round_index else " control" if found.control else "")

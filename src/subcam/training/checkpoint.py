@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,18 @@ class TrainingLog:
             self._board.add_scalar(name, row[name], step)
         return row
 
+    def add_scores(self, scores: Mapping[str, float]) -> None:
+        """Put what validation found into the last row."""
+        self.rows[-1].update(scores)
+        for name, value in scores.items():
+            if self._board:
+                self._board.add_scalar(name, value, self.rows[-1]["step"])
+
     @property
     def last(self) -> dict[str, float]:
-        """The losses of the last row."""
-        return {k: v for k, v in self.rows[-1].items() if k.endswith("loss")} if self.rows else {}
+        """The losses of the last row, and its scores if it was validated."""
+        row = self.rows[-1] if self.rows else {}
+        return {name: value for name, value in row.items() if name not in ("step", "epoch", "rate_factor")}
 
     def close(self) -> None:
         """Write `training.csv` a last time and end TensorBoard's file."""
@@ -54,10 +63,11 @@ class TrainingLog:
             self._board.close()
 
     def write(self) -> None:
-        """Write all rows to `training.csv`."""
+        """Write all rows to `training.csv`; scores are empty where there was no validation."""
         text = io.StringIO()
         if self.rows:
-            writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
+            columns = dict.fromkeys(name for row in self.rows for name in row)
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
         with atomic_write(self.folder / "training.csv", "w") as file:
@@ -66,11 +76,43 @@ class TrainingLog:
             self._board.flush()
 
 
-class TrainingCheckpoint:
-    """`checkpoint.pt`: network, optimiser, log and next step, replaced as a whole each time."""
+@runtime_checkable
+class Stateful(Protocol):
+    """What a checkpoint keeps the state of: networks, optimisers, averages, Fabric's precision (its loss scale)."""
 
-    def __init__(self, folder: Path, *, least_seconds: float) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take up what `state_dict` gave."""
+        ...
+
+
+class TrainingCheckpoint:
+    """`checkpoint.pt`: all that a training needs to go on, its log and next step, replaced as a whole each time.
+
+    Args:
+        folder: where it lies.
+        network: what learns; its weights are looked at before they are written.
+        others: what else has a state, by name.
+        log: rows of losses.
+        least_seconds: time between two checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        others: Mapping[str, Stateful],
+        log: TrainingLog,
+        *,
+        least_seconds: float,
+    ) -> None:
         self.path = folder / "checkpoint.pt"
+        self.network = network
+        self.parts: dict[str, Stateful] = {"network": network, **others}
+        self.log = log
         self.wait = self.least_seconds = least_seconds
         self._written = time.monotonic()
 
@@ -79,28 +121,23 @@ class TrainingCheckpoint:
         """Whether enough time has passed since the last one."""
         return time.monotonic() - self._written > self.wait
 
-    def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, log: TrainingLog, *, next_step: int) -> None:
+    def save(self, *, next_step: int) -> None:
         """Write the state after `next_step` steps.
 
         Raises:
             SubcamError: a weight is not finite; the checkpoint before stays.
         """
-        if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
             raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
         started = time.monotonic()
-        state = {
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "rows": log.rows,
-            "next_step": next_step,
-        }
+        state = {name: part.state_dict() for name, part in self.parts.items()}
         with atomic_write(self.path) as file:
-            torch.save(state, file)
-        log.write()
+            torch.save(state | {"rows": self.log.rows, "next_step": next_step}, file)
+        self.log.write()
         self._written = time.monotonic()
         self.wait = max(self.least_seconds, (self._written - started) / WRITING_SHARE)
 
-    def restore(self, network: nn.Module, optimiser: torch.optim.Optimizer, log: TrainingLog) -> int:
+    def restore(self) -> int:
         """Take up the state if there is one; returns the step to go on with, 0 at the start.
 
         Raises:
@@ -110,9 +147,9 @@ class TrainingCheckpoint:
             return 0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            network.load_state_dict(state["network"])
-            optimiser.load_state_dict(state["optimiser"])
-            log.rows = list(state["rows"])
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.log.rows = list(state["rows"])
             return int(state["next_step"])
         except Exception as error:
             # The error's own words would advise to load the file unsafely.

@@ -1,6 +1,7 @@
 """The training loop of every network here: batches in, a trained network out; seeded, logged, safe against kills."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from subcam.machine import MachineSettings
 from subcam.progress import bar
 from subcam.run_folder import Stage
 from subcam.seeds import derive_seed
-from subcam.training.checkpoint import TrainingCheckpoint, TrainingLog
+from subcam.training.average import WeightAverage
+from subcam.training.checkpoint import Stateful, TrainingCheckpoint, TrainingLog
 from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
 
 LOG_EVERY = 10
@@ -31,6 +33,9 @@ class Training:
         whatever parts of it the log should show.
     schedule_epochs: epochs after which the learning rate reaches its end; 0 means `epochs`.
     seed: of chance inside the network, such as dropout.
+    average_decay: of the moving average of the weights, which is then what is validated and saved; 0 for none.
+    validate: scores by name of the network as it stands, in evaluation mode; called after every `validate_every`-th
+        epoch and the last. They are logged, and change nothing.
     """
 
     network: nn.Module
@@ -43,6 +48,9 @@ class Training:
     batch_size: int
     seed: int
     schedule_epochs: int = 0
+    average_decay: float = 0.0
+    validate: Callable[[], dict[str, float]] | None = None
+    validate_every: int = 1
 
 
 def train(
@@ -63,10 +71,14 @@ def train(
     optimiser = build_optimiser(parameter_groups(training.body, training.heads, settings), settings)
     network.train()
     model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
-    # Restored on the device: an optimiser's state goes where its parameters are at that moment.
-    checkpoint = TrainingCheckpoint(stage.path, least_seconds=machine.checkpoint_seconds)
+    average = WeightAverage(network, decay=training.average_decay) if training.average_decay else None
     log = TrainingLog(stage.path)
-    first_step = checkpoint.restore(network, optimiser, log)
+    states: dict[str, Stateful] = {"optimiser": optimiser, "precision": fabric.strategy.precision}
+    if average:
+        states["average"] = average
+    checkpoint = TrainingCheckpoint(stage.path, network, states, log, least_seconds=machine.checkpoint_seconds)
+    # Restored on the device: an optimiser's state goes where its parameters are at that moment.
+    first_step = checkpoint.restore()
     loader = training_loader(
         training.images,
         batch_size=training.batch_size,
@@ -91,15 +103,36 @@ def train(
             if settings.gradient_clip:
                 fabric.clip_gradients(model, wrapped, max_norm=settings.gradient_clip)
             wrapped.step()
+            if average:
+                average.update()
 
             done = step + 1
             if done % LOG_EVERY == 0 or done % steps_per_epoch == 0:
                 row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
                 progress.note = f"loss {row['loss']:.4f}"
+                if done % steps_per_epoch == 0:
+                    log.add_scores(_validate(training, average, epoch=done // steps_per_epoch))
                 if done % steps_per_epoch == 0 or checkpoint.due:
-                    checkpoint.save(network, optimiser, log, next_step=done)
+                    checkpoint.save(next_step=done)
             progress.advance()
-    save()
+    with _averaged(average):
+        save()
     log.close()
     stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
     checkpoint.discard()
+
+
+def _validate(training: Training, average: WeightAverage | None, *, epoch: int) -> dict[str, float]:
+    """Scores after `epoch` epochs, if they are wanted then; the network goes on training as if nothing had been."""
+    due = epoch == training.epochs or epoch % training.validate_every == 0
+    if training.validate is None or not due:
+        return {}
+    training.network.eval()
+    with torch.no_grad(), _averaged(average):
+        scores = training.validate()
+    training.network.train()
+    return scores
+
+
+def _averaged(average: WeightAverage | None) -> AbstractContextManager[None]:
+    return average.in_place() if average else nullcontext()

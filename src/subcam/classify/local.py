@@ -1,0 +1,78 @@
+"""The local classifier: which sub-category of a class, or which surroundings, each position of a feature map shows.
+
+Not in the paper, whose H_s sees the pooled feature of a whole image (Eq. 3). Each class has K prototypes in feature
+space of its objects and some of what surrounds them (`discover/local.py`); a position is compared with them by angle.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer, Shaped
+from torch import Tensor, nn
+
+TEMPERATURE = 20.0
+"""Factor on the cosine before the softmax. Between 10 and 40 the maps hardly change (docs/log.md)."""
+
+UNLABELLED = -1
+
+
+class LocalClassifier(nn.Module):
+    """Prototypes of each class: K of its objects, then some of its context. A row of zeros stands for none."""
+
+    def __init__(self, *, num_classes: int, num_subcategories: int, num_context: int, dim: int) -> None:
+        super().__init__()
+        self.num_subcategories = num_subcategories
+        self.prototypes = nn.Parameter(torch.zeros(num_classes, num_subcategories + num_context, dim))
+
+    def set_prototypes(self, prototypes: Float[Tensor, "classes prototypes dim"]) -> None:
+        """Take prototypes that were found on features.
+
+        Raises:
+            ValueError: their number or length is not this classifier's.
+        """
+        if prototypes.shape != self.prototypes.shape:
+            raise ValueError(f"expected prototypes {list(self.prototypes.shape)}, got {list(prototypes.shape)}")
+        with torch.no_grad():
+            self.prototypes.copy_(prototypes)
+
+    def forward(self, features: Float[Tensor, "batch dim h w"]) -> Float[Tensor, "batch classes prototypes h w"]:
+        """Logits of all prototypes of all classes; -inf where there is none."""
+        num_classes, per_class, dim = self.prototypes.shape
+        directions = F.normalize(self.prototypes, dim=2).view(-1, dim, 1, 1)
+        cosine = F.conv2d(F.normalize(features, dim=1), directions).unflatten(1, (num_classes, per_class))
+        return (TEMPERATURE * cosine).masked_fill(~self.prototypes.any(2)[:, :, None, None], -torch.inf)
+
+    def probabilities(
+        self, features: Float[Tensor, "batch dim h w"], present: Integer[Tensor, " present"]
+    ) -> Float[Tensor, "batch present k h w"]:
+        """How likely each position shows each sub-category of the present classes; what is missing to 1 is context.
+
+        Args:
+            features: f = E(I).
+            present: indices of the classes that are known to be in the image.
+        """
+        logits = self(features)[:, present]
+        # Where there is no prototype at all, nothing is likely.
+        together = logits.flatten(1, 2).softmax(1).nan_to_num(0.0).view_as(logits)
+        return together[:, :, : self.num_subcategories]
+
+
+def local_loss(
+    logits: Float[Tensor, "batch classes prototypes h w"],
+    targets: Integer[Tensor, "batch h w"],
+    labels: Shaped[Tensor, "batch classes"],
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over labelled positions; only prototypes of the image's own classes compete.
+
+    Args:
+        logits: of `LocalClassifier`.
+        targets: class * prototypes a class + prototype, or -1 where it is not known what a position shows.
+        labels: Y_p, multi-hot.
+
+    Returns:
+        0 where no position is labelled.
+    """
+    labelled = targets != UNLABELLED
+    if not labelled.any():
+        return logits.new_zeros(())
+    own = logits.masked_fill(~labels.bool()[:, :, None, None, None], -torch.inf).flatten(1, 2)
+    return F.cross_entropy(own.permute(0, 2, 3, 1)[labelled], targets[labelled].long())

@@ -1,0 +1,320 @@
+"""`subcam export FORMAT`: masks for benchmark servers and labelling tools, networks for other runtimes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from subcam.errors import SubcamError
+
+if TYPE_CHECKING:
+    from subcam.export.coco import CocoIds
+    from subcam.export.mask_folder import MaskFolder
+    from subcam.export.pictures import Pictures
+
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Which masks to write.
+
+    Attributes:
+        predictions: a folder of masks, or one that `subcam predict` wrote.
+        out: where to write; a file that is there is replaced as a whole.
+        images: the folder of the pictures: their file names are then the real ones, and sizes are checked.
+        list: a file of the names to write, one a line, such as a split of VOC; else every mask.
+        classes: names of the values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
+            `classes.txt` in the folder.
+    """
+
+    predictions: Path
+    out: Path
+    images: Path | None = None
+    list: Path | None = None
+    classes: Names = ()
+
+    def open(self) -> "tuple[MaskFolder, Pictures]":
+        """The masks and their pictures."""
+        from subcam.export.mask_folder import class_names_in, open_masks, read_names
+        from subcam.export.pictures import find_pictures
+
+        masks = open_masks(self.predictions, class_names=class_names_in(self.classes))
+        if self.list is not None:
+            masks = masks.only(read_names(self.list))
+        return masks, find_pictures(masks.files, self.images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regions(Masks):
+    """Which masks to write, and what is one region.
+
+    Attributes:
+        pieces: one region for each connected piece; else one for each class.
+        least_area: regions of fewer pixels are left out.
+    """
+
+    pieces: bool = False
+    least_area: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voc(Masks):
+    """The archive (tar.gz) for PASCAL VOC's evaluation server, checked by the rules of its development kit.
+
+    Attributes:
+        competition: comp5 for training on VOC's own data alone, comp6 for anything but the test set.
+        image_set: the set that was predicted, part of the folder's name.
+        fill_unlabelled: make unlabelled pixels (255) background instead of refusing them.
+    """
+
+    competition: Literal["comp5", "comp6"] = "comp6"
+    image_set: str = "test"
+    fill_unlabelled: bool = False
+
+    def write(self) -> str:
+        """Write and check the archive."""
+        from subcam.export.voc import check_voc_archive, export_voc
+
+        masks, pictures = self.open()
+        export_voc(
+            masks,
+            self.out,
+            competition=self.competition,
+            image_set=self.image_set,
+            pictures=pictures,
+            fill_unlabelled=self.fill_unlabelled,
+        )
+        check_voc_archive(self.out, names=tuple(masks.files), competition=self.competition, image_set=self.image_set)
+        unsized = "" if self.images else "; sizes were not checked, --images DIR does that"
+        return f"{self.out}: {len(masks.files)} masks, as the development kit wants them{unsized}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoRle(Regions):
+    """COCO's results.json (for loadRes) and annotations.json, masks as run-length codes, into the folder `out`.
+
+    Attributes:
+        numbers: a COCO annotation file whose numbers of pictures and categories are to be used.
+        score: of every result; a mask holds no probabilities.
+    """
+
+    numbers: Path | None = None
+    score: float = 1.0
+
+    def write(self) -> str:
+        """Write both files."""
+        from subcam.export.coco import export_coco_rle
+
+        masks, pictures = self.open()
+        written = export_coco_rle(
+            masks,
+            self.out,
+            pictures=pictures,
+            ids=_ids(self.numbers),
+            pieces=self.pieces,
+            least_area=self.least_area,
+            score=self.score,
+        )
+        return f"{written[0]} and {written[1]}: {len(masks.files)} pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoPanoptic(Regions):
+    """COCO's panoptic format: panoptic.json and the folder panoptic of PNGs, into the folder `out`.
+
+    Attributes:
+        numbers: a COCO annotation file whose numbers of pictures and categories are to be used.
+    """
+
+    numbers: Path | None = None
+
+    def write(self) -> str:
+        """Write the PNGs, then the JSON file."""
+        from subcam.export.coco import export_coco_panoptic
+
+        masks, pictures = self.open()
+        written = export_coco_panoptic(
+            masks,
+            self.out,
+            pictures=pictures,
+            ids=_ids(self.numbers),
+            pieces=self.pieces,
+            least_area=self.least_area,
+        )
+        return f"{written} and {written.with_suffix('')}: {len(masks.files)} pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStudio(Regions):
+    """Pre-annotations for Label Studio: tasks.json and interface.xml, into the folder `out`.
+
+    Attributes:
+        url_prefix: what stands before a picture's path to make its URL.
+        model_version: under which name the predictions are shown.
+        shape: exact masks, or polygons round each connected piece, in which holes are filled.
+        tolerance: how far a polygon may leave the edges of pixels, in pixels.
+    """
+
+    url_prefix: str = "/data/local-files/?d="
+    model_version: str = "subcam"
+    shape: Literal["mask", "polygon"] = "mask"
+    tolerance: float = 1.0
+
+    def write(self) -> str:
+        """Write both files."""
+        from subcam.export.label_studio import export_label_studio
+
+        masks, pictures = self.open()
+        tasks, interface = export_label_studio(
+            masks,
+            self.out,
+            pictures=pictures,
+            url_prefix=self.url_prefix,
+            model_version=self.model_version,
+            shape=self.shape,
+            pieces=self.pieces,
+            least_area=self.least_area,
+            tolerance=self.tolerance,
+        )
+        return f"{tasks}: {len(masks.files)} tasks for a project whose labelling interface is {interface}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cvat(Regions):
+    """Pre-annotations for CVAT, "CVAT for images 1.1": an XML file.
+
+    Attributes:
+        shape: exact masks, or polygons round each connected piece, in which holes are filled.
+        tolerance: how far a polygon may leave the edges of pixels, in pixels.
+    """
+
+    shape: Literal["mask", "polygon"] = "mask"
+    tolerance: float = 1.0
+
+    def write(self) -> str:
+        """Write the file."""
+        from subcam.export.cvat import export_cvat_images
+
+        masks, pictures = self.open()
+        export_cvat_images(
+            masks,
+            self.out,
+            pictures=pictures,
+            shape=self.shape,
+            pieces=self.pieces,
+            least_area=self.least_area,
+            tolerance=self.tolerance,
+        )
+        return f"{self.out}: {len(masks.files)} pictures; upload it as 'CVAT for images 1.1'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvatMasks(Masks):
+    """Pre-annotations for CVAT, "Segmentation mask 1.1": a zip. Each connected piece is an object.
+
+    Attributes:
+        least_area: objects of fewer pixels are left out.
+    """
+
+    least_area: int = 1
+
+    def write(self) -> str:
+        """Write the archive."""
+        from subcam.export.cvat import export_cvat_masks
+
+        masks, pictures = self.open()
+        export_cvat_masks(masks, self.out, pictures=pictures, least_area=self.least_area)
+        return f"{self.out}: {len(masks.files)} pictures; upload it as 'Segmentation mask 1.1'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Which network to write as a program.
+
+    Attributes:
+        model: folder of a saved segmentation network, or of a run that trained one.
+        out: the file; replaced as a whole if it is there.
+        output: what the program gives at each pixel.
+        input_type: of the RGB pictures 0..255 that it takes.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    output: Literal["logits", "probabilities"] = "logits"
+    input_type: Literal["uint8", "float32"] = "uint8"
+
+    def export(self, write: Callable[..., float], runtime: str) -> str:
+        """Load the network, write it and say how well it was met."""
+        from subcam.segment.network import SegmentationNetwork
+        from subcam.segment.predict import find_model
+
+        network = SegmentationNetwork.load(find_model(self.model))
+        difference = write(network, self.out, output=self.output, input_type=self.input_type)
+        return f"{self.out}: differs by at most {difference:.1g} from the network in {runtime}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onnx(Program):
+    """A segmentation network as ONNX, compared in onnxruntime before it is written. Needs the extra subcam[onnx]."""
+
+    def write(self) -> str:
+        """Write the file."""
+        from subcam.export.programs import export_onnx
+
+        return self.export(export_onnx, "onnxruntime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torch(Program):
+    """A segmentation network as a program of torch.export (.pt2), which runs without this package."""
+
+    def write(self) -> str:
+        """Write the file."""
+        from subcam.export.programs import export_torch
+
+        return self.export(export_torch, "torch")
+
+
+FORMATS: dict[str, type[Any]] = {
+    "voc": Voc,
+    "coco-rle": CocoRle,
+    "coco-panoptic": CocoPanoptic,
+    "label-studio": LabelStudio,
+    "cvat": Cvat,
+    "cvat-masks": CvatMasks,
+    "onnx": Onnx,
+    "torch": Torch,
+}
+
+
+def export(words: list[str]) -> None:
+    """`subcam export FORMAT [settings]`."""
+    from subcam.progress import say
+
+    if words[:1] in ([], ["-h"], ["--help"]):
+        print(usage())
+        return
+    name, *rest = words
+    if name not in FORMATS:
+        raise SubcamError(f"there is no format {name!r} to export; there are: {', '.join(FORMATS)}")
+    kind = FORMATS[name]
+    say(tyro.cli(kind, args=rest, prog=f"subcam export {name}", description=_title(kind)).write())
+
+
+def usage() -> str:
+    """The formats and what they are."""
+    lines = [f"  {name:<14} {_title(kind)}" for name, kind in FORMATS.items()]
+    return "\n".join(["subcam export FORMAT ..., see subcam export FORMAT --help", "", *lines])
+
+
+def _title(kind: type[Any]) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
+def _ids(path: Path | None) -> "CocoIds | None":
+    from subcam.export.coco import read_coco_ids
+
+    return None if path is None else read_coco_ids(path)

@@ -1,0 +1,40 @@
+"""`subcam predict MODEL IMAGES... --out DIR`: masks of any pictures by a trained network."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+
+def predict(words: list[str]) -> None:
+    """`subcam predict MODEL IMAGES... --out DIR [settings]`."""
+    import tyro
+
+    from subcam.progress import say
+    from subcam.segment.predict import PredictSettings
+    from subcam.segment.predict import predict as run
+    from subcam.segment.predictions import FAILED_FILE, TABLE_FILE
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        """Segment pictures with a trained network: indexed masks, overlays, and a table of what is in each picture.
+
+        Attributes:
+            model: folder of a saved segmentation network, or of a run that trained one.
+            images: pictures, and folders whose pictures are meant, those in sub-folders too.
+            out: where masks, overlays and tables go. The same command again goes on from what is in it.
+            list: text files with the path of a picture on each line.
+        """
+
+        model: tyro.conf.Positional[Path]
+        images: tyro.conf.Positional[tuple[Path, ...]] = ()
+        out: Path
+        list: tuple[Path, ...] = ()
+        settings: Annotated[PredictSettings, tyro.conf.arg(name="")] = field(default_factory=PredictSettings)
+
+    given = tyro.cli(Arguments, args=words, prog="subcam predict", config=(tyro.conf.OmitArgPrefixes,))
+    result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
+    done = f"{result.predicted} pictures in {result.seconds:.1f} s"
+    say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")
+    if result.failed:
+        say(f"warning: {len(result.failed)} files could not be used, see {given.out / FAILED_FILE}; the first:")
+        say(f"  {result.failed[0].reason}")

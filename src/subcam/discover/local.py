@@ -1,0 +1,133 @@
+"""Local sub-categories: K-means on features of single positions, inside each class and in what surrounds its objects.
+
+Not in the paper. Eq. 2 clusters one pooled feature an image, which holds the scene as much as the object. Here response
+maps say which positions of a feature map surely show a class, and which surely none of the image's classes; K-means on
+the features of each group finds the sub-categories of the class, and those of its context.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int16, Integer
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+UNSURE = -1
+CONTEXT = -2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prototypes:
+    """Unit vectors in feature space, the centres of the clusters; zero rows where a group has fewer.
+
+    objects: the sub-categories of each class. context: of what surrounds the objects in images of that class.
+    """
+
+    objects: Float32[np.ndarray, "classes k dim"]
+    context: Float32[np.ndarray, "classes k_context dim"]
+
+    @property
+    def together(self) -> Float32[np.ndarray, "classes prototypes dim"]:
+        """Of each class its sub-categories, then its context."""
+        return np.concatenate([self.objects, self.context], axis=1)
+
+
+def sure_positions(
+    maps: Float[np.ndarray, "present h w"],
+    classes: Integer[np.ndarray, " present"],
+    *,
+    object_above: float,
+    context_below: float,
+) -> Int16[np.ndarray, "h w"]:
+    """What each position of an image surely shows: a class 0..C-1, `CONTEXT`, or nothing that is sure (`UNSURE`).
+
+    Args:
+        maps: response maps in 0..1 of the classes that are present, on the grid of the features.
+        classes: their indices 0..C-1.
+        object_above: a position whose strongest response is greater shows that class.
+        context_below: one whose strongest response is less shows none.
+    """
+    found = np.full(maps.shape[1:], UNSURE, np.int16)
+    if not len(maps):
+        return found
+    strongest = maps.max(0)
+    found[strongest < context_below] = CONTEXT
+    above = strongest > object_above
+    found[above] = np.asarray(classes, np.int16)[maps.argmax(0)][above]
+    return found
+
+
+def find_prototypes(
+    objects: Sequence[Float[np.ndarray, "_ dim"]],
+    context: Sequence[Float[np.ndarray, "_ dim"]],
+    *,
+    num_subcategories: int,
+    num_context: int,
+    seed: int = 0,
+    restarts: int = 2,
+    max_iterations: int = 100,
+) -> Prototypes:
+    """Cluster the features of sure positions by their direction.
+
+    A group with fewer distinct directions than clusters gets as many as it has, an empty one none.
+
+    Args:
+        objects: of each class, features of the positions that show it.
+        context: of each class, features of the positions in its images that show none.
+        num_subcategories: K, the clusters of each class.
+        num_context: clusters of each context.
+        seed: of K-means, the same for each group.
+        restarts: number of initialisations.
+        max_iterations: limit of one run.
+    """
+
+    def centres(features: np.ndarray, k: int) -> np.ndarray:
+        found = np.zeros((k, features.shape[1]), np.float32)
+        own = directions(features)
+        distinct = min(k, len(np.unique(own, axis=0)))
+        if distinct:
+            kmeans = KMeans(distinct, random_state=seed, n_init=restarts, max_iter=max_iterations)
+            # A second thread makes K-means on few rows many times slower, not faster.
+            with threadpool_limits(1):
+                found[:distinct] = directions(kmeans.fit(own).cluster_centers_)
+        return found
+
+    return Prototypes(
+        objects=np.stack([centres(features, num_subcategories) for features in objects]),
+        context=np.stack([centres(features, num_context) for features in context]),
+    )
+
+
+def assign(
+    features: Float[np.ndarray, "h w dim"],
+    sure: Int16[np.ndarray, "h w"],
+    classes: Integer[np.ndarray, " present"],
+    prototypes: Prototypes,
+) -> Int16[np.ndarray, "h w"]:
+    """The nearest cluster of each sure position of an image, or `UNSURE`.
+
+    A position of a class is compared with the sub-categories of that class, one of the context with the contexts of
+    all classes that are present.
+
+    Returns:
+        Class times prototypes a class, plus the row in `Prototypes.together`.
+    """
+    k, per_class = prototypes.objects.shape[1], prototypes.together.shape[1]
+    rows = prototypes.together.reshape(-1, features.shape[2])
+    cosine = directions(features) @ rows.T
+    cosine[..., ~rows.any(1)] = -np.inf
+    found = np.full(sure.shape, UNSURE, np.int16)
+    contexts = [c * per_class + row for c in classes for row in range(k, per_class)]
+    for group in np.unique(sure[sure != UNSURE]):
+        candidates = np.array(contexts if group == CONTEXT else range(group * per_class, group * per_class + k), int)
+        own = cosine[sure == group][:, candidates]
+        if own.size:
+            found[sure == group] = np.where(np.isfinite(own).any(1), candidates[own.argmax(1)], UNSURE)
+    return found
+
+
+def directions(features: Float[np.ndarray, "*shape dim"]) -> Float32[np.ndarray, "*shape dim"]:
+    """Features scaled to unit length; zeros stay zeros."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    return (features / np.maximum(length, 1e-6)).astype(np.float32)

@@ -1,0 +1,239 @@
+"""Scores of one set of mask files against another, theirs or ours: one confusion matrix over all (Tables 3 and 4).
+
+In: paths of indexed PNGs by name, and what their values mean as far as it is known. Out: scores. One mask of each side
+is in memory at a time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from subcam.data.images import read_indices
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
+from subcam.data.voc import VOC_CLASSES
+from subcam.errors import BadInputError, SettingsError
+from subcam.evaluate.confusion import confusion_matrix
+from subcam.evaluate.scores import Scores, scores
+from subcam.progress import track
+
+VALUES = 256
+BACKGROUND_NAME = "background"
+
+WhenMissing = Literal["stop", "skip", "background"]
+"""What to do about a mask that has no prediction: stop, leave it out, or count it as all background."""
+
+WhenUnlabelled = Literal["stop", "skip", "background"]
+"""What to do about predicted pixels of the ignored value: stop, leave them out, or count them as background."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderScores:
+    """What one set of masks scores against another.
+
+    scores: of the confusion matrix over all masks, background first. class_names: with background.
+    images: masks that were scored. missing: names without a prediction.
+    unlabelled: share of the scored true pixels to which the prediction gives no label.
+    not_scored: classes of the truth that the predictions do not know; their pixels are left out.
+    """
+
+    scores: Scores
+    class_names: tuple[str, ...]
+    images: int
+    missing: tuple[str, ...]
+    unlabelled: float
+    not_scored: tuple[str, ...]
+
+
+def score_folders(
+    predictions: Mapping[str, Path],
+    truth: Mapping[str, Path],
+    *,
+    class_names: Sequence[str] | None = None,
+    true_class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    ignore: int = IGNORE_INDEX,
+    missing: WhenMissing = "stop",
+    unlabelled: WhenUnlabelled = "stop",
+) -> FolderScores:
+    """Count true against predicted pixels over all masks, then divide once.
+
+    Where the names of both sides' classes are known, values are matched by name, so that a network of six classes can
+    be held against VOC's twenty: the classes of the predictions are scored, the truth's others are left out.
+
+    Args:
+        predictions: indexed PNGs by name.
+        truth: the same; every one of these is scored.
+        class_names: of the predicted values 1, 2, ...; None where unknown.
+        true_class_names: of the true values 1, 2, ...; None where unknown.
+        num_classes: background included, for classes without names; None takes the highest value that occurs.
+        ignore: the true value that is not scored, and the predicted one that means "no label"; -1 for none.
+        missing: what to do about masks without a prediction.
+        unlabelled: what to do about predicted pixels without a label.
+
+    Raises:
+        BadInputError: a mask is missing, damaged, of another size than its truth, or has a value that no class has.
+        SettingsError: numbers or names of classes that contradict each other.
+    """
+    absent = tuple(name for name in truth if name not in predictions)
+    if absent and (missing == "stop" or (missing == "skip" and len(absent) == len(truth))):
+        raise BadInputError(
+            f"expected a prediction for each of {len(truth)} masks, got none for {len(absent)}: {first_of(absent)} "
+            f"(there are {len(predictions)} predictions, the first is {next(iter(predictions), 'none')}); "
+            "predict them, or choose what to do with --missing"
+        )
+    meaning = _meaning(class_names, true_class_names, num_classes=num_classes, ignore=ignore)
+    scored = [name for name in truth if missing != "skip" or name in predictions]
+    total = np.zeros((VALUES, VALUES), np.int64)
+    for name in track(scored, "scoring", len(scored)):
+        counts = _count(predictions.get(name), truth[name])
+        if meaning is not None:
+            meaning.check(counts, truth[name], predictions.get(name), unlabelled=unlabelled)
+        total += counts
+    if meaning is None:
+        meaning = _meaning_of_values(total, ignore=ignore)
+        meaning.check(total, None, None, unlabelled=unlabelled)
+    matrix, without_label = meaning.collapse(total, unlabelled=unlabelled)
+    return FolderScores(
+        scores=scores(matrix),
+        class_names=(BACKGROUND_NAME, *meaning.class_names),
+        images=len(scored),
+        missing=absent,
+        unlabelled=without_label,
+        not_scored=meaning.not_scored,
+    )
+
+
+def _count(predicted_path: Path | None, true_path: Path) -> Int64[np.ndarray, "256 256"]:
+    """Pixels of one picture by stored true value and stored predicted value; no prediction is all background."""
+    true_labels = read_indices(true_path)
+    predicted = np.zeros_like(true_labels) if predicted_path is None else read_indices(predicted_path)
+    if predicted.shape != true_labels.shape:
+        (height, width), (true_height, true_width) = predicted.shape, true_labels.shape
+        raise BadInputError(
+            f"{predicted_path}: expected a mask as large as {true_path}, {true_width} x {true_height} pixels "
+            f"(width x height), got {width} x {height}; predict at the picture's size"
+        )
+    # Every value is counted and -1 ignores none: what they mean may be known only after the last mask.
+    return confusion_matrix(predicted, true_labels, num_classes=VALUES, ignore_index=-1)
+
+
+NOT_SCORED, NO_LABEL, FORBIDDEN = -1, -2, -3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Meaning:
+    """What each stored value means on either side: a class of the matrix, or one of the three above."""
+
+    class_names: tuple[str, ...]
+    true: Int64[np.ndarray, "256"]
+    predicted: Int64[np.ndarray, "256"]
+    not_scored: tuple[str, ...] = ()
+
+    def check(
+        self, counts: np.ndarray, true_path: Path | None, predicted_path: Path | None, *, unlabelled: WhenUnlabelled
+    ) -> None:
+        """Raise `BadInputError` where values occur that mean nothing, or no label where there must be one."""
+        refuse_values(np.asarray(counts.any(1)), self.true != FORBIDDEN, true_path or "the true masks")
+        found = np.asarray(counts[self.true >= 0].any(0))
+        refuse_values(found, self.predicted != FORBIDDEN, predicted_path or "the predictions")
+        if unlabelled == "stop" and (self.predicted[found] == NO_LABEL).any():
+            raise BadInputError(
+                f"{predicted_path or 'the predictions'}: expected a class at each scored pixel, got some without a "
+                "label; choose what to do with --unlabelled"
+            )
+
+    def collapse(self, counts: np.ndarray, *, unlabelled: WhenUnlabelled) -> tuple[np.ndarray, float]:
+        """The matrix of classes from that of values, and the share of scored pixels without a predicted label."""
+        rows, columns = counts.nonzero()
+        pixels, true, predicted = counts[rows, columns], self.true[rows], self.predicted[columns]
+        scored, open_ = true >= 0, predicted == NO_LABEL
+        share = float(pixels[scored & open_].sum() / max(int(pixels[scored].sum()), 1))
+        if unlabelled == "background":
+            predicted = np.where(open_, BACKGROUND, predicted)
+        kept = scored & (predicted >= 0)
+        matrix = np.zeros((len(self.class_names) + 1,) * 2, np.int64)
+        np.add.at(matrix, (true[kept], predicted[kept]), pixels[kept])
+        return matrix, share
+
+
+def _meaning(
+    class_names: Sequence[str] | None, true_class_names: Sequence[str] | None, *, num_classes: int | None, ignore: int
+) -> _Meaning | None:
+    """What the values mean by the names or the number of classes; None where neither is known."""
+    if not -1 <= ignore < VALUES or ignore == BACKGROUND:
+        raise SettingsError(f"expected the ignored value to be in 1..255, or -1 for none, got {ignore}")
+    if num_classes is not None and not 2 <= num_classes <= VALUES:
+        raise SettingsError(f"expected num_classes in 2..256, background included, got {num_classes}")
+    names = class_names if class_names is not None else true_class_names
+    if names is None:
+        if num_classes is None:
+            return None
+        names = numbered(num_classes - 1)
+    names = tuple(names)
+    if num_classes is not None and num_classes != len(names) + 1:
+        raise SettingsError(
+            f"expected num_classes {len(names) + 1} for background and {', '.join(names)}, got {num_classes}; "
+            "leave it out or give other --classes"
+        )
+    there = tuple(true_class_names if true_class_names is not None else names)
+    if not set(there) & set(names):
+        raise SettingsError(
+            f"no class of the predictions is one of the truth's: {names[0]!r}, {suggest(names[0], there)} "
+            "give the names with --classes and --truth-classes"
+        )
+    return _Meaning(
+        class_names=names,
+        true=_by_value([names.index(name) + 1 if name in names else NOT_SCORED for name in there], ignore, NOT_SCORED),
+        predicted=_by_value(list(range(1, len(names) + 1)), ignore, NO_LABEL),
+        not_scored=tuple(name for name in there if name not in names),
+    )
+
+
+def _meaning_of_values(counts: np.ndarray, *, ignore: int) -> _Meaning:
+    occurring = np.flatnonzero(counts.any(0) | counts.any(1))
+    names = names_of_values(int(occurring[occurring != ignore].max(initial=0)))
+    classes = list(range(1, len(names) + 1))
+    return _Meaning(
+        class_names=names,
+        true=_by_value(classes, ignore, NOT_SCORED),
+        predicted=_by_value(classes, ignore, NO_LABEL),
+    )
+
+
+def names_of_values(highest: int) -> tuple[str, ...]:
+    """Names for the classes 1..highest of masks that come without: VOC's where the values end where VOC's do."""
+    return VOC_CLASSES if highest == len(VOC_CLASSES) else numbered(highest)
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for `count` classes that have none."""
+    return tuple(f"class {value}" for value in range(1, count + 1))
+
+
+def _by_value(classes: list[int], ignore: int, ignored: int) -> Int64[np.ndarray, "256"]:
+    table = np.full(VALUES, FORBIDDEN, np.int64)
+    table[: len(classes) + 1] = [BACKGROUND, *classes]
+    if ignore >= 0:
+        table[ignore] = ignored
+    return table
+
+
+def refuse_values(present: Bool[np.ndarray, "256"], allowed: Bool[np.ndarray, "256"], where: Path | str) -> None:
+    """Raise `BadInputError` that names `where`, if a value is present that is not allowed."""
+    unknown = np.flatnonzero(present & ~allowed).tolist()
+    if unknown:
+        steps = np.flatnonzero(np.diff(np.concatenate([[False], allowed, [False]]).astype(np.int8)))
+        known = ", ".join(f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in steps.reshape(-1, 2))
+        raise BadInputError(
+            f"{where}: expected the values {known}, got {', '.join(map(str, unknown[:8]))}; "
+            "name all classes with --classes, or mend the masks"
+        )
+
+
+def first_of(names: Sequence[str], *, shown: int = 5) -> str:
+    """The first of many names, for an error."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

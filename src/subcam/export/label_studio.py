@@ -1,0 +1,156 @@
+"""Pre-annotations for Label Studio: tasks with predictions as brush masks or polygons, and the labelling interface.
+
+The fields are those of labelstud.io/guide/predictions and labelstud.io/tags/brushlabels. A person imports the tasks
+into a project that has the written interface, and corrects what is wrong instead of drawing it.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from subcam.data.images import voc_palette
+from subcam.export.json_list import JsonList
+from subcam.export.mask_folder import MaskFolder
+from subcam.export.pictures import Pictures
+from subcam.export.regions import Region, outlines, regions_of
+from subcam.run_folder import atomic_write
+
+Shape = Literal["mask", "polygon"]
+"""mask: exact, pixel by pixel; polygon: outlines, in which holes are filled."""
+
+TASKS_FILE, INTERFACE_FILE = "tasks.json", "interface.xml"
+LOCAL_FILES = "/data/local-files/?d="
+"""How Label Studio's server calls pictures that lie on its own disk."""
+
+FROM_NAME, TO_NAME = "label", "image"
+CHANNELS = 4
+WORD_BITS = 8
+SIZE_BITS = (3, 4, 8, 16)
+
+
+def export_label_studio(
+    masks: MaskFolder,
+    out: Path,
+    *,
+    pictures: Pictures,
+    url_prefix: str = LOCAL_FILES,
+    model_version: str = "subcam",
+    shape: Shape = "mask",
+    pieces: bool = False,
+    least_area: int = 1,
+    tolerance: float = 1.0,
+) -> tuple[Path, Path]:
+    """Write `tasks.json` and `interface.xml` into the folder `out`, each replaced as a whole if it is there.
+
+    Args:
+        masks: label maps.
+        out: the folder.
+        pictures: their file names; sizes are checked where there is a folder of pictures.
+        url_prefix: what stands before a picture's path to make the URL under which Label Studio finds it.
+        model_version: under which name the predictions are shown.
+        shape: brush masks, or polygons (then each connected piece is one).
+        pieces: one mask for each connected piece, else one for each class.
+        least_area: regions of fewer pixels are left out.
+        tolerance: how far a polygon may leave the edges of pixels, in pixels.
+
+    Raises:
+        BadInputError: a mask is damaged, not of its picture's size or has an unknown value.
+    """
+    class_names = masks.known_class_names()
+    tasks_path, interface_path = out / TASKS_FILE, out / INTERFACE_FILE
+    with atomic_write(interface_path, "w") as file:
+        file.write(interface_xml(class_names, shape=shape))
+    with atomic_write(tasks_path, "w") as file:
+        tasks = JsonList(file)
+        for name, labels in masks.labels(num_classes=len(class_names), title="Label Studio"):
+            pictures.check_size(name, masks.files[name], labels.shape)
+            results: list[dict[str, Any]] = []
+            for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
+                values = (
+                    [_brush(region, labels.shape)] if shape == "mask" else _polygons(region, labels.shape, tolerance)
+                )
+                kind = "brushlabels" if shape == "mask" else "polygonlabels"
+                for value in values:
+                    results.append(
+                        {
+                            "id": f"region{len(results) + 1}",
+                            "type": kind,
+                            "from_name": FROM_NAME,
+                            "to_name": TO_NAME,
+                            "original_width": labels.shape[1],
+                            "original_height": labels.shape[0],
+                            "image_rotation": 0,
+                            "value": value | {kind: [class_names[region.value - 1]]},
+                        }
+                    )
+            picture = url_prefix + quote(pictures.file_name(name))
+            tasks.add(
+                {"data": {TO_NAME: picture}, "predictions": [{"model_version": model_version, "result": results}]}
+            )
+        tasks.close()
+        file.write("\n")
+    return tasks_path, interface_path
+
+
+def interface_xml(class_names: tuple[str, ...], *, shape: Shape = "mask") -> str:
+    """The labelling interface that the tasks belong to: one label a class, in VOC's colours."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name=TO_NAME, value=f"${TO_NAME}", zoom="true")
+    kind = "BrushLabels" if shape == "mask" else "PolygonLabels"
+    labels = ElementTree.SubElement(view, kind, name=FROM_NAME, toName=TO_NAME)
+    for name, colour in zip(class_names, voc_palette()[1:], strict=False):
+        ElementTree.SubElement(labels, "Label", value=name, background="#" + bytes(colour.tolist()).hex())
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"
+
+
+def _brush(region: Region, size: tuple[int, ...]) -> dict[str, Any]:
+    return {"format": "rle", "rle": brush_rle(region.full((size[0], size[1]))).tolist()}
+
+
+def _polygons(region: Region, size: tuple[int, ...], tolerance: float) -> list[dict[str, Any]]:
+    """Points in per cent of width and height."""
+    per_cent = 100 / np.array([size[1], size[0]])
+    return [
+        {"points": (ring * per_cent).round(4).tolist(), "closed": True}
+        for ring in outlines(region, tolerance=tolerance)
+    ]
+
+
+def brush_rle(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, " bytes"]:
+    """A mask as Label Studio's brush code: the bytes of an RGBA picture (0 or 255 in each channel) in runs.
+
+    The format is that of thi.ng's rle-pack, bits in order from the highest: 32 for the number of values, 5 for the bits
+    of a value less 1, four times 4 for the bits of each size of run less 1. Then for each run a bit 1, two bits for
+    which size, the run's length less 1 in that size, and the value. (Single values, marked by a bit 0, do not occur:
+    no run is shorter than the four channels of a pixel.)
+    """
+    values = mask.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    lengths = np.diff(np.concatenate([starts, [values.size]])) * CHANNELS
+    longest = 1 << SIZE_BITS[-1]
+    # A run longer than the largest size holds becomes several.
+    parts = -(-lengths // longest)
+    run_values = np.repeat(values[starts], parts) * 255
+    run_lengths = np.full(parts.sum(), longest, np.int64)
+    run_lengths[np.cumsum(parts) - 1] = lengths - (parts - 1) * longest
+    which = np.searchsorted([1 << bits for bits in SIZE_BITS], run_lengths)
+    size_bits = np.array(SIZE_BITS)[which]
+    codes = (((0b100 + which) << size_bits) + run_lengths - 1 << WORD_BITS) + run_values
+    head = [(values.size * CHANNELS, 32), (WORD_BITS - 1, 5), *((bits - 1, 4) for bits in SIZE_BITS)]
+    return _pack(
+        np.concatenate([np.array([number for number, _ in head], np.int64), codes]),
+        np.concatenate([np.array([bits for _, bits in head], np.int64), 3 + size_bits + WORD_BITS]),
+    )
+
+
+def _pack(numbers: np.ndarray, bits: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
+    """Numbers one after another in so many bits each, the highest bit first; filled up with zeros to whole bytes."""
+    ends = np.cumsum(bits)
+    place = np.arange(ends[-1])
+    owner = np.repeat(np.arange(len(numbers)), bits)
+    return np.packbits((numbers[owner] >> (ends[owner] - 1 - place)) & 1)

@@ -1,0 +1,181 @@
+"""Which masks there are in a folder, theirs or ours, and what their values mean. Files are read one at a time."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
+
+from subcam.data.images import read_indices
+from subcam.data.label_table import read_text
+from subcam.data.records import BACKGROUND, IGNORE_INDEX
+from subcam.data.voc import VOC_CLASSES
+from subcam.errors import BadInputError
+from subcam.evaluate.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
+from subcam.progress import track
+
+VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+MASK_FOLDER = "masks"
+CLASS_FILES = ("classes.csv", "classes.txt")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFolder:
+    """Indexed PNGs in a folder and its sub-folders.
+
+    files: path by name, which is the path below the folder, POSIX, without suffix.
+    class_names: class i has the value i + 1 (0 is background, 255 unlabelled); None where nothing says it.
+    """
+
+    root: Path
+    files: dict[str, Path]
+    class_names: tuple[str, ...] | None = None
+
+    def only(self, names: Sequence[str]) -> "MaskFolder":
+        """The masks of these names, in this order.
+
+        Raises:
+            BadInputError: some of them are not there; says how many and the first.
+        """
+        missing = [name for name in names if name not in self.files]
+        if missing:
+            raise BadInputError(
+                f"{self.root}: expected a mask for each of {len(names)} names, got none for {len(missing)}: "
+                f"{first_of(missing)}; make them or take their names off the list"
+            )
+        return replace(self, files={name: self.files[name] for name in names})
+
+    def known_class_names(self) -> tuple[str, ...]:
+        """The class names; where nothing says them, every mask is read and they are made of the values."""
+        if self.class_names is not None:
+            return self.class_names
+        highest = 0
+        for path in track(self.files.values(), "looking for classes", len(self.files)):
+            values = read_indices(path)
+            highest = max(highest, int(values[values != IGNORE_INDEX].max(initial=0)))
+        return names_of_values(highest)
+
+    def read(self, name: str, *, num_classes: int) -> UInt8[np.ndarray, "h w"]:
+        """One mask: 0 background, 1..num_classes the classes, 255 unlabelled.
+
+        Raises:
+            BadInputError: the file is no mask, or has another value.
+        """
+        labels = read_indices(self.files[name])
+        allowed = np.zeros(VALUES, bool)
+        allowed[: num_classes + 1] = allowed[IGNORE_INDEX] = True
+        refuse_values(np.bincount(labels.ravel(), minlength=VALUES) > 0, allowed, self.files[name])
+        return labels
+
+    def labels(self, *, num_classes: int, title: str) -> Iterator[tuple[str, UInt8[np.ndarray, "h w"]]]:
+        """Name and labels of each mask in turn, with a bar; raises as `read` does."""
+        for name in track(self.files, title, len(self.files)):
+            yield name, self.read(name, num_classes=num_classes)
+
+
+def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
+    """Find the masks in a folder, in its sub-folder `masks`, or in that of a VOC folder; no mask is read.
+
+    Class names are those given, else those of `classes.csv` (columns index, name) or `classes.txt` (one a line) in the
+    folder or beside its `masks`, else VOC's in a VOC folder, else unknown.
+
+    Raises:
+        BadInputError: no such folder, no PNG in it, or a file of classes that cannot be understood.
+    """
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: expected a folder of masks, got none; check the path")
+    root = next((folder / name for name in (MASK_FOLDER, *VOC_MASK_FOLDERS) if (folder / name).is_dir()), folder)
+    found = (path for path in root.rglob("*") if path.suffix.lower() == ".png" and not path.name.startswith("."))
+    files = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(found)}
+    if not files:
+        raise BadInputError(f"{root}: expected masks as PNG files, got none; check the path")
+    return MaskFolder(root=root, files=files, class_names=_class_names(class_names, folder, root))
+
+
+def _class_names(given: Sequence[str], folder: Path, root: Path) -> tuple[str, ...] | None:
+    if given:
+        return without_background(given, where="the given names")
+    # A folder of masks may be given by itself: what lies beside it then says what is in it.
+    homes = (folder, root, root.parent) if root.name == MASK_FOLDER else (folder, root)
+    for path in (home / name for home in dict.fromkeys(homes) for name in CLASS_FILES):
+        if path.is_file():
+            return read_class_names(path)
+    return VOC_CLASSES if root.name in VOC_MASK_FOLDERS else None
+
+
+def class_names_in(words: Sequence[str]) -> tuple[str, ...]:
+    """Class names as a command line gives them: the names, or one file that holds them."""
+    if len(words) == 1 and Path(words[0]).suffix in (".csv", ".txt"):
+        return read_class_names(Path(words[0]))
+    return tuple(words)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names of the values 1..C from a CSV with columns `index` and `name`, or a text file with one a line.
+
+    Rows of values 0 and 255, and a first line "background", are passed over.
+
+    Raises:
+        BadInputError: the file cannot be read, or its values are not 1..C.
+    """
+    text = read_text(path)
+    if path.suffix != ".csv":
+        return without_background([line.strip() for line in text.splitlines() if line.strip()], where=str(path))
+    try:
+        rows = {int(row["index"]): row["name"].strip() for row in csv.DictReader(io.StringIO(text))}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInputError(
+            f"{path}: expected a table with the columns index and name, got another "
+            f"({type(error).__name__}: {error}); mend it or give the names with --classes"
+        ) from error
+    names = {value: rows[value] for value in sorted(rows) if value not in (BACKGROUND, IGNORE_INDEX)}
+    if list(names) != list(range(1, len(names) + 1)):
+        raise BadInputError(f"{path}: expected the values 1..{len(names)}, got {list(names)}; mend the table")
+    return without_background(list(names.values()), where=str(path))
+
+
+def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """The class names without a leading "background".
+
+    Raises:
+        BadInputError: there is none, more than 254, an empty one, or one twice.
+    """
+    found = tuple(names[1:] if names and names[0].casefold() == BACKGROUND_NAME else names)
+    if not 0 < len(found) < IGNORE_INDEX or "" in found or len(set(found)) < len(found):
+        raise BadInputError(
+            f"{where}: expected 1 to 254 names of classes that all differ, got {first_of(found) or 'none'}; mend them"
+        )
+    return found
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Names of pictures, one a line, as in VOC's splits; a line may also hold paths, as in AffinityNet's lists.
+
+    Raises:
+        BadInputError: the file is missing or empty, or a name occurs twice.
+    """
+    names = [_name_of(line) for line in read_text(path).splitlines() if line.strip()]
+    repeated = [name for name, seen in zip(names, _seen_before(names), strict=True) if seen]
+    if repeated or not names:
+        got = f"twice: {first_of(repeated)}" if repeated else "no line"
+        raise BadInputError(f"{path}: expected names of pictures, each once, one a line, got {got}; mend the list")
+    return tuple(names)
+
+
+def _seen_before(names: Sequence[str]) -> Iterator[bool]:
+    seen: set[str] = set()
+    for name in names:
+        yield name in seen
+        seen.add(name)
+
+
+def _name_of(line: str) -> str:
+    first = PurePosixPath(line.split()[0])
+    # A name may hold spaces; only after the path of a picture does a space begin the path of its mask.
+    path = first if first.suffix.lower() in PICTURE_SUFFIXES else PurePosixPath(line.strip())
+    path = path.with_suffix("") if path.suffix.lower() in PICTURE_SUFFIXES else path
+    return path.name if path.parent.name in ("JPEGImages", *VOC_MASK_FOLDERS) else path.as_posix()

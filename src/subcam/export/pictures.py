@@ -1,0 +1,56 @@
+"""Which picture each mask belongs to: file names and sizes as labelling tools and benchmarks want them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from subcam.data.images import check_mask_size, open_image, read_file, upright_size
+from subcam.errors import BadInputError
+from subcam.evaluate.folders import first_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+DEFAULT_SUFFIX = ".jpg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The pictures of masks by name; where no folder was given, they are called NAME.jpg and cannot be looked at."""
+
+    root: Path | None
+    files: dict[str, str]
+
+    def file_name(self, name: str) -> str:
+        """The picture's path below the folder of pictures, POSIX."""
+        return self.files[name]
+
+    def check_size(self, name: str, mask: Path, size: tuple[int, int]) -> None:
+        """Raise `BadInputError` unless a mask of (height, width) `size` is as large as its picture."""
+        if self.root is not None:
+            path = self.root / self.files[name]
+            with open_image(path, data=read_file(path)) as image:
+                check_mask_size(mask, size, upright_size(image))
+
+
+def find_pictures(names: Iterable[str], folder: Path | None) -> Pictures:
+    """The picture of each name in a folder and its sub-folders; where `folder` is None, NAME.jpg.
+
+    Raises:
+        BadInputError: there is no such folder, a name has no picture or two; says how many and the first.
+    """
+    if folder is None:
+        return Pictures(root=None, files={name: name + DEFAULT_SUFFIX for name in names})
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: expected a folder of pictures, got none; check the path")
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            relative = path.relative_to(folder)
+            found.setdefault(relative.with_suffix("").as_posix(), []).append(relative.as_posix())
+    wanted = list(names)
+    wrong = [name for name in wanted if len(found.get(name, ())) != 1]
+    if wrong:
+        raise BadInputError(
+            f"{folder}: expected one picture for each of {len(wanted)} masks, got none or several for {len(wrong)}: "
+            f"{first_of(wrong)}; give the folder below which the pictures are called as the masks are"
+        )
+    return Pictures(root=folder, files={name: found[name][0] for name in wanted})

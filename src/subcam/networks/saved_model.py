@@ -1,0 +1,87 @@
+"""A network as a folder: `config.json` says what to build, `model.safetensors` holds its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from subcam.errors import CheckpointError
+from subcam.networks.checkpoints import load_into, load_state, read_metadata, save_model
+from subcam.run_folder import as_plain, read_json, write_json
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFormat:
+    """What a saved folder holds.
+
+    name: stands under "format" in both files. version: is raised when older code could not read the folder.
+    title: what a person calls it, with its article.
+    """
+
+    name: str
+    version: int
+    title: str
+
+
+CLASSIFICATION = ModelFormat(name="subcam-classification", version=1, title="a classifier")
+AFFINITY = ModelFormat(name="subcam-affinity", version=1, title="an AffinityNet")
+SEGMENTATION = ModelFormat(name="subcam-segmentation", version=1, title="a segmentation network")
+FORMATS = {found.name: found for found in (CLASSIFICATION, AFFINITY, SEGMENTATION)}
+
+
+def save_network(folder: Path, network: nn.Module, config: Any, found: ModelFormat) -> None:
+    """Write the weights of `network`, then its config (a dataclass) with format and version, each file atomically.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    save_model(folder / WEIGHTS_FILE, network.state_dict(), {"format": found.name})
+    write_json(folder / CONFIG_FILE, {"format": found.name, "version": found.version, **as_plain(config)})
+
+
+def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[str, Any]], Network]) -> Network:
+    """Read what `save_network` wrote.
+
+    Args:
+        folder: where it lies.
+        expected: what it must hold.
+        build: makes the network, its weights not yet in place, from the config's values.
+
+    Raises:
+        CheckpointError: a file is missing or does not fit, or the folder holds another kind of network or a newer
+            version; names it.
+    """
+    path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    if not path.is_file():
+        kind = expected.title.partition(" ")[2]
+        raise CheckpointError(f"{folder} holds no saved {kind}: {CONFIG_FILE} is missing")
+    config = read_json(path)
+    _check_format(config if isinstance(config, dict) else {}, path, weights, expected)
+    try:
+        network = build(config)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not {expected.title}'s config of this version ({error})") from error
+    load_into(network, load_state(weights), source=str(weights))
+    return network
+
+
+def _check_format(config: Mapping[str, Any], path: Path, weights: Path, expected: ModelFormat) -> None:
+    # Folders from before there was a "format" in config.json say it in the head of their weights alone.
+    head = read_metadata(weights) if weights.is_file() else {}
+    found = config.get("format", head.get("format", expected.name))
+    if found != expected.name:
+        title = FORMATS[found].title if found in FORMATS else f"'{found}'"
+        raise CheckpointError(f"{path.parent} holds {title}; expected {expected.title}, give its folder")
+    version = config.get("version", 1)
+    if version != expected.version:
+        raise CheckpointError(
+            f"{path} is of version {version}, and this subcam reads version {expected.version}; use the subcam that"
+            " wrote it, or a newer one"
+        )

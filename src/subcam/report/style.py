@@ -1,0 +1,207 @@
+"""One look for all figures: sizes, fonts, colours, a layout in which nothing is cut, and files with stable bytes.
+
+Figures are made without pyplot, so nothing is kept open and no display is needed. Each function that draws one runs
+inside `paper_style()`, which puts matplotlib's settings back when it ends, and returns what `laid_out` made of it.
+"""
+
+import bisect
+import functools
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.container import Container
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from subcam.data.images import voc_palette
+from subcam.run_folder import atomic_write
+
+ONE_COLUMN = 3.25
+TWO_COLUMNS = 6.875
+"""Widths in inches of a column and of the page in CVPR's format."""
+
+PIXELS_PER_INCH = 200
+TEXT_SIZE = 7.0
+TITLE_SIZE = 8.5
+"""Sizes of letters in points."""
+
+PADDING = 0.05
+"""Inches around what is drawn."""
+
+SEQUENTIAL = "viridis"
+"""Colour map of quantities from none to much; perceptually uniform."""
+
+SHARES = "Blues"
+"""Colour map of shares printed as numbers on it: white for 0, so that empty cells stay empty."""
+
+LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's colours, which people with any colour vision tell apart, without the yellow that white swallows."""
+
+GREY = "#6b6b6b"
+
+_SETTINGS = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": TEXT_SIZE,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.titlelocation": "left",
+    "axes.labelsize": TEXT_SIZE,
+    "xtick.labelsize": TEXT_SIZE - 0.5,
+    "ytick.labelsize": TEXT_SIZE - 0.5,
+    "legend.fontsize": TEXT_SIZE - 0.5,
+    "legend.frameon": False,
+    "figure.titlesize": TITLE_SIZE,
+    "text.parse_math": False,  # a class may be called "$5 note" or "10$-20$"
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "hatch.linewidth": 0.4,
+    "hatch.color": GREY,
+    "image.cmap": SEQUENTIAL,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": PADDING,
+    "figure.constrained_layout.h_pad": PADDING,
+    "figure.dpi": PIXELS_PER_INCH,
+    "savefig.dpi": PIXELS_PER_INCH,
+    "text.hinting": "no_hinting",  # hinted letters are wider by up to a tenth, and how much depends on the resolution
+    # opaque, so that dark letters keep their white ground on a dark page
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "subcam",
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Our settings over matplotlib's defaults, whatever the user's own are; all are put back at the end."""
+    with matplotlib.style.context(_SETTINGS, after_reset=True):
+        yield
+
+
+def class_colour(index: int) -> str:
+    """PASCAL VOC's colour of label `index` (0 background, i + 1 the i-th class), as #rrggbb."""
+    red, green, blue = voc_palette()[index].tolist()
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def laid_out(figure: Figure) -> Figure:
+    """Place everything once and fix it: every later drawing and file then shows the same. Call it inside the style."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def set_close(figure: Figure) -> None:
+    """Let the pictures of a grid stand close to each other, flush with the title."""
+    half = PADDING / 2
+    left, bottom = half / figure.get_figwidth(), half / figure.get_figheight()
+    around = (left, bottom, 1 - 2 * left, 1 - 2 * bottom)
+    figure.set_layout_engine("constrained", w_pad=half, h_pad=half, wspace=0, hspace=0, rect=around)
+
+
+def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """A PNG of 200 pixels an inch, or an SVG with its letters as outlines. Equal figures give equal bytes."""
+    metadata: dict[str, None] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    with paper_style(), io.BytesIO() as file:
+        figure.savefig(file, format=kind, metadata=metadata)
+        return file.getvalue()
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `NAME.png` and `NAME.svg` into a folder, each whole or not at all; returns their paths.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    for path, content in ((png, figure_bytes(figure, "png")), (svg, figure_bytes(figure, "svg"))):
+        with atomic_write(path, durable=False) as file:
+            file.write(content)
+    return png, svg
+
+
+@functools.lru_cache(maxsize=4096)
+def text_width(text: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
+    """How wide a line of text is, in points, for letters of `size` points."""
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) if text else 0.0
+
+
+def shortened(text: str, width: float, size: float = TEXT_SIZE, *, bold: bool = False) -> str:
+    """The text, or as much of its beginning as leaves it, with an ellipsis, no wider than `width` points."""
+    if text_width(text, size, bold=bold) <= width:
+        return text
+    lengths = range(len(text) + 1)
+    fitting = bisect.bisect_right(lengths, width, key=lambda n: text_width(f"{text[:n]}…", size, bold=bold))
+    return f"{text[: max(fitting - 1, 0)].rstrip()}…"
+
+
+def broken(text: str, width: float, size: float = TEXT_SIZE, *, bold: bool = False) -> list[str]:
+    """The words of a text in lines of at most `width` points; a word too wide for a line is shortened."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, bold=bold) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(shortened(word, width, size, bold=bold))
+    return lines
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Put a title over the figure at its left, in lines; the figure grows by them. An empty title changes nothing."""
+    if title:
+        lines = broken(title, 72 * (figure.get_figwidth() - 2 * PADDING), TITLE_SIZE, bold=True)
+        _make_room(figure, len(lines) * TITLE_SIZE)
+        figure.suptitle("\n".join(lines), x=PADDING / figure.get_figwidth(), ha="left", weight="bold")
+
+
+def _make_room(figure: Figure, letters: float) -> None:
+    """Let the figure grow by lines whose letters are together so many points high."""
+    figure.set_figheight(figure.get_figheight() + 1.5 * letters / 72)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist | Container]) -> None:
+    """Put a legend under the figure, in as many columns of equal height as fit; the figure grows by it."""
+    if not handles:
+        return
+    room = 72 * (figure.get_figwidth() - 3 * PADDING)
+    size = TEXT_SIZE - 0.5
+    around = 4.5 * size  # the sample of the line, and the space between columns
+    labels = [shortened(str(handle.get_label()), room - around, size) for handle in handles]
+    widest = max(text_width(label, size) for label in labels) + around
+    rows = math.ceil(len(labels) / max(1, room // widest))
+    columns = math.ceil(len(labels) / rows)
+    _make_room(figure, rows * size)
+    figure.legend(
+        handles=handles, labels=labels, loc="outside lower center", ncols=columns, handlelength=2.0, columnspacing=1.2
+    )
+
+
+def as_percent(shares: Sequence[float]) -> list[float]:
+    """Shares in 0..1 as per cent."""
+    return [100 * share for share in shares]

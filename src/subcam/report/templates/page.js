@@ -1,0 +1,385 @@
+"use strict";
+/* Draws response maps and masks on canvases at any round and threshold, scores them against the truth, and filters.
+   All data stand in the page; nothing is fetched. */
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const store = JSON.parse(one("#data").textContent);
+  const palette = bytesOf(store.palette);
+  const scale = bytesOf(store.scale);
+  const IGNORED = 255;
+  const CANVAS_SIDE = 240;
+
+  /* ---------- light and dark ---------- */
+  const root = document.documentElement;
+  const themeButton = one("#theme");
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  function isDark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches;
+  }
+  function nameTheme() {
+    themeButton.setAttribute("aria-pressed", String(isDark()));
+  }
+  themeButton.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    nameTheme();
+  });
+  prefersDark.addEventListener("change", nameTheme);
+  nameTheme();
+
+  /* ---------- unpacking ---------- */
+  function bytesOf(base64) {
+    return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  }
+
+  async function unpacked(base64, width) {
+    const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const values = new Uint8Array(await new Response(stream).arrayBuffer());
+    for (let i = 0; i < values.length; i++) {
+      if (i % width) values[i] += values[i - 1];
+      else if (i) values[i] += values[i - width];
+    }
+    return values;
+  }
+
+  function stretched(labels, from, to) {
+    if (from.width === to.width && from.height === to.height) return labels;
+    const out = new Uint8Array(to.width * to.height);
+    for (let y = 0; y < to.height; y++) {
+      const row = Math.floor(((y + 0.5) * from.height) / to.height) * from.width;
+      for (let x = 0; x < to.width; x++) {
+        out[y * to.width + x] = labels[row + Math.floor(((x + 0.5) * from.width) / to.width)];
+      }
+    }
+    return out;
+  }
+
+  /* Bilinear, each value at the centre of its cell (align_corners False). */
+  function upsampled(values, grid, to) {
+    const out = new Float32Array(to.width * to.height);
+    const steps = (length, cells) =>
+      Array.from({ length }, (_, place) => {
+        const at = Math.min(Math.max(((place + 0.5) * cells) / length - 0.5, 0), cells - 1);
+        const low = Math.floor(at);
+        return [low, Math.min(low + 1, cells - 1), at - low];
+      });
+    const columns = steps(to.width, grid[0]);
+    steps(to.height, grid[1]).forEach(([top, bottom, down], y) => {
+      columns.forEach(([left, right, across], x) => {
+        const above = values[top * grid[0] + left] * (1 - across) + values[top * grid[0] + right] * across;
+        const below = values[bottom * grid[0] + left] * (1 - across) + values[bottom * grid[0] + right] * across;
+        out[y * to.width + x] = (above * (1 - down) + below * down) / 255;
+      });
+    });
+    return out;
+  }
+
+  /* ---------- one picture ---------- */
+  class Picture {
+    constructor(index) {
+      this.data = store.pictures[index];
+      const { width, height } = this.data;
+      const enlarge = Math.max(1, Math.ceil(CANVAS_SIDE / Math.max(width, height)));
+      this.size = { width: width * enlarge, height: height * enlarge };
+      this.photo = one(`#photo-${index}`);
+      this.responses = new Map();
+      this.masks = new Map();
+      this.ready = null;
+    }
+
+    load() {
+      this.ready ??= (async () => {
+        await this.photo.decode();
+        this.truth = this.data.truth ? await this.labels(this.data.truth) : null;
+        this.maps = await Promise.all(
+          this.data.maps.map((maps) => Promise.all(maps.map((map) => unpacked(map, this.data.grid[0])))),
+        );
+      })();
+      return this.ready;
+    }
+
+    async labels(base64) {
+      return stretched(await unpacked(base64, this.data.width), this.data, this.size);
+    }
+
+    async mask(what) {
+      if (!this.data.masks[what]) return null;
+      if (!this.masks.has(what)) this.masks.set(what, await this.labels(this.data.masks[what]));
+      return this.masks.get(what);
+    }
+
+    /* The strongest response at each pixel and whose it is. */
+    response(round) {
+      if (!this.responses.has(round)) {
+        const { width, height } = this.size;
+        const strongest = new Float32Array(width * height);
+        const owner = new Uint8Array(width * height).fill(this.data.classes[0] ?? 0);
+        this.maps[round].forEach((map, place) => {
+          const values = upsampled(map, this.data.grid, this.size);
+          for (let i = 0; i < values.length; i++) {
+            if (values[i] > strongest[i]) {
+              strongest[i] = values[i];
+              owner[i] = this.data.classes[place];
+            }
+          }
+        });
+        this.responses.set(round, { strongest, owner });
+      }
+      return this.responses.get(round);
+    }
+
+    segmented(round, threshold) {
+      const { strongest, owner } = this.response(round);
+      return owner.map((label, i) => (strongest[i] > threshold ? label : 0));
+    }
+
+    /* Mean IoU over the object classes in the truth, as the page's Python computes it; null where there are none. */
+    iou(labels) {
+      if (!this.truth || !labels) return null;
+      const hits = new Uint32Array(256);
+      const meant = new Uint32Array(256);
+      const said = new Uint32Array(256);
+      for (let i = 0; i < labels.length; i++) {
+        if (this.truth[i] === IGNORED || labels[i] === IGNORED) continue;
+        meant[this.truth[i]]++;
+        said[labels[i]]++;
+        if (labels[i] === this.truth[i]) hits[labels[i]]++;
+      }
+      const objects = [...meant.keys()].filter((label) => label > 0 && meant[label]);
+      if (!objects.length) return null;
+      return objects.reduce((sum, c) => sum + hits[c] / (meant[c] + said[c] - hits[c]), 0) / objects.length;
+    }
+
+    /* The photograph, in grey if asked for, with what `paint(i)` returns as [red, green, blue, opacity] on top. */
+    draw(canvas, paint, { grey = false, outline = null } = {}) {
+      const { width, height } = this.size;
+      canvas.width = width;
+      canvas.height = height;
+      const context = canvas.getContext("2d");
+      context.drawImage(this.photo, 0, 0, width, height);
+      if (grey) {
+        context.globalCompositeOperation = "saturation";
+        context.fillStyle = "#808080";
+        context.fillRect(0, 0, width, height);
+        context.globalCompositeOperation = "source-over";
+      }
+      const layer = new ImageData(width, height);
+      for (let i = 0; i < width * height; i++) layer.data.set(paint(i), 4 * i);
+      if (outline) {
+        const reach = Math.max(1, Math.round(Math.max(width, height) / 240));
+        for (let y = 0; y < height - reach; y++) {
+          for (let x = 0; x < width - reach; x++) {
+            const i = y * width + x;
+            if (outline[i] !== outline[i + reach] || outline[i] !== outline[i + reach * width]) {
+              layer.data.set([255, 255, 255, 255], 4 * i);
+            }
+          }
+        }
+      }
+      const overlay = new OffscreenCanvas(width, height);
+      overlay.getContext("2d").putImageData(layer, 0, 0);
+      context.drawImage(overlay, 0, 0);
+    }
+
+    drawResponse(canvas, round, threshold) {
+      const { strongest } = this.response(round);
+      const labels = this.segmented(round, threshold);
+      const paint = (i) => {
+        const at = 3 * Math.min(255, Math.max(0, Math.round(strongest[i] * 255)));
+        return [scale[at], scale[at + 1], scale[at + 2], 165];
+      };
+      this.draw(canvas, paint, { grey: true, outline: labels });
+      return labels;
+    }
+
+    drawMask(canvas, labels) {
+      const { width } = this.size;
+      const paint = (i) => {
+        const label = labels[i];
+        if (!label) return [0, 0, 0, 0];
+        if (label === IGNORED) return ((i % width) + Math.floor(i / width)) % 8 < 2 ? [150, 150, 150, 255] : [255, 255, 255, 190];
+        return [palette[3 * label], palette[3 * label + 1], palette[3 * label + 2], 175];
+      };
+      this.draw(canvas, paint, { outline: labels });
+    }
+  }
+
+  const pictures = store.pictures.map((_, index) => new Picture(index));
+  const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1));
+
+  /* ---------- a card: one picture with its own sliders ---------- */
+  const settings = { draw: "response", mask: one("#mask-choice")?.value ?? "" };
+
+  class Card {
+    constructor(element) {
+      this.element = element;
+      this.picture = pictures[Number(element.dataset.picture)];
+      this.round = one(".round", element);
+      this.threshold = one(".threshold", element);
+      this.pending = false;
+      for (const slider of [this.round, this.threshold]) slider?.addEventListener("input", () => this.update());
+    }
+
+    get where() {
+      return { round: Number(this.round?.value ?? 0), threshold: Number(this.threshold.value) / 100 };
+    }
+
+    tell() {
+      const { round, threshold } = this.where;
+      if (this.round) {
+        const name = round ? `round ${round}` : "round 0 (plain CAM)";
+        this.round.setAttribute("aria-valuetext", `${name} of ${this.round.max}`);
+        one(".round-value", this.element).textContent = String(round);
+        one(".ours-name", this.element).textContent = round ? `round ${round}` : "plain CAM";
+      }
+      this.threshold.setAttribute("aria-valuetext", threshold.toFixed(2));
+      one(".threshold-value", this.element).textContent = threshold.toFixed(2);
+    }
+
+    /* At most one drawing a frame, however fast a slider moves. */
+    update() {
+      this.tell();
+      if (this.pending) return;
+      this.pending = true;
+      requestAnimationFrame(async () => {
+        this.pending = false;
+        await this.draw();
+      });
+    }
+
+    async draw() {
+      const { picture, element } = this;
+      await picture.load();
+      const { round, threshold } = this.where;
+      for (const [name, index] of [["plain", 0], ["ours", round]]) {
+        const canvas = one(`canvas.${name}`, element);
+        if (!canvas) continue;
+        let labels = picture.segmented(index, threshold);
+        if (settings.draw === "response") labels = picture.drawResponse(canvas, index, threshold);
+        else picture.drawMask(canvas, labels);
+        const score = picture.iou(labels);
+        const output = one(`.${name}-iou`, element);
+        if (output) output.textContent = percent(score);
+        const what = index ? `Round ${index}` : "Plain CAM";
+        const scored = score === null ? "" : `, IoU ${percent(score)} per cent`;
+        canvas.setAttribute("aria-label", `${what} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
+      }
+      const truth = one("canvas.truth", element);
+      if (truth && picture.truth) picture.drawMask(truth, picture.truth);
+      await this.drawChosenMask();
+      element.dataset.drawn = "true";
+    }
+
+    async drawChosenMask() {
+      const canvas = one("canvas.mask", this.element);
+      if (!canvas) return;
+      const labels = await this.picture.mask(settings.mask);
+      one(".mask-iou", this.element).textContent = percent(this.picture.iou(labels));
+      canvas.setAttribute("aria-label", `${labels ? "" : "No "}${settings.mask} of ${this.element.dataset.name}`);
+      if (labels) this.picture.drawMask(canvas, labels);
+      else canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    }
+  }
+
+  const cards = all(".card").map((element) => new Card(element));
+  const cardOf = new Map(cards.map((card) => [card.element, card]));
+  const seen = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => cardOf.get(entry.target).update()),
+    { rootMargin: "300px" },
+  );
+  cards.forEach((card) => {
+    card.tell();
+    seen.observe(card.element);
+  });
+  const redraw = () => cards.filter((card) => card.element.dataset.drawn && !card.element.hidden).forEach((card) => card.update());
+
+  /* ---------- the gallery: which pictures, in which order ---------- */
+  const gallery = one("#gallery");
+  if (gallery) {
+    const STEP = 8;
+    let most = STEP;
+    const form = one("#gallery-form");
+    const orders = {
+      gain: (card) => -Number(card.dataset.gain || -9),
+      loss: (card) => Number(card.dataset.gain || 9),
+      best: (card) => -Number(card.dataset.iou || -9),
+      worst: (card) => Number(card.dataset.iou || 9),
+      name: () => 0,
+    };
+    const apply = () => {
+      const wanted = new FormData(form);
+      const rank = orders[wanted.get("order") ?? "name"];
+      const matches = cards
+        .map((card) => card.element)
+        .filter((card) => wanted.get("class") === "" || card.dataset.classes.split(" ").includes(wanted.get("class")))
+        .filter((card) => !wanted.get("split") || card.dataset.split === wanted.get("split"))
+        .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.picture) - Number(b.dataset.picture));
+      const shown = matches.slice(0, most);
+      cards.forEach((card) => (card.element.hidden = !shown.includes(card.element)));
+      shown.forEach((card) => gallery.append(card));
+      one("#gallery-count").textContent = `${shown.length} of ${matches.length} pictures shown`;
+      all(".more").forEach((button) => (button.hidden = shown.length === matches.length));
+    };
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("change", (event) => {
+      if (["class", "order", "split"].includes(event.target.name)) {
+        most = STEP;
+        apply();
+      } else if (event.target.name === "draw") {
+        settings.draw = event.target.value;
+        redraw();
+      } else if (event.target.name === "mask") {
+        settings.mask = event.target.value;
+        redraw();
+      }
+    });
+    for (const kind of ["round", "threshold"]) {
+      one(`#all-${kind}`)?.addEventListener("input", (event) => {
+        const slider = event.target;
+        const text = kind === "round" ? slider.value : (Number(slider.value) / 100).toFixed(2);
+        one(`#all-${kind}-value`).textContent = text;
+        slider.setAttribute("aria-valuetext", text);
+        cards.forEach((card) => {
+          card[kind].value = slider.value;
+          card.tell();
+        });
+        redraw();
+      });
+    }
+    one("#more").addEventListener("click", () => {
+      const before = most;
+      most += 2 * STEP;
+      apply();
+      all(".card:not([hidden])", gallery)[before]?.querySelector("input")?.focus({ preventScroll: true });
+    });
+    one("#every").addEventListener("click", () => {
+      most = cards.length;
+      apply();
+    });
+    apply();
+  }
+
+  /* ---------- clusters of one class ---------- */
+  const clusterForm = one("#cluster-form");
+  if (clusterForm) {
+    const apply = () => {
+      const wanted = new FormData(clusterForm).get("parent");
+      all(".parent").forEach((parent) => (parent.hidden = wanted !== "" && parent.dataset.parent !== wanted));
+    };
+    clusterForm.addEventListener("change", apply);
+    apply();
+  }
+
+  /* ---------- Figure 7 ---------- */
+  all("canvas[data-final]").forEach((canvas) => {
+    const picture = pictures[Number(canvas.dataset.picture)];
+    const watch = new IntersectionObserver(async (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      watch.disconnect();
+      await picture.load();
+      const labels = canvas.dataset.final === "truth" ? picture.truth : await picture.mask(canvas.dataset.final);
+      if (labels) picture.drawMask(canvas, labels);
+    });
+    watch.observe(canvas);
+  });
+})();

@@ -1,0 +1,185 @@
+"""What happens to one picture after the other: read in threads, through the network, sharpened and written in threads.
+
+In: records. Out: a line of the table for each, or why there is none. Nothing of a picture stays in memory behind it.
+"""
+
+import errno
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from subcam.data.images import read_image, voc_palette, write_mask
+from subcam.data.records import Record, Skipped
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+from subcam.segment.inference import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
+from subcam.segment.overlay import colour_over, with_legend
+from subcam.segment.predictions import Row, mask_path, overlay_path, probabilities_path, row_of
+from subcam.segment.stream import alike_together, threaded_map
+
+BATCHED_SIDE = 1024
+"""Pictures with a longer side pass the network one at a time."""
+
+WAITING_BATCHES = 4
+"""How many batches' worth of pictures may wait for others of their size."""
+
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What is written of each picture.
+
+    out: the folder. names: of the labels, background first. overlays, probabilities: whether they are wanted.
+    """
+
+    out: Path
+    names: tuple[str, ...]
+    overlays: bool = True
+    probabilities: bool = False
+
+    def there(self, record: Record) -> bool:
+        """Whether all of it is written."""
+        wanted = [mask_path(self.out, record.name)]
+        wanted += [overlay_path(self.out, record.name)] if self.overlays else []
+        wanted += [probabilities_path(self.out, record.name)] if self.probabilities else []
+        return all(path.is_file() for path in wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    record: Record
+    image: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Segmented:
+    """A picture behind the network: probabilities where something needs them, else labels."""
+
+    picture: _Picture
+    labels: UInt8[np.ndarray, "h w"] | None
+    probabilities: Float[np.ndarray, "channels h w"] | None
+    seconds: float
+
+
+def predict_each(
+    network: LogitNetwork,
+    records: Iterable[Record],
+    outputs: Outputs,
+    *,
+    settings: InferenceSettings,
+    device: torch.device,
+    threads: int,
+) -> Generator[Row | Skipped, None, None]:
+    """Write what is wanted of each picture; yields its line in the table, or why it could not be used.
+
+    The order is about that of `records`: pictures wait for others of their size.
+
+    Args:
+        network: in evaluation mode, on `device`.
+        records: what to predict.
+        outputs: where to.
+        settings: how the network looks at the pictures.
+        device: of the network.
+        threads: that read, and as many that sharpen and write.
+    """
+    pictures = threaded_map(_read, records, threads=threads, ahead=2 * threads)
+    groups = alike_together(
+        pictures, _batched_with, most=settings.batch_size, waiting=WAITING_BATCHES * settings.batch_size
+    )
+    keep = settings.crf or outputs.probabilities
+    segmented = (found for group in groups for found in _segment(network, group, settings, device, keep=keep))
+    finish = partial(_finish, settings=settings, outputs=outputs)
+    yield from threaded_map(finish, segmented, threads=threads, ahead=2 * threads)
+
+
+def _read(record: Record) -> _Picture | Skipped:
+    try:
+        return _Picture(record=record, image=read_image(record.image))
+    except BadInputError as error:
+        return Skipped(file=str(record.image), reason=str(error))
+
+
+def _batched_with(picture: _Picture | Skipped) -> tuple[int, ...] | None:
+    if isinstance(picture, Skipped) or max(picture.image.shape) > BATCHED_SIDE:
+        return None
+    return picture.image.shape
+
+
+def _segment(
+    network: LogitNetwork,
+    group: Sequence[_Picture | Skipped],
+    settings: InferenceSettings,
+    device: torch.device,
+    *,
+    keep: bool,
+) -> Iterator[_Segmented | Skipped]:
+    """A group of pictures of one size through the network; one that could not be read is handed on."""
+    pictures = [picture for picture in group if isinstance(picture, _Picture)]
+    yield from (picture for picture in group if isinstance(picture, Skipped))
+    if not pictures:
+        return
+    started = time.monotonic()
+    stacked = np.stack([picture.image for picture in pictures])
+    images = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
+    look = segment_probabilities if keep else segment_labels
+    found = look(network, images, settings=settings).cpu().numpy()
+    seconds = (time.monotonic() - started) / len(pictures)
+    for picture, one in zip(pictures, found, strict=True):
+        labels, probabilities = (None, one) if keep else (one, None)
+        yield _Segmented(picture=picture, labels=labels, probabilities=probabilities, seconds=seconds)
+
+
+def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs: Outputs) -> Row | Skipped:
+    """Sharpen, and write: the mask last, as it says that the picture is done."""
+    if isinstance(found, Skipped):
+        return found
+    started = time.monotonic()
+    record, image = found.picture.record, found.picture.image
+    try:
+        probabilities = found.probabilities
+        if settings.crf and probabilities is not None:
+            probabilities = _sharpened(record, probabilities, settings)
+        labels = found.labels if probabilities is None else probabilities.argmax(0).astype(np.uint8)
+        assert labels is not None, "there are labels or probabilities"
+        counts = np.bincount(labels.ravel(), minlength=256)
+        if outputs.probabilities and probabilities is not None:
+            _write_probabilities(probabilities_path(outputs.out, record.name), probabilities, outputs.names)
+        if outputs.overlays:
+            present = {label: name for label, name in enumerate(outputs.names) if label and counts[label]}
+            _write_jpeg(overlay_path(outputs.out, record.name), with_legend(colour_over(image, labels), present))
+        write_mask(mask_path(outputs.out, record.name), labels, palette=voc_palette(), durable=False)
+    except BadInputError as error:
+        return Skipped(file=str(record.image), reason=str(error))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return Skipped(
+            file=str(record.image),
+            reason=f"{record.image}: its name is too long for what is written of it; shorten it",
+        )
+    seconds = found.seconds + time.monotonic() - started
+    return row_of(record, outputs.out, counts, outputs.names, seconds=f"{seconds:.3f}")
+
+
+def _sharpened(record: Record, probabilities: np.ndarray, settings: InferenceSettings) -> np.ndarray:
+    from subcam.refine.crf_scores import crf_of  # numba takes its time, and few predictions ask for the CRF
+
+    return crf_of(record, [probabilities], settings.crf_settings)[0]
+
+
+def _write_probabilities(path: Path, probabilities: np.ndarray, names: Sequence[str]) -> None:
+    with atomic_write(path, durable=False) as file:
+        np.savez_compressed(file, probabilities=probabilities.astype(np.float16), names=np.array(names))
+
+
+def _write_jpeg(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    with atomic_write(path, durable=False) as file:
+        Image.fromarray(image).save(file, format="JPEG", quality=JPEG_QUALITY)

@@ -1,0 +1,104 @@
+"""Training crops for segmentation: a varied picture and the mask of the same crop, pseudo or true."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from subcam.data.images import open_image, read_file, read_mask, upright_rgb, upright_size
+from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, Record
+from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.errors import BadInputError
+
+
+class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
+    """Crops and their masks, addressed by (epoch, index); chance depends on seed, epoch and index alone.
+
+    Args:
+        image_set: pictures with the masks to learn from.
+        augmentation: how pictures are varied.
+        seed: with epoch and index it settles the variation, and the order of the pictures.
+        fill: RGB 0-255 around pictures smaller than the crop; the mask is 255 (ignored) there.
+
+    Raises:
+        BadInputError: a picture has no mask.
+    """
+
+    def __init__(
+        self, image_set: ImageSet, augmentation: AugmentationSettings, *, seed: int, fill: tuple[int, ...]
+    ) -> None:
+        self.pairs: list[tuple[Path, Path]] = []
+        for record in image_set.records:
+            if record.mask is None:
+                raise BadInputError(f"{record.image}: expected a mask to learn from, got none; leave the picture out")
+            self.pairs.append((record.image, record.mask))
+        self.mask_values = image_set.mask_values
+        self.augmentation = augmentation
+        self.seed = seed
+        self.fill = fill
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[UInt8[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]:
+        """The crop of picture `index` in `epoch`, and its mask: 0 background, c + 1 class c, 255 ignored.
+
+        Raises:
+            BadInputError: a file cannot be used, or the mask is not as large as its picture; names it.
+        """
+        epoch, index = key
+        path, mask_path = self.pairs[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        with open_image(path, data=read_file(path)) as image:
+            size = upright_size(image)
+            drawn = draw_augmentation(rng, size, self.augmentation)
+            crop = apply_augmentation(upright_rgb(image, path, at_least=drawn.scaled), drawn, fill=self.fill)
+        mask = read_mask(mask_path, self.mask_values, size=size)
+        return crop, torch.from_numpy(augment_mask(mask, drawn))
+
+
+def augment_mask(mask: UInt8[np.ndarray, "h w"], augmentation: Augmentation) -> UInt8[np.ndarray, "crop crop"]:
+    """Scale, crop and flip a mask as `apply_augmentation` does its picture: nearest pixel, 255 outside the picture."""
+    top, left, height, width = augmentation.taken
+    down, across = (side / scaled for side, scaled in zip(mask.shape, augmentation.scaled, strict=True))
+    # the pixel in which the centre of each pixel of the crop lies
+    rows = ((top + np.arange(height) + 0.5) * down).astype(np.int64).clip(max=mask.shape[0] - 1)
+    columns = ((left + np.arange(width) + 0.5) * across).astype(np.int64).clip(max=mask.shape[1] - 1)
+    part = mask[np.ix_(rows, columns[::-1] if augmentation.flip else columns)]
+    placed_top, placed_left = augmentation.placed
+    out = np.full((augmentation.crop, augmentation.crop), IGNORE_INDEX, np.uint8)
+    out[placed_top : placed_top + height, placed_left : placed_left + width] = part
+    return out
+
+
+def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageSet:
+    """The same pictures with masks of this system's own, such as pseudo masks.
+
+    path_of: a picture's mask; it stores 0 for background, c + 1 for class c of the set, 255 for ignored.
+    """
+    classes = range(image_set.num_classes + 1)
+    return replace(
+        image_set,
+        records=tuple(replace(record, mask=path_of(record)) for record in image_set.records),
+        mask_values=tuple(v if v in classes or v == IGNORE_INDEX else FORBIDDEN for v in range(256)),
+    )
+
+
+def only_masked(image_set: ImageSet) -> ImageSet:
+    """Only the pictures that have a true mask.
+
+    Raises:
+        BadInputError: none has.
+    """
+    found = image_set.where([record.mask is not None for record in image_set.records])
+    if not found.records:
+        raise BadInputError(
+            f"expected true masks of the training pictures, got none of {len(image_set)}; train on pseudo masks,"
+            " or give pictures that have some"
+        )
+    return found

@@ -1,0 +1,171 @@
+"""The segmentation network (Section 4.4): pictures in, logits of background and classes on a coarser grid out."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from subcam.data.records import suggest
+from subcam.errors import SettingsError
+from subcam.networks.backbones import NetworkSettings
+from subcam.networks.deeplab import DeepLabV2
+from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
+from subcam.networks.smp_models import SmpModel, smp_architectures
+from subcam.run_folder import from_plain
+
+DEEPLAB = "deeplabv2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """All that is needed to build a saved network again; stands beside its weights as `config.json`.
+
+    network: the backbone of DeepLab-v2, or the encoder of an architecture of segmentation-models-pytorch.
+    class_names: the C classes without background; channel 0 of the logits is background, channel c + 1 class c.
+    architecture: "deeplabv2", or a name that segmentation-models-pytorch knows ("unet", "deeplabv3plus", ...).
+    multi_scale_inputs: scales at which each picture is looked at besides its own; logits are the greatest of all.
+        DeepLab-v2 has 0.5 and 0.75; empty for one look.
+    caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
+    """
+
+    network: NetworkSettings
+    class_names: tuple[str, ...]
+    architecture: str = DEEPLAB
+    multi_scale_inputs: tuple[float, ...] = ()
+    caffe_layout: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(0 < scale < 1 for scale in self.multi_scale_inputs):
+            raise SettingsError(
+                f"expected multi_scale_inputs between 0 and 1 such as 0.5 0.75, got {self.multi_scale_inputs}; the"
+                " picture's own scale is always among them"
+            )
+
+
+class SegmentationNetwork(nn.Module):
+    """Logits of every class on a grid of cells, for RGB pictures in 0..255 of any dtype and any size.
+
+    The grid has ceil(height / stride) x ceil(width / stride) cells. Cell (i, j) stands for the pixels stride * i ..
+    stride * (i + 1) - 1 and likewise across: its centre is at stride * i + (stride - 1) / 2, and the last cells may
+    reach over the picture's edge. `upsample_logits` reads it so, in training and after.
+
+    Attributes: config; stride (pixels to one cell); fill_colour (RGB 0..255 that normalises to nearly zero).
+    """
+
+    def __init__(self, config: SegmentationConfig, *, weights: str | None = None) -> None:
+        """Build the network; `weights` overrides where the backbone's come from ("none" before loading a saved one).
+
+        Raises:
+            SettingsError: no such architecture or backbone; says what there is.
+            CheckpointError: weights that cannot be had, read or fitted.
+        """
+        super().__init__()
+        self.autocast: Callable[[], AbstractContextManager] = nullcontext
+        network = replace(config.network, weights=weights or config.network.weights)
+        channels = len(config.class_names) + 1
+        self.model = _build(config, network, channels)
+        # Normalisation and layout come with the weights; they must stay with the saved network.
+        self.config = replace(
+            config,
+            network=replace(self.model.settings, weights=config.network.weights),
+            caffe_layout=isinstance(self.model, DeepLabV2) and self.model.caffe_layout,
+        )
+        self.stride = self.model.grid.stride
+
+    @property
+    def fill_colour(self) -> tuple[int, int, int]:
+        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over a picture's edge."""
+        red, green, blue = (round(255 * channel) for channel in self.config.network.mean or (0.5, 0.5, 0.5))
+        return red, green, blue
+
+    def body_and_heads(self) -> tuple[nn.Module, list[nn.Module]]:
+        """What was pretrained, and what is new and learns at the heads' rate."""
+        return self.model.body_and_heads()
+
+    def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
+        """Logits; with multi-scale inputs the greatest over the scales at each cell."""
+        found = self.logits_by_scale(images)
+        return torch.stack(found).amax(0) if len(found) > 1 else found[0]
+
+    def logits_by_scale(
+        self, images: Shaped[Tensor, "batch 3 height width"]
+    ) -> list[Float[Tensor, "batch channels h w"]]:
+        """Logits at the picture's own scale, then at each of the multi-scale inputs, all on the grid of the first."""
+        mean, std = (
+            torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+            for values in (self.config.network.mean, self.config.network.std)
+        )
+        pictures = self.model.grid.pad((images.float() / 255 - mean) / std)
+        height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
+        with self.autocast():
+            found = [self.model(pictures).float()]
+            for scale in self.config.multi_scale_inputs:
+                small = F.interpolate(pictures, scale_factor=scale, mode="bilinear", align_corners=False)
+                logits = self.model(self.model.grid.pad(small)).float()
+                # Two more cells, so that none of the first grid is missing where the scaled picture's size was cut.
+                logits = F.pad(logits, (0, 2, 0, 2), mode="replicate")
+                found.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
+        return [logits[:, :, :height, :width] for logits in found]
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
+        save_network(folder, self, self.config, SEGMENTATION)
+
+    @classmethod
+    def load(cls, folder: Path) -> "SegmentationNetwork":
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
+        """
+        return load_network(folder, SEGMENTATION, lambda config: cls(_parse_config(config), weights="none"))
+
+
+def upsample_logits(
+    logits: Float[Tensor, "batch channels h w"], size: tuple[int, int], *, stride: int
+) -> Float[Tensor, "batch channels height width"]:
+    """Logits (or probabilities) of cells at each pixel of a picture of (height, width) `size`, bilinear.
+
+    Cell (i, j) stands for the pixels stride * i .. stride * (i + 1) - 1 and likewise across, whatever the picture's
+    size: the grid is enlarged by exactly `stride` (align_corners False), and what reaches over the picture is cut off.
+    """
+    if stride > 1:
+        logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
+    return logits[:, :, : size[0], : size[1]]
+
+
+def for_inference(network: SegmentationNetwork, fabric: Fabric) -> SegmentationNetwork:
+    """The network in evaluation mode on the device, computing in the device's precision."""
+    network.autocast = fabric.autocast
+    fabric.to_device(network.to(memory_format=torch.channels_last).eval())
+    return network
+
+
+def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | SmpModel:
+    if config.architecture == DEEPLAB:
+        return DeepLabV2(network, channels, caffe_layout=config.caffe_layout)
+    known = smp_architectures()
+    if config.architecture not in known:
+        raise SettingsError(
+            f"no segmentation architecture is called '{config.architecture}':"
+            f" {suggest(config.architecture, (DEEPLAB, *known))} There are: {', '.join((DEEPLAB, *known))}"
+        )
+    return SmpModel(config.architecture, network, channels)
+
+
+def _parse_config(value: Mapping[str, Any]) -> SegmentationConfig:
+    """A config from its JSON; a KeyError or TypeError where fields are missing or of another kind."""
+    return SegmentationConfig(
+        network=from_plain(NetworkSettings, value["network"]),
+        class_names=tuple(value["class_names"]),
+        architecture=value["architecture"],
+        multi_scale_inputs=tuple(value["multi_scale_inputs"]),
+        caffe_layout=value["caffe_layout"],
+    )

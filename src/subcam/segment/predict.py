@@ -1,0 +1,180 @@
+"""Segment any pictures with a trained network: masks, overlays and tables in a folder, at bounded memory.
+
+What is done is on disk, so a prediction that was cut off goes on where it was; one bad file does not stop it.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
+from subcam.errors import BadInputError, CheckpointError, SettingsError
+from subcam.machine import MachineSettings, Precision, available_cores
+from subcam.networks.saved_model import CONFIG_FILE, WEIGHTS_FILE
+from subcam.progress import bar
+from subcam.run_folder import RunFolder, as_plain, file_digest, read_json
+from subcam.segment.chain import Outputs, predict_each
+from subcam.segment.inference import InferenceSettings
+from subcam.segment.network import SegmentationNetwork
+from subcam.segment.pictures import find_pictures
+from subcam.segment.predictions import Table, check_same, write_classes, write_failures
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """Settings of a prediction.
+
+    Attributes:
+        overlays: whether to write each picture with its mask laid over it.
+        probabilities: whether to write the probabilities of all classes, as float16; megabytes a picture.
+        on_bad_input: leave out pictures that cannot be used, named in the end, or stop at the first.
+        accelerator: "auto" takes a GPU where there is one.
+        precision: of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
+        threads: of the network on the CPU, and of reading and writing; 0 takes all cores.
+    """
+
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    overlays: bool = True
+    probabilities: bool = False
+    on_bad_input: OnBadInput = "skip"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    threads: int = 0
+
+    @property
+    def resolved_precision(self) -> Precision:
+        """What "auto" means on this machine."""
+        machine = MachineSettings(accelerator=self.accelerator, inference_precision=self.precision)
+        return machine.resolved_inference_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    """How it went.
+
+    predicted: pictures done this time. before: those done by earlier attempts. failed: those that could not be used.
+    """
+
+    predicted: int
+    before: int
+    failed: tuple[Skipped, ...]
+    seconds: float
+
+
+def predict(
+    settings: PredictSettings, *, model: Path, inputs: Sequence[Path], out: Path, lists: Sequence[Path] = ()
+) -> PredictResult:
+    """Write the masks of all pictures that are not there yet.
+
+    Args:
+        settings: how.
+        model: folder of a saved segmentation network, or of a run that trained one.
+        inputs: pictures, and folders of pictures.
+        out: where the predictions go; made if it is not there.
+        lists: text files with the path of a picture on each line.
+
+    Raises:
+        SubcamError: no model, no pictures, names that collide, a folder in use or of other predictions, or not one
+            picture that could be used.
+    """
+    started = time.monotonic()
+    records = find_pictures(inputs, lists=lists, outputs=out)
+    folder = find_model(model)
+    with RunFolder(path=out).lock():
+        network = SegmentationNetwork.load(folder)
+        names = ("background", *network.config.class_names)
+        if len(names) > IGNORE_INDEX:
+            raise SettingsError(f"{folder}: expected at most {IGNORE_INDEX - 1} classes, got {len(names) - 1}")
+        check_same(out, _made_with(settings, folder))
+        write_classes(out, names)
+        table = Table(out, names)
+        for record in records:
+            table.check_origin(record)
+        outputs = Outputs(out=out, names=names, overlays=settings.overlays, probabilities=settings.probabilities)
+        done = [record for record in records if outputs.there(record)]
+        there = {record.name for record in done}
+        left = [record for record in records if record.name not in there]
+        threads = settings.threads or available_cores()
+        device = _place(network, settings, threads)
+        results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
+        failed: list[Skipped] = []
+        begun = time.monotonic()
+        with table.begin(done), bar("predict", len(records), done=len(done)) as progress, closing(results):
+            try:
+                for count, result in enumerate(results, start=1):
+                    if not isinstance(result, Skipped):
+                        table.add(result)
+                    else:
+                        failed.append(result)
+                        if settings.on_bad_input == "stop":
+                            raise BadInputError(result.reason)
+                    progress.advance(note=f"{count / (time.monotonic() - begun):.1f} images/s")
+            finally:
+                write_failures(out, failed)
+    if len(failed) == len(records):
+        raise BadInputError(f"expected at least one usable picture, got none of {len(records)}; {failed[0].reason}")
+    return PredictResult(
+        predicted=len(left) - len(failed),
+        before=len(done),
+        failed=tuple(failed),
+        seconds=time.monotonic() - started,
+    )
+
+
+def find_model(path: Path) -> Path:
+    """The folder of the saved segmentation network that `path` means: itself, or the last one of a run.
+
+    Raises:
+        CheckpointError: there is neither a saved network nor a run that has one.
+    """
+    if path.name in (CONFIG_FILE, WEIGHTS_FILE):
+        path = path.parent
+    if (path / CONFIG_FILE).is_file():
+        return path
+    record = path / "run.json"
+    if not record.is_file():
+        raise CheckpointError(
+            f"{path}: expected the folder of a saved network ({CONFIG_FILE} and {WEIGHTS_FILE}) or of a run (run.json),"
+            " got neither; check the path"
+        )
+    networks = read_json(record).get("segment") or []
+    if not networks:
+        raise CheckpointError(
+            f"{path} is a run without a segmentation network; train one by running it again with segmentation, or give"
+            " the folder of another"
+        )
+    return path / networks[-1]["model"]
+
+
+def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
+    """All that the masks depend on."""
+    inference = as_plain(settings.inference)
+    del inference["batch_size"]
+    if not settings.inference.crf:
+        del inference["crf_settings"]
+    return {
+        "model": file_digest(folder / WEIGHTS_FILE),
+        "config": file_digest(folder / CONFIG_FILE),
+        "precision": settings.resolved_precision,
+        **inference,
+    }
+
+
+def _place(network: SegmentationNetwork, settings: PredictSettings, threads: int) -> torch.device:
+    """Put the network in evaluation mode on the device, in its precision; without Fabric, which is slow to import."""
+    kind = settings.accelerator
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(kind)
+    low = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings.resolved_precision)
+    if low is not None:
+        network.autocast = partial(torch.autocast, device.type, dtype=low)
+    torch.set_num_threads(threads)
+    network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return device

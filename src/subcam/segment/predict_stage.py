@@ -1,0 +1,90 @@
+"""The stage that segments the pictures of a data set with a trained network: masks without and with dense CRF."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from lightning_fabric import Fabric
+
+from subcam.data.images import voc_palette, write_mask
+from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.records import ImageSet, Record
+from subcam.machine import MachineSettings, available_cores
+from subcam.progress import bar
+from subcam.refine.crf_scores import crf_of
+from subcam.refine.label_map import mask_path
+from subcam.run_folder import Stage
+from subcam.segment.inference import InferenceSettings, segment_probabilities
+from subcam.segment.network import SegmentationNetwork, for_inference
+from subcam.segment.stream import threaded_map
+
+MASKS, CRF_MASKS = "masks", "masks-crf"
+"""Folders of the masks in the stage's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictInputs:
+    """model: folder of the network. sizes: (height, width) of each picture."""
+
+    image_set: ImageSet
+    sizes: tuple[tuple[int, int], ...]
+    model: Path
+
+
+def variants(settings: InferenceSettings) -> tuple[str, ...]:
+    """The folders of masks that these settings lead to."""
+    return (MASKS, CRF_MASKS) if settings.crf else (MASKS,)
+
+
+def run(
+    settings: InferenceSettings, inputs: PredictInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
+) -> Path:
+    """Write the masks of every picture and return the stage's folder.
+
+    Raises:
+        BadInputError: a picture went bad since it was checked, or the CRF does not fit into memory; names it.
+    """
+    if stage.done:
+        return stage.path
+    records = inputs.image_set.records
+    wanted = variants(settings)
+    there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
+    # A batch that was cut off is done again as a whole: in other company its last bits might differ.
+    batches = [
+        batch
+        for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
+        if not all(there[index] for index in batch)
+    ]
+    network = for_inference(SegmentationNetwork.load(inputs.model), fabric)
+
+    def segmented() -> Iterator[tuple[Record, np.ndarray]]:
+        for batch, images in inference_batches(records, batches, workers=machine.workers):
+            found = segment_probabilities(network, fabric.to_device(images), settings=settings).cpu().numpy()
+            yield from zip((records[index] for index in batch), found, strict=True)
+
+    threads = machine.threads or available_cores()
+    write = partial(_write, folder=stage.path, settings=settings)
+    with (
+        bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress,
+        closing(threaded_map(write, segmented(), threads=threads, ahead=2 * threads)) as written,
+    ):
+        for _ in written:
+            progress.advance()
+    stage.finish({"images": len(records), "variants": wanted})
+    return stage.path
+
+
+def _write(
+    found: tuple[Record, Float[np.ndarray, "channels h w"]], *, folder: Path, settings: InferenceSettings
+) -> None:
+    record, probabilities = found
+    by_variant = {MASKS: probabilities}
+    if settings.crf:
+        by_variant[CRF_MASKS] = crf_of(record, [probabilities], settings.crf_settings)[0]
+    for variant, scores in by_variant.items():
+        labels = scores.argmax(0).astype(np.uint8)
+        write_mask(mask_path(folder, variant, record.name), labels, palette=voc_palette(), durable=False)

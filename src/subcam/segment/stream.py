@@ -1,0 +1,55 @@
+"""Long jobs as chains of generators: threads before and after, like things together, and never much in memory."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def threaded_map(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    """`work` of each item, in order, done in threads; at most `ahead` items are under way or wait to be taken.
+
+    The next item is asked for in the caller's thread, so `items` may itself be heavy work. An error of `work` or of
+    `items` ends it; what is under way is finished first.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) >= ahead:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def alike_together(
+    items: Iterable[Item], kind: Callable[[Item], object], *, most: int, waiting: int
+) -> Iterator[list[Item]]:
+    """Groups of at most `most` items of one kind; at most `waiting` items wait for others like them.
+
+    kind: what an item is like; None is like nothing and goes alone at once.
+    """
+    groups: dict[object, list[Item]] = {}
+    count = 0
+    for item in items:
+        key = kind(item)
+        if key is None:
+            yield [item]
+            continue
+        groups.setdefault(key, []).append(item)
+        count += 1
+        # A dict keeps the order of its keys: the first group has waited longest.
+        full = key if len(groups[key]) == most else next(iter(groups)) if count > waiting else None
+        if full is not None:
+            group = groups.pop(full)
+            count -= len(group)
+            yield group
+    yield from groups.values()

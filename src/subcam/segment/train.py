@@ -1,0 +1,174 @@
+"""Training the segmentation network on masks (Section 4.4). Pictures and masks in, a saved network out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_mask
+from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.data.transforms import AugmentationSettings
+from subcam.errors import SettingsError
+from subcam.evaluate.confusion import confusion_matrix
+from subcam.evaluate.scores import Scores, scores
+from subcam.machine import MachineSettings
+from subcam.run_folder import Stage
+from subcam.seeds import derive_seed
+from subcam.segment.data import SegmentationImages
+from subcam.segment.network import SegmentationConfig, SegmentationNetwork, upsample_logits
+from subcam.training.loop import Training, train
+from subcam.training.optimiser import OptimiserSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of the segmentation network's training. Numbers of DeepLab-v2 are in `recipes.py`.
+
+    Attributes:
+        batch_size: pictures of a step.
+        average_decay: of an exponential moving average of the weights, which is then what is saved; 0 for none.
+        validate_every: epochs between two scorings on pictures with masks, where there are some; 0 for none.
+        validation_batch: pictures of one size scored together.
+    """
+
+    epochs: int = 10
+    batch_size: int = 8
+    average_decay: float = 0.0
+    validate_every: int = 1
+    validation_batch: int = 8
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.validate_every) < 0 or not 0 <= self.average_decay < 1:
+            raise SettingsError(
+                "expected epochs and validate_every of 0 or more and average_decay in 0..1 (1 itself never learns),"
+                f" got {self.epochs}, {self.validate_every} and {self.average_decay}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainInputs:
+    """What a training is given.
+
+    image_set: pictures with the masks to learn from (see `segment.data.with_masks` and `only_masked`).
+    config: the network.
+    validation: pictures with true masks to score along the way, or None.
+    """
+
+    image_set: ImageSet
+    config: SegmentationConfig
+    seed: int
+    validation: CheckedImages | None = None
+
+
+def run(
+    settings: TrainSettings, inputs: TrainInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
+) -> Path:
+    """Train the network and return its folder; take up a training that was cut off.
+
+    What is saved are the weights after the last step (or their moving average), never those of the epoch with the best
+    score: to choose by true masks would be to learn from them, and the scores on the same masks would say too much.
+
+    Raises:
+        BadInputError: a picture or mask cannot be used; names it.
+        SubcamError: the loss is no finite number; the last good checkpoint stays.
+    """
+    if stage.done:
+        return stage.path
+    torch.manual_seed(derive_seed(inputs.seed, "initialise segmentation"))
+    network = SegmentationNetwork(inputs.config)
+    body, heads = network.body_and_heads()
+
+    def loss(model: nn.Module, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        # Fabric asks to be told which methods besides `forward` run under its precision.
+        model.mark_forward_method("logits_by_scale")  # type: ignore[operator]
+        return {"loss": segmentation_loss(model.logits_by_scale(images), masks, stride=network.stride)}  # type: ignore[operator]
+
+    def validate() -> dict[str, float]:
+        assert inputs.validation is not None
+        found = score_pictures(
+            network, inputs.validation, fabric=fabric, batch_size=settings.validation_batch, workers=machine.workers
+        )
+        return {"miou": found.miou}
+
+    train(
+        Training(
+            network=network,
+            body=body,
+            heads=heads,
+            images=SegmentationImages(
+                inputs.image_set,
+                settings.augmentation,
+                seed=derive_seed(inputs.seed, "segmentation images"),
+                fill=network.fill_colour,
+            ),
+            loss=loss,
+            optimiser=settings.optimiser,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            seed=derive_seed(inputs.seed, "segmentation"),
+            average_decay=settings.average_decay,
+            validate=validate if inputs.validation is not None and settings.validate_every else None,
+            validate_every=settings.validate_every or 1,
+        ),
+        stage=stage,
+        fabric=fabric,
+        machine=machine,
+        save=lambda: network.save(stage.path),
+    )
+    return stage.path
+
+
+def segmentation_loss(
+    logits_by_scale: list[Float[Tensor, "batch channels h w"]],
+    masks: Integer[Tensor, "batch height width"],
+    *,
+    stride: int,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each pixel, mean over the pixels that are not 255, on logits brought to the mask's size.
+
+    Of several scales each has its own loss, and so has their greatest; all are summed (DeepLab-v2's published training
+    files; its text only names the scales and the maximum). 0 where every pixel is ignored.
+    """
+    found = list(logits_by_scale)
+    if len(found) > 1:
+        found.append(torch.stack(found).amax(0))
+    labels = masks.long()
+    counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    total = torch.zeros((), device=masks.device)
+    for logits in found:
+        full = upsample_logits(logits, (masks.shape[1], masks.shape[2]), stride=stride)
+        total = total + F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum") / counted
+    return total
+
+
+@torch.no_grad()
+def score_pictures(
+    network: SegmentationNetwork, pictures: CheckedImages, *, fabric: Fabric, batch_size: int, workers: int
+) -> Scores:
+    """Scores of the network, in evaluation mode, on pictures that have masks: one look at scale 1, no flip, no CRF."""
+    image_set = pictures.image_set
+    records, channels = image_set.records, image_set.num_classes + 1
+    masked = [index for index, record in enumerate(records) if record.mask is not None]
+    batches = same_size_batches(masked, pictures.sizes, batch_size=batch_size)
+    matrix = np.zeros((channels, channels), np.int64)
+    for indices, images in inference_batches(records, batches, workers=workers):
+        placed = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
+        with fabric.autocast():
+            logits = network(placed)
+        height, width = images.shape[2], images.shape[3]
+        labels = upsample_logits(logits, (height, width), stride=network.stride).argmax(1).cpu().numpy()
+        for index, prediction in zip(indices, labels, strict=True):
+            mask = records[index].mask
+            if mask is not None:
+                truth = read_mask(mask, image_set.mask_values, size=(height, width))
+                matrix = matrix + confusion_matrix(prediction, truth, num_classes=channels)
+    return scores(matrix)

@@ -1,0 +1,136 @@
+"""`subcam export FORMAT` as a person calls it. What the files hold is tested with the functions that write them."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from tests.export.made_masks import SIZES, write_made
+
+from subcam import cli
+from subcam.commands.export import FORMATS
+from subcam.networks.backbones import NetworkSettings
+from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+
+VOC_NAMES = ("person", "cat", "sheep")
+
+WRITTEN = {
+    "voc": ("results.tgz", [], ["results.tgz"]),
+    "coco-rle": ("out", [], ["annotations.json", "results.json"]),
+    "coco-panoptic": ("out", [], ["panoptic", "panoptic.json"]),
+    "label-studio": ("out", ["--shape", "polygon"], ["interface.xml", "tasks.json"]),
+    "cvat": ("annotations.xml", ["--pieces", "--least-area", "3"], ["annotations.xml"]),
+    "cvat-masks": ("masks.zip", [], ["masks.zip"]),
+}
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    write_made(tmp_path / "predictions", names=VOC_NAMES, unlabelled=False)
+    return tmp_path / "predictions"
+
+
+def export(name: str, predictions: Path, out: Path, *words: object) -> int:
+    return cli.main(["export", name, "--predictions", str(predictions), "--out", str(out), *map(str, words)])
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_each_format_of_masks(name: str, predictions: Path, tmp_path: Path, capsys) -> None:
+    place, words, files = WRITTEN[name]
+    out = tmp_path / "exported" / place
+    images = ("--images", predictions / "pictures")
+    assert export(name, predictions, out, *images, *words) == 0
+    assert str(out) in capsys.readouterr().out
+    folder = out if out.is_dir() else out.parent
+    assert sorted(path.name for path in folder.iterdir()) == files
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert export(name, predictions, out, *images, *words) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_list_and_names_of_ones_own(predictions: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("2008_000002\n")
+    words = ("--list", tmp_path / "test.txt", "--classes", "a", "b", "c")
+    assert export("coco-rle", predictions, tmp_path, *words) == 0
+    written = json.loads((tmp_path / "annotations.json").read_text())
+    assert [image["file_name"] for image in written["images"]] == ["2008_000002.jpg"]
+    assert [category["name"] for category in written["categories"]] == ["a", "b", "c"]
+
+
+def test_numbers_from_cocos_file(predictions: Path, tmp_path: Path) -> None:
+    numbers = tmp_path / "instances.json"
+    images = [{"id": index, "file_name": f"{name}.jpg"} for index, name in enumerate(SIZES, start=500)]
+    categories = [{"id": index, "name": name} for index, name in enumerate(VOC_NAMES, start=30)]
+    numbers.write_text(json.dumps({"images": images, "categories": categories}))
+    for name in ("coco-rle", "coco-panoptic"):
+        assert export(name, predictions, tmp_path / name, "--numbers", numbers) == 0
+    written = json.loads((tmp_path / "coco-panoptic" / "panoptic.json").read_text())
+    assert [image["id"] for image in written["images"]] == [500, 501, 502]
+    assert [category["id"] for category in written["categories"]] == [30, 31, 32]
+
+
+def test_mistakes_are_one_line(predictions: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "test.txt").write_text("2008_000002\n2008_000003\n")
+    assert export("voc", predictions, tmp_path / "r.tgz", "--list", tmp_path / "test.txt") == cli.EXIT_USER
+    assert "got none for 1: 2008_000003" in capsys.readouterr().err
+    assert cli.main(["export", "pdf"]) == cli.EXIT_USER
+    assert "there is no format 'pdf' to export; there are: voc, coco-rle" in capsys.readouterr().err
+    assert cli.main(["export", "onnx", str(tmp_path), "--out", str(tmp_path / "n.onnx")]) == cli.EXIT_USER
+    assert str(tmp_path) in capsys.readouterr().err
+    assert list(tmp_path.glob("*.tgz")) == list(tmp_path.glob("*.onnx")) == []
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_formats_are_listed(words: list[str], capsys) -> None:
+    assert cli.main(["export", *words]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in FORMATS)
+
+
+def test_networks_go_to_what_writes_them(tmp_path: Path, capsys, monkeypatch) -> None:
+    settings = NetworkSettings(name="tiny", weights="none")
+    SegmentationNetwork(SegmentationConfig(network=settings, class_names=("cat",))).save(tmp_path / "model")
+    calls = []
+
+    def write(network: SegmentationNetwork, path: Path, **given: str) -> float:
+        calls.append((network.config.class_names, path, given))
+        return 3.1e-6
+
+    for name in ("onnx", "torch"):
+        monkeypatch.setattr(f"subcam.export.programs.export_{name}", write)
+        words = ["export", name, str(tmp_path / "model"), "--out", str(tmp_path / name), "--output", "probabilities"]
+        assert cli.main(words) == 0
+        assert calls.pop() == (("cat",), tmp_path / name, {"output": "probabilities", "input_type": "uint8"})
+        assert "differs by at most 3e-06 from the network" in capsys.readouterr().out
+
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+DOCUMENTED = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_the_documented_commands_do_what_they_say(line: str, tmp_path: Path, monkeypatch) -> None:
+    """In a folder that holds what the document calls predictions, pictures, VOC2012, val.txt and test.txt."""
+    write_made(tmp_path / "predictions", names=VOC_NAMES, unlabelled=False)
+    write_made(tmp_path / "VOC2012", names=None)
+    (tmp_path / "VOC2012" / "masks").rename(tmp_path / "VOC2012" / "SegmentationClass")
+    (tmp_path / "VOC2012" / "pictures").rename(tmp_path / "VOC2012" / "JPEGImages")
+    (tmp_path / "predictions" / "pictures").rename(tmp_path / "pictures")
+    for split in ("val", "test"):
+        (tmp_path / f"{split}.txt").write_text("".join(f"{name}\n" for name in SIZES))
+    monkeypatch.chdir(tmp_path)
+    program, *words = shlex.split(line)
+    assert program == "subcam"
+    assert cli.main(words) == 0
+    assert Path(words[words.index("--out") + 1]).exists()
+
+
+def test_the_document_shows_every_format() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    assert len(DOCUMENTED) == 7
+    assert all(f"subcam export {name} " in text for name in FORMATS)

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.export.made_masks import NAMES, write_made
+
+from subcam.data.images import voc_palette, write_mask
+from subcam.data.voc import VOC_CLASSES
+from subcam.errors import BadInputError
+from subcam.export.mask_folder import class_names_in, open_masks, read_class_names, read_names
+
+
+def mask(path: Path, values: object = ((0, 1),)) -> Path:
+    write_mask(path, np.array(values, np.uint8), palette=voc_palette(), durable=False)
+    return path
+
+
+def test_a_folder_of_predictions_knows_its_classes(tmp_path: Path) -> None:
+    made = write_made(tmp_path)
+    for given in (tmp_path, tmp_path / "masks"):
+        masks = open_masks(given)
+        assert masks.class_names == NAMES == masks.known_class_names()
+        assert list(masks.files) == list(made)
+        read = dict(masks.labels(num_classes=3, title="reading"))
+        assert all((read[name] == labels).all() for name, labels in made.items())
+
+
+def test_names_are_paths_without_suffix(tmp_path: Path) -> None:
+    for place in ("b.png", "a/x.y.PNG", "a/z.png"):
+        mask(tmp_path / place)
+    mask(tmp_path / ".hidden.png")
+    (tmp_path / "note.txt").write_text("no mask")
+    assert list(open_masks(tmp_path).files) == ["a/x.y", "a/z", "b"]
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationClassAug"])
+def test_a_voc_folder(tmp_path: Path, folder: str) -> None:
+    mask(tmp_path / folder / "2007_000032.png")
+    for given in (tmp_path, tmp_path / folder):
+        assert open_masks(given).class_names == VOC_CLASSES
+        assert open_masks(given, class_names=("mine",)).class_names == ("mine",)
+
+
+def test_classes_without_names_follow_from_the_values(tmp_path: Path) -> None:
+    mask(tmp_path / "a.png", [[0, 2, 255]])
+    masks = open_masks(tmp_path)
+    assert masks.class_names is None
+    assert masks.known_class_names() == ("class 1", "class 2")
+    mask(tmp_path / "b.png", [[20]])
+    assert open_masks(tmp_path).known_class_names() == VOC_CLASSES
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="expected a folder of masks, got none"):
+        open_masks(tmp_path / "nowhere")
+    with pytest.raises(BadInputError, match="expected masks as PNG files, got none"):
+        open_masks(tmp_path)
+    mask(tmp_path / "a.png")
+    masks = open_masks(tmp_path)
+    assert list(masks.only(["a"]).files) == ["a"]
+    with pytest.raises(BadInputError, match=r"each of 3 names, got none for 2: b, c; make them"):
+        masks.only(["a", "b", "c"])
+
+
+def test_a_value_that_no_class_has_is_named(tmp_path: Path) -> None:
+    path = mask(tmp_path / "a.png", [[0, 1, 5, 255]])
+    with pytest.raises(BadInputError, match=rf"{path}: expected the values 0..2, 255, got 5"):
+        open_masks(tmp_path).read("a", num_classes=2)
+
+
+def test_class_names_from_files(tmp_path: Path) -> None:
+    table, text = tmp_path / "classes.csv", tmp_path / "classes.txt"
+    table.write_text("index,name,red\n2,dog,0\n1,cat,0\n")
+    text.write_text("Background\ncat\n\ndog\n")
+    assert class_names_in([str(table)]) == class_names_in([str(text)]) == class_names_in(["cat", "dog"])
+    for wrong, says in (
+        ("name,colour\ncat,1\n", "columns index and name, got another .KeyError: 'index'"),
+        ("index,name\none,cat\n", "columns index and name"),
+        ("index,name\n1,cat\n3,dog\n", r"expected the values 1..2, got \[1, 3\]"),
+        ("index,name\n1,cat\n2,cat\n", "names of classes that all differ, got cat, cat"),
+        ("index,name\n0,background\n", "got none"),
+    ):
+        table.write_text(wrong)
+        with pytest.raises(BadInputError, match=says):
+            read_class_names(table)
+
+
+def test_names_of_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("2007_000032\n\nsub/one two.jpg\n/JPEGImages/a.jpg /SegmentationClassAug/a.png\n")
+    assert read_names(path) == ("2007_000032", "sub/one two", "a")
+    path.write_text("a\nb\na.jpg\n")
+    with pytest.raises(BadInputError, match=r"each once, one a line, got twice: a;"):
+        read_names(path)
+    path.write_text("\n")
+    with pytest.raises(BadInputError, match="got no line"):
+        read_names(path)

@@ -1,0 +1,78 @@
+"""One run of all stages on generated pictures, and its page, for all tests of the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from subcam.machine import MachineSettings
+    from subcam.settings import RunSettings
+
+VAL_IMAGES = 200
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rounds 0 and 1, control, pseudo masks of round 1, 200 scored pictures; and what later commands add.
+
+    A segmentation network takes long to train: its entry names copies of the pseudo masks, with their scores.
+    """
+    from subcam.data.transforms import AugmentationSettings
+    from subcam.pipeline import run
+    from subcam.refine.affinity_stage import AffinitySettings
+    from subcam.refine.mask_stage import MaskSettings
+    from subcam.refine.settings import RefineSettings
+
+    settings = replace(
+        tiny_run,
+        control=True,
+        dataset=replace(tiny_run.dataset, toy=replace(tiny_run.dataset.toy, val_images=VAL_IMAGES)),
+        refine=RefineSettings(
+            rounds="last",
+            affinity=AffinitySettings(
+                epochs=1, batch_size=8, augmentation=AugmentationSettings(crop=80, scale_long_side=(72, 104))
+            ),
+            masks=MaskSettings(pseudo_mask="crf"),
+        ),
+    )
+    folder = tmp_path_factory.mktemp("report") / "tiny"
+    run(settings, folder, recipe="toy")
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    pseudo = record["refined"][-1]
+    network = folder / "stages" / "segment-0123456789"
+    shutil.copytree(folder / pseudo["masks"] / "crf", network / "masks")
+    shutil.copytree(folder / pseudo["masks"] / "walk", network / "masks-crf")
+    scores = {
+        split: {"plain": found["variants"]["crf"], "crf": found["variants"]["walk"]}
+        for split, found in pseudo["scores"].items()
+    }
+    place = network.relative_to(folder).as_posix()
+    record["segment"] = [{"trained_on": "pseudo", "round": 1, "model": place, "masks": place, "scores": scores}]
+    (folder / "run.json").write_text(json.dumps(record), "utf-8")
+    summary = [
+        {
+            "grid": {"discover.num_subcategories": k},
+            "split": "val",
+            "what": f"response maps: round {index}",
+            "mean": mean,
+            "std": 0.01,
+            "n": 2,
+        }
+        for k, mean in ((2, 0.5), (5, 0.6))
+        for index in (0, 1)
+    ]
+    (folder / "ablate.json").write_text(json.dumps({"runs": [], "summary": summary}), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def report_page(finished_run: Path) -> Path:
+    from subcam.report.page import write_report
+
+    return write_report(finished_run)

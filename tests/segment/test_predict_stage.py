@@ -1,0 +1,118 @@
+"""The stage that segments a data set: masks with and without CRF, taken up where it was cut off."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+from tests.segment.saved_network import save_tiny_network
+
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_image, voc_palette
+from subcam.data.records import Record
+from subcam.errors import BadInputError
+from subcam.machine import MachineSettings
+from subcam.refine.crf import dense_crf
+from subcam.refine.crf_scores import crf_of
+from subcam.run_folder import RunFolder, Stage
+from subcam.segment import predict_stage
+from subcam.segment.inference import InferenceSettings, segment_probabilities
+from subcam.segment.network import SegmentationNetwork
+from subcam.segment.predict_stage import CRF_MASKS, MASKS, PredictInputs, variants
+
+SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)
+
+
+@pytest.fixture(scope="module")
+def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> PredictInputs:
+    image_set = toy_train.image_set
+    model = save_tiny_network(tmp_path_factory.mktemp("model"), classes=image_set.class_names)
+    return PredictInputs(
+        image_set=replace(image_set, records=image_set.records[:5]), sizes=toy_train.sizes[:5], model=model
+    )
+
+
+@pytest.fixture
+def run(inputs: PredictInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
+    def run(folder: Path, settings: InferenceSettings = SETTINGS, inputs: PredictInputs = inputs) -> Stage:
+        stage = RunFolder(path=folder).stage("predict", settings=settings)
+        assert predict_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        return stage
+
+    return run
+
+
+def test_masks_are_the_best_of_the_probabilities(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+    stage = run(tmp_path)
+    assert stage.record["outputs"] == {"images": 5, "variants": [MASKS, CRF_MASKS]}
+    network = SegmentationNetwork.load(inputs.model).eval()
+    differing, seen = 0, set()
+    for record in inputs.image_set.records:
+        image = read_image(record.image)
+        found = segment_probabilities(network, torch.from_numpy(image).permute(2, 0, 1)[None], settings=SETTINGS)[0]
+        with_crf = dense_crf(
+            image,
+            found.numpy(),
+            spatial_sigma=1,
+            bilateral_sigma_xy=67,
+            bilateral_sigma_rgb=3,
+            bilateral_weight=4,
+        )
+        masks = {}
+        for variant, expected in ((MASKS, found.numpy()), (CRF_MASKS, with_crf)):
+            with Image.open(stage.path / variant / f"{record.name}.png") as mask:
+                assert (mask.mode, mask.size) == ("P", image.shape[1::-1])
+                masks[variant] = np.asarray(mask)
+                assert (np.asarray(mask.convert("RGB")) == voc_palette()[masks[variant]]).all()
+            assert (masks[variant] == expected.argmax(0)).mean() > 0.999
+        differing += int((masks[MASKS] != masks[CRF_MASKS]).sum())
+        seen |= set(masks[MASKS].ravel().tolist())
+    assert differing > 0
+    assert len(seen) > 1
+
+
+def test_without_the_crf_there_is_one_mask_a_picture(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+    stage = run(tmp_path, replace(SETTINGS, crf=False))
+    expected = {stage.path / MASKS / f"{record.name}.png" for record in inputs.image_set.records}
+    assert set(stage.path.rglob("*.png")) == expected
+    assert variants(replace(SETTINGS, crf=False)) == (MASKS,)
+
+
+def test_a_stage_that_was_cut_off_does_what_is_missing(
+    run: Callable, inputs: PredictInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(tmp_path / "undisturbed")
+    calls: list[str] = []
+
+    def counted(record: Record, *args: object) -> list[np.ndarray]:
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        calls.append(record.name)
+        return crf_of(record, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict_stage, "crf_of", counted)
+    killed_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    killed_at = -1
+    calls.clear()
+    stage = run(tmp_path / "killed")
+    assert 0 < len(calls) < 5
+    names = {path.relative_to(stage.path) for path in stage.path.rglob("*.png")}
+    assert len(names) == 10
+    for name in names:
+        assert (stage.path / name).read_bytes() == (undisturbed.path / name).read_bytes()
+    calls.clear()
+    run(tmp_path / "killed")
+    assert calls == []
+
+
+def test_a_picture_that_went_bad_is_named(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+    record = replace(inputs.image_set.records[0], image=tmp_path / "gone.png")
+    broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), sizes=inputs.sizes[:1])
+    with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
+        run(tmp_path, inputs=broken)
