@@ -16,6 +16,7 @@ skipped, one that was cut off is taken up.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from subcam.data.dataset import Dataset, open_dataset
@@ -72,8 +73,9 @@ def run(
 def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], list[SegmentedResult]]:
     """All rounds, then the control's; the pseudo masks of the rounds that are refined; the segmentation networks."""
     settings = stages.settings
-    rounds = algorithm_1(stages, rounds=settings.rounds)
-    control = algorithm_1(stages, rounds=settings.rounds, control_of=rounds[0]) if settings.control else []
+    course = {"image": algorithm_1, "local": local_rounds}[settings.subcategories]
+    rounds = course(stages, rounds=settings.rounds)
+    control = course(stages, rounds=settings.rounds, control_of=rounds) if settings.control else []
     refined = [
         stages.refine(found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
     ]
@@ -81,22 +83,48 @@ def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], l
     return rounds + control, refined, segmented
 
 
-def algorithm_1(stages: Stages, *, rounds: int, control_of: RoundResult | None = None) -> list[RoundResult]:
+def algorithm_1(stages: Stages, *, rounds: int, control_of: Sequence[RoundResult] = ()) -> list[RoundResult]:
     """Train, map and score round 0, then `rounds` rounds on newly discovered sub-categories (Algorithm 1).
 
     Args:
         stages: what each step does.
         rounds: rounds after round 0.
-        control_of: round 0 of another course; the rounds after it are then trained without sub-categories (lambda = 0)
-            and only they are returned.
+        control_of: the rounds of another course; those after round 0 are then trained without sub-categories
+            (lambda = 0) and only they are returned.
     """
-    model = control_of.model if control_of else stages.classify(0)
-    results = [control_of or stages.map_and_score(0, model)]
+    control = bool(control_of)
+    model = control_of[0].model if control else stages.classify(0)
+    results = list(control_of[:1]) or [stages.map_and_score(0, model)]
     for index in range(1, rounds + 1):
-        subcategories = None if control_of else stages.discover(index, model)
-        model = stages.classify(index, before=model, subcategories=subcategories, control=control_of is not None)
-        results.append(stages.map_and_score(index, model, subcategories=subcategories, control=control_of is not None))
-    return results[1:] if control_of else results
+        subcategories = None if control else stages.discover(index, model)
+        model = stages.classify(index, before=model, subcategories=subcategories, control=control)
+        results.append(stages.map_and_score(index, model, subcategories=subcategories, control=control))
+    return results[1:] if control else results
+
+
+def local_rounds(stages: Stages, *, rounds: int, control_of: Sequence[RoundResult] = ()) -> list[RoundResult]:
+    """Algorithm 1 with sub-categories of positions instead of whole images; not in the paper.
+
+    Round 0 is plain CAM. Round 1 clusters, on its network, features of positions that the maps are sure of, and takes
+    its own maps from the clusters' centres; nothing is trained. Each later round trains a network to tell apart the
+    sub-categories that the round before found at each position, then finds its own and takes its maps from them.
+
+    Args:
+        stages: what each step does.
+        rounds: rounds after round 0.
+        control_of: the rounds of another course; those after round 1 are then trained without sub-categories, their
+            maps still taken from clusters' centres, and only they are returned.
+    """
+    control = bool(control_of)
+    model = control_of[0].model if control else stages.classify(0)
+    results = list(control_of[:2]) or [stages.map_and_score(0, model)]
+    for index in range(len(results), rounds + 1):
+        if index > 1:
+            local = None if control else stages.label_positions(index, results[-1])
+            model = stages.classify(index, before=model, local=local, control=control)
+        prototypes = stages.find_prototypes(index, model, results[-1].maps, control=control)
+        results.append(stages.map_and_score(index, prototypes, control=control))
+    return results[2:] if control else results
 
 
 def _say_what_is_there(dataset: Dataset) -> None:

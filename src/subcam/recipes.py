@@ -6,6 +6,7 @@ from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.transforms import AugmentationSettings
+from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones import NetworkSettings
@@ -15,6 +16,9 @@ from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
+from subcam.segment.inference import InferenceSettings
+from subcam.segment.settings import SegmentSettings
+from subcam.segment.train import TrainSettings
 from subcam.settings import RunSettings
 from subcam.training.optimiser import OptimiserSettings
 
@@ -57,7 +61,7 @@ def toy() -> RunSettings:
         ),
         discover=DiscoverSettings(num_subcategories=4),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True, storage_stride=2, subcategory_maps=True, batch_size=32),
-        evaluate=EvaluateSettings(background_threshold=0.4),
+        evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
             rounds="first-and-last",
             affinity=AffinitySettings(
@@ -78,6 +82,26 @@ def toy() -> RunSettings:
             ),
             masks=MaskSettings(pseudo_mask="crf", crf_alpha=3.0, walk_alpha=2.0),
         ),
+        segment=SegmentSettings(
+            train_on=("pseudo", "truth"),
+            train=TrainSettings(
+                epochs=4,
+                batch_size=16,
+                augmentation=AugmentationSettings(
+                    crop=64,
+                    scale_long_side=(48, 84),
+                    flip=0.5,
+                    brightness=0.2,
+                    contrast=0.2,
+                    saturation=0.2,
+                    hue=0.02,
+                ),
+                optimiser=OptimiserSettings(
+                    name="adamw", learning_rate=2e-3, weight_decay=1e-3, head_multiplier=1.0, schedule="poly"
+                ),
+            ),
+            predict=InferenceSettings(flip=True, batch_size=32),
+        ),
     )
 
 
@@ -89,13 +113,15 @@ def small() -> RunSettings:
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores. Time and scores: `docs/log.md`.
     """
     return RunSettings(
-        rounds=3,
+        rounds=2,
         control=False,
+        subcategories="local",
         network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True),
         classify=ClassifySettings(
             epochs=5,
             batch_size=16,
             subcategory_weight=5.0,
+            local_weight=0.3,
             start="restart",
             augmentation=AugmentationSettings(
                 crop=224,
@@ -111,8 +137,9 @@ def small() -> RunSettings:
             ),
         ),
         discover=DiscoverSettings(num_subcategories=5),
+        local=LocalSettings(num_subcategories=5, num_context=5, object_above=0.4, context_below=0.2),
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True),
-        evaluate=EvaluateSettings(background_threshold=0.35),
+        evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
             rounds="first-and-last",
             sure_regions=SureRegionSettings(low_alpha=1.5, high_alpha=8.0),
@@ -147,6 +174,28 @@ def small() -> RunSettings:
                     bilateral_weight=4.0,
                 ),
             ),
+        ),
+        segment=SegmentSettings(
+            train_on=("pseudo",),
+            network=NetworkSettings(name="same", output_stride=16),
+            train=TrainSettings(
+                epochs=8,
+                batch_size=8,
+                validate_every=2,
+                augmentation=AugmentationSettings(
+                    crop=256,
+                    scale_long_side=(224, 480),
+                    flip=0.5,
+                    brightness=0.3,
+                    contrast=0.3,
+                    saturation=0.3,
+                    hue=0.1,
+                ),
+                optimiser=OptimiserSettings(
+                    name="adamw", learning_rate=1e-4, weight_decay=1e-2, head_multiplier=10.0, schedule="poly"
+                ),
+            ),
+            predict=InferenceSettings(scales=(0.75, 1.0, 1.25, 1.5), flip=True, crf=True),
         ),
     )
 
@@ -217,6 +266,36 @@ def voc12_paper() -> RunSettings:
             ),
             walk=WalkSettings(beta=8.0, log_steps=8, alphas=(4.0, 8.0, 16.0, 24.0, 32.0)),
             masks=MaskSettings(pseudo_mask="walk", crf_alpha=4.0, walk_alpha=16.0),
+        ),
+        segment=SegmentSettings(
+            train_on=("pseudo",),
+            network=NetworkSettings(name="resnet101", weights="timm", output_stride=8, freeze_batch_norm=True),
+            multi_scale_inputs=(0.5, 0.75),
+            train=TrainSettings(
+                epochs=19,
+                batch_size=10,
+                augmentation=AugmentationSettings(
+                    crop=321,
+                    scale_long_side=(250, 750),
+                    flip=0.5,
+                    brightness=0.0,
+                    contrast=0.0,
+                    saturation=0.0,
+                    hue=0.0,
+                ),
+                optimiser=OptimiserSettings(
+                    name="sgd",
+                    learning_rate=2.5e-4,
+                    momentum=0.9,
+                    weight_decay=5e-4,
+                    decay_biases=False,
+                    head_multiplier=10.0,
+                    bias_multiplier=2.0,
+                    schedule="poly",
+                    poly_power=0.9,
+                ),
+            ),
+            predict=InferenceSettings(scales=(1.0,), flip=True, crf=True),
         ),
     )
 
@@ -294,6 +373,36 @@ def voc12_reference() -> RunSettings:
             ),
             walk=WalkSettings(beta=8.0, log_steps=8, alphas=(4.0, 8.0, 16.0, 24.0, 32.0)),
             masks=MaskSettings(pseudo_mask="walk", crf_alpha=4.0, walk_alpha=16.0),
+        ),
+        segment=SegmentSettings(
+            train_on=("pseudo",),
+            network=NetworkSettings(name="resnet101", weights="timm", output_stride=8, freeze_batch_norm=True),
+            multi_scale_inputs=(0.5, 0.75),
+            train=TrainSettings(
+                epochs=19,
+                batch_size=10,
+                augmentation=AugmentationSettings(
+                    crop=321,
+                    scale_long_side=(250, 750),
+                    flip=0.5,
+                    brightness=0.0,
+                    contrast=0.0,
+                    saturation=0.0,
+                    hue=0.0,
+                ),
+                optimiser=OptimiserSettings(
+                    name="sgd",
+                    learning_rate=2.5e-4,
+                    momentum=0.9,
+                    weight_decay=5e-4,
+                    decay_biases=False,
+                    head_multiplier=10.0,
+                    bias_multiplier=2.0,
+                    schedule="poly",
+                    poly_power=0.9,
+                ),
+            ),
+            predict=InferenceSettings(scales=(1.0,), flip=True, crf=True),
         ),
     )
 

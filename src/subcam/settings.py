@@ -1,10 +1,12 @@
 """Everything a run can be told, in one frozen dataclass: each stage's own settings side by side."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
 from subcam.data.dataset import DatasetSettings
+from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.errors import SettingsError
 from subcam.evaluate.stage import EvaluateSettings
@@ -21,16 +23,20 @@ class RunSettings:
     Attributes:
         rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
         control: whether as many rounds are trained with lambda = 0 as well, to tell what the sub-categories did.
+        subcategories: whether images are clustered ("image", the paper's Eq. 2) or positions in them ("local", not in
+            the paper; see `pipeline.local_rounds`).
         seed: settles the whole run on one machine.
     """
 
     rounds: int = 3
     control: bool = False
+    subcategories: Literal["image", "local"] = "image"
     seed: int = 0
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     classify: ClassifySettings = field(default_factory=ClassifySettings)
     discover: DiscoverSettings = field(default_factory=DiscoverSettings)
+    local: LocalSettings = field(default_factory=LocalSettings)
     cam: CamSettings = field(default_factory=CamSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)

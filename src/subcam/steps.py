@@ -7,6 +7,8 @@ from lightning_fabric import Fabric
 
 import subcam.cam.stage as cam
 import subcam.classify.train as classify
+import subcam.discover.local_label_stage as local_label_stage
+import subcam.discover.prototype_stage as prototype_stage
 import subcam.discover.stage as discover
 import subcam.evaluate.refined_stage as refined_stage
 import subcam.evaluate.segmentation_stage as segmentation_stage
@@ -17,6 +19,7 @@ import subcam.refine.mask_stage as mask_stage
 import subcam.refine.walk_stage as walk_stage
 import subcam.segment.predict_stage as predict_stage
 import subcam.segment.train as segment_train
+from subcam.classify.local_targets import LocalTargets
 from subcam.data.dataset import Dataset, union
 from subcam.discover.clustering import Subcategories
 from subcam.discover.clusters_file import clusters_digest
@@ -41,6 +44,14 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalFound:
+    """What the positions of the training pictures show, and the stage that found it."""
+
+    stage: Stage
+    targets: LocalTargets
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stages:
     """Each step of a run with its folder: what it is given decides where it lies."""
 
@@ -51,17 +62,26 @@ class Stages:
     inference: Fabric
 
     def classify(
-        self, index: int, *, before: Stage | None = None, subcategories: Found | None = None, control: bool = False
+        self,
+        index: int,
+        *,
+        before: Stage | None = None,
+        subcategories: Found | None = None,
+        local: LocalFound | None = None,
+        control: bool = False,
     ) -> Stage:
         """Train the network of one round."""
-        settings = self.settings.classify.of_round(index, with_subcategories=subcategories is not None)
+        settings = self.settings.classify.of_round(
+            index, with_subcategories=subcategories is not None, with_local=local is not None
+        )
         start_from = before if before and settings.start == "continue" else None
+        found = subcategories or local
         inputs = (
             self.dataset.train.digest,
             self._network_key(),
             f"seed {self.settings.seed}, round {index}, {self.settings.machine.precision}",
             start_from.key if start_from else "pretrained",
-            subcategories.stage.key if subcategories else "parents only",
+            found.stage.key if found else "parents only",
             file_digest(Path(settings.round0_checkpoint)) if settings.round0_checkpoint else "trained",
         )
         stage = self._stage(f"round{index}{'-control' if control else ''}-classify", settings, inputs)
@@ -74,6 +94,7 @@ class Stages:
                 seed=self.settings.seed,
                 subcategory_labels=subcategories.subcategories.labels if subcategories else None,
                 start_from=start_from.path if start_from else None,
+                local=local.targets if local else None,
             ),
             stage=stage,
             fabric=self.fabric,
@@ -101,17 +122,60 @@ class Stages:
         )
         return Found(stage=stage, subcategories=subcategories)
 
+    def find_prototypes(self, index: int, model: Stage, maps: Stage, *, control: bool = False) -> Stage:
+        """A copy of the network with prototypes of local sub-categories, found where maps are sure."""
+        settings, train = self.settings.local, self.dataset.train
+        inputs = (train.digest, model.key, maps.key, f"seed {self.settings.seed}", self._precision())
+        stage = self._stage(f"round{index}{'-control' if control else ''}-prototypes", settings, inputs)
+        prototype_stage.run(
+            settings,
+            prototype_stage.LocalInputs(
+                image_set=train.image_set,
+                sizes=train.sizes,
+                model=model.path,
+                maps=maps.path,
+                seed=self.settings.seed,
+            ),
+            stage=stage,
+            fabric=self.inference,
+            machine=self.settings.machine,
+        )
+        return stage
+
+    def label_positions(self, index: int, before: RoundResult) -> LocalFound:
+        """Which local sub-category each sure position of the training pictures shows, by the round before."""
+        settings, train = self.settings.local, self.dataset.train
+        inputs = (train.digest, before.model.key, before.maps.key, self._precision())
+        stage = self._stage(f"round{index}-positions", settings, inputs)
+        labels = local_label_stage.run(
+            settings,
+            prototype_stage.LocalInputs(
+                image_set=train.image_set,
+                sizes=train.sizes,
+                model=before.model.path,
+                maps=before.maps.path,
+                seed=self.settings.seed,
+            ),
+            stage=stage,
+            fabric=self.inference,
+            machine=self.settings.machine,
+        )
+        return LocalFound(
+            stage=stage, targets=LocalTargets(grids=labels.grids, sizes=train.sizes, model=before.model.path)
+        )
+
     def map_and_score(
         self, index: int, model: Stage, *, subcategories: Found | None = None, control: bool = False
     ) -> RoundResult:
         """Write the response maps of a round and score them by split.
 
-        The training pictures get maps too in the last round, and where their pseudo masks are wanted.
+        The training pictures get maps too in the last round, and where pseudo masks or local sub-categories need them.
         """
         name = f"round{index}{'-control' if control else ''}"
         wanted = list(self.dataset.scored.values())
         last = self.settings.rounds
-        if not wanted or (not control and (index == last or self.settings.refine.refines(index, last=last))):
+        refined = not control and (index == last or self.settings.refine.refines(index, last=last))
+        if not wanted or refined or self.settings.subcategories == "local":
             wanted.append(self.dataset.train)
         pictures = union(*wanted)
         maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self._precision()))

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from subcam.discover.local import CONTEXT, UNSURE, Prototypes, assign, directions, find_prototypes, sure_positions
+from subcam.discover.local import (
+    CONTEXT,
+    UNSURE,
+    PositionSample,
+    Prototypes,
+    assign,
+    directions,
+    find_prototypes,
+    sure_positions,
+)
 
 EAST, NORTH, UP, WEST = np.eye(4, dtype=np.float32)
 
@@ -56,6 +65,34 @@ def test_one_seed_gives_one_result() -> None:
         find_prototypes([features], [features[:50]], num_subcategories=5, num_context=3, seed=7) for _ in range(2)
     )
     np.testing.assert_array_equal(first.together, second.together)
+
+
+def sampled(pictures: list[int], size: int, *, seed: int = 0) -> list[float]:
+    """A sample of pictures with 1, 2, 3, ... positions; a position's feature is its picture's number."""
+    sample = PositionSample(size, dim=1)
+    for picture in pictures:
+        sample.add(np.full((picture, 1), picture, np.float32), np.random.default_rng((seed, picture)))
+    assert sample.seen == sum(pictures)
+    return sample.features[:, 0].tolist()
+
+
+def test_a_small_sample_is_everything() -> None:
+    assert sorted(sampled([1, 2, 3], 10)) == [1, 2, 2, 3, 3, 3]
+
+
+def test_a_sample_does_not_depend_on_the_order_of_pictures() -> None:
+    assert sampled([1, 2, 3, 4], 5) == sampled([4, 2, 1, 3], 5)
+
+
+def test_every_position_is_equally_likely() -> None:
+    """Of 10 positions 3 are taken, 2000 times: each picture's share is that of its positions, within 5 deviations."""
+    counts = np.zeros(5)
+    for seed in range(2000):
+        taken = sampled([1, 2, 3, 4], 3, seed=seed)
+        assert len(taken) == 3
+        counts += np.bincount(np.array(taken, int), minlength=5)
+    expected = 6000 * np.arange(5) / 10
+    assert (np.abs(counts - expected) <= 5 * np.sqrt(expected)).all()
 
 
 @pytest.fixture

@@ -110,6 +110,13 @@ def test_the_network_is_left_as_it_was(written: Path, network: SegmentationNetwo
     assert network.training, "as a network comes from its file"
 
 
+def test_pictures_that_are_padded_by_more_than_a_cell(tmp_path: Path) -> None:
+    """As encoders with more strides need it: sides that fit, that fit by cells only, and that do not fit at all."""
+    network = small_network()
+    network.model.grid = Grid(stride=4, pad_multiple=16, least_side=48)
+    assert export_torch(network, tmp_path / "network.pt2") < 1e-4
+
+
 @pytest.mark.slow
 def test_multi_scale_inputs(tmp_path: Path) -> None:
     network = small_network(multi_scale_inputs=(0.5,))
@@ -125,7 +132,7 @@ def test_the_traceable_grid_is_the_grid(grid: Grid) -> None:
     for height, width in ((1, 7), (8, 9), (16, 47), (48, 49), (65, 33)):
         images = torch.rand(1, 3, height, width)
         assert torch.equal(traceable.pad(images), grid.pad(images))
-        assert traceable.cells((height, width)) == grid.cells((height, width))
+        assert traceable.cells((height, width)) == tuple(side // grid.stride for side in grid.pad(images).shape[2:])
 
 
 def test_a_program_that_differs_is_refused(written: Path, network: SegmentationNetwork) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from subcam.machine import MachineSettings
+    from subcam.report.gather_pictures import Pictures
     from subcam.settings import RunSettings
 
 VAL_IMAGES = 200
@@ -76,3 +77,13 @@ def report_page(finished_run: Path) -> Path:
     from subcam.report.page import write_report
 
     return write_report(finished_run)
+
+
+@pytest.fixture(scope="session")
+def gathered(finished_run: Path) -> Pictures:
+    """All 200 scored pictures with their gain."""
+    from subcam.report.gather import open_pictures, read_run
+    from subcam.report.gather_pictures import gather_pictures
+
+    run = read_run(finished_run)
+    return gather_pictures(run, open_pictures(run), limit=1000)

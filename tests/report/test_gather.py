@@ -20,6 +20,7 @@ from subcam.report.gather import from_record, open_pictures, read_run
 from subcam.report.gather_clusters import gather_clusters, head_weights
 from subcam.report.gather_pictures import (
     PictureRecord,
+    Pictures,
     choose,
     evenly_spaced,
     gather_pictures,
@@ -183,12 +184,11 @@ def test_evenly_spaced_places_are_spread_and_never_twice() -> None:
     assert len(set(evenly_spaced(997, 200))) == 200
 
 
-def test_gain_of_a_picture_is_that_of_its_maps(finished_run: Path) -> None:
+def test_gain_of_a_picture_is_that_of_its_maps(finished_run: Path, gathered: Pictures) -> None:
     run = read_run(finished_run)
     dataset = open_pictures(run)
-    found = gather_pictures(run, dataset, limit=1000)
-    assert found.total == found.compared == len(found.shown) == 200
-    one = found.shown[7]
+    assert gathered.total == gathered.compared == len(gathered.shown) == 200
+    one = gathered.shown[7]
     record = dataset.scored["val"].image_set.records[7]
     maps = read_response_maps(maps_path(run.rounds[1].maps.path, record.name))
     assert record.mask is not None

@@ -19,7 +19,7 @@ from PIL import Image
 from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.report.gather import open_pictures, read_run
-from subcam.report.gather_pictures import PictureRecord, gather_pictures
+from subcam.report.gather_pictures import PictureRecord, Pictures
 from subcam.report.page import write_report
 from subcam.report.page_content import script_json
 from subcam.report.page_figures import PageFigure, inline_svg, kind_of
@@ -58,9 +58,8 @@ def test_thumbnails_keep_their_shape_and_never_grow() -> None:
     assert np.abs(red.astype(int) - (200, 30, 30)).max() < 25
 
 
-def test_a_packed_picture_has_its_truth_and_masks(finished_run: Path) -> None:
-    run = read_run(finished_run)
-    record = gather_pictures(run, open_pictures(run), limit=4).shown[0]
+def test_a_packed_picture_has_its_truth_and_masks(gathered: Pictures) -> None:
+    record = gathered.shown[0]
     packed = pack(record, 384)
     assert (packed.width, packed.height) == (48, 48)
     assert packed.data["classes"] == [label + 1 for label in record.labels]

@@ -177,6 +177,17 @@ def test_bad_files_are_named_in_the_end(
     assert table(tmp_path / "out", "failed.csv") == []
 
 
+def test_bad_files_with_names_that_are_not_utf8(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in ((b"bad\xe9.png", b""), (b"good\xe9.png", (folder / "a.png").read_bytes())):
+        (folder / "sub" / os.fsdecode(name)).write_bytes(content)
+    assert main(["predict", str(model), "in/sub", "--out", "out", *WORDS]) == EXIT_OK
+    assert "in/sub/bad\\udce9.png: expected a picture, got an empty file" in capsys.readouterr().out
+    assert (tmp_path / "out" / "masks" / os.fsdecode(b"good\xe9.png")).is_file()
+    assert b"in/sub/bad\xe9.png," in (tmp_path / "out" / "failed.csv").read_bytes()
+
+
 def test_bad_files_may_stop_it(model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "b.png").write_bytes(b"")
     words = ["predict", str(model), "in/b.png", "--out", "out", *WORDS]

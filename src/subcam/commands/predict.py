@@ -37,4 +37,5 @@ def predict(words: list[str]) -> None:
     say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")
     if result.failed:
         say(f"warning: {len(result.failed)} files could not be used, see {given.out / FAILED_FILE}; the first:")
-        say(f"  {result.failed[0].reason}")
+        # A terminal takes no bytes that are not UTF-8, and names of files may have some.
+        say(f"  {result.failed[0].reason}".encode("utf-8", "backslashreplace").decode("utf-8"))

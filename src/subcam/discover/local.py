@@ -58,6 +58,39 @@ def sure_positions(
     return found
 
 
+class PositionSample:
+    """A random sample of `size` of the positions that it is shown, each equally likely; holds little more than twice as many.
+
+    Every position gets a random number; those with the smallest stay. Which these are does not depend on the order in
+    which pictures come.
+    """
+
+    def __init__(self, size: int, *, dim: int) -> None:
+        self.size = size
+        self.seen = 0
+        self._keys = [np.zeros(0)]
+        self._features = [np.zeros((0, dim), np.float32)]
+
+    def add(self, features: Float32[np.ndarray, "positions dim"], rng: np.random.Generator) -> None:
+        """Show the positions of one picture; `rng` is that picture's own."""
+        self.seen += len(features)
+        self._keys.append(rng.random(len(features)))
+        self._features.append(features)
+        if sum(map(len, self._keys)) > 2 * self.size:
+            self._keep_smallest()
+
+    @property
+    def features(self) -> Float32[np.ndarray, "sampled dim"]:
+        """The sample, in an order of its own."""
+        self._keep_smallest()
+        return self._features[0]
+
+    def _keep_smallest(self) -> None:
+        keys = np.concatenate(self._keys)
+        smallest = np.argsort(keys)[: self.size]
+        self._keys, self._features = [keys[smallest]], [np.concatenate(self._features)[smallest]]
+
+
 def find_prototypes(
     objects: Sequence[Float[np.ndarray, "_ dim"]],
     context: Sequence[Float[np.ndarray, "_ dim"]],

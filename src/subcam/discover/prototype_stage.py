@@ -18,7 +18,7 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
-from subcam.discover.local import CONTEXT, find_prototypes, sure_positions
+from subcam.discover.local import CONTEXT, PositionSample, find_prototypes, sure_positions
 from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import bar
@@ -35,7 +35,7 @@ class LocalSettings:
         num_context: the clusters of what surrounds them, for each class.
         object_above: a position whose strongest response is greater shows that class.
         context_below: one whose strongest response is less shows none of the image's classes.
-        most_positions: positions that are clustered at most in a group, spread evenly over its pictures.
+        most_positions: positions that are clustered at most in a group; of more a random sample is.
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
         batch_size: pictures of equal size that pass the network together.
@@ -80,21 +80,18 @@ def run(
     if stage.done:
         return stage.path
     before = ClassificationNetwork.load(inputs.model)
-    labels = inputs.image_set.labels
-    # Evenly over the pictures of a class, so that no group outgrows memory and no picture outweighs the others.
-    share = -(-settings.most_positions // np.maximum(labels.sum(0, dtype=np.int64), 1))
-    objects: list[list[np.ndarray]] = [[] for _ in inputs.image_set.class_names]
-    context: list[list[np.ndarray]] = [[] for _ in inputs.image_set.class_names]
+    dim = before.backbone.num_features
+    objects, context = (
+        [PositionSample(settings.most_positions, dim=dim) for _ in inputs.image_set.class_names] for _ in range(2)
+    )
     for index, features, sure in positions(settings, inputs, before, title=stage.name, fabric=fabric, machine=machine):
         rng = np.random.default_rng(derive_seed(inputs.seed, "local", index))
-        for c in np.flatnonzero(labels[index]):
-            for group, kept in ((int(c), objects[c]), (CONTEXT, context[c])):
-                own = features[sure == group]
-                kept.append(own[rng.permutation(len(own))[: share[c]]])
-    dim = before.backbone.num_features
+        for c in inputs.image_set.records[index].labels:
+            objects[c].add(features[sure == c], rng)
+            context[c].add(features[sure == CONTEXT], rng)
     found = find_prototypes(
-        [np.concatenate([np.zeros((0, dim), np.float32), *kept]) for kept in objects],
-        [np.concatenate([np.zeros((0, dim), np.float32), *kept]) for kept in context],
+        [sample.features for sample in objects],
+        [sample.features for sample in context],
         num_subcategories=settings.num_subcategories,
         num_context=settings.num_context,
         seed=inputs.seed,
@@ -105,10 +102,10 @@ def run(
         stage.path
     )
     counts = {
-        name: {"objects": sum(map(len, objects[c])), "context": sum(map(len, context[c]))}
+        name: {"objects": objects[c].seen, "context": context[c].seen}
         for c, name in enumerate(inputs.image_set.class_names)
     }
-    stage.finish({"clustered_positions": counts})
+    stage.finish({"sure_positions": counts})
     return stage.path
 
 

@@ -50,8 +50,8 @@ TRACED_SHAPE = (2, 97, 131)
 class TraceableGrid(Grid):
     """The same grid, computed so that a tracer may leave the sizes open.
 
-    `Grid` rounds up by negative numbers, and runtimes that divide integers towards zero would round those down; and a
-    maximum of two sizes would be decided once for all.
+    `Grid` rounds up by negative numbers, and runtimes that divide integers towards zero would round those down; a
+    maximum of two sizes would be decided once for all; and so would be whether a slice is all of a map.
     """
 
     def pad(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 padded_h padded_w"]:
@@ -60,8 +60,8 @@ class TraceableGrid(Grid):
         return F.pad(pictures, (0, right, 0, bottom))
 
     def cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """As `Grid.cells`."""
-        return (size[0] + self.stride - 1) // self.stride, (size[1] + self.stride - 1) // self.stride
+        """All cells of the padded picture, so that none are cut off; the program leaves out those too many."""
+        return self._padded(size[0]) // self.stride, self._padded(size[1]) // self.stride
 
     def _padded(self, side: int) -> Any:
         multiple = (side + self.pad_multiple - 1) // self.pad_multiple * self.pad_multiple
@@ -83,15 +83,18 @@ class PictureProgram(nn.Module):
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Tensor:
         """Logits or probabilities (batch, channels, height, width) of RGB pictures in 0..255."""
         height, width = images.shape[2:]
-        logits = self.network(images)
-        if self.network.stride > 1:
-            logits = F.interpolate(
-                logits, scale_factor=float(self.network.stride), mode="bilinear", align_corners=False
-            )
-        # Not a slice: whether a slice is all of a map would be asked while tracing, and decided once for all.
-        rows, columns = (torch.arange(side, device=images.device) for side in (height, width))
-        logits = logits.index_select(2, rows).index_select(3, columns)
+        stride = self.network.stride
+        logits = _upper_left(self.network(images), (height + stride - 1) // stride, (width + stride - 1) // stride)
+        if stride > 1:
+            logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
+            logits = _upper_left(logits, height, width)
         return logits if self.output == "logits" else logits.softmax(1)
+
+
+def _upper_left(logits: Tensor, rows: int, columns: int) -> Tensor:
+    # By indices and not by a slice, for the reason that `TraceableGrid` gives.
+    logits = logits.index_select(2, torch.arange(rows, device=logits.device))
+    return logits.index_select(3, torch.arange(columns, device=logits.device))
 
 
 def program_metadata(network: SegmentationNetwork, *, output: Output) -> dict[str, str]:

@@ -228,7 +228,7 @@ def _facts(cluster: ClusterRecord) -> list[tuple[str, str]]:
         facts.append(("silhouette", f"{cluster.silhouette:.2f}".replace("-", "−")))
     if cluster.companion is not None:
         name, inside, whole = cluster.companion
-        facts.append((f"with {name}", f"{100 * inside:.0f}% (class {100 * whole:.0f}%)"))
+        facts.append((f"with {name}", f"{100 * inside:.0f}% (all {100 * whole:.0f}%)"))
     return facts
 
 
