@@ -14,12 +14,19 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
 
   subcam demo                      the whole way on generated pictures, in minutes, without a download
   subcam run RECIPE --data DIR --out DIR
-                                   labelled pictures in, scored response maps out; every setting can be given,
-                                   see subcam run RECIPE --help
+                                   labelled pictures in; response maps, pseudo masks, a segmentation network and
+                                   a page to look at out; every setting can be given, see subcam run RECIPE --help
   subcam recipes                   what the recipes are
+  subcam predict MODEL IMAGES...   masks and overlays of any pictures by a trained network or run; no labels needed
+  subcam evaluate --predictions DIR --truth DIR
+                                   scores of any folder of masks against another
+  subcam export FORMAT ...         masks and networks for VOC's server, COCO, Label Studio, CVAT, ONNX, torch
+  subcam report RUN                the page of a run again: all tables and figures
+  subcam ablate RECIPE --grid SETTING=VALUES... --seeds 0 1 2
+                                   many runs that share what is equal; means and deviations
   subcam --version
 
-Any command takes --debug, which shows where in the code an error arose.
+Any command takes --debug, which shows where in the code an error arose, and --help.
 The same command again goes on where it was cut off.
 """
 
@@ -32,7 +39,6 @@ COMMANDS = {
     "export": "subcam.commands.export:export",
     "report": "subcam.commands.report:report",
     "ablate": "subcam.commands.ablate:ablate",
-    "data": "subcam.commands.data:data",
 }
 """Each subcommand's function, which takes the words after it; imported when it is asked for."""
 

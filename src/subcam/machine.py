@@ -3,10 +3,14 @@
 import logging
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+else:  # its import takes seconds, and prediction does without it
+    Fabric = Any
 
 # Fabric announces its precision at each start; the run's record says it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -58,6 +62,8 @@ def available_cores() -> int:
 
 def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
     """The Lightning Fabric that places models and data on the device, launched."""
+    from lightning_fabric import Fabric
+
     torch.set_num_threads(settings.threads or available_cores())
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)
     fabric.launch()

@@ -37,7 +37,8 @@ class RefinedResult:
 class SegmentedResult:
     """A segmentation network: the masks that it learned from, the stages of it and of its predictions, and scores.
 
-    scores: by split, then "plain" and, with a dense CRF on top, "crf".
+    scores: by split, then "plain", with a dense CRF on top "crf", and "known" where only the classes of the picture's
+        image-level labels may occur.
     """
 
     trained_on: Literal["pseudo", "truth"]

@@ -31,7 +31,7 @@ from subcam.run_folder import RunFolder, Stage, file_digest, fingerprint
 from subcam.segment.data import only_masked, with_masks
 from subcam.settings import RunSettings
 
-SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf"}
+SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf", predict_stage.KNOWN_MASKS: "known"}
 """How results name the folders of a segmentation network's masks."""
 
 

@@ -23,7 +23,7 @@ def demo(words: list[str]) -> None:
 
 
 def _execute(recipe: str, words: list[str], *, prog: str) -> None:
-    """Read the settings that differ from the recipe's, run, and print the table."""
+    """Read the settings that differ from the recipe's, run, print the tables and write the page."""
     import tyro
 
     from subcam.pipeline import run
@@ -37,10 +37,12 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         """A run.
 
         out: the run's folder. The same command again goes on from what is in it.
+        report: whether the page with all tables, figures and pictures is written in the end.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
         out: Path
+        report: bool = True
 
     given = tyro.cli(
         Arguments,
@@ -55,6 +57,10 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         console.print(terminal_table(table))
     say(explanation(result))
     say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
+    if given.report:
+        from subcam.report.page import write_report
+
+        say(f"all of it to look at: {write_report(given.out)}")
 
 
 def recipes(words: list[str]) -> None:

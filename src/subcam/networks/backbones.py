@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks import resnet38, timm_models, tiny
+from subcam.networks import mobilenetv2, resnet38, tiny
 from subcam.networks.checkpoints import (
     CLASSIFIER_HEADS,
     find_misfit,
@@ -26,6 +26,9 @@ from subcam.networks.checkpoints import (
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
 
 Triple = tuple[float, float, float]
+
+SAME = {"pad_type": "same"}
+"""Arguments of timm that our own MobileNetV2 knows too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,8 @@ def build_backbone(settings: NetworkSettings) -> Backbone:
         CheckpointError: weights that cannot be had, read or fitted.
     """
     build = {"resnet38": _build_resnet38, "tiny": _build_tiny}.get(settings.name, _build_timm)
+    if settings.name == mobilenetv2.NAME and settings.weights == "none" and settings.model_args in ({}, SAME):
+        build = _build_mobilenetv2
     backbone = build(settings)
     freeze_parameters(backbone, settings.freeze)
     return backbone.eval()
@@ -143,6 +148,8 @@ def freeze_parameters(module: nn.Module, prefixes: tuple[str, ...]) -> None:
 
 
 def _build_timm(settings: NetworkSettings) -> Backbone:
+    from subcam.networks import timm_models  # timm takes seconds to import
+
     plan = timm_models.plan_model(settings.name, output_stride=settings.output_stride, model_args=settings.model_args)
     body = plan.create(pretrained=settings.weights == "timm")
     if settings.weights not in ("timm", "none"):
@@ -155,6 +162,14 @@ def _build_timm(settings: NetworkSettings) -> Backbone:
         load_into(body, state, drop=CLASSIFIER_HEADS, source=settings.weights)
     found = plan.spatial_map
     return _assemble(body, settings, found.read, found.num_features, found.stride, plan.mean, plan.std)
+
+
+def _build_mobilenetv2(settings: NetworkSettings) -> Backbone:
+    stride = settings.output_stride or mobilenetv2.STRIDE
+    if stride not in (8, 16, 32):
+        return _build_timm(settings)
+    body = mobilenetv2.MobileNetV2(output_stride=stride, pad_same=settings.model_args == SAME)
+    return _assemble(body, settings, _call, mobilenetv2.NUM_FEATURES, stride, mobilenetv2.MEAN, mobilenetv2.STD)
 
 
 def _build_resnet38(settings: NetworkSettings) -> Backbone:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from subcam.errors import SettingsError
 from subcam.networks.backbones import Backbone
+from subcam.networks.mobilenetv2 import MobileNetV2
 from subcam.networks.resnet38 import ResNet38
 from subcam.networks.tiny import TinyNetwork
 
@@ -58,7 +59,7 @@ def feature_pyramid(
 
 def _all_features(backbone: Backbone, x: Tensor) -> list[Tensor]:
     body: Any = backbone.body
-    if isinstance(body, ResNet38 | TinyNetwork):
+    if isinstance(body, ResNet38 | TinyNetwork | MobileNetV2):
         return list(body.intermediate_maps(x))
     if not hasattr(body, "forward_intermediates"):
         raise SettingsError(

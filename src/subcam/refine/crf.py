@@ -10,14 +10,12 @@ it from several threads. On a GPU see `crf_torch`.
 """
 
 import functools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from subcam.errors import SettingsError
+from subcam.refine.crf_settings import CRFSettings
 from subcam.refine.lattice import Lattice, build_lattice
 from subcam.refine.mean_field import choose_widths, infer_sets
 from subcam.refine.memory import require_memory
@@ -25,35 +23,6 @@ from subcam.refine.memory import require_memory
 CACHED_LATTICES = 4
 CACHED_PIXELS = 400_000
 """Spatial lattices of pictures up to this size are kept, as most pictures of a data set share a few sizes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CRFSettings:
-    """The model: a Gaussian over positions and a bilateral Gaussian over positions and colours. Defaults are psa's.
-
-    iterations: of mean field; 0 gives the scores, clipped to [1e-5, 1] and normalised.
-    spatial_sigma, bilateral_sigma_xy: pixels.
-    bilateral_sigma_rgb: grey levels, 0-255.
-    spatial_weight, bilateral_weight: what the two kernels count in the logits.
-
-    Raises:
-        SettingsError: a negative number, a sigma of 0, or one that is not finite.
-    """
-
-    iterations: int = 10
-    spatial_sigma: float = 3.0
-    spatial_weight: float = 3.0
-    bilateral_sigma_xy: float = 80.0
-    bilateral_sigma_rgb: float = 13.0
-    bilateral_weight: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name in ("spatial_sigma", "bilateral_sigma_xy", "bilateral_sigma_rgb"):
-            if not (math.isfinite(sigma := getattr(self, name)) and sigma > 0):
-                raise SettingsError(f"dense CRF: expected {name} to be finite and above 0, got {sigma}")
-        for name in ("iterations", "spatial_weight", "bilateral_weight"):
-            if not (math.isfinite(amount := getattr(self, name)) and amount >= 0):
-                raise SettingsError(f"dense CRF: expected {name} to be finite and at least 0, got {amount}")
 
 
 class DenseCRF:

@@ -224,7 +224,7 @@ def _costs(result: RunResult) -> tuple[StageCost, ...]:
     """The stages that the results came from, found by what each was given."""
     records = {record["key"]: (path, record) for path, record in _stage_records(result.out)}
     rounds = [stage for found in result.rounds for stage in (found.model, found.maps, found.clusters) if stage]
-    later = [found.masks for found in (*result.refined, *result.segmented)]
+    later = [found.masks for found in result.refined] + [found.masks for found in result.segmented]
     wanted = [stage.key for stage in (*rounds, *later, *(found.model for found in result.segmented))]
     taken: set[str] = set()
     while wanted:

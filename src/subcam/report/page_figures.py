@@ -192,7 +192,7 @@ def _losses(path: Path) -> dict[str, Curve]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
-    found = {}
+    found: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     for name in columns:
         values = [float(row[name]) for row in rows if row[name]]
         if values and not (name == "loss" and len(columns) > 1) and any(values):
@@ -207,9 +207,9 @@ def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
     summary = read_json(path)["summary"] if path.is_file() else []
     rests: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
     for entry in summary:
-        rest = {name: value for name, value in entry["grid"].items() if name != GRID_K}
+        others = {name: value for name, value in entry["grid"].items() if name != GRID_K}
         if GRID_K in entry["grid"] and entry["split"] == split:
-            steps = rests.setdefault(", ".join(f"{name} = {value}" for name, value in rest.items()), {})
+            steps = rests.setdefault(", ".join(f"{name} = {value}" for name, value in others.items()), {})
             steps.setdefault(int(entry["grid"][GRID_K]), {})[entry["what"]] = entry
     for number, (rest, by_k) in enumerate(rests.items(), start=1):
         last = {k: _last_round(steps) for k, steps in sorted(by_k.items())}

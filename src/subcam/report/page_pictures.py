@@ -127,7 +127,7 @@ def packed_bytes(values: UInt8[np.ndarray, "h w"]) -> str:
 def _maps(record: PictureRecord, grid: tuple[int, int]) -> tuple[list[int], UInt8[np.ndarray, "rounds present h w"]]:
     """The classes, and the maps of each round in 0..255 on the grid; all zero where a round has none."""
     stored = [read_response_maps(path) if path else None for path in record.maps]
-    classes = next((maps.classes.tolist() for maps in stored if maps is not None), [])
+    classes: list[int] = next((maps.classes.tolist() for maps in stored if maps is not None), [])
     own = next((maps.maps.shape[1:] for maps in stored if maps is not None), grid[::-1])
     width, height = min(grid[0], own[1]), min(grid[1], own[0])
     scaled = np.zeros((len(stored), len(classes), height, width), np.uint8)

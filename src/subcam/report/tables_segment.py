@@ -8,6 +8,9 @@ from subcam.report.tables_format import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
 from subcam.run_folder import Stage, read_json
 
+ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
+"""How the masks of a network are told apart."""
+
 
 def class_table(result: RunResult, split: str) -> ScoreTable:
     """Table 3 of one split: a row a class, then their mean, and a column a step of the pipeline."""
@@ -51,7 +54,7 @@ def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str,
     for network in result.segmented:
         for kind, scores in network.scores.get(split, {}).items():
             name = "full" if network.trained_on == "truth" else f"seg. {network.round_index}"
-            yield name + (" + CRF" if kind == "crf" else ""), scores
+            yield name + ENDINGS[kind], scores
 
 
 def segmentation_table(result: RunResult) -> ScoreTable:
@@ -118,4 +121,4 @@ def _backbone(model: Stage) -> str:
 def network_name(network: SegmentedResult, kind: str) -> str:
     """What a segmentation network learnt from, and whether a CRF follows it."""
     source = "true masks" if network.trained_on == "truth" else f"masks of round {network.round_index}"
-    return source + (" + CRF" if kind == "crf" else "")
+    return source + ENDINGS[kind]

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from subcam.errors import SettingsError
-from subcam.refine.crf import CRFSettings
+from subcam.refine.crf_settings import CRFSettings
 from subcam.segment.network import upsample_logits
 
 DEEPLAB_CRF = CRFSettings(
@@ -45,6 +45,8 @@ class InferenceSettings:
         batch_size: pictures of equal size that pass the network together (twice as many with flips).
         crf: whether the dense CRF sharpens the probabilities before the best class is taken.
         crf_settings: the dense CRF; DeepLab-v2's.
+        known_labels: whether pictures of a data set get a further mask in which only classes of their image-level
+            labels occur, as in pseudo masks: what the network adds to them at equal knowledge.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -54,6 +56,7 @@ class InferenceSettings:
     batch_size: int = 4
     crf: bool = False
     crf_settings: CRFSettings = field(default_factory=lambda: DEEPLAB_CRF)
+    known_labels: bool = False
 
     def __post_init__(self) -> None:
         if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):

@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.data.records import suggest
@@ -17,8 +16,14 @@ from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.deeplab import DeepLabV2
 from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
-from subcam.networks.smp_models import SmpModel, smp_architectures
 from subcam.run_folder import from_plain
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from subcam.networks.smp_models import SmpModel
+else:  # their imports take seconds, and prediction with DeepLab-v2 does without them
+    Fabric = SmpModel = Any
 
 DEEPLAB = "deeplabv2"
 
@@ -151,6 +156,8 @@ def for_inference(network: SegmentationNetwork, fabric: Fabric) -> SegmentationN
 def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | SmpModel:
     if config.architecture == DEEPLAB:
         return DeepLabV2(network, channels, caffe_layout=config.caffe_layout)
+    from subcam.networks.smp_models import SmpModel, smp_architectures
+
     known = smp_architectures()
     if config.architecture not in known:
         raise SettingsError(

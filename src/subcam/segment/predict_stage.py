@@ -22,7 +22,7 @@ from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationNetwork, for_inference
 from subcam.segment.stream import threaded_map
 
-MASKS, CRF_MASKS = "masks", "masks-crf"
+MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""
 
 
@@ -37,7 +37,8 @@ class PredictInputs:
 
 def variants(settings: InferenceSettings) -> tuple[str, ...]:
     """The folders of masks that these settings lead to."""
-    return (MASKS, CRF_MASKS) if settings.crf else (MASKS,)
+    wanted = {MASKS: True, CRF_MASKS: settings.crf, KNOWN_MASKS: settings.known_labels}
+    return tuple(variant for variant, is_wanted in wanted.items() if is_wanted)
 
 
 def run(
@@ -85,6 +86,20 @@ def _write(
     by_variant = {MASKS: probabilities}
     if settings.crf:
         by_variant[CRF_MASKS] = crf_of(record, [probabilities], settings.crf_settings)[0]
+    if settings.known_labels:
+        by_variant[KNOWN_MASKS] = _known(record, probabilities, settings)
     for variant, scores in by_variant.items():
         labels = scores.argmax(0).astype(np.uint8)
         write_mask(mask_path(folder, variant, record.name), labels, palette=voc_palette(), durable=False)
+
+
+def _known(
+    record: Record, probabilities: Float[np.ndarray, "channels h w"], settings: InferenceSettings
+) -> Float[np.ndarray, "channels h w"]:
+    """Probabilities of background and the picture's own classes, sharpened by the CRF if there is one; 0 elsewhere."""
+    channels = [0, *(label + 1 for label in record.labels)]
+    own = probabilities[channels]
+    own = own / own.sum(0)
+    found = np.zeros_like(probabilities)
+    found[channels] = crf_of(record, [own], settings.crf_settings)[0] if settings.crf and len(own) > 1 else own
+    return found
