@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 else:  # its import takes seconds, and prediction does without it
     Fabric = Any
 
-# Fabric announces its precision at each start; the run's record says it.
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -64,6 +61,8 @@ def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
     """The Lightning Fabric that places models and data on the device, launched."""
     from lightning_fabric import Fabric
 
+    # Fabric announces its precision at each start; the run's record says it. Its import sets the level, so after it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.set_num_threads(settings.threads or available_cores())
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)
     fabric.launch()

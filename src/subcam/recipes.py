@@ -27,7 +27,7 @@ from subcam.training.optimiser import OptimiserSettings
 def toy() -> RunSettings:
     """Generated pictures, a small network of our own from scratch, rounds 0-3 and the lambda = 0 control.
 
-    Threshold and alphas were chosen by looking at masks of such pictures: its scores show the effect and no more.
+    Alphas were chosen by looking at masks of such pictures: its scores show the effect and no more.
     A picture of 64 pixels has 8 x 8 cells at stride 8, too few for psa's rule to make a pair: the random walk leaves
     the maps as they are on that grid, and the pseudo masks come from the CRF alone.
     Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time and scores: `docs/log.md`.
@@ -101,7 +101,7 @@ def toy() -> RunSettings:
                     name="adamw", learning_rate=2e-3, weight_decay=1e-3, head_multiplier=1.0, schedule="poly"
                 ),
             ),
-            predict=InferenceSettings(flip=True, batch_size=32),
+            predict=InferenceSettings(flip=True, batch_size=32, known_labels=True),
         ),
     )
 
@@ -109,8 +109,9 @@ def toy() -> RunSettings:
 def small() -> RunSettings:
     """Any timm backbone on your own pictures, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
-    Threshold, alphas, beta and the last CRF (DeepLab's) were chosen by looking at masks of six VOC animals
-    (MobileNetV2, long side 320); on other pictures and backbones look at the maps and choose anew.
+    Rounds find sub-categories of positions, not of images (`pipeline.local_rounds`), and the background threshold is
+    chosen without masks. Limits of sure positions, alphas, beta and the last CRF (DeepLab's) were chosen by looking at
+    masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores. Time and scores: `docs/log.md`.
     """
     return RunSettings(

@@ -240,6 +240,8 @@ def test_no_process_is_left_behind(images: TrainingImages, how: signal.Signals) 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Tests that a shell started in its background were told to ignore it, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"

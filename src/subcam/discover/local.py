@@ -59,7 +59,7 @@ def sure_positions(
 
 
 class PositionSample:
-    """A random sample of `size` of the positions that it is shown, each equally likely; holds little more than twice as many.
+    """A random sample of `size` of the positions that it is shown, each equally likely; holds about twice as many.
 
     Every position gets a random number; those with the smallest stay. Which these are does not depend on the order in
     which pictures come.

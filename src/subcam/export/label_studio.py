@@ -5,7 +5,7 @@ into a project that has the written interface, and corrects what is wrong instea
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -16,11 +16,8 @@ from subcam.data.images import voc_palette
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.pictures import Pictures
-from subcam.export.regions import Region, outlines, regions_of
+from subcam.export.regions import Region, Shape, outlines, regions_of
 from subcam.run_folder import atomic_write
-
-Shape = Literal["mask", "polygon"]
-"""mask: exact, pixel by pixel; polygon: outlines, in which holes are filled."""
 
 TASKS_FILE, INTERFACE_FILE = "tasks.json", "interface.xml"
 LOCAL_FILES = "/data/local-files/?d="

@@ -5,12 +5,16 @@ In: class indices. Out: `Region`s with a mask inside their bounding box, and pol
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
+
+Shape = Literal["mask", "polygon"]
+"""mask: exact, pixel by pixel; polygon: outlines, in which holes are filled."""
 
 
 @dataclass(frozen=True, kw_only=True)

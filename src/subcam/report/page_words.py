@@ -7,6 +7,7 @@ from subcam.recipes import RECIPES
 from subcam.report.gather import FinishedRun
 from subcam.report.gather_clusters import ParentClusters
 from subcam.report.gather_pictures import Pictures
+from subcam.report.tables import subcategories_text
 
 _MOST_LISTED = 8
 """Names of classes in the first sentence."""
@@ -22,7 +23,7 @@ def what(run: FinishedRun) -> str:
     rounds = f"{settings.rounds} round{'' if settings.rounds == 1 else 's'} after round 0"
     return (
         f"{recipe} on {data or 'given pictures'}, learnt from image-level labels. {len(classes)} classes: {listed}. "
-        f"{rounds}, K = {settings.discover.num_subcategories}, lambda = {settings.classify.subcategory_weight:g}, "
+        f"{rounds}, {subcategories_text(settings)}, "
         f"network {settings.network.name}, seed {settings.seed}."
     )
 

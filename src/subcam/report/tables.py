@@ -25,6 +25,7 @@ from subcam.report.tables_format import (
 from subcam.report.tables_segment import class_table, network_name, segmentation_table
 from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.run_folder import atomic_write
+from subcam.settings import RunSettings
 
 __all__ = [
     "BEST_NOTE",
@@ -192,12 +193,23 @@ def explanation(result: RunResult) -> str:
     if result.refined:
         masks = settings.refine.masks
         text += f", alpha {masks.crf_alpha:g} before the CRF, {masks.walk_alpha:g} for the random walk"
-    found = settings.discover
-    k = f"K = {found.num_subcategories}" if found.method == "kmeans" else f"K of each class by {found.method}"
-    text += f". Rounds: lambda = {settings.classify.subcategory_weight:g}, {k}"
-    text += ", control: lambda = 0" if settings.control else ""
+    text += f". Rounds: {subcategories_text(settings)}"
     text = f"{text}.\n{BEST_NOTE}"
     return f"{text} Segmentation networks find the classes by themselves." if result.segmented else text
+
+
+def subcategories_text(settings: RunSettings) -> str:
+    """What the rounds after round 0 learned, and what their control did not."""
+    if settings.subcategories == "local":
+        local = settings.local
+        text = (
+            f"local sub-categories, K = {local.num_subcategories} of each class and {local.num_context} of its context"
+        )
+        return text + (", control: not trained on" if settings.control else "")
+    found = settings.discover
+    k = f"K = {found.num_subcategories}" if found.method == "kmeans" else f"K of each class by {found.method}"
+    text = f"lambda = {settings.classify.subcategory_weight:g}, {k}"
+    return text + (", control: lambda = 0" if settings.control else "")
 
 
 def _thresholds(result: RunResult) -> str:
