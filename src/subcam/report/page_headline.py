@@ -66,7 +66,7 @@ def headline(run: FinishedRun) -> Headline:
                     name=f"Pseudo masks, round {refined.round_index}",
                     value=_percent(refined.scores[split].variants[variant]["miou"]),
                     unit="% mIoU",
-                    note=f"{VARIANT_NAMES[variant]}, with the run's own alphas",
+                    note=f"{VARIANT_NAMES[variant]}, image-level labels known",
                 )
             )
     for network in run.result.segmented:
