@@ -25,7 +25,7 @@ class Captured(Exception):  # noqa: N818 - no error: it carries what a run was a
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RunSettings, Path]]:
     """What `subcam` would run for these words."""
 
-    def captured(settings: RunSettings, out: Path) -> None:
+    def captured(settings: RunSettings, out: Path, **_: object) -> None:
         raise Captured(settings, out)
 
     def asked(*words: str) -> tuple[RunSettings, Path]:

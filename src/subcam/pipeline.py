@@ -79,7 +79,10 @@ def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], l
     refined = [
         stages.refine(found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
     ]
-    segmented = [stages.segment(refined[-1] if kind == "pseudo" else None) for kind in settings.segment.train_on]
+    kinds = [kind for kind in settings.segment.train_on if refined or kind != "pseudo"]
+    if len(kinds) < len(settings.segment.train_on):
+        say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
+    segmented = [stages.segment(refined[-1] if kind == "pseudo" else None) for kind in kinds]
     return rounds + control, refined, segmented
 
 

@@ -46,8 +46,3 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.seed < 0:
             raise SettingsError(f"expected rounds and seed of 0 or more, got {self.rounds} and {self.seed}")
-        if "pseudo" in self.segment.train_on and self.refine.rounds == "none":
-            raise SettingsError(
-                "segment.train_on has pseudo masks and refine.rounds is none, so there are none to learn from; set"
-                " refine.rounds to last, or segment.train_on to truth or nothing"
-            )
