@@ -17,12 +17,15 @@ class ReportArguments:
     out: where to write; `report` in the run's folder if not given.
     images: most pictures in the gallery.
     data: where the run's pictures are now, if they have moved.
+    record: which run, where the folder has several: a record below it, such as those of an ablation. Otherwise
+        `run.json`, or the latest record of an ablation.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
     images: int = 200
     data: str = ""
+    record: str = ""
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -35,5 +38,14 @@ def report(words: list[str]) -> None:
     from subcam.progress import say
     from subcam.report.page import write_report
 
-    page = write_report(given.run, out=given.out, images=given.images, data=given.data)
+    record = given.record or _latest_record(given.run)
+    page = write_report(given.run, out=given.out, images=given.images, data=given.data, record=record)
     say(f"{page} ({page.stat().st_size / 1e6:.1f} MB); figures and tables beside it")
+
+
+def _latest_record(folder: Path) -> str:
+    """`run.json`; in a folder of an ablation alone, the record of the variant that ended last."""
+    variants = sorted((folder / "ablate").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if variants and not (folder / "run.json").is_file():
+        return variants[-1].relative_to(folder).as_posix()
+    return "run.json"
