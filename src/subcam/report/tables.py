@@ -195,7 +195,11 @@ def explanation(result: RunResult) -> str:
         text += f", alpha {masks.crf_alpha:g} before the CRF, {masks.walk_alpha:g} for the random walk"
     text += f". Rounds: {subcategories_text(settings)}"
     text = f"{text}.\n{BEST_NOTE}"
-    return f"{text} Segmentation networks find the classes by themselves." if result.segmented else text
+    return (
+        f"{text} Segmentation networks find the classes by themselves, but for rows that say otherwise."
+        if result.segmented
+        else text
+    )
 
 
 def subcategories_text(settings: RunSettings) -> str:
