@@ -298,6 +298,40 @@ def test_pictures_of_many_kinds_go_all_the_way(pictures: Path, tiny_run: RunSett
     assert sizes == [(56, 40), (56, 41), (56, 42), (56, 43), (30, 60)]
 
 
+# Local sub-categories
+
+
+def test_local_rounds_find_prototypes_then_train_on_positions(tiny_run: RunSettings, tmp_path: Path) -> None:
+    settings = replace(tiny_run, subcategories="local", rounds=2, control=True)
+    result = pipeline.run(settings, tmp_path)
+    assert [(found.round_index, found.control) for found in result.rounds] == [
+        (0, False),
+        (1, False),
+        (2, False),
+        (2, True),
+    ]
+    assert names_of(stages(tmp_path)) == [
+        "round0-cam",
+        "round0-classify",
+        "round0-evaluate-val",
+        "round1-cam",
+        "round1-evaluate-val",
+        "round1-prototypes",
+        "round2-cam",
+        "round2-classify",
+        "round2-control-cam",
+        "round2-control-classify",
+        "round2-control-evaluate-val",
+        "round2-control-prototypes",
+        "round2-evaluate-val",
+        "round2-positions",
+        "round2-prototypes",
+    ]
+    before = stamps(tmp_path)
+    assert as_text(pipeline.run(settings, tmp_path)) == as_text(result)
+    assert stamps(tmp_path) == before
+
+
 # Killed for real
 
 COMMAND = """

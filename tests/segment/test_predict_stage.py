@@ -22,7 +22,7 @@ from subcam.run_folder import RunFolder, Stage
 from subcam.segment import predict_stage
 from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationNetwork
-from subcam.segment.predict_stage import CRF_MASKS, MASKS, PredictInputs, variants
+from subcam.segment.predict_stage import CRF_MASKS, KNOWN_MASKS, MASKS, PredictInputs, variants
 
 SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)
 
@@ -116,3 +116,19 @@ def test_a_picture_that_went_bad_is_named(run: Callable, inputs: PredictInputs, 
     broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), sizes=inputs.sizes[:1])
     with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
         run(tmp_path, inputs=broken)
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_with_known_labels_only_the_classes_of_the_picture_occur(
+    run: Callable, inputs: PredictInputs, tmp_path: Path, crf: bool
+) -> None:
+    stage = run(tmp_path, replace(SETTINGS, crf=crf, known_labels=True))
+    network = SegmentationNetwork.load(inputs.model).eval()
+    for record in inputs.image_set.records:
+        known = np.asarray(Image.open(stage.path / KNOWN_MASKS / f"{record.name}.png"))
+        allowed = [0, *(label + 1 for label in record.labels)]
+        assert set(known.ravel().tolist()) <= set(allowed)
+        image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
+        found = segment_probabilities(network, image, settings=SETTINGS)[0].numpy()
+        if not crf:
+            assert (known == np.array(allowed)[found[allowed].argmax(0)]).mean() > 0.999
