@@ -24,6 +24,9 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
   subcam report RUN                the page of a run again: all tables and figures
   subcam ablate RECIPE --grid SETTING=VALUES... --seeds 0 1 2
                                    many runs that share what is equal; means and deviations
+  subcam data download|check|labels
+                                   data sets from their own sites; what is wrong with a folder before hours are
+                                   spent on it; a CSV of labels from folders, COCO, Label Studio or tags
   subcam --version
 
 Any command takes --debug, which shows where in the code an error arose, and --help.
@@ -39,6 +42,7 @@ COMMANDS = {
     "export": "subcam.commands.export:export",
     "report": "subcam.commands.report:report",
     "ablate": "subcam.commands.ablate:ablate",
+    "data": "subcam.commands.data:data",
 }
 """Each subcommand's function, which takes the words after it; imported when it is asked for."""
 

@@ -143,7 +143,7 @@ def small() -> RunSettings:
         cam=CamSettings(scales=(1.0, 0.5, 1.5, 2.0), flip=True),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
-            rounds="first-and-last",
+            rounds="last",
             sure_regions=SureRegionSettings(low_alpha=1.5, high_alpha=8.0),
             affinity=AffinitySettings(
                 epochs=3,

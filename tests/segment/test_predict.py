@@ -231,13 +231,19 @@ def test_a_folder_in_use_is_left_alone(model: Path, folder: Path, tmp_path: Path
     assert not (out / "predict.json").exists()
 
 
-def test_the_model_of_a_run_is_its_last(model: Path, tmp_path: Path) -> None:
+def test_the_model_of_a_run_is_the_last_that_learned_without_true_masks(model: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for name in ("first", "last"):
-        shutil.copytree(model, run / "stages" / name)
-    entries = [{"trained_on": "pseudo", "model": "stages/first"}, {"trained_on": "truth", "model": "stages/last"}]
+    entries = [
+        {"trained_on": "pseudo", "model": "stages/first"},
+        {"trained_on": "pseudo", "model": "stages/last"},
+        {"trained_on": "truth", "model": "stages/full"},
+    ]
+    for entry in entries:
+        shutil.copytree(model, run / entry["model"])
     (run / "run.json").write_text(json.dumps({"segment": entries}))
     assert find_model(run) == run / "stages" / "last"
+    (run / "run.json").write_text(json.dumps({"segment": entries[2:]}))
+    assert find_model(run) == run / "stages" / "full"
     assert find_model(model) == model
     assert find_model(model / "model.safetensors") == model
 

@@ -266,7 +266,7 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, st
                     f"{where}: expected {len(columns)} cells as in the header, got {len(cells)}; "
                     "put quotes around a cell that contains the separator"
                 )
-            yield begins, dict(zip(columns, cells, strict=False))
+            yield begins, dict(zip(columns, cells[: len(columns)], strict=True))
     except csv.Error as error:
         raise BadInputError(f"{path}:{line}: not a table ({error}); check the quotes") from error
     if not columns:

@@ -95,7 +95,7 @@ def run(
         workers=machine.workers,
     )
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)
-    choices: tuple[Choice | None, ...] = ()
+    choices: tuple[Choice | None, ...] = (None,) * image_set.num_classes
     if given is not None:
         largest = max(1, int(given.assignments.max(initial=-1)) + 1)
         found = subcategories_of(given.assignments, features, num_subcategories=largest)
@@ -125,7 +125,7 @@ def run(
     write_clusters(stage.path, image_set, found, features=features, names=None if given is None else given.names)
     counts = dict(zip(image_set.class_names, found.num_clusters.tolist(), strict=True))
     short: dict[str, int] = {}
-    if choices or given is not None:
+    if any(choices) or given is not None:
         how = f"from {settings.clusters}" if given is not None else f"chosen by {settings.criterion}"
         say(f"sub-categories by class, {how}: {', '.join(f'{name} {k}' for name, k in counts.items())}")
     else:
@@ -136,7 +136,7 @@ def run(
         {
             "k": counts,
             "fewer_than_k": short,
-            "choices": {name: _record(c) for name, c in zip(image_set.class_names, choices, strict=False) if c},
+            "choices": {name: _record(c) for name, c in zip(image_set.class_names, choices, strict=True) if c},
             "inertia": found.inertia,
             "sizes": found.sizes,
         }

@@ -78,7 +78,7 @@ def _head(class_names: tuple[str, ...], *, shape: Shape, size: int, task: str) -
         f"          <type>{shape}</type>\n"
         "          <attributes></attributes>\n"
         "        </label>\n"
-        for name, colour in zip(class_names, voc_palette()[1:], strict=False)
+        for name, colour in zip(class_names, voc_palette()[1 : len(class_names) + 1], strict=True)
     )
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
@@ -133,7 +133,8 @@ def export_cvat_masks(masks: MaskFolder, path: Path, *, pictures: Pictures, leas
 
 def _label_map(class_names: tuple[str, ...]) -> str:
     lines = ["# label:color_rgb:parts:actions"]
-    for name, (red, green, blue) in zip((BACKGROUND_NAME, *class_names), voc_palette().tolist(), strict=False):
+    colours = voc_palette()[: len(class_names) + 1].tolist()
+    for name, (red, green, blue) in zip((BACKGROUND_NAME, *class_names), colours, strict=True):
         lines.append(f"{name}:{red},{green},{blue}::")
     return "\n".join(lines) + "\n"
 

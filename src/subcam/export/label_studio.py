@@ -99,7 +99,7 @@ def interface_xml(class_names: tuple[str, ...], *, shape: Shape = "mask") -> str
     ElementTree.SubElement(view, "Image", name=TO_NAME, value=f"${TO_NAME}", zoom="true")
     kind = "BrushLabels" if shape == "mask" else "PolygonLabels"
     labels = ElementTree.SubElement(view, kind, name=FROM_NAME, toName=TO_NAME)
-    for name, colour in zip(class_names, voc_palette()[1:], strict=False):
+    for name, colour in zip(class_names, voc_palette()[1 : len(class_names) + 1], strict=True):
         ElementTree.SubElement(labels, "Label", value=name, background="#" + bytes(colour.tolist()).hex())
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode") + "\n"

@@ -102,7 +102,7 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     sizes = [image.shape[:2] for image in images]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     scales = lattice_scales(sigmas)
-    reach = zip((width - 1, height - 1, 255, 255, 255), scales, strict=False)
+    reach = zip((width - 1, height - 1, 255, 255, 255)[: len(sigmas)], scales, strict=True)
     bits = key_bits([extent * scale for extent, scale in reach])
     if sum(bits) + len(images).bit_length() > MAX_BATCH_BITS:
         raise SettingsError(

@@ -98,7 +98,7 @@ def build_lattice(image: UInt8[np.ndarray, "h w colours"], sigmas: Sequence[floa
     dim, pixels = len(sigmas), height * width
     axes = dim + 1
     scales = lattice_scales(sigmas)
-    reach = zip((width - 1, height - 1, 255, 255, 255), scales, strict=False)
+    reach = zip((width - 1, height - 1, 255, 255, 255)[: len(sigmas)], scales, strict=True)
     bits = key_bits([extent * scale for extent, scale in reach])
     units = np.array([1 << sum(bits[:i]) for i in range(dim)], np.int64)
     padding = 1 if pixels % PADDED_TO else 0

@@ -218,7 +218,7 @@ def cost_figure(
         panels.append(("energy (Wh)", np.asarray(energy_wh, np.float64), (f"{wh:.3g}" for wh in energy_wh)))
     figure = Figure(figsize=(TWO_COLUMNS, 0.5 + 0.16 * len(stages)))
     all_axes = figure.subplots(1, len(panels), sharey=True)
-    for axes, (label, values, texts), colour in zip(all_axes, panels, LINE_COLOURS, strict=False):
+    for axes, (label, values, texts), colour in zip(all_axes, panels, LINE_COLOURS[: len(panels)], strict=True):
         bars = axes.barh(range(len(stages)), np.nan_to_num(values), height=0.7, color=colour)
         shown = [text if np.isfinite(value) else "?" for value, text in zip(values, texts, strict=True)]
         axes.bar_label(bars, shown, padding=2, size=TEXT_SIZE - 1)

@@ -79,9 +79,11 @@ def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     sections = []
     for split in splits:
         shown = [found for found in result.rounds if split in found.scores]
-        for before, found in zip([None, *shown], shown, strict=False):
-            if before is None or before.control != found.control:
+        course: bool | None = None
+        for found in shown:
+            if found.control != course:
                 sections.append(len(rows))
+            course = found.control
             scores = found.scores[split]
             rows.append(
                 [

@@ -7,6 +7,7 @@ comes out of a large picture comes in bands of finished rows, so that no more th
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -180,7 +181,7 @@ def tile_windows(spans: list[tuple[int, int]], *, device: torch.device | None = 
     Between two tiles the weight passes over by a raised cosine in the middle half of what they share.
     """
     windows = [torch.ones(end - start, device=device) for start, end in spans]
-    for before, after, (_, end), (start, _) in zip(windows, windows[1:], spans, spans[1:], strict=False):
+    for (before, after), ((_, end), (start, _)) in zip(pairwise(windows), pairwise(spans), strict=True):
         shared = end - start
         place = (torch.arange(shared, device=device) + 0.5) / max(shared, 1)
         rise = 0.5 - 0.5 * torch.cos(math.pi * ((place - 0.25) * 2).clamp(0, 1))
@@ -205,7 +206,7 @@ def _averaged(
         looks = torch.cat([scaled, scaled.flip(-1)]) if settings.flip else scaled
         logits = network(looks.contiguous(memory_format=torch.channels_last)).float()
         logits = upsample_logits(logits, (scaled.shape[2], scaled.shape[3]), stride=network.stride)
-        for part, flipped in zip(logits.split(len(images)), (False, True), strict=False):
+        for part, flipped in zip(logits.split(len(images)), (False, True)[: 1 + settings.flip], strict=True):
             probabilities = _resized(part.flip(-1) if flipped else part, size).softmax(1)
             total = probabilities if total is None else total.add_(probabilities)
     assert total is not None, "there is at least one scale"

@@ -128,7 +128,9 @@ def predict(
 
 
 def find_model(path: Path) -> Path:
-    """The folder of the saved segmentation network that `path` means: itself, or the last one of a run.
+    """The folder of the saved segmentation network that `path` means: itself, or one of a run.
+
+    Of a run's networks it is the last that learned from pseudo masks; one from true masks only where there is no other.
 
     Raises:
         CheckpointError: there is neither a saved network nor a run that has one.
@@ -149,7 +151,8 @@ def find_model(path: Path) -> Path:
             f"{path} is a run without a segmentation network; train one by running it again with segmentation, or give"
             " the folder of another"
         )
-    return path / networks[-1]["model"]
+    from_labels = [network for network in networks if network["trained_on"] == "pseudo"]
+    return path / (from_labels or networks)[-1]["model"]
 
 
 def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
