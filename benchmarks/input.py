@@ -1,90 +1,59 @@
-"""What the input costs in a training step, and one augmented picture beside a plain torchvision pipeline.
+"""Reading and augmenting a training picture beside plain torchvision, and a batch of it beside the network's step.
 
-    OMP_NUM_THREADS=1 python benchmarks/input.py --data VOC_FOLDER
-
-Network: forward, backward and AdamW of a timm model in channels_last on random pictures, with no input at all.
-Processor time says what a batch of input costs beside that, whatever else runs on the machine; wait is how long the
-training loop stands still for its next batch by the clock. The aim is that both stay below 15% of the step.
+Pictures are the .jpg files of `--images`, or made. Processor time says what a batch of input costs beside the network,
+whatever else runs on the machine: with one loading process it vanishes behind the network as long as it is less.
 """
 
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import timm
+import numpy as np
 import torch
-import torch.nn.functional as F
-import tyro
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from subcam.data.loading import TrainingImages, choose_workers, training_loader
+from benchmarks.measure import Options
+from benchmarks.record import Bound, Row
+from benchmarks.training import training_step
+from subcam.data.loading import TrainingImages, training_loader
+from subcam.data.records import Record
 from subcam.data.transforms import AugmentationSettings, long_side_size
-from subcam.data.voc import read_voc
 
 FILL = (124, 116, 104)
+CLASSES = 20
+PICTURES = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is measured.
-
-    data: a folder in PASCAL VOC's layout.
-    steps: training steps timed for each number of loading processes.
-    """
-
-    data: Path
-    split: str = "train_aug"
-    model: str = "mobilenetv2_100"
-    batch_size: int = 16
-    crop: int = 224
-    steps: int = 20
-    pictures: int = 200
-    workers: tuple[int, ...] = (0, 1, 2)
+def rows(options: Options) -> Iterator[Row]:
+    """One picture in three ways, then a batch and the step that it is for."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = training_images(options, Path(folder))
+        yield from _pictures(images, options)
+        yield _batch(images, options)
 
 
-def main(settings: Settings) -> None:
-    images = _images(settings)
-    console = Console(width=100)
-    console.print(_picture_table(images, settings))
-    console.print(_cost_table(images, settings))
-    console.print(_wait_table(images, settings))
-    console.print(f"threads: {torch.get_num_threads()}; choose_workers() gives {choose_workers()} here")
+def training_images(options: Options, folder: Path) -> TrainingImages:
+    """Pictures of `options.images`, or 500 x 375 of smooth noise written to `folder`."""
+    count = 4 if options.quick else PICTURES
+    paths = sorted(options.images.glob("*.jpg"))[:count] if options.images else []
+    rng = np.random.default_rng(0)
+    for index in range(count if not paths else 0):
+        small = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        path = folder / f"{index:03d}.jpg"
+        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
+        paths.append(path)
+    records = [Record(name=path.stem, image=path, labels=(0,)) for path in paths]
+    labels = (rng.random((len(records), CLASSES)) < 0.1).astype(np.uint8)
+    augmentation = AugmentationSettings(crop=48 if options.quick else 224)
+    return TrainingImages(records, labels, augmentation, seed=0, fill=FILL)
 
 
-def _images(settings: Settings) -> TrainingImages:
-    image_set = read_voc(settings.data, split=settings.split)
-    return TrainingImages(
-        image_set.records, image_set.labels, AugmentationSettings(crop=settings.crop), seed=0, fill=FILL
-    )
-
-
-def _picture_table(images: TrainingImages, settings: Settings) -> Table:
-    """Milliseconds to read, decode and augment one picture; the ways take turns, so that all meet the same machine."""
-    ways: dict[str, Callable[[int], object]] = {
-        "subcam": lambda index: images[0, index],
-        "torchvision, jitter on the crop": _plain_torchvision(images, jitter_whole=False),
-        "torchvision, jitter on the whole picture (published order)": _plain_torchvision(images, jitter_whole=True),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for index in range(min(settings.pictures, len(images))):
-        for name, make in ways.items():
-            start = time.perf_counter()
-            make(index)
-            seconds[name].append(time.perf_counter() - start)
-    table = Table("way", "ms a picture (mean)", "median", title=f"decode and augmentation, crop {settings.crop}")
-    for name, times in seconds.items():
-        table.add_row(name, f"{1e3 * statistics.fmean(times):.2f}", f"{1e3 * statistics.median(times):.2f}")
-    return table
-
-
-def _plain_torchvision(images: TrainingImages, *, jitter_whole: bool) -> Callable[[int], object]:
+def plain_torchvision(images: TrainingImages, *, jitter_whole: bool) -> Callable[[int], object]:
+    """The same steps from torchvision's parts; the published code jitters the whole picture before it crops."""
     chosen = images.augmentation
     jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
     crop = v2.RandomCrop(chosen.crop, pad_if_needed=True, fill=images.fill)
@@ -100,84 +69,53 @@ def _plain_torchvision(images: TrainingImages, *, jitter_whole: bool) -> Callabl
     return make
 
 
-def _cost_table(images: TrainingImages, settings: Settings) -> Table:
-    """Processor time of one batch of input and of the network's step, in this process, taking turns."""
-    step = _training_step(images.labels.shape[1], settings)
-    batches = iter(training_loader(images, batch_size=settings.batch_size, epochs=1000, workers=0))
+def _pictures(images: TrainingImages, options: Options) -> Iterator[Row]:
+    """The ways take turns over the pictures, so that all meet the same machine."""
+    ways: dict[str, Callable[[int], object]] = {
+        "": lambda index: images[0, index],
+        "torchvision, jitter on the crop": plain_torchvision(images, jitter_whole=False),
+        "torchvision, jitter on the whole picture": plain_torchvision(images, jitter_whole=True),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 if options.quick else options.turns):
+        for index in range(len(images)):
+            for name, make in ways.items():
+                start = time.perf_counter()
+                make(index)
+                seconds[name].append(time.perf_counter() - start)
+    own = seconds.pop("")
+    for name, times in seconds.items():
+        yield Row(
+            stage="input",
+            case=f"decoding and augmentation, crop {images.augmentation.crop}",
+            seconds=statistics.fmean(own),
+            other=name,
+            other_seconds=statistics.fmean(times),
+            ratio=statistics.fmean(times) / statistics.fmean(own),
+        )
+
+
+def _batch(images: TrainingImages, options: Options) -> Row:
+    name, batch_size = ("tiny", 2) if options.quick else ("mobilenetv2_100", 16)
+    batches = iter(training_loader(images, batch_size=batch_size, epochs=1000, workers=0))
+    step = training_step(name, layout=torch.channels_last)
     step(*next(batches))
     inputs, networks = [], []
-    for _ in range(settings.steps):
+    for _ in range(2 * options.turns):
         start = time.process_time()
         batch, labels = next(batches)
         made = time.process_time()
         step(batch, labels)
         inputs.append(made - start)
         networks.append(time.process_time() - made)
-    table = Table("input ms", "network ms", "input's share", title="processor time of a training step")
-    made_in, trained_in = statistics.median(inputs), statistics.median(networks)
-    table.add_row(f"{1e3 * made_in:.0f}", f"{1e3 * trained_in:.0f}", f"{made_in / (made_in + trained_in):.1%}")
-    return table
-
-
-def _wait_table(images: TrainingImages, settings: Settings) -> Table:
-    step = _training_step(images.labels.shape[1], settings)
-    table = Table(
-        "loading processes", "network ms", "whole step ms", "wait ms", "wait", title="a training step by clock"
+    seconds, other = statistics.median(inputs), statistics.median(networks)
+    return Row(
+        stage="input",
+        case=f"processor time of a batch of {batch_size} at crop {images.augmentation.crop}",
+        seconds=seconds,
+        items=batch_size,
+        other=f"a training step of {name}",
+        other_seconds=other,
+        ratio=other / seconds,
+        bounds=() if options.quick else (Bound(of="ratio", limit=1.0),),
     )
-    for workers in settings.workers:
-        # the network alone is timed again beside each row: other work on the machine comes and goes
-        network = _time_network(step, images, settings)
-        whole, wait = _time_loop(step, images, settings, workers)
-        times = (f"{1e3 * seconds:.0f}" for seconds in (network, whole))
-        table.add_row(str(workers), *times, f"{1e3 * wait:.1f}", f"{wait / whole:.1%}")
-    return table
-
-
-def _training_step(columns: int, settings: Settings) -> Callable[[Tensor, Tensor], None]:
-    torch.manual_seed(0)
-    network: nn.Module = timm.create_model(settings.model, pretrained=False, num_classes=columns)
-    network = network.to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        inputs = images.to(memory_format=torch.channels_last).float().div(255)
-        loss = F.binary_cross_entropy_with_logits(network(inputs), labels.float())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    return step
-
-
-def _time_network(step: Callable[[Tensor, Tensor], None], images: TrainingImages, settings: Settings) -> float:
-    batch = torch.randint(0, 256, (settings.batch_size, 3, settings.crop, settings.crop), dtype=torch.uint8)
-    labels = images.labels[: settings.batch_size]
-    step(batch, labels)
-    seconds = []
-    for _ in range(settings.steps):
-        start = time.perf_counter()
-        step(batch, labels)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def _time_loop(
-    step: Callable[[Tensor, Tensor], None], images: TrainingImages, settings: Settings, workers: int
-) -> tuple[float, float]:
-    """Medians of the whole step and of the wait for its batch, in seconds, after the first steps."""
-    loader = training_loader(images, batch_size=settings.batch_size, epochs=1000, workers=workers)
-    batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
-    whole, wait = [], []
-    for number in range(settings.steps + 2):
-        start = time.perf_counter()
-        batch, labels = next(batches)
-        arrived = time.perf_counter()
-        step(batch, labels)
-        if number >= 2:
-            wait.append(arrived - start)
-            whole.append(time.perf_counter() - start)
-    return statistics.median(whole), statistics.median(wait)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Settings))

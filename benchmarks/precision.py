@@ -37,7 +37,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     torch.set_num_threads(1)
     pictures = open_dataset(arguments.dataset, work_folder=arguments.work).scored[arguments.split].image_set
-    records = pictures.records[: arguments.images or None]
+    records = [record for record in pictures.records if record.mask][: arguments.images or None]
     num_classes = pictures.num_classes + 1
     networks = {
         precision: for_inference(
@@ -54,7 +54,8 @@ def main() -> None:
         labels = torch.zeros(1, pictures.num_classes, dtype=torch.uint8)
         labels[0, list(record.labels)] = 1
         classes = labels[0].nonzero().flatten().numpy()
-        truth = read_mask(record.mask, pictures.mask_values) if record.mask else None
+        assert record.mask is not None
+        truth = read_mask(record.mask, pictures.mask_values)
         for precision, network in networks.items():
             started = time.perf_counter()
             found = multiscale_response(network, image, labels)[0]
@@ -66,7 +67,7 @@ def main() -> None:
                 classes=classes.astype("int16"),
                 subcategory_maps=stored[:, None, :0],
                 logits=found.logits.numpy(),
-                size=truth.shape,
+                size=(truth.shape[0], truth.shape[1]),
             )
             sweeps[f"{short}, full size"].add(found.maps.numpy(), classes, truth)
             sweeps[f"{short}, stored"].add(back.full_size(), classes, truth)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pydensecrf.densecrf as densecrf
+import pydensecrf.densecrf as densecrf  # type: ignore[import-not-found]
 
 
 def infer(image: np.ndarray, scores: np.ndarray, iterations: int) -> np.ndarray:

@@ -1,51 +1,35 @@
-"""Random walk against psa's dense squarings and against plain sparse steps: time and peak memory, one thread.
+"""Random walk beside psa's dense squarings and plain sparse steps, and pair affinities beside an index of all pairs.
 
-    python benchmarks/random_walk.py            # the dense matrix up to 47 x 63 cells, 2-3 minutes
-    python benchmarks/random_walk.py --dense-cells 12000    # at 94 x 125 as well: 1.1 GB, some minutes more
-
-Grids are those of pictures of 320 x 240, 500 x 375 and 1000 x 750 pixels at stride 8. Each row is measured in a fresh
-process: the peak is what resident memory grows by while the first call runs, the time is the best of several calls.
+Grids are those of pictures of 320 x 240 and 500 x 375 pixels at stride 8. Each way is measured in a fresh process: the
+peak is what resident memory grows by while the first call runs, the time is the best of several calls.
 """
 
-import argparse
-import ctypes
-import gc
-import itertools
-import json
-import multiprocessing
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from benchmarks.measure import Options, in_fresh_process, peak_growth_mib, seconds_of
+from benchmarks.record import Bound, Row
 from subcam.refine.pairs import pair_indices
 from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
 
-GRIDS = ((30, 40), (47, 63), (94, 125))
+GRIDS = ((30, 40), (47, 63))
 CLASSES = (2, 5, 21)
 BETA, LOG_STEPS = 8, 8
 FEATURES = 448
+BUDGET_SECONDS, MOST_CALLS = 2.0, 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One measurement; `difference` is the largest distance of its maps to those of `random_walk`."""
+class Measured:
+    """One way on one case; `difference` is the largest distance of its result to ours."""
 
-    method: str
-    height: int
-    width: int
-    classes: int
     seconds: float
-    peak_mib: float
+    peak_mib: float | None
     difference: float
 
 
@@ -84,9 +68,15 @@ def sparse_steps(affinity: PixelAffinity, maps: Tensor) -> Tensor:
     return torch.from_numpy(columns.T.copy()).view_as(maps)
 
 
-def chebyshev_stencil(affinity: PixelAffinity, maps: Tensor) -> Tensor:
-    """Ours."""
+def ours(affinity: PixelAffinity, maps: Tensor) -> Tensor:
+    """By the stencil, as Chebyshev polynomials."""
     return random_walk(affinity, maps, beta=BETA, log_steps=LOG_STEPS)
+
+
+def pair_values(features: Tensor) -> Tensor:
+    """The affinities of all pairs, as psa lists them, by `pixel_affinity`."""
+    sources, _ = pair_indices(height=features.shape[1], width=features.shape[2])
+    return pixel_affinity(features).values.flatten(1)[:, sources]
 
 
 def index_of_all_pairs(features: Tensor) -> Tensor:
@@ -98,15 +88,23 @@ def index_of_all_pairs(features: Tensor) -> Tensor:
 
 
 METHODS: dict[str, Callable[[PixelAffinity, Tensor], Tensor]] = {
-    "subcam": chebyshev_stencil,
+    "subcam": ours,
     "sparse steps": sparse_steps,
     "dense squarings": dense_squarings,
 }
 
-AFFINITY_METHODS: dict[str, Callable[[Tensor], object]] = {
-    "subcam": pixel_affinity,
+AFFINITY_METHODS: dict[str, Callable[[Tensor], Tensor]] = {
+    "subcam": pair_values,
     "index of all pairs": index_of_all_pairs,
 }
+
+
+BOUNDS = (
+    Bound(of="ratio", limit=100.0),
+    Bound(of="memory_ratio", limit=20.0),
+    Bound(of="difference", limit=1e-4),
+)
+"""On the larger grid, against dense squarings."""
 
 
 def inputs(height: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -116,125 +114,60 @@ def inputs(height: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
     return features, torch.rand(classes, height, width, generator=generator)
 
 
-def resident_kib(field: str) -> int:
-    """VmRSS (now) or VmHWM (at most so far) of this process, from Linux."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise RuntimeError(f"expected {field} in /proc/self/status; this benchmark measures memory on Linux only.")
-
-
-def peak_growth_mib(call: Callable[[], object]) -> float:
-    """MiB that resident memory rises by, at most, while `call` runs (Linux with the GNU C library)."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else the call is given pages that were freed but are still resident
-    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is resident now
-    before = resident_kib("VmRSS")
-    call()
-    return max(0, resident_kib("VmHWM") - before) / 1024
-
-
-def best_seconds(call: Callable[[], object], *, budget: float = 2.0, most: int = 20) -> float:
-    """The best of up to `most` calls within about `budget` seconds, at least one."""
-    times: list[float] = []
-    while not times or (sum(times) < budget and len(times) < most):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def measure(method: str, height: int, width: int, classes: int) -> Row:
-    """One row, in this process."""
-    torch.set_num_threads(1)
+def measure(method: str, height: int, width: int, classes: int) -> Measured:
+    """One way to walk, in this process."""
     run = METHODS[method]
     small_features, small_maps = inputs(6, 10, 2)
     run(pixel_affinity(small_features), small_maps)  # compiles, and loads what is loaded once
     features, maps = inputs(height, width, classes)
     affinity = pixel_affinity(features)
     del features
-    peak = peak_growth_mib(lambda: run(affinity, maps))
-    seconds = best_seconds(lambda: run(affinity, maps))
-    difference = (run(affinity, maps) - chebyshev_stencil(affinity, maps)).abs().max()
-    return Row(
-        method=method,
-        height=height,
-        width=width,
-        classes=classes,
-        seconds=seconds,
-        peak_mib=peak,
-        difference=difference.item(),
-    )
+    return _measured(lambda: run(affinity, maps), lambda: ours(affinity, maps))
 
 
-def measure_affinity(method: str, height: int, width: int) -> Row:
-    """Features to affinities: ours, or an index of all pairs as in psa."""
-    torch.set_num_threads(1)
+def measure_affinity(method: str, height: int, width: int) -> Measured:
+    """One way from features to affinities, in this process."""
     run = AFFINITY_METHODS[method]
     run(inputs(6, 10, 2)[0])
     features, _ = inputs(height, width, 1)
-    peak = peak_growth_mib(lambda: run(features))
-    seconds = best_seconds(lambda: run(features))
-    sources, _ = pair_indices(height=height, width=width)
-    difference = (pixel_affinity(features).values.flatten(1)[:, sources] - index_of_all_pairs(features)).abs().max()
-    return Row(
-        method=f"affinity: {method}",
-        height=height,
-        width=width,
-        classes=0,
-        seconds=seconds,
-        peak_mib=peak,
-        difference=difference.item(),
-    )
+    return _measured(lambda: run(features), lambda: pair_values(features))
 
 
-def rows(
-    grids: Sequence[tuple[int, int]] = GRIDS, classes: Sequence[int] = CLASSES, *, dense_cells: int = 3000
-) -> list[Row]:
-    """All measurements, each in a process of its own; the dense matrix only on grids of at most `dense_cells` cells."""
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
-    spawn = multiprocessing.get_context("spawn")
-    found = []
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        for height, width in grids:
-            for method in AFFINITY_METHODS:
-                found.append(pool.submit(measure_affinity, method, height, width).result())
-            for count, method in itertools.product(classes, METHODS):
-                if method == "dense squarings" and height * width > dense_cells:
-                    continue
-                found.append(pool.submit(measure, method, height, width, count).result())
-    return found
-
-
-def table(measured: Sequence[Row]) -> Table:
-    """The rows, each with its ratio to ours on the same task."""
-    ours = {(row.height, row.width, row.classes): row for row in measured if row.method.endswith("subcam")}
-    result = Table("cells", "maps", "method", "ms", "peak MiB", "times ours", "memory / ours", "largest difference")
-    for row in measured:
-        best = ours[row.height, row.width, row.classes]
-        result.add_row(
-            f"{row.height} x {row.width}",
-            str(row.classes or "-"),
-            row.method,
-            f"{row.seconds * 1e3:.1f}",
-            f"{row.peak_mib:.1f}",
-            f"{row.seconds / best.seconds:.0f}",
-            f"{row.peak_mib / max(best.peak_mib, 0.1):.0f}",
-            f"{row.difference:.1e}",
+def rows(options: Options) -> Iterator[Row]:
+    """All grids and numbers of maps; with --quick one small case."""
+    grids: Sequence[tuple[int, int]] = ((12, 16),) if options.quick else GRIDS
+    for height, width in grids:
+        yield from _beside_ours(
+            "pair affinities", f"{height} x {width} cells", AFFINITY_METHODS, measure_affinity, (height, width)
         )
-    return result
+        for classes in (2,) if options.quick else CLASSES:
+            case = f"{height} x {width} cells, {classes} maps"
+            yield from _beside_ours("random walk", case, METHODS, measure, (height, width, classes))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dense-cells", type=int, default=3000, help="largest grid for the dense matrix, in cells")
-    parser.add_argument("--json", type=Path, help="write the rows here as well")
-    arguments = parser.parse_args()
-    measured = rows(dense_cells=arguments.dense_cells)
-    Console(width=120).print(table(measured))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in measured], indent=1))
+def _beside_ours(
+    stage: str, case: str, methods: dict, measure_one: Callable[..., Measured], arguments: tuple[int, ...]
+) -> Iterator[Row]:
+    own, *others = (in_fresh_process(measure_one, method, *arguments) for method in methods)
+    for name, other in zip(list(methods)[1:], others, strict=True):
+        yield Row(
+            stage=stage,
+            case=case,
+            seconds=own.seconds,
+            other=name,
+            other_seconds=other.seconds,
+            ratio=other.seconds / own.seconds,
+            peak_mib=own.peak_mib,
+            other_peak_mib=other.peak_mib,
+            difference=other.difference,
+            bounds=BOUNDS if name == "dense squarings" and arguments[:2] == GRIDS[1] else (),
+        )
 
 
-if __name__ == "__main__":
-    main()
+def _measured(call: Callable[[], Tensor], reference: Callable[[], Tensor]) -> Measured:
+    torch.set_num_threads(1)
+    peak = peak_growth_mib(call)
+    times: list[float] = []
+    while not times or (sum(times) < BUDGET_SECONDS and len(times) < MOST_CALLS):
+        times.append(seconds_of(call))
+    return Measured(seconds=min(times), peak_mib=peak, difference=float((call() - reference()).abs().max()))

@@ -1,92 +1,38 @@
-"""The documents are true: their code runs, their links lead somewhere, their commands, numbers and files are ours."""
+"""The documents are true: their code and commands run, their links lead somewhere, their numbers and files are ours."""
 
+import contextlib
 import re
+import runpy
 import shlex
-from dataclasses import dataclass, replace
-from pathlib import Path
+import shutil
+from dataclasses import replace
+from functools import partial
 
+import jaxtyping
 import pytest
+import workbench
+from documents import (
+    COMMAND,
+    DOCUMENTS,
+    FENCE,
+    LINK,
+    LONG,
+    PAGES,
+    README,
+    REASONS,
+    ROOT,
+    TAUGHT,
+    anchors,
+    blocks,
+    commands_of,
+    id_of,
+    prose,
+    python_blocks,
+    segments,
+    tables,
+)
 
 import subcam
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-README = ROOT / "README.md"
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
-TAUGHT = (README, *PAGES)
-
-FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-BEFORE_THE_COMMAND = re.compile(r"\w+=.*|uv|run|-.*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One fenced block: the words after its fence, what is in it, and the line in the file on which that begins."""
-
-    info: tuple[str, ...]
-    text: str
-    line: int
-
-
-def blocks(path):
-    text = path.read_text("utf-8")
-    return [
-        Block(info=tuple(match[1].split()), text=match[2], line=text.count("\n", 0, match.start(2)))
-        for match in FENCE.finditer(text)
-    ]
-
-
-def python_blocks(path):
-    return [block for block in blocks(path) if block.info[:1] == ("python",) and "no-run" not in block.info]
-
-
-def commands(path):
-    """The words of every `subcam ...` in the bash blocks of a document."""
-    found = []
-    for block in blocks(path):
-        if block.info[:1] == ("bash",):
-            for line in block.text.replace("\\\n", " ").splitlines():
-                found.extend(_commands_of(shlex.split(line, comments=True)))
-    return found
-
-
-def _commands_of(words):
-    segment = []
-    for word in [*words, ";"]:
-        if word in ("&&", "||", "|", ";"):
-            if "subcam" in segment:
-                place = segment.index("subcam")
-                if all(BEFORE_THE_COMMAND.fullmatch(before) for before in segment[:place]):
-                    yield segment[place + 1 :]
-            segment = []
-        else:
-            segment.append(word)
-
-
-def prose(path):
-    """A document without its code."""
-    return re.sub(r"`[^`\n]*`", "``", FENCE.sub("", path.read_text("utf-8")))
-
-
-def anchors(path):
-    """The anchors of a document's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def tables(path):
-    """The Markdown tables of a document as lists of rows of cells, the header first, and the heading above each."""
-    heading, rows = "", []
-    for line in [*FENCE.sub("", path.read_text("utf-8")).splitlines(), ""]:
-        if line.startswith("|"):
-            rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
-            continue
-        if rows:
-            yield heading, [row for row in rows if not set("".join(row)) <= set("-: ")]
-            rows = []
-        if line.startswith("#"):
-            heading = line.lstrip("# ").strip()
 
 
 def value_of(settings, path):
@@ -104,30 +50,43 @@ def shown(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class WouldRunError(Exception):
-    """Raised in place of a run."""
+class ParsedError(Exception):
+    """Raised in place of what a command would do, once its words are read."""
 
 
 @pytest.fixture
-def parsed(monkeypatch):
-    """Give a command line to subcam, and get the settings and the folder that it would run with."""
+def parse(monkeypatch):
+    """Give the words of a command to subcam, and get what it read from them, with nothing done."""
+    import tyro
+
     from subcam import cli
 
-    def capture(settings, out, **_):
-        raise WouldRunError(settings, out)
+    read = tyro.cli
 
-    monkeypatch.setattr("subcam.pipeline.run", capture)
+    def stop(*arguments, **options):
+        raise ParsedError(read(*arguments, **options))
 
     def parse(words):
-        with pytest.raises(WouldRunError) as caught:
-            cli.main(words)
-        return caught.value.args
+        with monkeypatch.context() as patch:
+            patch.setattr("tyro.cli", stop)
+            with pytest.raises(ParsedError) as caught:
+                cli.main(words)
+        return caught.value.args[0]
 
     return parse
 
 
-def id_of(path):
-    return path.relative_to(ROOT).as_posix()
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory, tiny_run, toy_folder):
+    """What the commands of the documents name, small; not to be changed."""
+    return workbench.build(tmp_path_factory.mktemp("bench"), settings=tiny_run, toy_folder=toy_folder)
+
+
+@pytest.fixture
+def at_the_bench(bench, tmp_path, monkeypatch):
+    """Be in a copy of `bench`, with a terminal of 100 columns."""
+    monkeypatch.chdir(shutil.copytree(bench, tmp_path / "bench"))
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 @pytest.mark.parametrize("path", [path for path in TAUGHT if python_blocks(path)], ids=id_of)
@@ -160,29 +119,123 @@ def test_relative_links_lead_to_files_and_headings_that_exist(path):
             assert anchor in anchors(found), f"{target}: {found.name} has no such heading"
 
 
-COMMANDS = [(path, words) for path in TAUGHT for words in commands(path)]
+def is_parsed(words):
+    """Whether the tests only read the words of a command, as it would train."""
+    return words[0] in LONG and not {"-h", "--help", "--dry-run"} & set(words)
 
 
-@pytest.mark.parametrize(("path", "words"), COMMANDS, ids=[f"{id_of(p)}: {shlex.join(w)[:80]}" for p, w in COMMANDS])
-def test_commands_are_ones_that_subcam_knows(path, words, parsed, capsys):
+PARSED = [
+    (path, words)
+    for path in TAUGHT
+    for block in blocks(path)
+    for words in block.commands
+    if block.not_run or is_parsed(words)
+]
+
+
+@pytest.mark.parametrize(("path", "words"), PARSED, ids=[f"{id_of(p)}: {shlex.join(w)[:80]}" for p, w in PARSED])
+def test_commands_that_are_not_run_are_ones_that_subcam_knows(path, words, parse):
+    read = parse(words)
+    if words[0] in LONG:
+        assert read.settings.rounds >= 0
+        assert read.out.parts
+
+
+@pytest.fixture
+def unchecked():
+    """Without the checks of shapes, which know no sizes that are left open when a network is traced for export."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_the_bench", "unchecked")
+@pytest.mark.parametrize("path", [p for p in TAUGHT if any(b.kind == "bash" for b in blocks(p))], ids=id_of)
+def test_the_commands_of_a_document_run(path, capsys):
+    run = [block for block in blocks(path) if not block.not_run]
+    if any(words[0] == "predict" for block in run for words in block.commands):
+        shutil.rmtree("predictions")  # the page makes them itself
+    for block in run:
+        for words in (words for line in block.shell_lines for words in segments(line)):
+            carry_out(words, capsys)
+        if block.info == ("python", "after-commands"):
+            exec(compile("\n" * block.line + block.text, str(path), "exec"), {"__name__": "__main__"})
+
+
+def carry_out(words, capsys):
+    """One command of a document, in this process."""
     from subcam import cli
 
-    if words[:1] in (["run"], ["demo"]) and not {"-h", "--help"} & set(words):
-        settings, out = parsed(words)
-        assert settings.rounds >= 0
-        assert out.parts
-    else:
-        try:
-            status = cli.main(words)
-        except SystemExit as end:  # that is how the help of a recipe ends
-            status = end.code
-        assert status in (cli.EXIT_OK, None)
-        assert capsys.readouterr().out
+    for known in commands_of(words):
+        if not is_parsed(known):
+            try:
+                status = cli.main(known)
+            except SystemExit as end:  # that is how the help of a recipe ends
+                status = end.code
+            shown = capsys.readouterr()
+            assert status in (cli.EXIT_OK, None), shown.err
+            assert shown.out
+    if "python" in words:
+        given = words[words.index("python") + 1 :]
+        module = given[0] == "-m"
+        program, *arguments = given[module:]
+        start = (
+            partial(runpy.run_module, program, alter_sys=True) if module else partial(runpy.run_path, ROOT / program)
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(ROOT))
+            patch.setattr("sys.argv", [program, *arguments])
+            with pytest.raises(SystemExit, match="0"):
+                start(run_name="__main__")
+
+
+TRANSCRIPTS = [
+    (id_of(path), words, printed)
+    for path in TAUGHT
+    for block in blocks(path)
+    if block.kind == "console" and not block.not_run
+    for words, printed in block.transcript
+]
+
+
+@pytest.mark.usefixtures("at_the_bench")
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [(words, printed) for _, words, printed in TRANSCRIPTS],
+    ids=[f"{name}: {shlex.join(words)[:80]}" for name, words, _ in TRANSCRIPTS],
+)
+def test_transcripts_show_what_subcam_prints(words, printed, capsys):
+    from subcam import cli
+
+    with contextlib.suppress(SystemExit):  # so ends a command with an unknown flag
+        cli.main(words)
+    shown = capsys.readouterr()
+    got = re.sub(r"[\u2500-\u257f]|-{3,}", " ", shown.out + shown.err)  # lines and boxes, which depend on the terminal
+    wanted = ".*".join(re.escape(" ".join(part.split())) for part in printed.split("..."))
+    assert re.fullmatch(wanted, " ".join(got.split()))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=id_of)
+def test_every_block_of_a_page_is_run_or_says_why_not(path):
+    for block in blocks(path):
+        where = f"{path.name}:{block.line}"
+        assert set(block.not_run) <= set(REASONS), f"{where}: expected reasons among {REASONS}, got {block.not_run}"
+        if block.not_run:
+            continue
+        assert "no-run" not in block.info, f"{where}: no line above says why this block is not run"
+        if block.kind in ("python", "console"):
+            continue
+        assert block.kind == "bash" or not COMMAND.search(block.text), f"{where}: commands in a block that no test runs"
+        for words in (words for line in block.shell_lines for words in segments(line)):
+            ours = [known for known in commands_of(words) if not is_parsed(known)]
+            measures = "python" in words and words[-1] == "--help"
+            assert ours or measures, f"{where}: nothing runs {shlex.join(words)}"
 
 
 def test_commands_are_found_in_the_blocks():
-    assert ["demo"] in [words for path, words in COMMANDS if path == README]
-    assert list(_commands_of(shlex.split("A=1 uv run --no-sync subcam demo --rounds 1 && cd subcam | cat"))) == [
+    assert (README, ["demo"]) in PARSED
+    assert list(commands_of(shlex.split("A=1 uv run --no-sync subcam demo --rounds 1 && cd subcam | cat"))) == [
         ["demo", "--rounds", "1"]
     ]
 

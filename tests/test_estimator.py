@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM, read_folder
 from subcam.data.images import read_image
@@ -24,6 +25,7 @@ def settings():
         control=False,
         classify=replace(recipe.classify, epochs=1, batch_size=8),
         refine=replace(recipe.refine, rounds="none"),
+        segment=replace(recipe.segment, train_on=()),
         machine=replace(recipe.machine, accelerator="cpu", workers=0, threads=1, inference_precision="32-true"),
     )
 
@@ -51,11 +53,58 @@ def test_maps_of_an_array_and_of_a_file_are_the_same_and_absent_classes_are_zero
     assert np.allclose(every[list(record.labels)], maps[list(record.labels)], atol=1e-5)
 
 
+def test_a_mask_is_where_the_strongest_response_is_above_the_threshold(fitted, pictures):
+    record = pictures.records[0]
+    names = [fitted.class_names_[c] for c in record.labels]
+    maps = fitted.response_maps(record.image, labels=names)
+    expected = np.zeros(maps.shape[1:], np.uint8)
+    for row, column in np.ndindex(*expected.shape):
+        if maps[:, row, column].max() > 0.35:
+            expected[row, column] = 1 + maps[:, row, column].argmax()
+    found = fitted.predict(record.image, labels=names, threshold=0.35)
+    assert 0 < (found > 0).mean() < 1
+    assert np.array_equal(found, expected)
+    assert set(np.unique(found)) <= {0, *(c + 1 for c in record.labels)}
+    assert np.array_equal(
+        fitted.predict(record.image, labels=names), fitted.predict(record.image, names, threshold=fitted.threshold_)
+    )
+
+
+def test_without_labels_the_classifier_says_what_is_there(fitted, pictures, monkeypatch):
+    image = read_image(pictures.records[0].image)
+    found = fitted.probabilities(image)
+    with torch.inference_mode():
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+        assert np.allclose(found, fitted.network_(batch).parent[0].sigmoid().numpy())
+    shares = np.array([0.9, 0.1, 0.6, 0.5], np.float32)
+    monkeypatch.setattr(fitted, "probabilities", lambda _: shares)
+    names = [fitted.class_names_[0], fitted.class_names_[2]]
+    assert np.array_equal(fitted.predict(image), fitted.predict(image, names))
+    monkeypatch.setattr(fitted, "probabilities", lambda _: 0 * shares)
+    assert not fitted.predict(image).any()
+
+
+def test_the_threshold_is_chosen_without_masks_or_given(fitted, pictures, settings):
+    assert settings.evaluate.background_threshold == "auto"
+    assert 0 < fitted.threshold_ < 1
+    # All pictures are scored here, so that the run chose on the same ones.
+    assert fitted.threshold_ == fitted.result_.last.scores["all"].fixed_threshold
+    given = replace(settings, rounds=0, evaluate=replace(settings.evaluate, background_threshold=0.25))
+    assert SubCategoryCAM(given).fit(pictures).threshold_ == 0.25
+
+
+def test_it_says_what_it_is(fitted, settings):
+    assert repr(fitted) == "<SubCategoryCAM: tiny, 1 rounds of sub-categories of images, 4 classes>"
+    assert "not trained" in repr(SubCategoryCAM(settings))
+
+
 def test_saved_and_loaded_gives_the_same_maps(fitted, pictures, tmp_path):
     fitted.save(tmp_path / "model")
     loaded = SubCategoryCAM.load(tmp_path / "model")
     image = pictures.records[0].image
     assert loaded.settings.cam == fitted.settings.cam
+    assert loaded.threshold_ == fitted.threshold_
+    assert np.array_equal(loaded.predict(image), fitted.predict(image))
     assert np.array_equal(loaded.response_maps(image), fitted.response_maps(image))
 
 
@@ -79,3 +128,11 @@ def test_mistakes(fitted, pictures, tmp_path):
         fitted.response_maps(tmp_path / "nothing.png")
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
         SubCategoryCAM.load(tmp_path)
+    fitted.save(tmp_path / "model")
+    (tmp_path / "model" / "response_maps.json").unlink()
+    with pytest.raises(SettingsError, match="no background threshold came with this model"):
+        SubCategoryCAM.load(tmp_path / "model").predict(np.zeros((8, 8, 3), np.uint8))
+    for text in ("[1]", '{"scale": 3}'):
+        (tmp_path / "model" / "response_maps.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"response_maps\.json does not say how response maps are computed"):
+            SubCategoryCAM.load(tmp_path / "model")

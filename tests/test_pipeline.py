@@ -1,4 +1,4 @@
-"""The whole way: what a run leaves behind, what a second one does again, and that kills change no score."""
+"""The whole way: what a run leaves behind, and what a second one does again."""
 
 import csv
 import json

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -127,9 +128,9 @@ def test_which_errors_tell_of_a_full_disk() -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunFolderError, match=r"cannot write .*below\.txt .*choose another --out"):
+    with pytest.raises(RunFolderError, match=r"cannot write .*below\.txt .*choose another folder"):
         put(tmp_path / "file" / "below.txt", lambda file: file.write(b"new"))
-    with pytest.raises(RunFolderError, match=r"cannot write in .*file.* choose another --out"):
+    with pytest.raises(RunFolderError, match=r"cannot write in .*file.* choose another folder"):
         hold(tmp_path / "file")
 
 
@@ -252,7 +253,7 @@ def test_the_lock_refuses_a_second_process_and_is_free_after_the_first_was_kille
         assert f"process {first.pid}" in second.stderr
         first.kill()
     with RunFolder(path=tmp_path / "run").lock():
-        assert f"process {os.getpid()} on" in (tmp_path / "run" / ".lock").read_text()
+        assert json.loads((tmp_path / "run" / ".lock").read_text())["process"] == os.getpid()
     hold(tmp_path / "run")
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from subcam._version import __version__
 
 if TYPE_CHECKING:
+    from subcam import hub
+    from subcam.cam.background import choose_threshold, split_shares
     from subcam.cam.response import aggregate_response_maps, background_score, response_maps
     from subcam.data.folder import read_folder
     from subcam.data.records import ImageSet, Record
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from subcam.refine.crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
     from subcam.refine.crf_torch import dense_crf_torch
     from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
+    from subcam.segment.inference import InferenceSettings, segment_labels, segment_probabilities
+    from subcam.segment.network import SegmentationNetwork
 
 _HOMES = {
     "BadInputError": "subcam.errors",
@@ -29,21 +33,25 @@ _HOMES = {
     "CheckpointError": "subcam.errors",
     "DenseCRF": "subcam.refine.crf",
     "ImageSet": "subcam.data.records",
+    "InferenceSettings": "subcam.segment.inference",
     "PixelAffinity": "subcam.refine.random_walk",
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
     "Scores": "subcam.evaluate.scores",
+    "SegmentationNetwork": "subcam.segment.network",
     "SettingsError": "subcam.errors",
     "SubCategoryCAM": "subcam.estimator",
     "SubcamError": "subcam.errors",
     "Subcategories": "subcam.discover.clustering",
     "aggregate_response_maps": "subcam.cam.response",
     "background_score": "subcam.cam.response",
+    "choose_threshold": "subcam.cam.background",
     "confusion_matrix": "subcam.evaluate.confusion",
     "dense_crf": "subcam.refine.crf",
     "dense_crf_many": "subcam.refine.crf",
     "dense_crf_torch": "subcam.refine.crf_torch",
     "discover_subcategories": "subcam.discover.clustering",
+    "hub": "subcam.hub",
     "pixel_affinity": "subcam.refine.random_walk",
     "random_walk": "subcam.refine.random_walk",
     "read_folder": "subcam.data.folder",
@@ -51,7 +59,11 @@ _HOMES = {
     "read_voc": "subcam.data.voc",
     "response_maps": "subcam.cam.response",
     "scores": "subcam.evaluate.scores",
+    "segment_labels": "subcam.segment.inference",
+    "segment_probabilities": "subcam.segment.inference",
+    "split_shares": "subcam.cam.background",
 }
+"""Where each public name lives; `hub` is a module itself."""
 
 __all__ = [
     "BadInputError",
@@ -59,10 +71,12 @@ __all__ = [
     "CheckpointError",
     "DenseCRF",
     "ImageSet",
+    "InferenceSettings",
     "PixelAffinity",
     "Record",
     "RunFolderError",
     "Scores",
+    "SegmentationNetwork",
     "SettingsError",
     "SubCategoryCAM",
     "SubcamError",
@@ -70,11 +84,13 @@ __all__ = [
     "__version__",
     "aggregate_response_maps",
     "background_score",
+    "choose_threshold",
     "confusion_matrix",
     "dense_crf",
     "dense_crf_many",
     "dense_crf_torch",
     "discover_subcategories",
+    "hub",
     "pixel_affinity",
     "random_walk",
     "read_folder",
@@ -82,13 +98,17 @@ __all__ = [
     "read_voc",
     "response_maps",
     "scores",
+    "segment_labels",
+    "segment_probabilities",
+    "split_shares",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'subcam' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    return home if home.__name__ == f"subcam.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subcam.comparisons import TITLES
 from subcam.data.dataset import Dataset
 from subcam.discover.clusters_file import clusters_digest
 from subcam.errors import SettingsError
@@ -160,6 +161,11 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             own = found.setdefault(split, {})
             own[f"{title}: round {entry['round']}"] = scores["fixed"]["miou"]
             own[f"{title}, best threshold *: round {entry['round']} *"] = scores["best"]["miou"]
+    for entry in record.get("compared", ()):
+        for split, scores in entry["scores"].items():
+            own, name = found.setdefault(split, {}), TITLES[entry["method"]]
+            own[f"response maps of other kinds: {name}"] = scores["fixed"]["miou"]
+            own[f"response maps of other kinds, best threshold *: {name} *"] = scores["best"]["miou"]
     for entry in record["refined"]:
         for split, scores in entry["scores"].items():
             own, title = found.setdefault(split, {}), f"pseudo masks of round {entry['round']}"

@@ -8,7 +8,8 @@ from importlib import import_module
 
 from subcam._version import __version__
 from subcam.errors import SubcamError
-from subcam.run_folder import is_disk_full
+from subcam.faults import explain
+from subcam.shutdown import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
 
@@ -50,7 +51,11 @@ EXIT_OK, EXIT_UNEXPECTED, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0 done, 2 the user's mistake, 130 interrupted, 1 a fault of ours."""
+    """Run one command; returns its exit status.
+
+    0 done; 2 something that the user can mend; 128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 on
+    Linux), to go on with the same command; 1 a fault of ours.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -65,21 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise SubcamError(f"there is no command {words[0]!r}; there are: {', '.join(COMMANDS)}")
         module, function = COMMANDS[words[0]].split(":")
-        getattr(import_module(module), function)(words[1:])
+        with listening():
+            getattr(import_module(module), function)(words[1:])
     except SubcamError as error:
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER
     except Exception as error:
-        # A library that writes behind our back (TensorBoard) meets a full disk too.
-        if debug or not is_disk_full(error):
+        # Libraries meet a full disk, want of memory and killed processes too, and say it in words of their own.
+        advice = explain(error)
+        if debug or advice is None:
             raise
-        print(f"error: no space left ({error}); free some and give the same command again", file=sys.stderr)
+        print(f"error: {advice}", file=sys.stderr)
         return EXIT_USER
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
 
 

@@ -1,4 +1,4 @@
-"""`SubCategoryCAM`: the method as one object. Settings in the constructor, pictures in `fit`, maps out."""
+"""`SubCategoryCAM`: the method as one object. Settings in the constructor, pictures in `fit`, maps and masks out."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,21 +9,27 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from subcam.cam.background import threshold_of_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.stage import CamSettings
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.check import check_images
-from subcam.data.dataset import ALL, Dataset
+from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
-from subcam.errors import SettingsError
+from subcam.errors import CheckpointError, SettingsError
+from subcam.hub import MAPS_FILE, write_maps_file
 from subcam.pipeline import run
 from subcam.recipes import RECIPES
 from subcam.results import RunResult
-from subcam.run_folder import from_plain, read_json, write_json
+from subcam.run_folder import from_plain, read_json
 from subcam.settings import RunSettings
 
-MAPS_FILE = "response_maps.json"
+Picture = UInt8[np.ndarray, "height width 3"] | str | Path
+"""RGB 0..255, or a file."""
+
+PRESENT = 0.5
+"""A class is taken to be in a picture above this probability, where nobody says what is in it."""
 
 
 class SubCategoryCAM:
@@ -32,8 +38,13 @@ class SubCategoryCAM:
     Args:
         settings: of the whole method, or the name of a recipe.
 
-    After `fit` or `load`, `class_names_` are the parent classes and `network_` the trained network; after `fit`,
-    `result_` holds every round with its scores.
+    Attributes, after `fit` or `load`:
+        class_names_: the parent classes; maps and probabilities have their order, masks hold 0 for background and i + 1
+            for class i.
+        network_: the trained network, a torch module.
+        threshold_: a pixel whose strongest response is not above it is background; as the settings give it, else chosen
+            on the training pictures without masks, None where a folder that was loaded does not say.
+        result_: after `fit` alone: every round with its scores.
     """
 
     def __init__(self, settings: RunSettings | str = "small") -> None:
@@ -44,7 +55,16 @@ class SubCategoryCAM:
         self.settings = settings
         self.network_: ClassificationNetwork | None = None
         self.class_names_: tuple[str, ...] = ()
+        self.threshold_: float | None = None
         self.result_: RunResult | None = None
+
+    def __repr__(self) -> str:
+        settings = self.settings
+        state = f"{len(self.class_names_)} classes" if self.network_ else "not trained"
+        return (
+            f"<SubCategoryCAM: {settings.network.name}, {settings.rounds} rounds of sub-categories of"
+            f" {'positions' if settings.subcategories == 'local' else 'images'}, {state}>"
+        )
 
     def fit(self, dataset: ImageSet | Dataset | str | Path, *, out: Path | None = None) -> "SubCategoryCAM":
         """Train all rounds.
@@ -54,21 +74,29 @@ class SubCategoryCAM:
                 `ImageSet` is scored as well where it has masks.
             out: the run's folder, in which a training that was cut off goes on; None works in a temporary one.
         """
+        settings = self.settings
         if isinstance(dataset, str | Path):
-            given = None
-            settings = replace(self.settings, dataset=replace(self.settings.dataset, root=str(dataset)))
-        else:
-            settings = self.settings
-            given = dataset if isinstance(dataset, Dataset) else _dataset(dataset, settings)
+            settings = replace(settings, dataset=replace(settings.dataset, root=str(dataset)))
         with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
-            self.result_ = run(settings, out or Path(temporary), dataset=given)
-            self._take(ClassificationNetwork.load(self.result_.last.model.path))
+            folder = out or Path(temporary)
+            if isinstance(dataset, str | Path):
+                given = open_dataset(settings.dataset, work_folder=folder)
+            else:
+                given = dataset if isinstance(dataset, Dataset) else _dataset(dataset, settings)
+            self.result_ = run(settings, folder, dataset=given)
+            last = self.result_.last
+            self._take(ClassificationNetwork.load(last.model.path))
+            given_threshold = settings.evaluate.background_threshold
+            if isinstance(given_threshold, str):
+                records = given.train.image_set.records
+                chosen = threshold_of_maps(records, last.maps.path, num_classes=len(self.class_names_))
+                self.threshold_ = chosen.threshold
+            else:
+                self.threshold_ = given_threshold
         return self
 
     def response_maps(
-        self,
-        image: UInt8[np.ndarray, "height width 3"] | str | Path,
-        labels: Sequence[str] | None = None,
+        self, image: Picture, labels: Sequence[str] | None = None
     ) -> Float32[np.ndarray, "classes height width"]:
         """Response maps of one picture (Eq. 1), over the settings' scales and flips, in 0..1.
 
@@ -82,23 +110,65 @@ class SubCategoryCAM:
             BadInputError: the file is no picture.
         """
         network = self._trained()
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
+        pixels = _pixels(image)
         unknown = set(labels or ()) - set(self.class_names_)
         if unknown:
             raise SettingsError(f"{sorted(unknown)} are no classes of this model; they are {list(self.class_names_)}")
         present = torch.tensor([[labels is None or name in labels for name in self.class_names_]], dtype=torch.uint8)
-        device = network.parent_head.weight.device
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device)
         cam = self.settings.cam
-        found = multiscale_response(network, batch, present, scales=cam.scales, flip=cam.flip)[0].maps
+        found = multiscale_response(
+            network,
+            _batch(pixels, network),
+            present,
+            scales=cam.scales,
+            flip=cam.flip,
+            attention_layers=cam.attention_layers,
+            attention_steps=cam.attention_steps,
+        )[0].maps
         maps = np.zeros((len(self.class_names_), *pixels.shape[:2]), np.float32)
         maps[present[0].bool().numpy()] = found.cpu().numpy()
         return maps
 
+    def probabilities(self, image: Picture) -> Float32[np.ndarray, " classes"]:
+        """How likely the picture shows each class, 0..1, at its own size.
+
+        Raises:
+            SettingsError: nothing was trained or loaded yet.
+            BadInputError: the file is no picture.
+        """
+        network = self._trained()
+        with torch.inference_mode():
+            found = network(_batch(_pixels(image), network)).parent[0].float().sigmoid()
+        return found.cpu().numpy()
+
+    def predict(
+        self, image: Picture, labels: Sequence[str] | None = None, *, threshold: float | None = None
+    ) -> UInt8[np.ndarray, "height width"]:
+        """The mask that the response maps make: 0 background, i + 1 class i. Without CRF, random walk or segmentation.
+
+        Args:
+            image: RGB 0..255, or a file.
+            labels: names of what is in it; None takes the classes that are more likely there than not.
+            threshold: of the background, 0..1; None takes `threshold_`.
+
+        Raises:
+            SettingsError: as `response_maps`; or no threshold is known and none is given.
+            BadInputError: the file is no picture.
+        """
+        limit = self.threshold_ if threshold is None else threshold
+        if limit is None:
+            raise SettingsError("no background threshold came with this model; give one, such as threshold=0.3")
+        pixels = _pixels(image)
+        if labels is None:
+            shares = self.probabilities(pixels)
+            labels = [name for name, share in zip(self.class_names_, shares, strict=True) if share > PRESENT]
+        maps = self.response_maps(pixels, labels)
+        return np.where(maps.max(0) > limit, maps.argmax(0) + 1, 0).astype(np.uint8)
+
     def save(self, folder: Path | str) -> None:
-        """Write the network (`config.json`, `model.safetensors`) and the settings of its response maps."""
+        """Write the network (`config.json`, `model.safetensors`) and how its maps are computed and cut."""
         self._trained().save(Path(folder))
-        write_json(Path(folder) / MAPS_FILE, self.settings.cam)
+        write_maps_file(Path(folder), self.settings.cam, self.threshold_)
 
     @classmethod
     def load(cls, folder: Path | str) -> "SubCategoryCAM":
@@ -110,7 +180,15 @@ class SubCategoryCAM:
         model = cls()
         path = Path(folder) / MAPS_FILE
         if path.is_file():
-            model.settings = replace(model.settings, cam=from_plain(CamSettings, read_json(path)))
+            try:
+                found = dict(read_json(path))
+                model.threshold_ = found.pop("background_threshold", None)
+                model.settings = replace(model.settings, cam=from_plain(CamSettings, found))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{path} does not say how response maps are computed ({error}); copy the folder again, or delete"
+                    " this file to take the usual settings"
+                ) from error
         model._take(ClassificationNetwork.load(Path(folder)))
         return model
 
@@ -122,6 +200,16 @@ class SubCategoryCAM:
         if self.network_ is None:
             raise SettingsError("this model was not trained yet; call fit or load first")
         return self.network_
+
+
+def _pixels(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
+    return read_image(Path(image)) if isinstance(image, str | Path) else image
+
+
+def _batch(
+    pixels: UInt8[np.ndarray, "height width 3"], network: ClassificationNetwork
+) -> UInt8[torch.Tensor, "1 3 height width"]:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].to(network.parent_head.weight.device)
 
 
 def _dataset(image_set: ImageSet, settings: RunSettings) -> Dataset:

@@ -11,6 +11,8 @@
       -> segment    DeepLab-v2 on the pseudo masks; masks without any label          Section 4.4
       -> evaluate   the network's masks, beside one that learned from true masks  Tables 3, 4
 
+and, where asked for, response maps of other kinds to compare with (`--compare.methods`), scored as those of the rounds.
+
 Stages know nothing of each other's order; they meet here, through files in the run folder. A stage that is done is
 skipped, one that was cut off is taken up.
 """
@@ -20,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subcam.data.dataset import Dataset, open_dataset
+from subcam.early_checks import check_early
 from subcam.machine import build_fabric
 from subcam.progress import say
-from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.steps import Stages
@@ -43,10 +46,12 @@ def run(
     Raises:
         SubcamError: bad input, settings or weights, a folder in use or full; says what to do.
     """
+    settings.compare.check_packages()
     folder = RunFolder(path=out)
     with folder.lock():
         started = time.monotonic()
         dataset = dataset or open_dataset(settings.dataset, work_folder=out)
+        check_early(settings, dataset)
         _say_what_is_there(dataset)
         stages = Stages(
             settings=settings,
@@ -55,7 +60,7 @@ def run(
             fabric=build_fabric(settings.machine, precision=settings.machine.precision),
             inference=build_fabric(settings.machine, precision=settings.machine.resolved_inference_precision),
         )
-        rounds, refined, segmented = whole_way(stages)
+        rounds, compared, refined, segmented = whole_way(stages)
         result = RunResult(
             settings=settings,
             out=out,
@@ -65,17 +70,21 @@ def run(
             segmented=tuple(segmented),
             seconds=time.monotonic() - started,
             recipe=recipe,
+            compared=tuple(compared),
         )
         write_record(result, dataset, out / record)
         return result
 
 
-def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], list[SegmentedResult]]:
-    """All rounds, then the control's; the pseudo masks of the rounds that are refined; the segmentation networks."""
+def whole_way(
+    stages: Stages,
+) -> tuple[list[RoundResult], list[ComparisonResult], list[RefinedResult], list[SegmentedResult]]:
+    """All rounds, then the control's; comparisons; pseudo masks of rounds that are refined; segmentation networks."""
     settings = stages.settings
     course = {"image": algorithm_1, "local": local_rounds}[settings.subcategories]
     rounds = course(stages, rounds=settings.rounds)
     control = course(stages, rounds=settings.rounds, control_of=rounds) if settings.control else []
+    compared = [stages.compare(method, rounds[0]) for method in settings.compare.methods]
     refined = [
         stages.refine(found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
     ]
@@ -83,7 +92,7 @@ def whole_way(stages: Stages) -> tuple[list[RoundResult], list[RefinedResult], l
     if len(kinds) < len(settings.segment.train_on):
         say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
     segmented = [stages.segment(refined[-1] if kind == "pseudo" else None) for kind in kinds]
-    return rounds + control, refined, segmented
+    return rounds + control, compared, refined, segmented
 
 
 def algorithm_1(stages: Stages, *, rounds: int, control_of: Sequence[RoundResult] = ()) -> list[RoundResult]:

@@ -69,6 +69,8 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
 
 
 def say(text: str) -> None:
-    """Print one line for the person at the terminal."""
-    console.print(text, highlight=False, soft_wrap=True)
+    """Print a line for the person at the terminal; names of classes and files may stand in it, whatever their signs."""
+    # A terminal takes no bytes that are not UTF-8.
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    console.print(plain, markup=False, highlight=False, soft_wrap=True)
     sys.stdout.flush()

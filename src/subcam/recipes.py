@@ -10,6 +10,7 @@ from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones import NetworkSettings
+from subcam.recipes_coco14 import coco14
 from subcam.recipes_voc12 import voc12_paper, voc12_reference
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf import CRFSettings
@@ -121,6 +122,7 @@ def small() -> RunSettings:
         network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True),
         classify=ClassifySettings(
             epochs=5,
+            least_steps=200,
             batch_size=16,
             subcategory_weight=5.0,
             local_weight=0.3,
@@ -147,6 +149,7 @@ def small() -> RunSettings:
             sure_regions=SureRegionSettings(low_alpha=1.5, high_alpha=8.0),
             affinity=AffinitySettings(
                 epochs=3,
+                least_steps=100,
                 batch_size=16,
                 augmentation=AugmentationSettings(
                     crop=224,
@@ -182,6 +185,7 @@ def small() -> RunSettings:
             network=NetworkSettings(name="same", output_stride=16),
             train=TrainSettings(
                 epochs=8,
+                least_steps=400,
                 batch_size=8,
                 validate_every=2,
                 augmentation=AugmentationSettings(
@@ -207,4 +211,5 @@ RECIPES: dict[str, Callable[[], RunSettings]] = {
     "small": small,
     "voc12_paper": voc12_paper,
     "voc12_reference": voc12_reference,
+    "coco14": coco14,
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from subcam.comparisons import TITLES, Comparison
 from subcam.data.dataset import Dataset
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
@@ -22,6 +23,21 @@ class RoundResult:
     maps: Stage
     scores: dict[str, MapScores]
     clusters: Stage | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult:
+    """Response maps of another kind: the stages of their network (perhaps round 0's) and of them, scores by split."""
+
+    method: Comparison
+    model: Stage
+    maps: Stage
+    scores: dict[str, MapScores]
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return TITLES[self.method]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +66,7 @@ class SegmentedResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """All rounds of a run in order, then those of the lambda = 0 control; refined rounds; segmentation networks."""
+    """All rounds of a run in order, then those of the control; refined rounds; segmentation networks; comparisons."""
 
     settings: RunSettings
     out: Path
@@ -60,6 +76,7 @@ class RunResult:
     segmented: tuple[SegmentedResult, ...]
     seconds: float
     recipe: str = ""
+    compared: tuple[ComparisonResult, ...] = ()
 
     @property
     def last(self) -> RoundResult:
@@ -90,6 +107,15 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                     "scores": found.scores,
                 }
                 for found in result.rounds
+            ],
+            "compared": [
+                {
+                    "method": found.method,
+                    "model": found.model.path.relative_to(result.out),
+                    "maps": found.maps.path.relative_to(result.out),
+                    "scores": found.scores,
+                }
+                for found in result.compared
             ],
             "refined": [
                 {

@@ -8,7 +8,6 @@ skipped, and one that was cut off is taken up where its files end. Nothing is de
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,15 +27,19 @@ import numpy as np
 
 from subcam._version import __version__
 from subcam.errors import BadInputError, RunFolderError
+from subcam.folder_lock import hold
 
 Settings = TypeVar("Settings")
 
 FORMAT = 1
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
 
+RECORD_FILE = "stage.json"
+"""Written last; a stage's folder that has it is done."""
+
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST})
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "numba", "lightning-fabric")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "numba", "lightning-fabric", "grad-cam")
 
 
 @contextlib.contextmanager
@@ -65,7 +69,7 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
             ) from error
         if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise RunFolderError(
-                f"cannot write {path} ({error.strerror}); choose another --out or mend its rights"
+                f"cannot write {path} ({error.strerror}); choose another folder or mend its rights"
             ) from error
         raise
     finally:
@@ -116,8 +120,14 @@ def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
             yield arrays
     except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
         raise BadInputError(
-            f"{path} holds no {what} ({type(error).__name__}: {error}); move it away and run again"
+            f"{path} holds no {what} ({type(error).__name__}: {error}); move it away and run again{_with_record(path)}"
         ) from error
+
+
+def _with_record(path: Path) -> str:
+    """What else must go for a file of a finished stage to be made again."""
+    records = [folder / RECORD_FILE for folder in path.parents if (folder / RECORD_FILE).is_file()]
+    return f" (with {records[0]}, which says that its stage is done)" if records else ""
 
 
 def as_plain(value: Any) -> Any:
@@ -184,7 +194,7 @@ class Stage:
     @property
     def record_path(self) -> Path:
         """The file that says the stage is done, and how it was."""
-        return self.path / "stage.json"
+        return self.path / RECORD_FILE
 
     @property
     def done(self) -> bool:
@@ -235,33 +245,10 @@ class RunFolder:
         path = self.path / "stages" / f"{name}-{key[:10]}"
         return Stage(name=name, key=key, path=path, settings=settings, inputs=inputs)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process.
-
-        The kernel releases the lock when its holder ends, however it ends, so there are no stale locks.
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process, as long as the block runs (`folder_lock.hold`).
 
         Raises:
             RunFolderError: another process holds it, or the folder cannot be written.
         """
-        path = self.path / ".lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(
-                f"cannot write in {self.path} ({error.strerror}); choose another --out or mend its rights"
-            ) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RunFolderError(
-                    f"{self.path} is in use by {holder}; wait for it to end or choose another --out"
-                ) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            yield
+        return hold(self.path)

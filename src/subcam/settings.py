@@ -5,6 +5,7 @@ from typing import Literal
 
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
+from subcam.comparisons import CompareSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
@@ -41,6 +42,7 @@ class RunSettings:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
     segment: SegmentSettings = field(default_factory=lambda: SegmentSettings(train_on=()))
+    compare: CompareSettings = field(default_factory=CompareSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The steps of a run, each with its folder: what a step is given decides where its files lie and whether it is done."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +20,21 @@ import subcam.refine.mask_stage as mask_stage
 import subcam.refine.walk_stage as walk_stage
 import subcam.segment.predict_stage as predict_stage
 import subcam.segment.train as segment_train
+from subcam.cam.multiscale import ImageResponse, multiscale_response
+from subcam.classify.equivariance import EquivarianceSettings
+from subcam.classify.erasing import ErasingSettings
 from subcam.classify.local_targets import LocalTargets
+from subcam.comparisons import RESPONSES, Comparison
+from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset, union
 from subcam.discover.clustering import Subcategories
 from subcam.discover.clusters_file import clusters_digest
+from subcam.evaluate.stage import MapScores
 from subcam.networks.backbones import NetworkSettings
+from subcam.networks.saved_model import WEIGHTS_FILE
 from subcam.progress import say
 from subcam.refine.label_map import mask_path
-from subcam.results import RefinedResult, RoundResult, SegmentedResult
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, SegmentedResult
 from subcam.run_folder import RunFolder, Stage, file_digest, fingerprint
 from subcam.segment.data import only_masked, with_masks
 from subcam.settings import RunSettings
@@ -178,6 +186,55 @@ class Stages:
         if not wanted or refined or self.settings.subcategories == "local":
             wanted.append(self.dataset.train)
         pictures = union(*wanted)
+        maps = self._map(name, pictures, model)
+        return RoundResult(
+            round_index=index,
+            control=control,
+            model=model,
+            maps=maps,
+            scores=self._score(name, maps),
+            clusters=subcategories.stage if subcategories else None,
+        )
+
+    def compare(self, method: Comparison, plain: RoundResult) -> ComparisonResult:
+        """Response maps of another kind for the scored pictures, on the network of round 0 (`plain`) or their own."""
+        name, training = f"compare-{method}", self.settings.compare.training(method)
+        model = plain.model if training is None else self._classify_otherwise(f"{name}-classify", training)
+        pictures = union(*(self.dataset.scored.values() or (self.dataset.train,)))
+        maps = self._map(name, pictures, model, respond=RESPONSES[method])
+        return ComparisonResult(method=method, model=model, maps=maps, scores=self._score(name, maps))
+
+    def _classify_otherwise(self, name: str, training: ErasingSettings | EquivarianceSettings) -> Stage:
+        """Train as in round 0, from the same weights on the same crops, by the losses of a comparison."""
+        train, machine = self.dataset.train, self.settings.machine
+        settings = replace(self.settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)
+        inputs = (train.digest, self._network_key(), f"seed {self.settings.seed}, {machine.precision}")
+        stage = self._stage(name, {"classify": settings, "comparison": training}, inputs)
+        classify.run(
+            settings,
+            classify.ClassifyInputs(
+                image_set=train.image_set,
+                network=self.settings.network,
+                round_index=0,
+                seed=self.settings.seed,
+                subcategory_labels=train.image_set.labels if isinstance(training, ErasingSettings) else None,
+                comparison=training,
+            ),
+            stage=stage,
+            fabric=self.fabric,
+            machine=machine,
+        )
+        return stage
+
+    def _map(
+        self,
+        name: str,
+        pictures: CheckedImages,
+        model: Stage,
+        *,
+        respond: Callable[..., list[ImageResponse]] = multiscale_response,
+    ) -> Stage:
+        """Write the response maps of pictures, as `respond` makes them."""
         maps = self._stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self._precision()))
         cam.run(
             self.settings.cam,
@@ -185,20 +242,18 @@ class Stages:
             stage=maps,
             fabric=self.inference,
             machine=self.settings.machine,
+            respond=respond,
         )
+        return maps
+
+    def _score(self, name: str, maps: Stage) -> dict[str, MapScores]:
+        """Score response maps by split."""
         scores = {}
         for split, images in self.dataset.scored.items():
             stage = self._stage(f"{name}-evaluate-{split}", self.settings.evaluate, (images.digest, maps.key))
             inputs = evaluate.EvaluateInputs(image_set=images.image_set, maps=maps.path)
             scores[split] = evaluate.run(self.settings.evaluate, inputs, stage=stage)
-        return RoundResult(
-            round_index=index,
-            control=control,
-            model=model,
-            maps=maps,
-            scores=scores,
-            clusters=subcategories.stage if subcategories else None,
-        )
+        return scores
 
     def refine(self, found: RoundResult) -> RefinedResult:
         """From a round's response maps to pseudo masks of all pictures, scored in all variants."""
@@ -322,6 +377,8 @@ class Stages:
         """What a pretrained network (the run's) is: its settings, and a file's bytes rather than its path."""
         network = network or self.settings.network
         weights = Path(network.weights)
+        if weights.is_dir():
+            weights /= WEIGHTS_FILE
         return fingerprint(replace(network, weights=file_digest(weights)) if weights.is_file() else network)
 
     def _stage(self, name: str, settings: object, inputs: tuple[str, ...]) -> Stage:

@@ -87,6 +87,20 @@ def test_equals_the_plain_loop(network: ClassificationNetwork, height: int, widt
 
 
 @torch.no_grad()
+def test_one_product_for_both_heads_equals_two(network: ClassificationNetwork) -> None:
+    images, labels = pictures(2, 37, 53), torch.tensor([[1, 0, 1], [1, 1, 1]], dtype=torch.uint8)
+
+    def einsum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("...dhw,cd->...chw", features, weights).relu_()
+
+    one = multiscale_response(network, images, labels, scales=SCALES, subcategories=True)
+    two = multiscale_response(network, images, labels, scales=SCALES, subcategories=True, class_maps=einsum)
+    for response, expected in zip(one, two, strict=True):
+        torch.testing.assert_close(response.maps, expected.maps, atol=1e-6, rtol=0)
+        torch.testing.assert_close(response.subcategory_maps, expected.subcategory_maps, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_the_company_of_an_image_changes_nothing(network: ClassificationNetwork) -> None:
     images, labels = pictures(3, 33, 45), torch.ones(3, CLASSES, dtype=torch.uint8)
     together = multiscale_response(network, images, labels, scales=SCALES)

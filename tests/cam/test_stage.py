@@ -81,9 +81,9 @@ def trained(
 
 @pytest.fixture
 def run(machine: MachineSettings, fabric: Fabric) -> Callable[[CamSettings, CamInputs, Path], Stage]:
-    def run(settings: CamSettings, inputs: CamInputs, folder: Path) -> Stage:
+    def run(settings: CamSettings, inputs: CamInputs, folder: Path, **further: Any) -> Stage:
         stage = RunFolder(path=folder).stage("cam", settings=settings)
-        assert cam.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        assert cam.run(settings, inputs, stage=stage, fabric=fabric, machine=machine, **further) == stage.path
         return stage
 
     return run
@@ -199,14 +199,13 @@ def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
         sizes.append(len(images))
         return multiscale_response(network, images, *args, **kwargs)
 
-    monkeypatch.setattr(cam, "multiscale_response", counted)
-    stage = run(settings, trained.inputs, tmp_path / "killed")
+    stage = run(settings, trained.inputs, tmp_path / "killed", respond=counted)
     assert sizes == [20, 8]  # of 20 + 20 + 8 the first batch was complete
     for name in names:
         mine, theirs = (maps_path(found.path, name).read_bytes() for found in (stage, undisturbed))
         assert mine == theirs
     sizes.clear()
-    run(settings, trained.inputs, tmp_path / "killed")
+    run(settings, trained.inputs, tmp_path / "killed", respond=counted)
     assert sizes == []
 
 

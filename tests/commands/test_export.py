@@ -1,8 +1,6 @@
 """`subcam export FORMAT` as a person calls it. What the files hold is tested with the functions that write them."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -106,31 +104,9 @@ def test_networks_go_to_what_writes_them(tmp_path: Path, capsys, monkeypatch) ->
 
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "export.md"
-DOCUMENTED = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
-]
-
-
-@pytest.mark.parametrize("line", DOCUMENTED)
-def test_the_documented_commands_do_what_they_say(line: str, tmp_path: Path, monkeypatch) -> None:
-    """In a folder that holds what the document calls predictions, pictures, VOC2012, val.txt and test.txt."""
-    write_made(tmp_path / "predictions", names=VOC_NAMES, unlabelled=False)
-    write_made(tmp_path / "VOC2012", names=None)
-    (tmp_path / "VOC2012" / "masks").rename(tmp_path / "VOC2012" / "SegmentationClass")
-    (tmp_path / "VOC2012" / "pictures").rename(tmp_path / "VOC2012" / "JPEGImages")
-    (tmp_path / "predictions" / "pictures").rename(tmp_path / "pictures")
-    for split in ("val", "test"):
-        (tmp_path / f"{split}.txt").write_text("".join(f"{name}\n" for name in SIZES))
-    monkeypatch.chdir(tmp_path)
-    program, *words = shlex.split(line)
-    assert program == "subcam"
-    assert cli.main(words) == 0
-    assert Path(words[words.index("--out") + 1]).exists()
 
 
 def test_the_document_shows_every_format() -> None:
+    """Its commands are run by `tests/test_docs.py`."""
     text = DOCUMENT.read_text("utf-8")
-    assert len(DOCUMENTED) == 7
     assert all(f"subcam export {name} " in text for name in FORMATS)

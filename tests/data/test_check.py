@@ -16,6 +16,7 @@ from subcam.data.check import check_images
 from subcam.data.folder import read_folder
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.records import ImageSet
+from subcam.data.shards import read_shards, write_shards
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError
 
@@ -212,6 +213,21 @@ def test_remembered_masks_are_still_compared(root: Path, tmp_path: Path) -> None
     rotate_with_exif(root)
     with pytest.raises(BadInputError, match=r"b\.png: .*30 x 40"):
         check_images(image_set, cache=cache)
+
+
+def test_pictures_in_a_tar_are_remembered_until_the_tar_changes(
+    toy_folder: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    write_shards(tmp_path, read_folder(toy_folder, split="val"), split="val")
+    images, cache = read_shards(tmp_path), tmp_path / "checked.json"
+    first = check_images(images, cache=cache)
+    assert len(decoded) == 2 * len(images)
+    decoded.clear()
+    assert check_images(images, cache=cache) == first
+    assert decoded == []
+    os.utime(tmp_path / "val-000000.tar", ns=(1, 1))
+    assert check_images(images, cache=cache) == first
+    assert len(decoded) == 2 * len(images)
 
 
 def test_what_was_decoded_before_an_error_is_kept(root: Path, tmp_path: Path, decoded: list[str]) -> None:

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import ALL, DatasetSettings, open_dataset, union
+from subcam.data.dataset import ALL, DatasetSettings, open_dataset, open_splits, union
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.records import ImageSet, Record
+from subcam.data.shards import write_shards
 from subcam.data.toy import CLASSES, ToySettings
 from subcam.errors import BadInputError, SettingsError
 
@@ -182,6 +184,31 @@ def test_a_bad_picture_stops_or_is_left_out_and_named(plain: Path, tmp_path: Pat
     found = open_dataset(replace(settings, on_bad_input="skip"), work_folder=tmp_path)
     assert names(found.train) == ["0", "2"]
     assert [Path(skipped.file).name for skipped in found.train.image_set.skipped] == ["1.png"]
+
+
+def shards(root: Path, splits: dict[str, list[str]]) -> Path:
+    for split, stems in splits.items():
+        for stem in stems:
+            picture(root / "from" / f"{stem}.png")
+        images = tuple(Record(name=stem, image=root / "from" / f"{stem}.png", labels=(0,)) for stem in stems)
+        write_shards(root, ImageSet(class_names=("cat",), records=images, mask_values=tuple(range(256))), split=split)
+    return root
+
+
+def test_a_folder_of_shards(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards", {"train": ["a", "b"], "train_aug": ["a", "b", "c"], "val": ["d"]})
+    settings = DatasetSettings(root=str(root))
+    splits = open_splits(settings, work_folder=tmp_path)
+    assert (splits.layout, splits.train, splits.scored) == ("shards", "train_aug", ("train", "val"))
+    found = open_dataset(settings, work_folder=tmp_path)
+    assert names(found.train) == ["a", "b", "c"]
+    assert found.scored == {}
+    (root / "train_aug-000000.tar").rename(root / "train_old-000000.tar")
+    with pytest.raises(SettingsError, match="several splits to train on; choose one of train, train_old"):
+        open_dataset(settings, work_folder=tmp_path)
+    assert names(open_dataset(replace(settings, train_split="train"), work_folder=tmp_path).train) == ["a", "b"]
+    only = DatasetSettings(root=str(shards(tmp_path / "only", {"mine": ["a"]})))
+    assert open_splits(only, work_folder=tmp_path).scored == ("mine",)
 
 
 # Several splits as one set

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -329,3 +330,41 @@ def test_a_model_that_timm_has_no_weights_for() -> None:
     name = next(n for n in timm.list_models("resnet*") if not timm.models.get_pretrained_cfg(n).has_weights)
     with pytest.raises(CheckpointError, match=f"timm's weights of '{name}' could not be fetched"):
         build(name=name, weights="timm")
+
+
+def test_a_saved_network_is_a_start(tmp_path: Path) -> None:
+    """Features of the saved network, whatever was on top of it, with its normalisation."""
+    from subcam.classify.network import ClassificationNetwork, ModelConfig
+    from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+
+    tiny = NetworkSettings(name="tiny", weights="none", mean=(0.1, 0.2, 0.3), freeze_batch_norm=False)
+    torch.manual_seed(1)
+    saved = ClassificationNetwork(ModelConfig(network=tiny, class_names=("cat", "dog")))
+    saved.save(tmp_path / "classifier")
+    started = build(weights=str(tmp_path / "classifier"))
+    picture = torch.rand(1, 3, 32, 48)
+    torch.testing.assert_close(started(picture), saved.backbone.eval()(picture), rtol=0, atol=0)
+    assert started.mean == (0.1, 0.2, 0.3)
+    assert started.settings.weights == str(tmp_path / "classifier")
+
+    config = SegmentationConfig(network=replace(tiny, weights=str(tmp_path / "classifier")), class_names=("cat",))
+    network = SegmentationNetwork(config)
+    network.save(tmp_path / "segmentation")
+    again = build(weights=str(tmp_path / "segmentation"))
+    torch.testing.assert_close(again(picture), started(picture), rtol=0, atol=0)
+
+
+def test_a_saved_network_that_does_not_fit(tmp_path: Path) -> None:
+    from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+
+    tiny = NetworkSettings(name="tiny", weights="none")
+    folder = tmp_path / "segmentation"
+    SegmentationNetwork(SegmentationConfig(network=tiny, class_names=("cat",))).save(folder)
+    with pytest.raises(CheckpointError, match=r"segmentation holds a tiny; expected mobilenetv2_100"):
+        build_backbone(NetworkSettings(name="mobilenetv2_100", weights=str(folder)))
+    with pytest.raises(CheckpointError, match="holds no network that subcam saved"):
+        build(weights=str(tmp_path))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"caffe_layout": True}))
+    with pytest.raises(CheckpointError, match="laid out as DeepLab's"):
+        build(weights=str(folder))

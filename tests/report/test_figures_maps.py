@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from report.legible import faults, overlap, said
 
+from subcam.data.overlay import colour_mask, overlay_mask
 from subcam.report.figures_maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure
-from subcam.report.overlays import colour_mask, overlay_map, overlay_mask
+from subcam.report.overlays import overlay_map
 
 RNG = np.random.default_rng(0)
 

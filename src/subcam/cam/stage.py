@@ -1,5 +1,7 @@
 """The stage that writes every image's response maps: one file an image, taken up where it was cut off."""
 
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +12,14 @@ from lightning_fabric import Fabric
 from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
+from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import bar
 from subcam.run_folder import Stage
+from subcam.stream import threaded_map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,9 @@ class CamSettings:
         storage_stride: pixels between two stored values, in both directions.
         subcategory_maps: whether the sub-category heads' maps are stored too.
         batch_size: pictures of equal size that pass the network together (twice as many with flips).
+        attention_layers: last layers of a vision transformer whose attention between patches guides the maps; 0 for
+            none. Not in the paper.
+        attention_steps: how often it is applied.
     """
 
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
@@ -34,6 +41,8 @@ class CamSettings:
     storage_stride: int = 4
     subcategory_maps: bool = False
     batch_size: int = 4
+    attention_layers: int = 0
+    attention_steps: int = 1
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -41,6 +50,11 @@ class CamSettings:
         if min(self.storage_stride, self.batch_size) < 1:
             raise SettingsError(
                 f"expected storage_stride and batch_size of 1 or more, got {self.storage_stride} and {self.batch_size}"
+            )
+        if self.attention_layers < 0 or self.attention_steps < 1:
+            raise SettingsError(
+                "expected attention_layers of 0 or more and attention_steps of 1 or more, got"
+                f" {self.attention_layers} and {self.attention_steps}"
             )
 
 
@@ -53,36 +67,65 @@ class CamInputs:
     model: Path
 
 
-def run(settings: CamSettings, inputs: CamInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings) -> Path:
-    """Write the response maps of every image and return the stage's folder."""
+def run(
+    settings: CamSettings,
+    inputs: CamInputs,
+    *,
+    stage: Stage,
+    fabric: Fabric,
+    machine: MachineSettings,
+    respond: Callable[..., list[ImageResponse]] = multiscale_response,
+) -> Path:
+    """Write the response maps of every image and return the stage's folder.
+
+    respond: what makes them; takes the arguments of `multiscale_response`.
+    """
     if stage.done:
         return stage.path
     records = inputs.image_set.records
     labels = torch.from_numpy(inputs.image_set.labels)
     there = [maps_path(stage.path, record.name).is_file() for record in records]
-    network = for_inference(ClassificationNetwork.load(inputs.model), fabric)
+    # Attention is heard by way of the plain network's layers.
+    network = for_inference(
+        ClassificationNetwork.load(inputs.model), fabric, compiled=machine.compile and not settings.attention_layers
+    )
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
     batches = [
         batch
         for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
         if not all(there[index] for index in batch)
     ]
-    with bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress:
-        for batch, images in inference_batches(records, batches, workers=machine.workers):
-            responses = multiscale_response(
+
+    def computed() -> Iterator[tuple[int, ImageResponse]]:
+        for batch, images in inference_batches(
+            records, batches, workers=machine.workers, decoded=decoded_images(machine)
+        ):
+            responses = respond(
                 network,
                 fabric.to_device(images),
                 labels[list(batch)],
                 scales=settings.scales,
                 flip=settings.flip,
                 subcategories=settings.subcategory_maps,
+                attention_layers=settings.attention_layers,
+                attention_steps=settings.attention_steps,
             )
-            for index, response in zip(batch, responses, strict=True):
-                classes = np.array(records[index].labels, np.int16)
-                write_response_maps(
-                    maps_path(stage.path, records[index].name), _stored(response, classes, settings.storage_stride)
-                )
-            progress.advance(len(batch))
+            yield from zip(batch, responses, strict=True)
+
+    def write(found: tuple[int, ImageResponse]) -> None:
+        index, response = found
+        classes = np.array(records[index].labels, np.int16)
+        write_response_maps(
+            maps_path(stage.path, records[index].name), _stored(response, classes, settings.storage_stride)
+        )
+
+    # Maps leave the device, are packed and written while the next are computed.
+    with (
+        bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress,
+        closing(threaded_map(write, computed(), threads=1, ahead=settings.batch_size + 1)) as written,
+    ):
+        for _ in written:
+            progress.advance()
     stage.finish({"images": len(records)})
     return stage.path
 

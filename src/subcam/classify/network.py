@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from subcam.classify.local import LocalClassifier
 from subcam.networks.backbones import NetworkSettings, build_backbone
 from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads
+from subcam.networks.compiling import Compiled
+from subcam.networks.folding import folded
 from subcam.networks.saved_model import CLASSIFICATION, load_network, save_network
 from subcam.run_folder import from_plain
 
@@ -52,6 +54,7 @@ class ClassificationNetwork(nn.Module):
         """Build the network; `weights` overrides where the backbone's come from ("none" before loading a saved one)."""
         super().__init__()
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
+        self.compiled: Compiled | None = None
         self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
         # The backbone knows its normalisation from its weights' record; it must stay with the saved network.
         self.config = replace(config, network=replace(self.backbone.settings, weights=config.network.weights))
@@ -93,7 +96,7 @@ class ClassificationNetwork(nn.Module):
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         with self.autocast():
-            return self.backbone((images.float() / 255 - mean) / std).float()
+            return (self.compiled or self.backbone)((images.float() / 255 - mean) / std).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
         """Pool a feature map over the image and apply H_p and H_s; look at each position with the local classifier."""
@@ -156,11 +159,16 @@ class ClassificationNetwork(nn.Module):
         return load_network(folder, CLASSIFICATION, lambda config: cls(_parse_config(config), weights="none"))
 
 
-def for_inference(network: ClassificationNetwork, fabric: Fabric) -> ClassificationNetwork:
-    """The network in evaluation mode on the device, its backbone in the device's precision."""
-    network.autocast = fabric.autocast
-    fabric.to_device(network.to(memory_format=torch.channels_last).eval())
-    return network
+def for_inference(network: ClassificationNetwork, fabric: Fabric, *, compiled: bool = False) -> ClassificationNetwork:
+    """A copy in evaluation mode on the device, its backbone in the device's precision, batch norm folded.
+
+    compiled: whether its backbone goes through torch.compile where that works (`MachineSettings.compile`).
+    """
+    fast = folded(network).to(memory_format=torch.channels_last)
+    fast.autocast = fabric.autocast
+    fabric.to_device(fast)
+    fast.compiled = Compiled(fast.backbone, what=f"the network {network.config.network.name}") if compiled else None
+    return fast
 
 
 def _parse_config(value: Mapping[str, Any]) -> ModelConfig:

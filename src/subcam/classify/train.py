@@ -10,10 +10,13 @@ from jaxtyping import UInt8
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.classify.equivariance import EquivarianceSettings, EquivariantClassifier
+from subcam.classify.erasing import ErasingClassifier, ErasingSettings
 from subcam.classify.local import local_loss
 from subcam.classify.local_targets import LocalTargets, LocalTrainingImages
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.data.decoded import DecodedImages, decoded_images
 from subcam.data.loading import TrainingImages
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
@@ -35,6 +38,7 @@ class ClassifySettings:
         round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
         schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published
             code plans 61 and stops rounds 1-3 at 30, 40 and 50.
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
         subcategory_weight: lambda of Eq. 3.
         local_weight: weight of the local classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
@@ -47,6 +51,7 @@ class ClassifySettings:
     epochs: int = 5
     round_epochs: tuple[int, ...] = ()
     schedule_epochs: int = 0
+    least_steps: int = 0
     batch_size: int = 16
     subcategory_weight: float = 5.0
     local_weight: float = 0.3
@@ -90,6 +95,8 @@ class ClassifyInputs:
     subcategory_labels: Y_s, multi-hot [images, C * K]; None in round 0 and in the lambda = 0 control.
     start_from: folder of the network to go on from; None starts from the pretrained backbone.
     local: labels of positions and the network whose prototypes they name; None to learn from whole images alone.
+    comparison: another way to learn from the labels in the place of Eq. 3; None for Eq. 3. Erasing needs
+        `subcategory_labels` that are the parents' (K = 1): H_s is its second classifier.
     """
 
     image_set: ImageSet
@@ -99,6 +106,7 @@ class ClassifyInputs:
     subcategory_labels: UInt8[np.ndarray, "images subcategories"] | None = None
     start_from: Path | None = None
     local: LocalTargets | None = None
+    comparison: ErasingSettings | EquivarianceSettings | None = None
 
 
 def run(
@@ -133,18 +141,22 @@ def run(
         local = local_loss(logits.local, labels[:, image_columns:].unflatten(1, cells), labels[:, :num_classes])
         return terms | {"loss": found.total + settings.local_weight * local, "local_loss": local}
 
+    learner = _learner(network, inputs.comparison)
     body, heads = network.body_and_heads()
     train(
         Training(
-            network=network,
+            network=learner,
             body=body,
             heads=heads,
-            images=_training_images(settings, inputs, fill=network.fill_colour, cells=cells),
-            loss=loss,
+            images=_training_images(
+                settings, inputs, fill=network.fill_colour, cells=cells, decoded=decoded_images(machine)
+            ),
+            loss=loss if learner is network else _own_loss,
             optimiser=settings.optimiser,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             schedule_epochs=settings.schedule_epochs,
+            least_steps=settings.least_steps,
             seed=derive_seed(inputs.seed, "classify", inputs.round_index),
         ),
         stage=stage,
@@ -153,6 +165,17 @@ def run(
         save=lambda: network.save(stage.path),
     )
     return stage.path
+
+
+def _learner(network: ClassificationNetwork, comparison: ErasingSettings | EquivarianceSettings | None) -> nn.Module:
+    """The network, or what gives the losses of a comparison with it."""
+    if isinstance(comparison, ErasingSettings):
+        return ErasingClassifier(network, comparison)
+    return network if comparison is None else EquivariantClassifier(network, comparison)
+
+
+def _own_loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    return model(images, labels)
 
 
 def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> ClassificationNetwork:
@@ -193,7 +216,12 @@ def _cells_of_crop(network: ClassificationNetwork, crop: int) -> tuple[int, int]
 
 
 def _training_images(
-    settings: ClassifySettings, inputs: ClassifyInputs, *, fill: tuple[int, ...], cells: tuple[int, int] | None
+    settings: ClassifySettings,
+    inputs: ClassifyInputs,
+    *,
+    fill: tuple[int, ...],
+    cells: tuple[int, int] | None,
+    decoded: DecodedImages | None,
 ) -> TrainingImages | LocalTrainingImages:
     labels = inputs.image_set.labels
     if inputs.subcategory_labels is not None:
@@ -204,6 +232,7 @@ def _training_images(
         settings.augmentation,
         fill=fill,
         seed=derive_seed(inputs.seed, "images", inputs.round_index),
+        decoded=decoded,
     )
     if inputs.local is None or cells is None:
         return images

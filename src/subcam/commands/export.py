@@ -1,13 +1,14 @@
-"""`subcam export FORMAT`: masks for benchmark servers and labelling tools, networks for other runtimes."""
+"""`subcam export FORMAT`: masks for servers and labelling tools, networks for other runtimes and for model hubs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from subcam.errors import SubcamError
+from subcam.hub import FolderSettings
 
 if TYPE_CHECKING:
     from subcam.export.coco import CocoIds
@@ -278,6 +279,27 @@ class Torch(Program):
         return self.export(export_torch, "torch")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """A model folder for the Hugging Face hub: config.json, model.safetensors and a card written from the run.
+
+    Attributes:
+        source: folder of a run, or of a saved network.
+        out: the folder; of what is in it only these files are replaced.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    out: Path
+    settings: Annotated[FolderSettings, tyro.conf.arg(name="")] = field(default_factory=FolderSettings)
+
+    def write(self) -> str:
+        """Write the folder."""
+        from subcam.hub import CARD_FILE, write_folder
+
+        write_folder(self.source, self.out, self.settings)
+        return f"{self.out}: read {self.out / CARD_FILE}, then send it with subcam.hub.push or `hf upload`"
+
+
 FORMATS: dict[str, type[Any]] = {
     "voc": Voc,
     "coco-rle": CocoRle,
@@ -287,6 +309,7 @@ FORMATS: dict[str, type[Any]] = {
     "cvat-masks": CvatMasks,
     "onnx": Onnx,
     "torch": Torch,
+    "hub": Hub,
 }
 
 

@@ -56,6 +56,8 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     for table in tables_of(result):
         console.print(terminal_table(table))
     say(explanation(result))
+    if result.refined:
+        say(f"pseudo masks: {result.refined[-1].masks.path / str(result.settings.refine.masks.pseudo_mask)}")
     say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
     if given.report:
         from subcam.report.page import write_report

@@ -24,6 +24,7 @@ from subcam.data.images import (
     upright_rgb,
 )
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
+from subcam.data.tar_member import status_of
 from subcam.errors import BadInputError
 from subcam.run_folder import atomic_write
 
@@ -51,7 +52,10 @@ class CheckedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class _FileFacts:
-    """What was found in one file; `values` are the stored values of a mask, None for a picture."""
+    """What was found in one file; `values` are the stored values of a mask, None for a picture.
+
+    size, modified_ns: of the file on the disk; for a picture in a tar, of the tar.
+    """
 
     size: int
     modified_ns: int
@@ -160,7 +164,7 @@ def _check_record(record: Record, mask_values: tuple[int, ...], known: _Facts) -
 
 def _facts_of(path: Path, known: _Facts, *, is_mask: bool) -> _FileFacts:
     try:
-        status = path.stat()
+        status = status_of(path)
         stamp = (status.st_size, status.st_mtime_ns)
     except OSError:
         stamp = (-1, -1)  # read_file says what is wrong
@@ -178,7 +182,7 @@ def _facts_of(path: Path, known: _Facts, *, is_mask: bool) -> _FileFacts:
             rgb = upright_rgb(image, path)
         height, width = rgb.height, rgb.width
     return _FileFacts(
-        size=len(data),
+        size=stamp[0],
         modified_ns=stamp[1],
         sha256=hashlib.sha256(data).hexdigest(),
         height=height,

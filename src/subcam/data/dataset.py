@@ -1,6 +1,7 @@
 """A data set as a run needs it: pictures to train on, pictures to score on, every file checked once."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,17 +9,20 @@ from typing import Annotated, Literal
 import tyro
 
 from subcam.data.check import CheckedImages, check_images
+from subcam.data.coco import coco_files, read_coco
 from subcam.data.folder import folder_splits, read_folder
 from subcam.data.records import ImageSet, OnBadInput
+from subcam.data.shards import read_shards, shard_splits
 from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
-from subcam.errors import SettingsError
+from subcam.errors import BadInputError, SettingsError
 from subcam.progress import bar
 from subcam.run_folder import fingerprint
 
 log = logging.getLogger(__name__)
 
 TOY = "toy"
+Layout = Literal["voc", "coco", "folder", "shards"]
 ALL = "all"
 """The name under which a data set without splits is scored."""
 
@@ -28,22 +32,30 @@ class DatasetSettings:
     """Which pictures.
 
     Attributes:
-        root: a folder in PASCAL VOC's layout, a folder with a CSV of labels, or "toy" for the generated set.
-        layout: "auto" takes VOC's where there is a folder JPEGImages.
-        labels: name of the CSV in a plain folder.
-        train_split: pictures whose labels are learned from; empty for the layout's own (VOC: train_aug, else train).
-        scored_splits: pictures scored against masks; empty for the layout's own (VOC: train and val, else val, or the
-            training pictures where there are no splits).
+        root: a folder in PASCAL VOC's or COCO's layout, one with a CSV of labels or with tar shards, or "toy" for the
+            generated set.
+        layout: "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
+            annotations/instances_*.json or `labels` names a JSON file, shards where there are *.tar and no CSV.
+        labels: name of the CSV in a plain folder, or of a COCO file that stands alone.
+        train_split: pictures whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
+            COCO: the one that begins with train; shards: train_aug, else the only one with train in its name).
+        scored_splits: pictures scored against masks; empty for the layout's own (VOC: train and val; COCO: that of val
+            that belongs to train; else val, or the training pictures where there are no splits).
         classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
+        crowd_labels: COCO: whether a class counts that is in a picture only as a group ("iscrowd").
+        train_masks: COCO: draw masks of the training pictures too, where these are not scored. Only a segmentation
+            network on true masks needs them; what was trained without them is trained anew.
         on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
     """
 
     root: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR|toy")] = ""
-    layout: Literal["auto", "voc", "folder"] = "auto"
+    layout: Literal["auto", Layout] = "auto"
     labels: str = "labels.csv"
     train_split: str = ""
     scored_splits: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    crowd_labels: bool = True
+    train_masks: bool = False
     on_bad_input: OnBadInput = "stop"
     toy: ToySettings = field(default_factory=ToySettings)
 
@@ -61,15 +73,81 @@ class Dataset:
         return self.train, *self.scored.values()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The splits of a data set that a run would use, and how their labels are read.
+
+    read: the pictures of a split as they are listed; none is opened. None stands for every picture.
+    train: the training split.
+    scored: the splits to score.
+    """
+
+    layout: Layout
+    read: Callable[[str | None], ImageSet]
+    train: str | None
+    scored: tuple[str, ...]
+
+    def is_train(self, split: str) -> bool:
+        """Whether a scored split is the training pictures themselves."""
+        return split == (self.train or ALL)
+
+
 def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
     """Read labels, check every picture and mask, and return what can be used.
 
     Args:
         settings: which pictures.
-        work_folder: where the generated set and the record of checked files are kept.
+        work_folder: where the generated set, masks drawn from outlines and the record of checked files are kept.
 
     Raises:
         BadInputError: a file cannot be used and `on_bad_input` is "stop"; or nothing is left to train on.
+        SettingsError: there is no such folder or split.
+    """
+    splits = open_splits(settings, work_folder=work_folder)
+    cache = work_folder / "checked-files.json"
+
+    def checked(split: str | None, like: ImageSet | None = None) -> CheckedImages:
+        image_set = splits.read(split)
+        if like is not None:
+            require_same_classes(like, image_set, split=split or ALL)
+        with bar(f"checking {split or 'all pictures'}", len(image_set)) as progress:
+            return check_images(
+                image_set,
+                on_bad_input=settings.on_bad_input,
+                cache=cache,
+                on_progress=lambda done, _: progress.advance(done - progress.done),
+            )
+
+    train = checked(splits.train)
+    scored = {}
+    for split in splits.scored:
+        images = train if splits.is_train(split) else checked(split, train.image_set)
+        if images.image_set.has_masks:
+            scored[split] = images
+        else:
+            log.warning("no picture of split %s has a mask: it is not scored", split)
+    return Dataset(train=train, scored=scored)
+
+
+def require_same_classes(train: ImageSet, other: ImageSet, *, split: str) -> None:
+    """Raise `BadInputError` unless a split has the classes of the training pictures, in their order."""
+    if train.class_names != other.class_names:
+        differ = sorted(set(train.class_names) ^ set(other.class_names))
+        raise BadInputError(
+            f"split {split}: expected the classes of the training pictures, in their order, got others "
+            f"({', '.join(differ[:8]) or 'the order differs'}); list the same in both files, or give --dataset.classes"
+        )
+
+
+def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
+    """Which splits a run would use, by the folder's layout; no picture is opened.
+
+    Args:
+        settings: which pictures.
+        work_folder: where the generated set and masks drawn from outlines are kept.
+
+    Raises:
+        BadInputError: the list of splits cannot be read.
         SettingsError: there is no such folder or split.
     """
     root = Path(settings.root)
@@ -80,54 +158,100 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
         raise SettingsError("no pictures were named; give --data DIR, or --data toy for the generated set")
     if not root.is_dir():
         raise SettingsError(f"{root} is no folder; --data takes a folder of pictures with labels, or 'toy'")
-    voc = settings.layout == "voc" or (settings.layout == "auto" and (root / "JPEGImages").is_dir())
+    layout = settings.layout if settings.layout != "auto" else _layout(root, settings.labels)
+    by_layout = {"voc": _voc, "coco": _coco, "folder": _folder, "shards": _shards}
+    return by_layout[layout](settings, root, work_folder)
+
+
+def _layout(root: Path, labels: str) -> Layout:
+    if (root / "JPEGImages").is_dir():
+        return "voc"
+    has_csv = (root / labels).is_file() and not labels.lower().endswith(".json")
+    if has_csv:
+        return "folder"
+    if coco_files(root, labels=labels):
+        return "coco"
+    return "shards" if any(root.glob("*.tar")) else "folder"
+
+
+def _voc(settings: DatasetSettings, root: Path, _: Path) -> Splits:
+    lists = {path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt")}
+    own = "train" if "train" in lists and "train_aug" not in lists else "train_aug"
 
     def read(split: str | None) -> ImageSet:
-        classes = settings.classes or None
-        if voc:
-            return read_voc(root, split=split or "train_aug", classes=classes, on_bad_input=settings.on_bad_input)
-        return read_folder(
-            root, labels=settings.labels, split=split, classes=classes, on_bad_input=settings.on_bad_input
+        return read_voc(root, split=split or own, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
+
+    return Splits(
+        layout="voc",
+        read=read,
+        train=settings.train_split or own,
+        scored=settings.scored_splits or tuple(split for split in ("train", "val") if split in lists),
+    )
+
+
+def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
+    files = coco_files(root, labels=settings.labels)
+    there = [split for split in files if split is not None]
+    if not files:
+        raise SettingsError(
+            f"{root} has no annotations/instances_*.json; name a COCO file in it with --dataset.labels FILE.json"
+        )
+    if not there and (settings.train_split or settings.scored_splits):
+        raise SettingsError(f"{root / settings.labels} has no splits; leave their names out")
+    own = [split for split in there if split.startswith("train")] or there
+    if len(own) > 1 and not settings.train_split:
+        raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
+    train = settings.train_split or (own[0] if there else None)
+    year = (train or "").removeprefix("train")
+    held_out = [split for split in there if split.startswith("val") and split != train]
+    same_year = [split for split in held_out if year and split.endswith(year)]
+    scored = settings.scored_splits or tuple(same_year or held_out) or (train or ALL,)
+    drawn = {None if split == ALL and not there else split for split in scored}
+
+    def read(split: str | None) -> ImageSet:
+        return read_coco(
+            root,
+            split=split,
+            labels=settings.labels,
+            classes=settings.classes or None,
+            crowd_labels=settings.crowd_labels,
+            mask_folder=work_folder if split in drawn or settings.train_masks else None,
+            on_bad_input=settings.on_bad_input,
         )
 
-    train_split, scored_splits = _splits(settings, root, voc=voc)
-    cache = work_folder / "checked-files.json"
-
-    def checked(split: str | None) -> CheckedImages:
-        image_set = read(split)
-        with bar(f"checking {split or 'all pictures'}", len(image_set)) as progress:
-            return check_images(
-                image_set,
-                on_bad_input=settings.on_bad_input,
-                cache=cache,
-                on_progress=lambda done, _: progress.advance(done - progress.done),
-            )
-
-    train = checked(train_split)
-    scored = {}
-    for split in scored_splits:
-        images = train if split == (train_split or ALL) else checked(split)
-        if images.image_set.has_masks:
-            scored[split] = images
-        else:
-            log.warning("no picture of split %s has a mask: it is not scored", split)
-    return Dataset(train=train, scored=scored)
+    return Splits(layout="coco", read=read, train=train, scored=scored)
 
 
-def _splits(settings: DatasetSettings, root: Path, *, voc: bool) -> tuple[str | None, tuple[str, ...]]:
-    """The training split (None: every picture) and the scored ones."""
-    if voc:
-        lists = {path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt")}
-        own = "train" if "train" in lists and "train_aug" not in lists else "train_aug"
-        scored = tuple(split for split in ("train", "val") if split in lists)
-        return settings.train_split or own, settings.scored_splits or scored
+def _folder(settings: DatasetSettings, root: Path, _: Path) -> Splits:
+    def read(split: str | None) -> ImageSet:
+        return read_folder(
+            root,
+            labels=settings.labels,
+            split=split,
+            classes=settings.classes or None,
+            on_bad_input=settings.on_bad_input,
+        )
+
     there = folder_splits(root, labels=settings.labels)
     if not there and (settings.train_split or settings.scored_splits):
         raise SettingsError(f"{root / settings.labels} has no column 'split'; add it or leave the splits' names out")
-    if not there:
-        return None, (ALL,)
-    train = settings.train_split or "train"
-    return train, settings.scored_splits or tuple(split for split in there if split != train) or (train,)
+    train = (settings.train_split or "train") if there else None
+    scored = settings.scored_splits or tuple(split for split in there if split != train) or (train or ALL,)
+    return Splits(layout="folder", read=read, train=train, scored=scored)
+
+
+def _shards(settings: DatasetSettings, root: Path, _: Path) -> Splits:
+    def read(split: str | None) -> ImageSet:
+        return read_shards(root, split=split, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
+
+    there = shard_splits(root)
+    own = [split for split in there if "train" in split] or list(there)
+    own = ["train_aug"] if "train_aug" in own else own
+    if len(own) > 1 and not settings.train_split:
+        raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
+    train = settings.train_split or (own[0] if own else None)
+    scored = settings.scored_splits or tuple(split for split in there if split != train) or (train or ALL,)
+    return Splits(layout="shards", read=read, train=train, scored=scored)
 
 
 def union(*parts: CheckedImages) -> CheckedImages:

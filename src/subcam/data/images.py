@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from subcam.data.records import FORBIDDEN
+from subcam.data.tar_member import archive_of, read_member
 from subcam.errors import BadInputError
 from subcam.run_folder import atomic_write
 
@@ -52,15 +53,13 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file that is not empty.
+    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`subcam.data.tar_member`).
 
     Raises:
         BadInputError: there is no such file, it is a folder or a device, it is empty, or it may not be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadInputError(f"{path}: expected a file, got a folder or a device; name the picture itself")
-        data = path.read_bytes()
+        data = _stored_bytes(path)
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: no such file; restore it or take its name off the list") from error
     except OSError as error:
@@ -70,6 +69,19 @@ def read_file(path: Path) -> bytes:
     if not data:
         raise BadInputError(f"{path}: expected a picture, got an empty file (0 bytes); copy it again")
     return data
+
+
+def _stored_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+    except NotADirectoryError:
+        archive = archive_of(path)
+        if archive is None:
+            raise
+        return read_member(archive, path.relative_to(archive).as_posix())
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInputError(f"{path}: expected a file, got a folder or a device; name the picture itself")
+    return path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -110,6 +122,11 @@ def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | N
             image.draft(None, (width * _REDUCTION_GAP, height * _REDUCTION_GAP))
         rgb = _as_rgb(image, path)
         return rgb.transpose(_MAKE_UPRIGHT[orientation]) if orientation in _MAKE_UPRIGHT else rgb
+
+
+def decodes_reduced(size: tuple[int, int], at_least: tuple[int, int]) -> bool:
+    """Whether `upright_rgb` would decode a JPEG of this upright (height, width) at a half of it or less."""
+    return all(side // (_REDUCTION_GAP * least) >= 2 for side, least in zip(size, at_least, strict=True))
 
 
 def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, "h w"]:

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from subcam.data.decoded import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.loading import choose_workers, leave_interrupts_to_parent
 from subcam.data.records import Record
@@ -15,16 +16,19 @@ from subcam.errors import BadInputError
 
 
 class _Batches(Dataset):
-    def __init__(self, records: Sequence[Record], batches: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, records: Sequence[Record], batches: Sequence[Sequence[int]], decoded: DecodedImages | None
+    ) -> None:
         self.records = tuple(records)
         self.batches = tuple(tuple(batch) for batch in batches)
+        self.read = decoded.read if decoded else read_image
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, position: int) -> tuple[tuple[int, ...], Tensor]:
         batch = self.batches[position]
-        images = np.stack([read_image(self.records[index].image) for index in batch])
+        images = np.stack([self.read(self.records[index].image) for index in batch])
         return batch, torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -43,7 +47,11 @@ def same_size_batches(
 
 
 def inference_batches(
-    records: Sequence[Record], batches: Sequence[Sequence[int]], *, workers: int
+    records: Sequence[Record],
+    batches: Sequence[Sequence[int]],
+    *,
+    workers: int,
+    decoded: DecodedImages | None = None,
 ) -> Iterator[tuple[tuple[int, ...], UInt8[Tensor, "batch 3 h w"]]]:
     """Yield (indices, images as RGB 0..255) for each batch, in order.
 
@@ -51,12 +59,13 @@ def inference_batches(
         records: all pictures; batches index into them.
         batches: as made by `same_size_batches`.
         workers: processes that decode ahead; 0 decodes in this one, -1 chooses.
+        decoded: where pictures are kept decoded; None decodes them each time.
 
     Raises:
         BadInputError: a picture went bad since it was checked.
     """
     loader = DataLoader(
-        _Batches(records, batches),
+        _Batches(records, batches, decoded),
         batch_size=None,
         worker_init_fn=leave_interrupts_to_parent,
         num_workers=min(choose_workers(workers), len(batches)),

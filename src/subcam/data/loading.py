@@ -14,11 +14,13 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from subcam.data.images import open_image, read_file, upright_rgb, upright_size
+from subcam.data.crops import varied_crop
+from subcam.data.decoded import DecodedImages
 from subcam.data.records import Record
-from subcam.data.transforms import AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.machine import available_cores
+from subcam.shutdown import SIGNALS
 
 Key = tuple[int, int]
 """(epoch, index of the picture): what a training item is asked for by."""
@@ -44,6 +46,7 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         augmentation: how pictures are varied.
         seed: with epoch and index it settles the variation: `np.random.default_rng((seed, epoch, index))`.
         fill: RGB 0-255 around pictures smaller than the crop; the network's mean colour.
+        decoded: where pictures are kept decoded; None decodes them each time. Crops are the same.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         *,
         seed: int,
         fill: tuple[int, ...] = (0, 0, 0),
+        decoded: DecodedImages | None = None,
     ) -> None:
         if len(records) != len(labels):
             raise SettingsError(f"expected one row of labels a picture, got {len(labels)} for {len(records)} pictures")
@@ -62,6 +66,7 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         self.augmentation = augmentation
         self.seed = seed
         self.fill = fill
+        self.decoded = decoded
 
     def __len__(self) -> int:
         return len(self.records)
@@ -73,11 +78,13 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
             BadInputError: the picture went bad since it was checked.
         """
         epoch, index = key
-        path = self.records[index].image
-        rng = np.random.default_rng((self.seed, epoch, index))
-        with open_image(path, data=read_file(path)) as image:
-            drawn = draw_augmentation(rng, upright_size(image), self.augmentation)
-            crop = apply_augmentation(upright_rgb(image, path, at_least=drawn.scaled), drawn, fill=self.fill)
+        crop, _, _ = varied_crop(
+            self.records[index].image,
+            self.augmentation,
+            seed=(self.seed, epoch, index),
+            fill=self.fill,
+            decoded=self.decoded,
+        )
         return crop, self.labels[index]
 
 
@@ -239,9 +246,10 @@ def choose_workers(workers: int = -1, *, gpu: bool | None = None) -> int:
 
 
 def leave_interrupts_to_parent(worker_id: int) -> None:  # noqa: ARG001 - torch calls it with the number
-    """Start-up of a loading process: Ctrl-C reaches the whole group, and the parent alone answers it.
+    """Start-up of a loading process: Ctrl-C and SLURM's signals reach the whole group; the parent alone answers them.
 
     The parent then ends its workers; when it is killed, they notice within some seconds and end themselves (torch's
     watchdog). torch itself gives each worker one thread.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

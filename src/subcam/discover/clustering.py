@@ -1,13 +1,15 @@
 """Sub-category discovery (Eq. 2): K-means on image features inside each parent class."""
 
 import logging
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
+
+from subcam.discover.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +54,25 @@ def discover_subcategories(
     normalisation: Normalisation = "none",
     restarts: int = 10,
     max_iterations: int = 300,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> Subcategories:
     """Cluster the images of each parent class by their features (Eq. 2).
 
     An image with several parents takes part in the clustering of each. A class with fewer distinct images than K gets
     as many clusters as it has, one with none gets none; both are logged. Lloyd's algorithm from k-means++ seeds, the
-    best of `restarts`; one seed gives one result, and adding a class changes no other's clusters.
+    best of `restarts`; one seed gives one result, and adding a class changes no other's clusters. A class of very many
+    images is clustered in memory that does not grow with them (`subcam.discover.kmeans`).
 
     Args:
-        features: pooled image features f = E(I), one row an image.
+        features: pooled image features f = E(I), one row an image; may be memory-mapped.
         labels: multi-hot parent labels.
         num_subcategories: K.
         seed: of K-means, the same for each class.
         normalisation: see `Normalisation`.
         restarts: number of initialisations.
         max_iterations: limit of one run.
+        rows_at_once: images of one class that are clustered at once; of more, a random sample is, and Lloyd's algorithm
+            goes on over all of them.
 
     Raises:
         ValueError: rows differ in number, K < 1, or a feature is not finite (says which image).
@@ -86,19 +92,23 @@ def discover_subcategories(
         if not members.size:
             log.warning("class %d has no images: no sub-categories", parent)
             continue
-        own = features[members]
-        k = min(num_subcategories, len(np.unique(own, axis=0)))
+        found = cluster_rows(
+            features,
+            members,
+            num_clusters=num_subcategories,
+            seed=seed,
+            restarts=restarts,
+            max_iterations=max_iterations,
+            rows_at_once=rows_at_once,
+        )
+        k = len(found.centroids)
         if k < num_subcategories:
             log.warning("class %d has %d distinct images, fewer than K = %d", parent, k, num_subcategories)
-        kmeans = KMeans(k, random_state=seed, n_init=restarts, max_iter=max_iterations)
-        # A second thread makes K-means on few rows many times slower, not faster.
-        with threadpool_limits(1):
-            cluster = kmeans.fit_predict(own)
-        assignments[members, parent] = cluster
-        one_hot[members, parent, cluster] = 1
+        assignments[members, parent] = found.assignments
+        one_hot[members, parent, found.assignments] = 1
         num_clusters[parent] = k
-        inertia[parent] = kmeans.inertia_
-        centroids[parent, :k] = kmeans.cluster_centers_
+        inertia[parent] = found.inertia
+        centroids[parent, :k] = found.centroids
     return Subcategories(
         assignments=assignments,
         labels=one_hot.reshape(num_images, -1),
@@ -114,16 +124,29 @@ def prepared(
     *,
     normalisation: Normalisation,
 ) -> Float[np.ndarray, "images dim"]:
-    """The features as they are clustered.
+    """The features as they are clustered; those of a memory-mapped array stay on the disk.
 
     Raises:
         ValueError: rows differ in number, or a feature is not finite (says which image).
     """
     if len(features) != len(labels):
         raise ValueError(f"features have {len(features)} rows and labels {len(labels)}; expected one row an image")
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    rows = np.arange(len(features))
+    parts = tuple(chunks(rows, dim=features.shape[1], itemsize=features.itemsize))
+    bad = np.concatenate([rows[:0], *(rows[part][~np.isfinite(features[part]).all(1)] for part in parts)])
     if bad.size:
         raise ValueError(f"features of {bad.size} images are not finite, the first is row {bad[0]}")
-    if normalisation == "l2":
-        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return features
+    if normalisation == "none":
+        return features
+    scaled = _like(features)
+    for part in parts:
+        scaled[part] = features[part] / np.maximum(np.linalg.norm(features[part], axis=1, keepdims=True), 1e-12)
+    return scaled
+
+
+def _like(features: np.ndarray) -> np.ndarray:
+    """Room for as much again: in memory, or for a memory-mapped array in a file that goes when nothing uses it."""
+    if not isinstance(features, np.memmap) or features.filename is None:
+        return np.empty_like(features)
+    with tempfile.TemporaryFile(dir=Path(features.filename).parent) as file:
+        return np.memmap(file, dtype=features.dtype, mode="w+", shape=features.shape)

@@ -1,5 +1,6 @@
-"""Pooled image features f = E(I) of Eq. 2, extracted in parts that survive a kill."""
+"""Pooled image features f = E(I) of Eq. 2, extracted in parts that survive a kill; many of them stay on the disk."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,18 @@ from jaxtyping import Float32
 from lightning_fabric import Fabric
 
 from subcam.classify.network import ClassificationNetwork, for_inference
+from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import Record
+from subcam.errors import BadInputError
+from subcam.machine import MachineSettings
 from subcam.progress import bar
 from subcam.run_folder import atomic_write
 
 IMAGES_PER_PART = 256
+
+MAPPED_ABOVE_BYTES = 1 << 30
+"""Features that take more than this stay on the disk: 130,000 rows of 2,048 numbers."""
 
 
 def extract_features(
@@ -25,25 +32,57 @@ def extract_features(
     folder: Path,
     fabric: Fabric,
     batch_size: int,
-    workers: int,
+    machine: MachineSettings,
 ) -> Float32[np.ndarray, "images dim"]:
     """Global average of the feature map of each whole image at scale 1, without flip.
 
-    Every 256 images are written to `folder` as one part; parts that are there are read, not computed again.
+    Every 256 images are written to `folder` as one part; parts that are there are read, not computed again. What they
+    are together is memory-mapped where it takes more than `MAPPED_ABOVE_BYTES`.
     """
-    model = for_inference(network, fabric)
-    parts = []
+    model = for_inference(network, fabric, compiled=machine.compile)
     with bar("features", len(records)) as progress:
         for start in range(0, len(records), IMAGES_PER_PART):
             indices = range(start, min(start + IMAGES_PER_PART, len(records)))
             path = folder / f"part-{start // IMAGES_PER_PART:05d}.npy"
             if not path.is_file():
-                part = _pooled(model, records, sizes, indices, fabric=fabric, batch_size=batch_size, workers=workers)
+                part = _pooled(model, records, sizes, indices, fabric=fabric, batch_size=batch_size, machine=machine)
                 with atomic_write(path) as file:
                     np.save(file, part)
-            parts.append(np.load(path))
             progress.advance(len(indices))
-    return np.concatenate(parts)
+    return read_features(folder)
+
+
+def read_features(folder: Path, *, mapped_above_bytes: int = MAPPED_ABOVE_BYTES) -> Float32[np.ndarray, "images dim"]:
+    """The features that `extract_features` left in `folder`, in the order of the images.
+
+    More than `mapped_above_bytes` are put together in one file, `features.npy`, which is memory-mapped.
+
+    Raises:
+        BadInputError: there are none, or a part is damaged; names folder or file.
+    """
+    paths = sorted(folder.glob("part-*.npy"))
+    if not paths:
+        raise BadInputError(f"{folder} holds no features (part-00000.npy, ...); run the stage again")
+    parts = [_part(path) for path in paths]
+    shape = (sum(map(len, parts)), parts[0].shape[1])
+    if math.prod(shape) * parts[0].itemsize <= mapped_above_bytes:
+        return np.concatenate(parts)
+    whole = folder / "features.npy"
+    if not whole.is_file():
+        with atomic_write(whole) as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": np.lib.format.dtype_to_descr(parts[0].dtype), "fortran_order": False, "shape": shape}
+            )
+            for part in parts:
+                part.tofile(file)
+    return np.load(whole, mmap_mode="r", allow_pickle=False)
+
+
+def _part(path: Path) -> Float32[np.ndarray, "images dim"]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path} holds no features ({error}); remove it and run again") from error
 
 
 @torch.inference_mode()
@@ -55,11 +94,11 @@ def _pooled(
     *,
     fabric: Fabric,
     batch_size: int,
-    workers: int,
+    machine: MachineSettings,
 ) -> Float32[np.ndarray, "images dim"]:
     rows: dict[int, np.ndarray] = {}
     batches = same_size_batches(indices, sizes, batch_size=batch_size)
-    for batch, images in inference_batches(records, batches, workers=workers):
+    for batch, images in inference_batches(records, batches, workers=machine.workers, decoded=decoded_images(machine)):
         features = model.feature_map(fabric.to_device(images).contiguous(memory_format=torch.channels_last))
         rows.update(zip(batch, features.mean((2, 3)).float().cpu().numpy(), strict=True))
     return np.stack([rows[index] for index in indices])

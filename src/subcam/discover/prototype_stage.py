@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork, for_inference
+from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.discover.local import CONTEXT, PositionSample, find_prototypes, sure_positions
@@ -120,10 +121,12 @@ def positions(
 ) -> Iterator[tuple[int, Float32[np.ndarray, "h w dim"], Int16[np.ndarray, "h w"]]]:
     """Of each picture its index, its feature map at scale 1 without flip, and what each position surely shows."""
     records: Sequence[Record] = inputs.image_set.records
-    model = for_inference(network, fabric)
+    model = for_inference(network, fabric, compiled=machine.compile)
     batches = same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
     with bar(title, len(records)) as progress:
-        for batch, images in inference_batches(records, batches, workers=machine.workers):
+        for batch, images in inference_batches(
+            records, batches, workers=machine.workers, decoded=decoded_images(machine)
+        ):
             # Not as a decorator: around a generator it would hold, or not, by what else wraps the function.
             with torch.inference_mode():
                 maps = model.feature_map(fabric.to_device(images).contiguous(memory_format=torch.channels_last))

@@ -17,7 +17,7 @@ from subcam.discover.features import extract_features
 from subcam.errors import SettingsError
 from subcam.machine import MachineSettings
 from subcam.progress import say
-from subcam.run_folder import Stage, atomic_write
+from subcam.run_folder import Stage, atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def run(
         folder=stage.path,
         fabric=fabric,
         batch_size=settings.batch_size,
-        workers=machine.workers,
+        machine=machine,
     )
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)
     choices: tuple[Choice | None, ...] = (None,) * image_set.num_classes
@@ -150,5 +150,5 @@ def _record(choice: Choice) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Subcategories:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open_arrays(path, what="clusters") as arrays:
         return Subcategories(**{name: arrays[name] for name in arrays.files})

@@ -4,7 +4,7 @@ E is the wide ResNet-38 of the paper, any timm model with a spatial map, or a sm
 pictures; on top, where asked for, the 3x3 convolution that the paper's text puts before the pooling (Sec. 4.1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from subcam.networks.checkpoints import (
     split_heads,
 )
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
+from subcam.networks.saved_model import WEIGHTS_FILE, read_backbone
 
 Triple = tuple[float, float, float]
 
@@ -37,7 +38,7 @@ class NetworkSettings:
 
     name: "resnet38", "tiny", or any timm model with a spatial map ("mobilenetv2_100", "vit_small_patch14_dinov2", ...).
     weights: "timm" for timm's pretrained ones, "none" for random ones from the current seed, or a file: .safetensors,
-        .pth, .pt, .ckpt, and MXNet's .params for resnet38.
+        .pth, .pt, .ckpt, and MXNet's .params for resnet38; or the folder of a network that subcam trained.
     output_stride: pixels of the picture to one of the map, where the family can change it; None leaves it.
     neck_channels: width of a 3x3 convolution with ReLU on top (the paper's text has 512, its code none); 0 for none.
     mean, std: input normalisation of RGB in 0..1; None takes what the weights' file or timm's record says.
@@ -63,6 +64,7 @@ class Backbone(nn.Module):
 
     body: the pretrained network, under the names of its checkpoints. neck: the 3x3 convolution, or None.
     num_features, stride: channels of the map; pixels of the picture to one of the map.
+    pad_multiple: pictures whose sides are no multiples of it are padded with zeros by `forward`; 1 if none are.
     mean, std: how pictures (RGB in 0..1) are to be normalised by the caller, per channel.
     settings: those it was built from with `mean` and `std` filled in, so that they stay with the weights.
     """
@@ -74,6 +76,7 @@ class Backbone(nn.Module):
         read_map: Callable[[nn.Module, Tensor], Tensor],
         num_features: int,
         stride: int,
+        pad_multiple: int,
         mean: Triple,
         std: Triple,
         settings: NetworkSettings,
@@ -85,6 +88,7 @@ class Backbone(nn.Module):
             nn.init.kaiming_normal_(self.neck.weight, nonlinearity="relu")
         self.num_features = settings.neck_channels or num_features
         self.stride = stride
+        self.pad_multiple = pad_multiple
         self.mean = mean
         self.std = std
         self.settings = replace(settings, mean=mean, std=std)
@@ -113,6 +117,8 @@ def build_backbone(settings: NetworkSettings) -> Backbone:
         SettingsError: no such network, or settings that it does not have.
         CheckpointError: weights that cannot be had, read or fitted.
     """
+    if Path(settings.weights).is_dir():
+        return _build_saved(settings)
     build = {"resnet38": _build_resnet38, "tiny": _build_tiny}.get(settings.name, _build_timm)
     if settings.name == mobilenetv2.NAME and settings.weights == "none" and settings.model_args in ({}, SAME):
         build = _build_mobilenetv2
@@ -147,6 +153,23 @@ def freeze_parameters(module: nn.Module, prefixes: tuple[str, ...]) -> None:
             parameter.requires_grad_(False)
 
 
+def _build_saved(settings: NetworkSettings) -> Backbone:
+    """The feature extractor of a saved network, with its normalisation."""
+    saved = read_backbone(Path(settings.weights))
+    if saved.settings.get("name") != settings.name:
+        raise CheckpointError(f"{settings.weights} holds a {saved.settings.get('name')}; expected {settings.name}")
+    mean, std = (settings.mean or _triple(saved.settings["mean"]), settings.std or _triple(saved.settings["std"]))
+    backbone = build_backbone(replace(settings, weights="none", mean=mean, std=std))
+    load_into(backbone.body, saved.state, source=str(Path(settings.weights) / WEIGHTS_FILE))
+    backbone.settings = replace(backbone.settings, weights=settings.weights)
+    return backbone
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    red, green, blue = values
+    return red, green, blue
+
+
 def _build_timm(settings: NetworkSettings) -> Backbone:
     from subcam.networks import timm_models  # timm takes seconds to import
 
@@ -161,7 +184,16 @@ def _build_timm(settings: NetworkSettings) -> Backbone:
                 state = converted
         load_into(body, state, drop=CLASSIFIER_HEADS, source=settings.weights)
     found = plan.spatial_map
-    return _assemble(body, settings, found.read, found.num_features, found.stride, plan.mean, plan.std)
+    return _assemble(
+        body,
+        settings,
+        found.read,
+        found.num_features,
+        found.stride,
+        plan.mean,
+        plan.std,
+        pad_multiple=found.pad_multiple,
+    )
 
 
 def _build_mobilenetv2(settings: NetworkSettings) -> Backbone:
@@ -202,6 +234,8 @@ def _assemble(
     stride: int,
     mean: Triple,
     std: Triple,
+    *,
+    pad_multiple: int = 1,
 ) -> Backbone:
     """Put body and neck together; `mean` and `std` are the record's, below the weights' file and the settings."""
     metadata = {} if settings.weights in ("timm", "none") else read_metadata(settings.weights)
@@ -210,6 +244,7 @@ def _assemble(
         read_map=read_map,
         num_features=num_features,
         stride=stride,
+        pad_multiple=pad_multiple,
         mean=settings.mean or metadata_triple(metadata, "mean", settings.weights) or mean,
         std=settings.std or metadata_triple(metadata, "std", settings.weights) or std,
         settings=settings,

@@ -49,7 +49,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         try:
             return safetensors.torch.load_file(path, device="cpu")
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)})") from error
+            raise _not_whole(path, error) from error
     return _load_torch(path)
 
 
@@ -67,7 +67,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)})") from error
+        raise _not_whole(path, error) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ def reference_heads(state: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "_ c
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise CheckpointError(f"there is no file {path} to read weights from")
+        raise CheckpointError(f"there is no file {path} to read weights from; check the path")
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise CheckpointError(
             f"{path} ends in '{path.suffix}'; weights are read from .safetensors, {', '.join(TORCH_SUFFIXES)}"
@@ -209,7 +209,7 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged or hostile pickle can raise anything; all of it means the same to the user.
         raise CheckpointError(
-            f"{path} is damaged, or not a file of plain tensors ({type(error).__name__}: {_first_line(error)})."
+            f"{path} is damaged, or not a file of plain tensors ({type(error).__name__}: {_first_sentence(error)})."
             " Only tensors are read, and code in such a file is never run. If you trust the file, save its state dict"
             " as safetensors where it was made"
         ) from error
@@ -240,6 +240,15 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
 def _shorten(names: tuple[str, ...] | list[str]) -> str:
     rest = f", ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest
+
+
+def _not_whole(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)}); get the file again")
+
+
+def _first_sentence(error: Exception) -> str:
+    # torch goes on with the advice to let the file run its code.
+    return _first_line(error).partition(". ")[0]
 
 
 def _first_line(error: Exception) -> str:

@@ -64,11 +64,11 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1280 h w"]:
         """Features of normalised pictures of any size; h, w = ceil(height / stride), ceil(width / stride)."""
-        return F.relu6(self.bn2(self.conv_head(self.intermediate_maps(x)[-1])))
+        return F.relu6(self.bn2(self.conv_head(self.intermediate_maps(x)[-1])), inplace=True)
 
     def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
         """The maps of the stages `LAST_OF_STRIDE`, which are timm's intermediate features."""
-        x = F.relu6(self.bn1(self.conv_stem(x)))
+        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
         maps: list[Tensor] = []
         for index, stage in enumerate(self.blocks):
             for block in stage.children():
@@ -124,8 +124,8 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs h w"]:
         """The block's map."""
         if self.widens:
-            y = F.relu6(self.bn1(self.conv_pw(x)))
-            y = self.bn3(self.conv_pwl(F.relu6(self.bn2(self.conv_dw(y)))))
+            y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
+            y = self.bn3(self.conv_pwl(F.relu6(self.bn2(self.conv_dw(y)), inplace=True)))
         else:
-            y = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)))))
+            y = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)), inplace=True)))
         return x + y if self.adds else y

@@ -66,4 +66,6 @@ def _all_features(backbone: Backbone, x: Tensor) -> list[Tensor]:
             f"'{backbone.settings.name}' does not give intermediate features; choose resnet38 or a timm model that does"
             " (resnet, efficientnet, mobilenet, convnext, vit, swin)"
         )
-    return body.forward_intermediates(x, intermediates_only=True, output_fmt="NCHW")
+    from subcam.networks.timm_models import normed_intermediates  # timm takes seconds to import
+
+    return normed_intermediates(body, x)

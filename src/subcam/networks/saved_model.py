@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from subcam.errors import CheckpointError
 from subcam.networks.checkpoints import load_into, load_state, read_metadata, save_model
@@ -13,6 +13,8 @@ from subcam.run_folder import as_plain, read_json, write_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BODY = "backbone.body."
+"""What stands before the names of a feature extractor's weights in every saved network."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -66,10 +68,38 @@ def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[s
     _check_format(config if isinstance(config, dict) else {}, path, weights, expected)
     try:
         network = build(config)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not {expected.title}'s config of this version ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise CheckpointError(
+            f"{path} is not {expected.title}'s config of this version ({told}); copy the folder again"
+        ) from error
     load_into(network, load_state(weights), source=str(weights))
     return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedBackbone:
+    """The feature extractor of a saved network: its settings as plain values, and its weights under their own names."""
+
+    settings: Mapping[str, Any]
+    state: dict[str, Tensor]
+
+
+def read_backbone(folder: Path) -> SavedBackbone:
+    """The feature extractor out of any saved network, for another one to start from.
+
+    Raises:
+        CheckpointError: the folder holds no saved network, or one whose feature extractor cannot be taken alone.
+    """
+    path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    config = read_json(path) if path.is_file() else {}
+    settings = config.get("network") if isinstance(config, dict) else None
+    if not isinstance(settings, dict) or config.get("format", CLASSIFICATION.name) not in FORMATS:
+        raise CheckpointError(f"{folder} holds no network that subcam saved; give a file of weights or such a folder")
+    if config.get("caffe_layout"):
+        raise CheckpointError(f"{folder} holds a ResNet laid out as DeepLab's published one; start from its own file")
+    parts = ((name.partition(BODY)[2], tensor) for name, tensor in load_state(weights).items() if BODY in name)
+    return SavedBackbone(settings=settings, state=dict(parts))
 
 
 def _check_format(config: Mapping[str, Any], path: Path, weights: Path, expected: ModelFormat) -> None:

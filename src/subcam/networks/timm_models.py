@@ -15,6 +15,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers import LayerNorm2d, LayerNorm2dFp32, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, SimpleNorm2dFp32
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
@@ -26,11 +27,25 @@ PROBE_STEP = 448
 """Pixels by which the probe's pictures differ: a multiple of every common stride (7, 8, 14, 16, 32, 64)."""
 
 
+CHANNELS_FIRST_NORMS = (
+    LayerNorm2d,
+    LayerNorm2dFp32,
+    RmsNorm2d,
+    RmsNorm2dFp32,
+    SimpleNorm2d,
+    SimpleNorm2dFp32,
+    nn.GroupNorm,
+    nn.BatchNorm2d,
+)
+"""Those of timm's norms that take maps as [b, c, h, w]; the others take channels last."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpatialMap:
     """How to read a model's last map.
 
-    layout: what `forward_features` returns; "tokens" are put back on their grid by the model's `forward_intermediates`.
+    layout: what `forward_features` returns; "tokens" are put back on their grid by the model's `forward_intermediates`,
+        class, distillation and register tokens left out.
     num_features: channels of the map. stride: pixels of the picture to one of the map.
     pad_multiple: pictures are padded at the bottom and the right to multiples of it first; 1 where the model copes.
     """
@@ -43,11 +58,11 @@ class SpatialMap:
     def read(
         self, model: nn.Module, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch {self.num_features} h w"]:
-        """The model's last map for normalised pictures; padding is 0, the mean colour."""
+        """The model's last map for normalised pictures, after its last norm; padding is 0, the mean colour."""
         right, bottom = -x.shape[3] % self.pad_multiple, -x.shape[2] % self.pad_multiple
         if right or bottom:
             x = F.pad(x, (0, right, 0, bottom))
-        return _read(model, x, self.layout)
+        return _norm_positions(model, _read(model, x, self.layout))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +124,16 @@ def plan_model(name: str, *, output_stride: int | None, model_args: Mapping[str,
         mean=_triple(record["mean"]),
         std=_triple(record["std"]),
     )
+
+
+def normed_intermediates(model: Any, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+    """The intermediate features that timm gives, fine to coarse; those on which the model's last norm works, after it.
+
+    Those are all layers' of a transformer with one width, and the last stage's of a network with several.
+    """
+    features = model.forward_intermediates(x, norm=True, intermediates_only=True, output_fmt="NCHW")
+    last = features[-1].shape[1:]
+    return [_norm_positions(model, found) if found.shape[1:] == last else found for found in features]
 
 
 def convert_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,6 +233,21 @@ def _read(model: Any, x: Tensor, layout: Literal["nchw", "nhwc", "tokens"]) -> T
         return model.forward_intermediates(x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
     features = model.forward_features(x)
     return features.permute(0, 3, 1, 2) if layout == "nhwc" else features
+
+
+def _norm_positions(model: Any, features: Tensor) -> Tensor:
+    """Apply to each position the last norm of families that have it behind their pooling; others come back as given.
+
+    Those are ConvNeXt and its kin, EVA-02, and vision transformers that average their patches. Eq. 1 needs the pooling
+    last; without the norm, a few channels of the residual stream would outweigh all others.
+    """
+    for owner, name in ((model, "fc_norm"), (getattr(model, "head", None), "norm")):
+        norm = getattr(owner, name, None)
+        if isinstance(norm, CHANNELS_FIRST_NORMS):
+            return norm(features)
+        if norm is not None and not isinstance(norm, nn.Identity):
+            return norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return features
 
 
 def _one_size_error(name: str, size: tuple[int, int]) -> SettingsError:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from subcam.data.decoded import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.records import Record
 from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
@@ -27,6 +28,7 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
         augmentation: how pictures are varied; the crop is a multiple of 8.
         seed: with epoch and index it settles the variation, and the order of the pictures.
         fill: RGB 0-255 around pictures smaller than the crop.
+        decoded: where pictures are kept decoded; None decodes them each time.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
         *,
         seed: int,
         fill: tuple[int, ...],
+        decoded: DecodedImages | None = None,
     ) -> None:
         self.records = tuple(records)
         self.marginals = marginals
         self.augmentation = augmentation
         self.seed = seed
         self.fill = fill
+        self.read = decoded.read if decoded else read_image
 
     def __len__(self) -> int:
         return len(self.records)
@@ -52,7 +56,7 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         record = self.records[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        image = Image.fromarray(read_image(record.image))
+        image = Image.fromarray(self.read(record.image))
         drawn = draw_augmentation(rng, (image.height, image.width), self.augmentation)
         crop = apply_augmentation(image, drawn, fill=self.fill)
         scores = read_marginals(marginals_path(self.marginals, record.name))

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.data.decoded import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
@@ -28,11 +29,13 @@ class AffinitySettings:
     """Settings of AffinityNet's training.
 
     Attributes:
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
         radius: cells at stride 8 within which pairs are learned; psa: 5.
         checkpoint: a published AffinityNet on ResNet-38 (.pth) to take instead of training one; empty to train.
     """
 
     epochs: int = 3
+    least_steps: int = 0
     batch_size: int = 16
     radius: int = RADIUS
     checkpoint: str = ""
@@ -90,10 +93,12 @@ def run(
                 settings.augmentation,
                 seed=derive_seed(inputs.seed, "affinity images"),
                 fill=network.fill_colour,
+                decoded=decoded_images(machine),
             ),
             loss=loss,
             optimiser=settings.optimiser,
             epochs=0 if settings.checkpoint else settings.epochs,
+            least_steps=settings.least_steps,
             batch_size=settings.batch_size,
             seed=derive_seed(inputs.seed, "affinity"),
         ),

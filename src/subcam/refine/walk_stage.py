@@ -9,10 +9,12 @@ from torch import Tensor
 
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.response import background_score
+from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.machine import MachineSettings
+from subcam.networks.compiling import Compiled
 from subcam.progress import bar
 from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.pairs import RADIUS, pair_offsets, pool_to_grid
@@ -65,11 +67,14 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
     left = [(i,) for i, record in enumerate(records) if not walked_path(stage.path, record.name).is_file()]
     network = AffinityNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval()
     fabric.to_device(network)
+    features_of = Compiled(network, what="AffinityNet") if machine.compile else network
     with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
-        for (index,), images in inference_batches(records, left, workers=machine.workers):
+        for (index,), images in inference_batches(
+            records, left, workers=machine.workers, decoded=decoded_images(machine)
+        ):
             found = read_response_maps(maps_path(inputs.maps, records[index].name))
             with torch.inference_mode(), fabric.autocast():
-                features = network(fabric.to_device(images))[0].float()
+                features = features_of(fabric.to_device(images))[0].float()
             maps = fabric.to_device(torch.from_numpy(found.full_size()))
             try:
                 walked = walk(features, maps, settings=settings).half().cpu().numpy()

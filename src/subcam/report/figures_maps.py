@@ -1,7 +1,7 @@
 """Figures 3 and 7: response maps and segmentations beside their picture and its truth, a row a picture."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,8 +10,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from subcam.data.overlay import colour_mask, overlay_mask
 from subcam.data.records import IGNORE_INDEX
-from subcam.report.overlays import colour_mask, overlay_map, overlay_mask
+from subcam.report.overlays import overlay_map
 from subcam.report.style import (
     GREY,
     SEQUENTIAL,
@@ -36,6 +37,7 @@ class ResponseRow:
 
     image: RGB, 0-255. plain, ours: response maps in 0..1. truth: mask of class indices, where there is one.
     label: what stands beside the row. threshold: what is above it is surrounded by a line.
+    compared: name -> response map of another kind and its own threshold; the same names in all rows.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -44,6 +46,7 @@ class ResponseRow:
     truth: UInt8[np.ndarray, "h w"] | None = None
     label: str = ""
     threshold: float | None = None
+    compared: Mapping[str, tuple[Float[np.ndarray, "h w"], float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class SegmentationRow:
 def response_figure(
     rows: Sequence[ResponseRow], *, title: str = "", plain_name: str = "plain CAM", ours_name: str = "ours"
 ) -> Figure:
-    """Figure 3: picture, plain CAM, our response map and truth side by side.
+    """Figure 3: picture, plain CAM, response maps of other kinds, ours and truth side by side.
 
     Maps lie in viridis over the picture in grey, truth in PASCAL VOC's colours over the picture. The column of truth is
     absent where no row has one.
@@ -73,12 +76,14 @@ def response_figure(
         [
             row.image,
             overlay_map(row.image, row.plain, threshold=row.threshold),
+            *(overlay_map(row.image, one, threshold=threshold) for one, threshold in row.compared.values()),
             overlay_map(row.image, row.ours, threshold=row.threshold),
             None if row.truth is None else overlay_mask(row.image, row.truth),
         ]
         for row in rows
     ]
-    figure, grid = _grid(["image", plain_name, ours_name, "truth"], pictures, [row.label for row in rows], title=title)
+    columns = ["image", plain_name, *(rows[0].compared if rows else ()), ours_name, "truth"]
+    figure, grid = _grid(columns, pictures, [row.label for row in rows], title=title)
     figure.set_figheight(figure.get_figheight() + 0.35)
     colours = ScalarMappable(cmap=SEQUENTIAL)
     colours.set_clim(0, 1)

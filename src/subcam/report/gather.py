@@ -16,7 +16,7 @@ from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
-from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.run_folder import Stage, read_json
 from subcam.settings import RunSettings
 
@@ -58,8 +58,8 @@ class FinishedRun:
     stages: tuple[StageCost, ...]
     settings: dict[str, Any]
 
-    def threshold(self, split: str, found: RoundResult) -> float:
-        """The background threshold at which a round's maps were scored on a split, given or chosen without masks."""
+    def threshold(self, split: str, found: RoundResult | ComparisonResult) -> float:
+        """The background threshold at which response maps were scored on a split, given or chosen without masks."""
         if split in found.scores:
             return found.scores[split].fixed_threshold
         given = self.result.settings.evaluate.background_threshold
@@ -194,6 +194,15 @@ def _result(plain: dict[str, Any], folder: Path) -> RunResult:
             )
             for entry in plain.get("segment", ())
         ),
+        compared=tuple(
+            ComparisonResult(
+                method=entry["method"],
+                model=_stage(folder, entry["model"]),
+                maps=_stage(folder, entry["maps"]),
+                scores={split: from_record(MapScores, scores) for split, scores in entry["scores"].items()},
+            )
+            for entry in plain.get("compared", ())
+        ),
         seconds=plain.get("seconds_this_time", math.nan),
         recipe=plain.get("recipe", ""),
     )
@@ -224,6 +233,7 @@ def _costs(result: RunResult) -> tuple[StageCost, ...]:
     """The stages that the results came from, found by what each was given."""
     records = {record["key"]: (path, record) for path, record in _stage_records(result.out)}
     rounds = [stage for found in result.rounds for stage in (found.model, found.maps, found.clusters) if stage]
+    rounds += [stage for found in result.compared for stage in (found.model, found.maps)]
     later = [found.masks for found in result.refined] + [found.masks for found in result.segmented]
     wanted = [stage.key for stage in (*rounds, *later, *(found.model for found in result.segmented))]
     taken: set[str] = set()

@@ -16,6 +16,7 @@ from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
 from subcam.discover.clustering import prepared
 from subcam.discover.clusters_file import CLUSTERS, names_path
+from subcam.discover.features import read_features
 from subcam.report.gather import FinishedRun
 from subcam.results import RoundResult
 from subcam.run_folder import Stage, open_arrays
@@ -77,11 +78,11 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_pictures: int) -
     """
     found = last_clustered(run)
     images = dataset.train.image_set
-    if found is None or found.clusters is None:
+    if found is None or found.clusters is None or not any(found.clusters.path.glob("part-*.npy")):
         return ()
     with open_arrays(found.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         assignments, centroids = arrays["assignments"], arrays["centroids"]
-    features = _features(found.clusters)
+    features = read_features(found.clusters.path)
     if len(assignments) != len(images) or len(features) != len(images):
         return ()
     subtypes = _true_subtypes(images)
@@ -145,11 +146,6 @@ def _parent(
     known = [(cluster.size, cluster.purity) for cluster in clusters if cluster.purity is not None]
     purity = sum(size * share for size, share in known) / sum(size for size, _ in known) if known else None
     return ParentClusters(class_index=parent, class_name=class_name, clusters=tuple(clusters), purity=purity)
-
-
-def _features(stage: Stage) -> Float[np.ndarray, "images dim"]:
-    parts = [np.load(path, allow_pickle=False) for path in sorted(stage.path.glob("part-*.npy"))]
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 def _purity(subtypes: list[str]) -> tuple[float | None, str]:

@@ -135,6 +135,9 @@ def _thresholds(run: FinishedRun, split: str) -> PageFigure:
         curves[label] = (scores.thresholds, scores.miou_curve)
         if found.control:
             control_of[label] = f"round {found.round_index}"
+    for other in run.result.compared:
+        if split in other.scores:
+            curves[other.title] = (other.scores[split].thresholds, other.scores[split].miou_curve)
     last = next(found for found in reversed(run.rounds) if split in found.scores)
     origin = "chosen without masks" if last.scores[split].threshold_chosen else "given"
     return PageFigure(

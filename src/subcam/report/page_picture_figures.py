@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from subcam.cam.files import read_response_maps
+from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_image, read_mask
 from subcam.report.figures_clusters import Cluster, cluster_figure
 from subcam.report.figures_maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure
@@ -54,6 +54,13 @@ def _response_row(run: FinishedRun) -> Callable[[PictureRecord], ResponseRow | N
         ]
         if not all(len(one) for one in maps):
             return None
+        others = {
+            found.title: (
+                read_response_maps(maps_path(found.maps.path, picture.name)).full_size().max(0),
+                run.threshold(picture.split, found),
+            )
+            for found in run.result.compared
+        }
         return ResponseRow(
             image=image,
             plain=maps[0].max(0),
@@ -61,6 +68,7 @@ def _response_row(run: FinishedRun) -> Callable[[PictureRecord], ResponseRow | N
             truth=picture.read_truth(),
             label="" if picture.gain is None else f"{100 * picture.gain:+.1f}",
             threshold=run.threshold(picture.split, run.rounds[-1]),
+            compared=others,
         )
 
     return row

@@ -7,6 +7,8 @@ In: what a run left behind (`RunResult`). Out: `ScoreTable`, and files in the ru
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from subcam.evaluate.refined_stage import RefinedScores
+from subcam.evaluate.stage import MapScores
 from subcam.refine.label_map import VARIANTS
 from subcam.report import published
 from subcam.report.tables_format import (
@@ -23,7 +25,7 @@ from subcam.report.tables_format import (
     write_table,
 )
 from subcam.report.tables_segment import class_table, network_name, segmentation_table
-from subcam.results import RefinedResult, RoundResult, RunResult
+from subcam.results import ComparisonResult, RoundResult, RunResult
 from subcam.run_folder import atomic_write
 from subcam.settings import RunSettings
 
@@ -55,7 +57,7 @@ def tables_of(result: RunResult) -> list[ScoreTable]:
     tables = []
     if splits:
         tables.append(_rounds_table(result, splits))
-    if splits and any(found.scores for found in result.refined):
+    if splits and (result.compared or any(found.scores for found in result.refined)):
         tables.append(_masks_table(result, splits))
     if any(found.scores for found in result.segmented):
         tables.append(segmentation_table(result))
@@ -84,17 +86,10 @@ def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
             if found.control != course:
                 sections.append(len(rows))
             course = found.control
-            scores = found.scores[split]
-            rows.append(
-                [
-                    split,
-                    _round_name(found),
-                    *(scores.fixed[key] for key in ("miou", "f_score", "precision", "recall")),
-                    scores.best["miou"],
-                    scores.best_threshold,
-                    scores.mean_average_precision,
-                ]
-            )
+            rows.append([split, _maps_name(found), *_maps_cells(found.scores[split])])
+        compared = [found for found in result.compared if split in found.scores]
+        sections += [len(rows)] if compared else []
+        rows += [[split, _maps_name(found), *_maps_cells(found.scores[split])] for found in compared]
     own = len(rows)
     if "val" in splits and published.compares(result, "val"):
         rows += [
@@ -112,10 +107,19 @@ def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     )
 
 
+def _maps_cells(scores: MapScores) -> list[Cell]:
+    return [
+        *(scores.fixed[key] for key in ("miou", "f_score", "precision", "recall")),
+        scores.best["miou"],
+        scores.best_threshold,
+        scores.mean_average_precision,
+    ]
+
+
 def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     columns: dict[str, Shows] = {
         "split": "text",
-        "round": "text",
+        "maps of" if result.compared else "round": "text",
         **dict.fromkeys(("CAM", "+CRF", "+RW", "+RW+CRF", "CAM *", "+RW *"), "percent"),
         "alpha *": "plain",
     }
@@ -123,7 +127,7 @@ def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     sections = []
     for split in splits:
         sections.append(len(rows))
-        rows += [_masks_row(result, refined, split) for refined in result.refined if split in refined.scores]
+        rows += [_masks_row(result, found, split) for found in _beside_each_other(result) if split in found.scores]
     own = len(rows)
     for split in splits:
         if published.compares(result, split):
@@ -131,30 +135,57 @@ def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
                 [split, f"{row.method} (published)", row.cam[split] / 100, None, row.walk[split] / 100, *[None] * 4]
                 for row in published.TABLE_1
             ]
+    # Where nothing was refined, the columns of what would have come of it say nothing.
+    names = list(columns)
+    told = [
+        place
+        for place, name in enumerate(names)
+        if columns[name] == "text" or any(row[place] is not None for row in rows)
+    ]
     return score_table(
         "Table 1. From response maps to pseudo masks (mIoU, per cent)",
-        columns=columns,
-        rows=rows,
+        columns={names[place]: columns[names[place]] for place in told},
+        rows=[[row[place] for place in told] for row in rows],
         sections=sections,
         published_rows=len(rows) - own,
         name="table-1",
-        note=published.NOTE if len(rows) > own else "",
+        note=" ".join(
+            [
+                *([published.NOTE] if len(rows) > own else []),
+                *(["Maps that are not of a round are comparisons and were not refined."] if result.compared else []),
+            ]
+        ),
     )
 
 
-def _masks_row(result: RunResult, refined: RefinedResult, split: str) -> list[Cell]:
-    maps = next(found for found in result.rounds if found.round_index == refined.round_index and not found.control)
-    scores = refined.scores[split]
-    alpha, best = scores.best_walk
+def _beside_each_other(result: RunResult) -> list[RoundResult | ComparisonResult]:
+    """The rounds that were refined; with comparisons also those, and plain CAM and the last round in any case."""
+    shown = {refined.round_index for refined in result.refined if refined.scores}
+    shown |= {0, result.last.round_index} if result.compared else set()
+    rounds = [found for found in result.rounds if found.round_index in shown and not found.control]
+    return [*rounds[:1], *result.compared, *rounds[1:]]
+
+
+def _masks_row(result: RunResult, found: RoundResult | ComparisonResult, split: str) -> list[Cell]:
+    maps = found.scores[split]
+    refined = _refined_scores(result, found, split)
+    alpha, best = refined.best_walk if refined else (None, None)
     return [
         split,
-        _round_name(maps),
-        maps.scores[split].fixed["miou"],
-        *(scores.variants[variant]["miou"] for variant in VARIANTS),
-        maps.scores[split].best["miou"],
+        _maps_name(found),
+        maps.fixed["miou"],
+        *(refined.variants[variant]["miou"] if refined else None for variant in VARIANTS),
+        maps.best["miou"],
         best,
         alpha,
     ]
+
+
+def _refined_scores(result: RunResult, found: RoundResult | ComparisonResult, split: str) -> RefinedScores | None:
+    """The scores of what these maps became; None where they were not refined."""
+    if isinstance(found, ComparisonResult):
+        return None
+    return next((own.scores.get(split) for own in result.refined if own.round_index == found.round_index), None)
 
 
 def class_tables(result: RunResult) -> list[ScoreTable]:
@@ -223,7 +254,7 @@ def _thresholds(result: RunResult) -> str:
     given = result.settings.evaluate.background_threshold
     if not isinstance(given, str):
         return f"threshold {given:g}"
-    found = [scores.fixed_threshold for each in result.rounds for scores in each.scores.values()]
+    found = [scores.fixed_threshold for each in _all_maps(result) for scores in each.scores.values()]
     between = f"{min(found):g} to {max(found):g}, " if found else ""
     return f"thresholds {between}chosen without masks{' for each class' if given == 'by-class' else ''}"
 
@@ -244,9 +275,9 @@ def write_tables(result: RunResult) -> None:
 
 def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Split, round, what was scored and its scores, of everything but the thresholds that were found with masks."""
-    for found in result.rounds:
+    for found in _all_maps(result):
         for split, scores in found.scores.items():
-            yield split, _round_name(found), f"threshold {scores.fixed_threshold:g}", scores.fixed
+            yield split, _maps_name(found), f"threshold {scores.fixed_threshold:g}", scores.fixed
     for refined in result.refined:
         for split, of_masks in refined.scores.items():
             for variant, values in of_masks.variants.items():
@@ -257,5 +288,11 @@ def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, An
                 yield split, str(network.round_index), f"segmentation, {network_name(network, kind)}", values
 
 
-def _round_name(found: RoundResult) -> str:
+def _all_maps(result: RunResult) -> list[RoundResult | ComparisonResult]:
+    return [*result.rounds, *result.compared]
+
+
+def _maps_name(found: RoundResult | ComparisonResult) -> str:
+    if isinstance(found, ComparisonResult):
+        return found.title
     return f"{found.round_index}" + (" (CAM)" if not found.round_index else " control" if found.control else "")

@@ -16,13 +16,14 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from subcam.data.images import read_image, voc_palette, write_mask
+from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
 from subcam.errors import BadInputError
 from subcam.run_folder import atomic_write
 from subcam.segment.inference import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
-from subcam.segment.overlay import colour_over, with_legend
+from subcam.segment.legend import with_legend
 from subcam.segment.predictions import Row, mask_path, overlay_path, probabilities_path, row_of
-from subcam.segment.stream import alike_together, threaded_map
+from subcam.stream import alike_together, threaded_map
 
 BATCHED_SIDE = 1024
 """Pictures with a longer side pass the network one at a time."""
@@ -154,7 +155,7 @@ def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs
             _write_probabilities(probabilities_path(outputs.out, record.name), probabilities, outputs.names)
         if outputs.overlays:
             present = {label: name for label, name in enumerate(outputs.names) if label and counts[label]}
-            _write_jpeg(overlay_path(outputs.out, record.name), with_legend(colour_over(image, labels), present))
+            _write_jpeg(overlay_path(outputs.out, record.name), with_legend(overlay_mask(image, labels), present))
         write_mask(mask_path(outputs.out, record.name), labels, palette=voc_palette(), durable=False)
     except BadInputError as error:
         return Skipped(file=str(record.image), reason=str(error))

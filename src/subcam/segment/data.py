@@ -10,9 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from subcam.data.images import open_image, read_file, read_mask, upright_rgb, upright_size
+from subcam.data.crops import varied_crop
+from subcam.data.decoded import DecodedImages
+from subcam.data.images import read_mask
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, Record
-from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.transforms import Augmentation, AugmentationSettings
 from subcam.errors import BadInputError
 
 
@@ -24,13 +26,20 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         augmentation: how pictures are varied.
         seed: with epoch and index it settles the variation, and the order of the pictures.
         fill: RGB 0-255 around pictures smaller than the crop; the mask is 255 (ignored) there.
+        decoded: where pictures are kept decoded; None decodes them each time.
 
     Raises:
         BadInputError: a picture has no mask.
     """
 
     def __init__(
-        self, image_set: ImageSet, augmentation: AugmentationSettings, *, seed: int, fill: tuple[int, ...]
+        self,
+        image_set: ImageSet,
+        augmentation: AugmentationSettings,
+        *,
+        seed: int,
+        fill: tuple[int, ...],
+        decoded: DecodedImages | None = None,
     ) -> None:
         self.pairs: list[tuple[Path, Path]] = []
         for record in image_set.records:
@@ -41,6 +50,7 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         self.augmentation = augmentation
         self.seed = seed
         self.fill = fill
+        self.decoded = decoded
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -53,11 +63,9 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         """
         epoch, index = key
         path, mask_path = self.pairs[index]
-        rng = np.random.default_rng((self.seed, epoch, index))
-        with open_image(path, data=read_file(path)) as image:
-            size = upright_size(image)
-            drawn = draw_augmentation(rng, size, self.augmentation)
-            crop = apply_augmentation(upright_rgb(image, path, at_least=drawn.scaled), drawn, fill=self.fill)
+        crop, drawn, size = varied_crop(
+            path, self.augmentation, seed=(self.seed, epoch, index), fill=self.fill, decoded=self.decoded
+        )
         mask = read_mask(mask_path, self.mask_values, size=size)
         return crop, torch.from_numpy(augment_mask(mask, drawn))
 
@@ -99,6 +107,6 @@ def only_masked(image_set: ImageSet) -> ImageSet:
     if not found.records:
         raise BadInputError(
             f"expected true masks of the training pictures, got none of {len(image_set)}; train on pseudo masks,"
-            " or give pictures that have some"
+            " or give pictures that have some (of COCO: --dataset.train-masks)"
         )
     return found

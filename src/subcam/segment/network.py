@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
+from subcam.networks.compiling import Compiled
 from subcam.networks.deeplab import DeepLabV2
+from subcam.networks.folding import folded
 from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
 from subcam.run_folder import from_plain
 
@@ -73,6 +75,7 @@ class SegmentationNetwork(nn.Module):
         """
         super().__init__()
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
+        self.compiled: Compiled | None = None
         network = replace(config.network, weights=weights or config.network.weights)
         channels = len(config.class_names) + 1
         self.model = _build(config, network, channels)
@@ -109,11 +112,12 @@ class SegmentationNetwork(nn.Module):
         )
         pictures = self.model.grid.pad((images.float() / 255 - mean) / std)
         height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
+        model = self.compiled or self.model
         with self.autocast():
-            found = [self.model(pictures).float()]
+            found = [model(pictures).float()]
             for scale in self.config.multi_scale_inputs:
                 small = F.interpolate(pictures, scale_factor=scale, mode="bilinear", align_corners=False)
-                logits = self.model(self.model.grid.pad(small)).float()
+                logits = model(self.model.grid.pad(small)).float()
                 # Two more cells, so that none of the first grid is missing where the scaled picture's size was cut.
                 logits = F.pad(logits, (0, 2, 0, 2), mode="replicate")
                 found.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
@@ -146,11 +150,16 @@ def upsample_logits(
     return logits[:, :, : size[0], : size[1]]
 
 
-def for_inference(network: SegmentationNetwork, fabric: Fabric) -> SegmentationNetwork:
-    """The network in evaluation mode on the device, computing in the device's precision."""
-    network.autocast = fabric.autocast
-    fabric.to_device(network.to(memory_format=torch.channels_last).eval())
-    return network
+def for_inference(network: SegmentationNetwork, fabric: Fabric, *, compiled: bool = False) -> SegmentationNetwork:
+    """A copy in evaluation mode on the device, computing in the device's precision, batch norm folded.
+
+    compiled: whether it goes through torch.compile where that works (`MachineSettings.compile`).
+    """
+    fast = folded(network).to(memory_format=torch.channels_last)
+    fast.autocast = fabric.autocast
+    fabric.to_device(fast)
+    fast.compiled = Compiled(fast.model, what=f"the network {network.config.architecture}") if compiled else None
+    return fast
 
 
 def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | SmpModel:

@@ -15,7 +15,7 @@ import torch
 
 from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
-from subcam.machine import MachineSettings, Precision, available_cores
+from subcam.machine import MachineSettings, Precision, available_cores, check_accelerator
 from subcam.networks.saved_model import CONFIG_FILE, WEIGHTS_FILE
 from subcam.progress import bar
 from subcam.run_folder import RunFolder, as_plain, file_digest, read_json
@@ -145,14 +145,20 @@ def find_model(path: Path) -> Path:
             f"{path}: expected the folder of a saved network ({CONFIG_FILE} and {WEIGHTS_FILE}) or of a run (run.json),"
             " got neither; check the path"
         )
-    networks = read_json(record).get("segment") or []
+    try:
+        networks = [(network["trained_on"], network["model"]) for network in read_json(record).get("segment") or ()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{record} is not the record of a run ({type(error).__name__}: {error}); give the run's command again, or"
+            " the folder of its network"
+        ) from error
     if not networks:
         raise CheckpointError(
             f"{path} is a run without a segmentation network; train one by running it again with segmentation, or give"
             " the folder of another"
         )
-    from_labels = [network for network in networks if network["trained_on"] == "pseudo"]
-    return path / (from_labels or networks)[-1]["model"]
+    from_labels = [model for trained_on, model in networks if trained_on == "pseudo"]
+    return path / (from_labels or [model for _, model in networks])[-1]
 
 
 def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
@@ -172,6 +178,7 @@ def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
 def _place(network: SegmentationNetwork, settings: PredictSettings, threads: int) -> torch.device:
     """Put the network in evaluation mode on the device, in its precision; without Fabric, which is slow to import."""
     kind = settings.accelerator
+    check_accelerator(kind)
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(kind)

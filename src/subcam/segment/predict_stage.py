@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from lightning_fabric import Fabric
 
+from subcam.data.decoded import decoded_images
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
@@ -20,7 +21,7 @@ from subcam.refine.label_map import mask_path
 from subcam.run_folder import Stage
 from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationNetwork, for_inference
-from subcam.segment.stream import threaded_map
+from subcam.stream import threaded_map
 
 MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""
@@ -60,10 +61,12 @@ def run(
         for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
         if not all(there[index] for index in batch)
     ]
-    network = for_inference(SegmentationNetwork.load(inputs.model), fabric)
+    network = for_inference(SegmentationNetwork.load(inputs.model), fabric, compiled=machine.compile)
 
     def segmented() -> Iterator[tuple[Record, np.ndarray]]:
-        for batch, images in inference_batches(records, batches, workers=machine.workers):
+        for batch, images in inference_batches(
+            records, batches, workers=machine.workers, decoded=decoded_images(machine)
+        ):
             found = segment_probabilities(network, fabric.to_device(images), settings=settings).cpu().numpy()
             yield from zip((records[index] for index in batch), found, strict=True)
 

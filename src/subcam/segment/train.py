@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.data.check import CheckedImages
+from subcam.data.decoded import decoded_images
 from subcam.data.images import read_mask
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import IGNORE_INDEX, ImageSet
@@ -32,6 +33,7 @@ class TrainSettings:
     """Settings of the segmentation network's training. Numbers of DeepLab-v2 are in `recipes.py`.
 
     Attributes:
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
         batch_size: pictures of a step.
         average_decay: of an exponential moving average of the weights, which is then what is saved; 0 for none.
         validate_every: epochs between two scorings on pictures with masks, where there are some; 0 for none.
@@ -39,6 +41,7 @@ class TrainSettings:
     """
 
     epochs: int = 10
+    least_steps: int = 0
     batch_size: int = 8
     average_decay: float = 0.0
     validate_every: int = 1
@@ -95,7 +98,7 @@ def run(
     def validate() -> dict[str, float]:
         assert inputs.validation is not None
         found = score_pictures(
-            network, inputs.validation, fabric=fabric, batch_size=settings.validation_batch, workers=machine.workers
+            network, inputs.validation, fabric=fabric, batch_size=settings.validation_batch, machine=machine
         )
         return {"miou": found.miou}
 
@@ -109,10 +112,12 @@ def run(
                 settings.augmentation,
                 seed=derive_seed(inputs.seed, "segmentation images"),
                 fill=network.fill_colour,
+                decoded=decoded_images(machine),
             ),
             loss=loss,
             optimiser=settings.optimiser,
             epochs=settings.epochs,
+            least_steps=settings.least_steps,
             batch_size=settings.batch_size,
             seed=derive_seed(inputs.seed, "segmentation"),
             average_decay=settings.average_decay,
@@ -152,7 +157,7 @@ def segmentation_loss(
 
 @torch.no_grad()
 def score_pictures(
-    network: SegmentationNetwork, pictures: CheckedImages, *, fabric: Fabric, batch_size: int, workers: int
+    network: SegmentationNetwork, pictures: CheckedImages, *, fabric: Fabric, batch_size: int, machine: MachineSettings
 ) -> Scores:
     """Scores of the network, in evaluation mode, on pictures that have masks: one look at scale 1, no flip, no CRF."""
     image_set = pictures.image_set
@@ -160,7 +165,9 @@ def score_pictures(
     masked = [index for index, record in enumerate(records) if record.mask is not None]
     batches = same_size_batches(masked, pictures.sizes, batch_size=batch_size)
     matrix = np.zeros((channels, channels), np.int64)
-    for indices, images in inference_batches(records, batches, workers=workers):
+    for indices, images in inference_batches(
+        records, batches, workers=machine.workers, decoded=decoded_images(machine)
+    ):
         placed = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
         with fabric.autocast():
             logits = network(placed)

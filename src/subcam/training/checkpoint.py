@@ -3,7 +3,9 @@
 import csv
 import io
 import math
+import os
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from subcam.errors import CheckpointError, SubcamError
+from subcam.progress import say
 from subcam.run_folder import atomic_write
 
 WRITING_SHARE = 0.05
@@ -44,8 +47,11 @@ class TrainingLog:
         return row
 
     def add_scores(self, scores: Mapping[str, float]) -> None:
-        """Put what validation found into the last row."""
+        """Put what validation found, if it was due, into the last row, also of `training.csv`."""
+        if not scores:
+            return
         self.rows[-1].update(scores)
+        self.write()
         for name, value in scores.items():
             if self._board:
                 self._board.add_scalar(name, value, self.rows[-1]["step"])
@@ -90,7 +96,9 @@ class Stateful(Protocol):
 
 
 class TrainingCheckpoint:
-    """`checkpoint.pt`: all that a training needs to go on, its log and next step, replaced as a whole each time.
+    """`checkpoint.pt`: all that a training needs to go on, its log and next step; and the one before it.
+
+    The older is there for the day on which the newer is damaged: `checkpoint-previous.pt`.
 
     Args:
         folder: where it lies.
@@ -110,6 +118,7 @@ class TrainingCheckpoint:
         least_seconds: float,
     ) -> None:
         self.path = folder / "checkpoint.pt"
+        self.previous = folder / "checkpoint-previous.pt"
         self.network = network
         self.parts: dict[str, Stateful] = {"network": network, **others}
         self.log = log
@@ -125,41 +134,70 @@ class TrainingCheckpoint:
         """Write the state after `next_step` steps.
 
         Raises:
-            SubcamError: a weight is not finite; the checkpoint before stays.
+            SubcamError: a weight or running statistic is not finite; the checkpoint before stays.
         """
-        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
+        if not all(torch.isfinite(tensor).all() for tensor in self.network.state_dict().values()):
             raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
         started = time.monotonic()
         state = {name: part.state_dict() for name, part in self.parts.items()}
         with atomic_write(self.path) as file:
             torch.save(state | {"rows": self.log.rows, "next_step": next_step}, file)
+            # On the disk before its place is cleared: a full one keeps both of the older.
+            file.flush()
+            os.fsync(file.fileno())
+            if self.path.is_file():
+                self.path.replace(self.previous)
         self.log.write()
         self._written = time.monotonic()
         self.wait = max(self.least_seconds, (self._written - started) / WRITING_SHARE)
 
     def restore(self) -> int:
-        """Take up the state if there is one; returns the step to go on with, 0 at the start.
+        """Take up the newest state that is whole; returns the step to go on with, 0 at the start.
 
         Raises:
-            CheckpointError: the file is damaged; says that moving it away starts the training anew.
+            CheckpointError: there are files and all are damaged; says that moving them away starts the training anew.
         """
-        if not self.path.is_file():
+        failed: dict[Path, Exception] = {}
+        for path in (self.path, self.previous):
+            if not path.is_file():
+                continue
+            try:
+                step = self._take_up(path)
+            except Exception as error:
+                failed[path] = error
+                continue
+            for damaged, reason in failed.items():
+                say(f"{damaged} is damaged ({_kind(reason)}): going on from the checkpoint before it, step {step}")
+            return step
+        if not failed:
             return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-            self.log.rows = list(state["rows"])
-            return int(state["next_step"])
-        except Exception as error:
-            # The error's own words would advise to load the file unsafely.
-            raise CheckpointError(
-                f"{self.path} cannot be taken up ({type(error).__name__}); move it away to train anew"
-            ) from error
+        files = " and ".join(map(str, failed))
+        # The errors' own words would advise to load the file unsafely.
+        raise CheckpointError(
+            f"{files} cannot be taken up ({', '.join(map(_kind, failed.values()))}); "
+            f"move {'it' if len(failed) == 1 else 'them'} away to train anew"
+        ) from next(iter(failed.values()))
+
+    def _take_up(self, path: Path) -> int:
+        # torch itself reads a file with a flipped bit as if nothing were wrong, though the file has checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.log.rows = list(state["rows"])
+        return int(state["next_step"])
 
     def discard(self) -> None:
         """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
         self.path.unlink(missing_ok=True)
+        self.previous.unlink(missing_ok=True)
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _diverged(what: str, folder: Path) -> SubcamError:

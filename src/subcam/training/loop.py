@@ -1,14 +1,16 @@
 """The training loop of every network here: batches in, a trained network out; seeded, logged, safe against kills."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam import shutdown
 from subcam.data.loading import SeededImages, training_loader
 from subcam.machine import MachineSettings
 from subcam.progress import bar
@@ -32,6 +34,8 @@ class Training:
     loss: from the network (as Fabric wrapped it), a batch's pictures and targets: "loss", which is minimised, and
         whatever parts of it the log should show.
     schedule_epochs: epochs after which the learning rate reaches its end; 0 means `epochs`.
+    least_steps: where all epochs together have fewer steps, as of a few dozen pictures, every number of epochs is
+        multiplied by the least whole number that brings them there.
     seed: of chance inside the network, such as dropout.
     average_decay: of the moving average of the weights, which is then what is validated and saved; 0 for none.
     validate: scores by name of the network as it stands, in evaluation mode; called after every `validate_every`-th
@@ -48,6 +52,7 @@ class Training:
     batch_size: int
     seed: int
     schedule_epochs: int = 0
+    least_steps: int = 0
     average_decay: float = 0.0
     validate: Callable[[], dict[str, float]] | None = None
     validate_every: int = 1
@@ -63,10 +68,14 @@ def train(
 ) -> None:
     """Train, or take up a training that was cut off; then `save` the network and mark the stage as done.
 
+    A checkpoint at an epoch's end is written before the validation, which may take long; who takes it up validates.
+
     Raises:
         SubcamError: the loss is no finite number; the last good checkpoint stays.
-        CheckpointError: the checkpoint of an earlier attempt is damaged.
+        CheckpointError: the checkpoints of an earlier attempt are damaged.
+        Stopped: a signal asked for the end (`shutdown`); there is a checkpoint of the last step.
     """
+    training = _long_enough(training)
     settings, network = training.optimiser, training.network
     optimiser = build_optimiser(parameter_groups(training.body, training.heads, settings), settings)
     network.train()
@@ -90,7 +99,9 @@ def train(
     )
     steps_per_epoch = loader.steps_per_epoch
     schedule_steps = (training.schedule_epochs or training.epochs) * steps_per_epoch
-    with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress:
+    if first_step and first_step % steps_per_epoch == 0:
+        log.add_scores(_validate(training, average, epoch=first_step // steps_per_epoch))
+    with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress, shutdown.deferred():
         for step, (images, targets) in enumerate(loader, start=first_step):
             # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
             torch.manual_seed(derive_seed(training.seed, "step", step))
@@ -107,19 +118,38 @@ def train(
                 average.update()
 
             done = step + 1
-            if done % LOG_EVERY == 0 or done % steps_per_epoch == 0:
+            epoch_ends = done % steps_per_epoch == 0
+            logged = epoch_ends or done % LOG_EVERY == 0
+            if logged:
                 row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
                 progress.note = f"loss {row['loss']:.4f}"
-                if done % steps_per_epoch == 0:
+            # Asked once a step and at this place alone: here several processes would have to agree on it.
+            stop = shutdown.wanted()
+            if epoch_ends or stop or (logged and checkpoint.due):
+                checkpoint.save(next_step=done)
+            if stop:
+                shutdown.end_if_wanted()
+            if epoch_ends:
+                with shutdown.deferred(defer=False):
                     log.add_scores(_validate(training, average, epoch=done // steps_per_epoch))
-                if done % steps_per_epoch == 0 or checkpoint.due:
-                    checkpoint.save(next_step=done)
             progress.advance()
     with _averaged(average):
         save()
     log.close()
     stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
     checkpoint.discard()
+
+
+def _long_enough(training: Training) -> Training:
+    """The training with as many passes over its pictures as its least number of steps asks for."""
+    steps = training.epochs * (len(training.images) // max(1, training.batch_size))
+    times = math.ceil(training.least_steps / steps) if 0 < steps < training.least_steps else 1
+    return replace(
+        training,
+        epochs=training.epochs * times,
+        schedule_epochs=training.schedule_epochs * times,
+        validate_every=training.validate_every * times,
+    )
 
 
 def _validate(training: Training, average: WeightAverage | None, *, epoch: int) -> dict[str, float]:

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from subcam.errors import SettingsError
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
@@ -33,6 +35,15 @@ class OptimiserSettings:
     poly_power: float = 0.9
     warmup_steps: int = 0
     gradient_clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.learning_rate, self.weight_decay, self.head_multiplier, self.bias_multiplier) < 0:
+            raise SettingsError(
+                "expected learning_rate, weight_decay, head_multiplier and bias_multiplier of 0 or more, got"
+                f" {self.learning_rate}, {self.weight_decay}, {self.head_multiplier} and {self.bias_multiplier}"
+            )
+        if not 0 <= self.momentum < 1:
+            raise SettingsError(f"expected a momentum in 0..1 (1 itself never forgets), got {self.momentum}")
 
 
 def parameter_groups(body: nn.Module, heads: list[nn.Module], settings: OptimiserSettings) -> list[dict]:

@@ -1,4 +1,4 @@
-"""A picture with its segmentation laid over it: class colours, contours, and a legend of the classes that are there."""
+"""The strip below a picture that names the colours of its classes."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,39 +8,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from subcam.data.images import voc_palette
-from subcam.data.records import BACKGROUND
 
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
-
-
-def colour_over(
-    image: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], *, opacity: float = 0.5
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture with the colour of each class mixed in, and an outline of that colour inside each region.
-
-    Args:
-        image: RGB 0..255.
-        labels: 0 background, which stays as it is; other values take their colour of PASCAL VOC's map.
-        opacity: share of the class colour inside a region, 0..1; outlines have the full colour.
-    """
-    colours = voc_palette()[labels]
-    share = np.where(labels == BACKGROUND, 0.0, opacity).astype(np.float32)
-    share[outlines(labels, width=_outline_width(labels.shape))] = 1
-    mixed = image + share[..., None] * (colours.astype(np.float32) - image)
-    return np.rint(mixed).astype(np.uint8)
-
-
-def outlines(labels: UInt8[np.ndarray, "h w"], *, width: int = 1) -> np.ndarray:
-    """Where a pixel of a class (not background) has another label within `width` pixels above, below or beside it."""
-    edge = np.zeros(labels.shape, bool)
-    for distance in range(1, width + 1):
-        for axis in (0, 1):
-            near, far = (np.swapaxes(array, 0, axis) for array in (edge, labels))
-            differs = far[distance:] != far[:-distance]
-            near[distance:] |= differs
-            near[:-distance] |= differs
-    return edge & (labels != BACKGROUND)
 
 
 def with_legend(image: UInt8[np.ndarray, "h w 3"], names: Mapping[int, str]) -> UInt8[np.ndarray, "h_and_legend w 3"]:
@@ -74,10 +44,6 @@ def with_legend(image: UInt8[np.ndarray, "h w 3"], names: Mapping[int, str]) -> 
         draw.rectangle((left, top, left + swatch - 1, top + swatch - 1), fill=colour, outline=INK)
         draw.text((left + line, top + swatch // 2), name, fill=INK, font=font, anchor="lm")
     return np.concatenate([image, np.asarray(strip)])
-
-
-def _outline_width(size: tuple[int, ...]) -> int:
-    return max(1, round(max(size) / 500))
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,123 @@
+"""Times and memory of every stage beside a plain way of doing the same, in one process, taking turns.
+
+    python -m benchmarks                                  # everything
+    python -m benchmarks maps walk --json found.json      # two of them, kept
+    python -m benchmarks --quick                          # the smallest case of each: to see that it runs
+    python -m benchmarks maps --against found.json        # beside an earlier run
+    python -m benchmarks --load found.json --markdown docs/scale.md     # nothing measured, the page written anew
+
+Ends with status 1 if a bound was missed, but not with --quick: what is a bound on the sizes that it is meant for says
+nothing about the smallest. `benchmarks/precision.py` and `benchmarks/thresholds.py` study a run of your own.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+BENCHMARKS = {
+    "maps": ("response_maps", "rows"),
+    "training": ("training", "rows"),
+    "input": ("input", "rows"),
+    "clustering": ("clustering", "rows"),
+    "crf": ("crf", "rows"),
+    "walk": ("random_walk", "rows"),
+    "segmentation": ("segmentation", "rows"),
+    "scores": ("evaluation", "rows"),
+    "prediction": ("predict", "rows"),
+    "memory": ("memory", "growth"),
+    "prediction-memory": ("predict", "growth"),
+}
+"""Names, and where each is: a file here, and the function in it that takes `Options`."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what is asked for, show it, keep it; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without")
+    parser.add_argument("--quick", action="store_true", help="the smallest case of each; times say nothing")
+    parser.add_argument("--turns", type=int, default=5, help="how often two ways take turns")
+    parser.add_argument("--threads", type=int, default=1, help="threads of arithmetic")
+    parser.add_argument("--images", type=Path, help="folder of .jpg photographs; made pictures without")
+    parser.add_argument("--pydensecrf-python", type=Path, help="interpreter that has numpy and pydensecrf2")
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000], help="pictures, for memory")
+    parser.add_argument("--json", type=Path, help="keep the results; rows of an earlier file that are not new stay")
+    parser.add_argument("--load", type=Path, help="measure nothing, take these results")
+    parser.add_argument("--against", type=Path, help="results of an earlier run to stand beside")
+    parser.add_argument("--markdown", type=Path, help="write the tables between the marks of this page")
+    options = parser.parse_args(words)
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    # Read when the libraries are loaded, so before they are.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, str(options.threads))
+    from rich.console import Console
+
+    from subcam.errors import SubcamError
+
+    console = Console(width=220)
+    try:
+        return run(options, console)
+    except SubcamError as error:
+        console.print(str(error), style="red", highlight=False)
+        return 2
+
+
+def run(options: argparse.Namespace, console: "Console") -> int:
+    """Everything after the words of the command line are understood."""
+    from benchmarks.record import Results, merged, missed
+    from benchmarks.show import to_growth_table, to_table, write_markdown
+
+    against = Results.read(options.against) if options.against else None
+    results = Results.read(options.load) if options.load else measured(options, console)
+    if options.json:
+        if options.json.is_file() and not options.load:
+            results = merged(Results.read(options.json), results)
+        results.write(options.json)
+    console.print(to_table(results, against=against))
+    if results.growth:
+        console.print(to_growth_table(results.growth))
+    if options.markdown:
+        write_markdown(options.markdown, results)
+    failed = [] if results.quick else missed(results.rows)
+    for line in failed:
+        console.print(f"missed: {line}", style="red", highlight=False)
+    return 1 if failed else 0
+
+
+def measured(options: argparse.Namespace, console: "Console") -> "Results":
+    """Run the benchmarks that were named, one after the other."""
+    import torch
+
+    from benchmarks.measure import Options
+    from benchmarks.record import Growth, Results, Row
+
+    torch.set_num_threads(options.threads)
+    asked = Options(
+        quick=options.quick,
+        turns=options.turns,
+        images=options.images,
+        pydensecrf_python=options.pydensecrf_python,
+        counts=tuple(options.counts),
+    )
+    found: list[Row | Growth] = []
+    for name in options.names or BENCHMARKS:
+        module, function = BENCHMARKS[name]
+        for one in getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked):
+            found.append(one)
+            what = one.case if isinstance(one, Row) else f"{one.count} pictures"
+            console.print(f"{name}: {one.stage}, {what}: {one.seconds:.3g} s", style="dim", highlight=False)
+    return Results(
+        rows=tuple(one for one in found if isinstance(one, Row)),
+        growth=tuple(one for one in found if isinstance(one, Growth)),
+        quick=options.quick,
+        threads=options.threads,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""K-means of one class beside scikit-learn's on all rows in memory; and what a pass takes for each row.
+
+The rows lie in a memory-mapped file. Above `rows_at_once` rows a sample is clustered and Lloyd's algorithm goes on over
+all rows in chunks; the difference is that of the inertia, relative.
+"""
+
+import functools
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib, seconds_of
+from benchmarks.record import Bound, Row
+from subcam.discover.kmeans import Clusters, cluster_rows, lloyd
+
+K = 10
+RESTARTS = 2
+
+
+def write_rows(path: Path, *, count: int, dim: int) -> Path:
+    """Non-negative features around 40 centres, written in parts."""
+    rng = np.random.default_rng(0)
+    centres = rng.gamma(1.0, 1.0, (40, dim)).astype(np.float32)
+    whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dim))
+    for start in range(0, count, 4096):
+        own = centres[rng.integers(0, len(centres), min(4096, count - start))]
+        whole[start : start + len(own)] = np.maximum(own + rng.normal(0, 0.7, own.shape).astype(np.float32), 0)
+    whole.flush()
+    return path
+
+
+def ours(path: Path, rows_at_once: int) -> Clusters:
+    """Sample, then passes over the memory-mapped rows."""
+    features = np.load(path, mmap_mode="r")
+    rows = np.arange(len(features))
+    return cluster_rows(features, rows, num_clusters=K, seed=0, restarts=RESTARTS, rows_at_once=rows_at_once)
+
+
+def all_at_once(path: Path) -> KMeans:
+    """scikit-learn on all rows in memory."""
+    features = np.load(path)
+    with threadpool_limits(1):
+        return KMeans(K, random_state=0, n_init=RESTARTS).fit(features)
+
+
+def peak_mib(path: Path, rows_at_once: int, *, plain: bool) -> float | None:
+    """Peak growth of one way, pages of the file itself included; for a process that has done nothing else."""
+    return peak_growth_mib(lambda: all_at_once(path) if plain else ours(path, rows_at_once))
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Two numbers of rows, and a single pass at two sizes, whose slope is the cost of a row."""
+    counts, dim, at_once = ((300, 600), 8, 100) if options.quick else ((40_000, 160_000), 512, 20_000)
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_rows(Path(folder) / "features.npy", count=count, dim=dim)
+            found, plain = ours(path, at_once), all_at_once(path)
+            times = in_turns(functools.partial(ours, path, at_once), functools.partial(all_at_once, path), turns=1)
+            peaks = [in_fresh_process(peak_mib, path, at_once, plain=way) for way in (False, True)]
+            yield Row(
+                stage="clustering",
+                case=f"{count} x {dim}, K = {K}, {RESTARTS} restarts",
+                seconds=times.seconds,
+                items=count,
+                unit="rows",
+                other="scikit-learn, all rows at once",
+                other_seconds=times.other_seconds,
+                ratio=times.ratio,
+                peak_mib=peaks[0],
+                other_peak_mib=peaks[1],
+                difference=max(0.0, found.inertia / plain.inertia_ - 1),
+                bounds=(Bound(of="difference", limit=0.02),),
+            )
+    yield from single_passes(options)
+
+
+def single_passes(options: Options) -> Iterator[Row]:
+    """One pass of Lloyd's algorithm and the last assignment, over all rows; 2,048 columns as of a ResNet."""
+    counts, dim = ((300, 600), 8) if options.quick else ((25_000, 100_000), 2048)
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            features = np.load(write_rows(Path(folder) / "features.npy", count=count, dim=dim), mmap_mode="r")
+            one_pass = functools.partial(
+                lloyd, features, np.arange(count), np.array(features[:K]), tolerance=0.0, max_iterations=1
+            )
+            with threadpool_limits(1):
+                one_pass()
+                seconds = statistics.median(seconds_of(one_pass) for _ in range(options.turns))
+        yield Row(
+            stage="clustering",
+            case=f"one pass and the assignment, {count} x {dim}, K = {K}",
+            seconds=seconds,
+            items=count,
+            unit="rows",
+        )

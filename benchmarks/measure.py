@@ -1,0 +1,135 @@
+"""How things are measured: two ways in turns, growth of memory in a fresh process, a whole process from outside.
+
+Two ways that take turns meet the same machine, whatever else runs on it, and the median of their ratios says more than
+the ratio of two medians. Memory is what resident memory grows by at most while the first call runs (Linux with the GNU
+C library); elsewhere it is not measured.
+"""
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+HIGH_WATER_MARK = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a benchmark is told.
+
+    quick: the smallest case of each, to see that it runs and that numbers agree; its times say nothing.
+    turns: how often two ways take turns.
+    images: a folder of .jpg photographs; pictures are made where there is none.
+    pydensecrf_python: an interpreter that has NumPy and pydensecrf.
+    counts: of how many pictures the growth of memory is measured.
+    """
+
+    quick: bool = False
+    turns: int = 5
+    images: Path | None = None
+    pydensecrf_python: Path | None = None
+    counts: tuple[int, ...] = (100, 1000, 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Seconds of one call of each way, medians over turns; `ratio` is the median of the other's time over ours."""
+
+    seconds: float
+    other_seconds: float
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What one process took: seconds on the clock, seconds of processor, highest resident memory in MiB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Seconds on the clock of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turns(ours: Callable[[], object], other: Callable[[], object], *, turns: int) -> Turns:
+    """Time two ways one after the other, `turns` times, after a call of each that does not count."""
+    ours()
+    other()
+    pairs = [(seconds_of(ours), seconds_of(other)) for _ in range(turns)]
+    return Turns(
+        seconds=statistics.median(pair[0] for pair in pairs),
+        other_seconds=statistics.median(pair[1] for pair in pairs),
+        ratio=statistics.median(other / own for own, other in pairs),
+    )
+
+
+def peak_growth_mib(call: Callable[[], object]) -> float | None:
+    """MiB that resident memory of this process rises by, at most, while `call` runs; None where it cannot be had."""
+    if not HIGH_WATER_MARK.exists():
+        call()
+        return None
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else the call is given pages that were freed but are still resident
+    HIGH_WATER_MARK.write_text("5")  # sets the high-water mark back to what is resident now
+    before = _resident_mib("VmRSS")
+    call()
+    return max(0.0, _resident_mib("VmHWM") - before)
+
+
+@contextmanager
+def fresh_process() -> Iterator[ProcessPoolExecutor]:
+    """A process that has done nothing else, for several calls of functions of modules, one after the other."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def in_fresh_process(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call a function of a module in a process that has done nothing else."""
+    with fresh_process() as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def run_process(words: Sequence[str]) -> Process:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(words)}: {said.read().decode('utf-8', 'replace')}")
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return Process(seconds=seconds, cpu_seconds=usage.ru_utime + usage.ru_stime, peak_mib=usage.ru_maxrss / unit)
+
+
+def _resident_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (at most so far) of this process."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024

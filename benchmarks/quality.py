@@ -1,0 +1,99 @@
+"""The README's table of mIoU, from the summaries that `subcam ablate` left in `docs/results`; no number is typed.
+
+`python -m benchmarks.quality` shows it, `--write README.md` puts it between the marks in that file.
+"""
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+BEGIN, END = "<!-- results: python -m benchmarks.quality --write README.md -->", "<!-- end of results -->"
+SPLIT = "val"
+COLUMNS = ("response maps", "+ CRF", "+ random walk", "+ random walk + CRF")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table.
+
+    title: what it is called. file: a summary in `docs/results`. what: for each column the name that the summary has
+        for it; fewer where the later ones were not computed.
+    """
+
+    title: str
+    file: str
+    what: tuple[str, ...]
+
+
+def refined(index: int) -> tuple[str, ...]:
+    """What a summary calls the four columns of a round that has pseudo masks."""
+    masks = (f"pseudo masks of round {index}: {variant}" for variant in ("crf", "walk", "walk-crf"))
+    return f"response maps: round {index}", *masks
+
+
+PAPER, SMALL = "voc-animals-paper.csv", "voc-animals-small.csv"
+ROWS = (
+    Row(title="plain CAM, the paper's settings (round 0)", file=PAPER, what=refined(0)),
+    Row(title="the paper's sub-categories (round 3)", file=PAPER, what=refined(3)),
+    Row(title="its control (lambda = 0, round 3)", file=PAPER, what=("control (lambda = 0): round 3",)),
+    Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
+    Row(title="prototypes of positions, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
+    Row(title="its control (no labels of positions, round 2)", file=SMALL, what=("control (lambda = 0): round 2",)),
+    Row(title="**local sub-categories (round 2)**", file=SMALL, what=refined(2)),
+)
+
+
+def read_summary(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of a summary's split `val` by their "what"; each has mIoU (per cent), std (may be empty) and n."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["what"]: row for row in csv.DictReader(file) if row["split"] == SPLIT}
+
+
+def cell(row: dict[str, str] | None) -> str:
+    """Mean and, of several seeds, standard deviation in per cent; empty where there is nothing."""
+    if row is None:
+        return ""
+    return f"{float(row['mIoU']):.1f}" + (f" ± {float(row['std']):.1f}" if row["std"] else "")
+
+
+def table(folder: Path = RESULTS) -> str:
+    """The table in Markdown."""
+    lines = [f"| {SPLIT}, mIoU | seeds | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 2)]
+    for row in ROWS:
+        summary = read_summary(folder / row.file)
+        found = [summary.get(what) for what in row.what]
+        if not any(found):
+            continue
+        cells = [cell(entry) for entry in found] + [""] * (len(COLUMNS) - len(found))
+        seeds = max(int(entry["n"]) for entry in found if entry)
+        lines.append(f"| {row.title} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def between_marks(text: str, content: str) -> str:
+    """`text` with `content` in place of what stands between the two marks.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"expected the marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="a Markdown file with the two marks")
+    path = parser.parse_args().write
+    if path is None:
+        print(table())
+    else:
+        path.write_text(between_marks(path.read_text("utf-8"), table()), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

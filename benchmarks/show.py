@@ -1,0 +1,143 @@
+"""Results as tables: for a terminal, with what an earlier run found beside them, and as Markdown for the docs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks.record import Growth, Results, Row
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+"""What stands between these lines of a page is written by `python -m benchmarks --markdown`."""
+
+HEADINGS = (
+    "stage",
+    "case",
+    "time",
+    "a second",
+    "beside",
+    "its time",
+    "ratio",
+    "peak",
+    "its peak",
+    "difference",
+    "bound",
+)
+GROWTH_HEADINGS = ("what", "pictures", "time", "a second", "peak", "above the first")
+NOTHING = "-"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words, in the order of `HEADINGS`."""
+    return (
+        row.stage,
+        row.case,
+        duration(row.seconds),
+        f"{row.throughput:.3g} {row.unit}",
+        row.other or NOTHING,
+        NOTHING if row.other_seconds is None else duration(row.other_seconds),
+        _times(row.ratio),
+        _mib(row.peak_mib),
+        _mib(row.other_peak_mib),
+        NOTHING if row.difference is None else f"{row.difference:.1e}",
+        "; ".join(_bounds(row)) or NOTHING,
+    )
+
+
+def growth_cells(growth: Sequence[Growth]) -> list[tuple[str, ...]]:
+    """Rows in the order of `GROWTH_HEADINGS`; each beside the first of its kind."""
+    first: dict[str, Growth] = {}
+    found: list[tuple[str, ...]] = []
+    for one in growth:
+        base = first.setdefault(one.stage, one)
+        above = f"{one.peak_mib - base.peak_mib:+.0f} MiB" if one is not base else NOTHING
+        rate = f"{one.count / one.seconds:.3g}"
+        found.append((one.stage, f"{one.count}", duration(one.seconds), rate, _mib(one.peak_mib), above))
+    return found
+
+
+def to_table(results: Results, *, against: Results | None = None) -> Table:
+    """The rows for a terminal; `against` adds how many times as fast as then each is now."""
+    table = Table(title=about(results), title_justify="left")
+    headings = (*HEADINGS, "then / now") if against else HEADINGS
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("stage", "case", "beside", "bound") else "right")
+    earlier = {row.key: row for row in against.rows} if against else {}
+    for row in results.rows:
+        then = earlier.get(row.key)
+        table.add_row(*cells(row), *([_times(then.seconds / row.seconds if then else None)] if against else []))
+    return table
+
+
+def to_growth_table(growth: Sequence[Growth]) -> Table:
+    """Peak memory by number of pictures, for a terminal."""
+    table = Table(*GROWTH_HEADINGS)
+    for row in growth_cells(growth):
+        table.add_row(*row)
+    return table
+
+
+def to_markdown(results: Results) -> str:
+    """Both tables and what they were measured on."""
+    parts = [f"{about(results)}. A star marks a bound that was missed.", _markdown(HEADINGS, map(cells, results.rows))]
+    if results.growth:
+        parts.append("Highest resident memory of whole processes:")
+        parts.append(_markdown(GROWTH_HEADINGS, growth_cells(results.growth)))
+    return "\n\n".join(parts)
+
+
+def write_markdown(path: Path, results: Results) -> None:
+    """Put the tables between the marks of a page, in place of what stood there.
+
+    Raises:
+        BadInputError: the page has no marks; names it.
+    """
+    text = path.read_text("utf-8") if path.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise BadInputError(f"{path}: expected the lines {BEGIN} and {END} once each, to write between; add them")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    with atomic_write(path, "w") as file:
+        file.write(f"{before}{BEGIN}\n\n{to_markdown(results)}\n\n{END}{after}")
+
+
+def about(results: Results) -> str:
+    """Date, machine, threads and versions in one line."""
+    machine, versions = results.machine, results.versions
+    quick = ", quick: times say nothing" if results.quick else ""
+    return (
+        f"{results.date}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{results.threads} thread{'s' if results.threads > 1 else ''}, Python {versions['python']}, "
+        f"torch {versions['torch']}, subcam {versions['subcam']}{quick}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Three digits, in microseconds to seconds."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def _bounds(row: Row) -> list[str]:
+    names = {"ratio": "ratio", "memory_ratio": "memory ratio", "difference": "difference"}
+    marks = {True: "", False: " *", None: " (not measured)"}
+    return [
+        f"{names[bound.of]} {'>=' if bound.at_least else '<='} {bound.limit:g}{marks[bound.met(row)]}"
+        for bound in row.bounds
+    ]
+
+
+def _times(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.3g}"
+
+
+def _mib(peak: float | None) -> str:
+    return NOTHING if peak is None else f"{peak:.0f} MiB"
+
+
+def _markdown(headings: Sequence[str], rows: "Sequence[Sequence[str]] | map[tuple[str, ...]]") -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

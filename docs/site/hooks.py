@@ -1,0 +1,104 @@
+"""What the site adds to the pages while mkdocs builds it: equations, docstrings, the tour with its outputs.
+
+Pages stay plain Markdown that also reads well in the repository. Fences marked `math` become MathML, which browsers
+draw without a script; the sections of docs/api.md get signature and docstring of their name; docs/tour.ipynb
+is executed and becomes a page.
+"""
+
+import base64
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from nbclient import NotebookClient
+
+import subcam
+
+API_SECTION = re.compile(r"^### (?P<names>`\w+`(?:, `\w+`)*)\n.*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+WORDS_OF_FENCE = re.compile(r"^(```\w+) .*$", re.MULTILINE)
+NOTEBOOK = "tour.ipynb"
+SECONDS_FOR_A_CELL = 900
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Have fences marked `math` drawn by `equation`."""
+    fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
+    fences.append({"name": "math", "class": "equation", "format": equation})
+    return config
+
+
+def equation(source: str, *_: Any, **__: Any) -> str:
+    """TeX as MathML; a wide equation can be scrolled, by keyboard too."""
+    return f'<div class="equation" tabindex="0">{convert(source.strip(), display="block")}</div>'
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the tour as a page, and its pictures."""
+    source = Path(config.docs_dir) / NOTEBOOK
+    text, pictures = notebook_page(notebook(source.read_text("utf-8"), execute=config.extra["execute_tour"]))
+    files.append(File.generated(config, "tour.md", content=text))
+    for name, content in pictures.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+@cache
+def notebook(source: str, *, execute: bool) -> nbformat.NotebookNode:
+    """A notebook, with its outputs where it is executed; a cell that fails ends the build.
+
+    Cached for `mkdocs serve`, which builds at every change of a page.
+    """
+    found = nbformat.reads(source, as_version=4)
+    if execute:
+        NotebookClient(found, timeout=SECONDS_FOR_A_CELL, kernel_name="python3").execute()
+    return found
+
+
+def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
+    """A notebook as Markdown, and its pictures by file name."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in source.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            continue
+        parts.append(f"```python\n{cell.source}\n```")
+        printed = ""
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"tour-{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![{_alternative_text(cell)}]({name})")
+            else:
+                printed += output.get("text", data.get("text/plain", "")).rstrip() + "\n"
+        if printed:
+            parts.append(f"```text\n{printed}```")
+    return "\n\n".join(parts) + "\n", pictures
+
+
+def _alternative_text(cell: nbformat.NotebookNode) -> str:
+    """What a picture shows: the comment that the cell begins with."""
+    first = cell.source.partition("\n")[0]
+    if not first.startswith("# "):
+        raise ValueError(f"expected a cell that draws to begin with a comment that says what, got {first!r}")
+    return first.removeprefix("# ")
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Lead links to the notebook to its page, leave out what a fence tells the tests, put docstrings into the API."""
+    markdown = WORDS_OF_FENCE.sub(r"\1", markdown.replace(f"]({NOTEBOOK})", "](tour.md)"))
+    return API_SECTION.sub(_with_docstrings, markdown) if page.file.src_uri == "api.md" else markdown
+
+
+def _with_docstrings(section: re.Match[str]) -> str:
+    """A section of the API page, and behind its own words what the code says."""
+    homes = {name: subcam._HOMES[name] for name in re.findall(r"\w+", section["names"]) if name in subcam._HOMES}
+    said = [f"::: {home if home.endswith(f'.{name}') else f'{home}.{name}'}" for name, home in homes.items()]
+    return "\n\n".join([section[0].rstrip(), *said, ""])

@@ -1,0 +1,117 @@
+"""Attention consistency, a comparison: response maps of a transformed picture shall be the transformed response maps.
+
+The equivariance regularisation of SEAM (Wang et al., "Self-supervised Equivariant Attention Mechanism for Weakly
+Supervised Semantic Segmentation", CVPR 2020), for scale and mirror image and without its pixel correlation module. Not
+in the paper. Labelled pictures in, losses out.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from subcam.cam.multiscale import whole_patches
+from subcam.cam.response import NORMALISATION_EPSILON, response_maps
+from subcam.classify.loss import joint_loss
+from subcam.classify.network import ClassificationNetwork
+from subcam.data.transforms import scaled_size
+from subcam.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquivarianceSettings:
+    """Settings of attention consistency.
+
+    Attributes:
+        weight: of the difference between the maps. SEAM: 1.
+        scale: least and greatest factor on the picture's size, drawn uniformly for each step. SEAM: always 0.3, of
+            crops of 448 pixels.
+        flip: chance of the mirror image.
+    """
+
+    weight: float = 1.0
+    scale: tuple[float, float] = (0.5, 0.9)
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or not 0 < self.scale[0] <= self.scale[1] or not 0 <= self.flip <= 1:
+            raise SettingsError(
+                "expected an equivariance.weight of 0 or more, an equivariance.scale above 0 with the least factor "
+                f"first and an equivariance.flip in 0..1, got {self.weight}, {list(self.scale)} and {self.flip}"
+            )
+
+
+def peak_normalised(maps: Float[Tensor, "batch classes h w"]) -> Float[Tensor, "batch classes h w"]:
+    """Each map divided by its maximum plus 1e-5."""
+    return maps / (maps.amax((2, 3), keepdim=True) + NORMALISATION_EPSILON)
+
+
+def equivariance_loss(
+    maps: Float[Tensor, "batch classes h w"],
+    transformed: Float[Tensor, "batch classes small_h small_w"],
+    labels: Shaped[Tensor, "batch classes"],
+    *,
+    flip: bool,
+) -> Float[Tensor, ""]:
+    """Mean over present classes and positions of |A(M(I)) - M(A(I))|, with each class's map over its own maximum.
+
+    SEAM takes the mean over absent classes too, whose maps are set to zero; its weight would depend on how many there
+    are.
+
+    Args:
+        maps: response maps M(I) of the pictures, 0 or more.
+        transformed: M(A(I)), of the resized and perhaps mirrored pictures.
+        labels: multi-hot.
+        flip: whether A mirrors.
+
+    Returns:
+        In 0..1; 0 where no class is present.
+    """
+    present = labels.bool()
+    if not present.any():
+        return maps.new_zeros(())
+    size = (transformed.shape[2], transformed.shape[3])
+    moved = F.interpolate(peak_normalised(maps), size=size, mode="bilinear", align_corners=False)
+    moved = moved.flip(-1) if flip else moved
+    return (moved - peak_normalised(transformed))[present].abs().mean()
+
+
+class EquivariantClassifier(nn.Module):
+    """{E, H_p} of a network, which sees each batch twice: as it is, and resized and perhaps mirrored."""
+
+    def __init__(self, network: ClassificationNetwork, settings: EquivarianceSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+
+    def forward(
+        self, images: Shaped[Tensor, "batch 3 h w"], labels: Shaped[Tensor, "batch columns"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Mean of L_p over both views, plus weight times the difference of their maps; and both terms.
+
+        Scale and mirroring are drawn from torch's generator, which the training seeds at each step.
+
+        Args:
+            images: RGB 0..255.
+            labels: multi-hot labels of the parents; columns behind them are not looked at.
+        """
+        settings, weights = self.settings, self.network.parent_head.weight
+        least, most = settings.scale
+        drawn, chance = torch.rand(2).tolist()
+        flip = chance < settings.flip
+        size = scaled_size(images.shape[2], images.shape[3], least + drawn * (most - least))
+        size = whole_patches(size, self.network.backbone.pad_multiple)
+        view = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+        own = labels[:, : len(weights)]
+        features = [self.network.feature_map(one) for one in (images, view.flip(-1) if flip else view)]
+        parents = [joint_loss(self.network.classify(one).parent, own, subcategory_weight=0.0) for one in features]
+        maps, transformed = (response_maps(one, weights.to(one)) for one in features)
+        parent = (parents[0].parent + parents[1].parent) / 2
+        difference = equivariance_loss(maps, transformed, own, flip=flip)
+        return {
+            "loss": parent + settings.weight * difference,
+            "parent_loss": parent,
+            "equivariance_loss": difference,
+        }

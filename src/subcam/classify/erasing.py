@@ -1,0 +1,93 @@
+"""Adversarial erasing, a comparison: a second classifier learns from what the first one's response maps leave.
+
+ACoL (Zhang et al., "Adversarial Complementary Learning for Weakly Supervised Object Localization", CVPR 2018) with one
+linear layer for each classifier, so that Eq. 1 holds for both, and for pictures of several classes. Not in the paper,
+which names erasing as related work. Labelled pictures in, losses out.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from subcam.cam.response import NORMALISATION_EPSILON, response_maps
+from subcam.classify.loss import joint_loss
+from subcam.classify.network import ClassificationNetwork
+from subcam.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErasingSettings:
+    """Settings of adversarial erasing.
+
+    Attributes:
+        threshold: features are erased where the response of a present class, over its maximum, is above it. ACoL: 0.6.
+        weight: of the second classifier's loss. ACoL: 1.
+    """
+
+    threshold: float = 0.6
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1 or self.weight < 0:
+            raise SettingsError(
+                "expected an erasing.threshold in 0..1 and an erasing.weight of 0 or more, got "
+                f"{self.threshold} and {self.weight}"
+            )
+
+
+def erased(
+    features: Float[Tensor, "batch dim h w"],
+    weights: Float[Tensor, "classes dim"],
+    labels: Shaped[Tensor, "batch classes"],
+    *,
+    threshold: float,
+) -> Float[Tensor, "batch dim h w"]:
+    """Features with zeros where M_c(x, y) / max M_c > threshold for a class c that is present.
+
+    No gradient flows through the choice of what is erased.
+
+    Args:
+        features: f = E(I).
+        weights: theta of the first classifier, whose response maps M (Eq. 1) decide.
+        labels: multi-hot.
+        threshold: in 0..1; at 1 nothing is erased.
+    """
+    with torch.no_grad():
+        maps = response_maps(features, weights.to(features))
+        share = maps / (maps.amax((2, 3), keepdim=True) + NORMALISATION_EPSILON)
+        kept = ~((share > threshold) & labels.bool()[:, :, None, None]).any(1, keepdim=True)
+    return features * kept
+
+
+class ErasingClassifier(nn.Module):
+    """{E, H_p} of a network and, as the second classifier, its H_s with one sub-category a parent.
+
+    Raises:
+        ValueError: the network has another number of sub-categories.
+    """
+
+    def __init__(self, network: ClassificationNetwork, settings: ErasingSettings) -> None:
+        super().__init__()
+        if network.config.num_subcategories != 1:
+            raise ValueError(f"expected one sub-category a parent, got {network.config.num_subcategories}")
+        self.network = network
+        self.settings = settings
+
+    def forward(
+        self, images: Shaped[Tensor, "batch 3 h w"], labels: Shaped[Tensor, "batch columns"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """L_p(H_p(f), Y) + weight L_p(H_s(erased f), Y), and both terms.
+
+        Args:
+            images: RGB 0..255.
+            labels: multi-hot labels of the parents; columns behind them are not looked at.
+        """
+        settings, parent_weights = self.settings, self.network.parent_head.weight
+        own = labels[:, : len(parent_weights)]
+        features = self.network.feature_map(images)
+        rest = erased(features, parent_weights, own, threshold=settings.threshold)
+        first, second = self.network.classify(features).parent, self.network.classify(rest).subcategory
+        found = joint_loss(first, own, second, own, subcategory_weight=settings.weight)
+        return {"loss": found.total, "parent_loss": found.parent, "erased_loss": found.subcategory}

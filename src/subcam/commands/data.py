@@ -1,0 +1,36 @@
+"""`subcam data download|check|labels|shards`: published data sets, what is wrong with one, other forms of them."""
+
+from importlib import import_module
+
+from subcam.errors import SubcamError
+
+USAGE = """subcam data: bring pictures and labels into a form that can be run
+
+  subcam data download voc2012|sbd|coco2014... --to DIR
+                             published data sets from their own sites, checked and unpacked; what was cut off goes on
+  subcam data check DIR      what is wrong with a data set, before hours are spent on it
+  subcam data labels ...     a CSV of image-level labels from folders, COCO, Label Studio or tags
+  subcam data shards DIR --out DIR
+                             a data set as tar files, for millions of pictures
+
+Each takes --help.
+"""
+
+COMMANDS = {
+    "download": "subcam.commands.data_download:download",
+    "check": "subcam.commands.data_check:check",
+    "labels": "subcam.commands.data_labels:labels",
+    "shards": "subcam.commands.data_shards:shards",
+}
+"""Each word's function, which takes the words after it; imported when it is asked for."""
+
+
+def data(words: list[str]) -> None:
+    """`subcam data download|check|labels|shards ...`."""
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if words[0] not in COMMANDS:
+        raise SubcamError(f"expected a word after 'data', got {words[0]}; there are: {', '.join(COMMANDS)}")
+    module, function = COMMANDS[words[0]].split(":")
+    getattr(import_module(module), function)(words[1:])

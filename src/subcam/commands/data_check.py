@@ -1,0 +1,127 @@
+"""`subcam data check DIR`: what is wrong with a data set, on the terminal, as JSON and as a page."""
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from subcam.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from subcam.data.dataset import DatasetSettings
+    from subcam.survey.dataset import Survey
+    from subcam.survey.finding import Finding
+
+DESCRIPTION = """Find what is wrong with a data set before hours are spent on it.
+
+Every picture and mask that a run would use is read once. The exit status is 2 if a run with these settings would stop.
+Flags are those of `subcam run`, with or without `dataset.` before them.
+"""
+
+_PREFIX = "--dataset."
+_SHOWN = 3
+_LONGEST = 400
+
+
+def check(words: list[str]) -> None:
+    """`subcam data check DIR [--out DIR] [settings of the data set]`."""
+    import tyro
+
+    from subcam.data.dataset import DatasetSettings
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        """What to check.
+
+        Attributes:
+            folder: of the pictures, what `subcam run` calls --data.
+            out: a folder for a page with pictures of the worst cases and for survey.json; else only the terminal.
+                Masks that are drawn from a COCO file are kept there too.
+            workers: threads that decode pictures; 0 takes one a core, at most 8.
+        """
+
+        folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
+        out: Path | None = None
+        workers: int = 0
+        dataset: Annotated[DatasetSettings, tyro.conf.arg(name="")] = field(default_factory=DatasetSettings)
+
+    plain = [f"--{word.removeprefix(_PREFIX)}" if word.startswith(_PREFIX) else word for word in words]
+    given = tyro.cli(Arguments, args=plain, prog="subcam data check", description=DESCRIPTION)
+    if given.folder and given.dataset.root:
+        raise SettingsError(f"expected one folder, got {given.folder} and --data {given.dataset.root}; leave one out")
+    if given.workers < 0:
+        raise SettingsError(f"expected workers of 0 or more, got {given.workers}")
+    settings = replace(given.dataset, root=str(given.folder or "") or given.dataset.root)
+    with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
+        _check(settings, given.out, work_folder=given.out or Path(temporary), workers=given.workers or None)
+
+
+def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, workers: int | None) -> None:
+    from subcam.progress import console, say
+    from subcam.report.survey_page import proposed_command, verdict, what, write_survey
+    from subcam.survey.dataset import require_usable, survey_dataset
+
+    survey = survey_dataset(settings, work_folder=work_folder, workers=workers)
+    chosen = _as_words(settings)
+    say(f"{survey.root}: {what(survey)}")
+    console.print(class_table(survey))
+    for finding in survey.findings:
+        for line in _lines(finding):
+            say(line)
+    say(f"\n{verdict(survey)}")
+    if out is not None:
+        say(f"all of it to look at: {write_survey(survey, out, settings=chosen)}")
+    else:
+        say("with --out DIR: a page with pictures of the worst cases, and every file's name in survey.json")
+    require_usable(survey)
+    say(f"\nrecipe {survey.recipe}: {survey.reason}\n  {proposed_command(survey, chosen)}")
+    say(
+        "where whole pictures are clustered, as in the paper: "
+        f"--discover.num-subcategories {survey.subcategories} fits the class of middle size"
+    )
+
+
+def class_table(survey: "Survey") -> "Table":
+    """Pictures of each class as a table for the terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_edge=False, pad_edge=False)
+    held_out = [escape(split.name) for split in survey.splits[1:]]
+    for column in ("class", "training pictures", "share", "alone", *held_out, "of a mask"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in survey.classes:
+        area = "-" if row.area is None else f"{row.area:.1%}"
+        numbers = (f"{row.pictures:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area)
+        table.add_row(escape(row.name), *numbers)
+    return table
+
+
+def _lines(finding: "Finding") -> list[str]:
+    marks = {"stop": "STOPS A RUN", "warning": "warning", "note": "note"}
+    lines = [f"\n{marks[finding.severity]}: {finding.title}"]
+    for example in finding.examples[:_SHOWN]:
+        text = example.text if len(example.text) <= _LONGEST else f"{example.text[:_LONGEST]}..."
+        lines.append(f"  - {text}")
+    if len(finding.examples) > _SHOWN:
+        lines.append(f"  - and {len(finding.examples) - _SHOWN:,} more")
+    return [*lines, f"  {finding.advice}"]
+
+
+def _as_words(settings: "DatasetSettings") -> tuple[str, ...]:
+    """The settings that differ from the defaults, as `subcam run` takes them."""
+    from subcam.data.dataset import DatasetSettings
+
+    words: list[str] = []
+    for name, default in vars(DatasetSettings()).items():
+        value = getattr(settings, name)
+        if name in ("root", "toy") or value == default:
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--dataset.{'' if value else 'no-'}{flag}")
+        else:
+            words += [f"--dataset.{flag}", *(value if isinstance(value, tuple) else (str(value),))]
+    return tuple(words)

@@ -1,0 +1,158 @@
+"""`subcam data labels SOURCE`: a CSV of image-level labels from folders, COCO, Label Studio or tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from subcam.errors import SettingsError
+from subcam.progress import say
+
+if TYPE_CHECKING:
+    from subcam.data.records import Skipped
+    from subcam.labels.label_csv import EditedLabels
+    from subcam.labels.sources import FoundLabels, Same
+
+DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
+
+folders: a folder for each class; a picture in several has all of their names. coco: an annotation file. label-studio:
+an export as JSON. tags: NAME.txt beside each picture, or one JSON, JSON-lines or CSV file.
+"""
+
+Kind = Literal["auto", "folders", "coco", "label-studio", "tags"]
+_SHOWN = 5
+_MOST_NAMES = 40
+
+
+def labels(words: list[str]) -> None:
+    """`subcam data labels SOURCE [--kind KIND] [--images DIR] [--out FILE] [...]`."""
+    import tyro
+
+    from subcam.labels.sources import Same
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments:
+        """Where the labels are, and what becomes of them.
+
+        Attributes:
+            source: a folder of pictures, or a file.
+            kind: what the source is; "auto" looks.
+            images: the folder of pictures that a file is about; else the file's own folder.
+            out: the CSV; else labels.csv in the folder of pictures.
+            overwrite: whether a CSV that is there may be replaced.
+            rename: OLD=NEW; several with one NEW are merged.
+            drop: names to leave out. A picture that has no other stays, as an example of no class.
+            only: where given, the only names to keep.
+            min_count: names in fewer pictures are left out.
+            keep_unlabelled: keep pictures without a name that is left.
+            same: folders: which pictures in several folders are one: of equal bytes, of equal file names, or none.
+            crowd_labels: coco: whether a class counts that is in a picture only as a group ("iscrowd").
+        """
+
+        source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR|FILE")]
+        kind: Kind = "auto"
+        images: Path | None = None
+        out: Path | None = None
+        overwrite: bool = False
+        rename: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW...")] = ()
+        drop: tuple[str, ...] = ()
+        only: tuple[str, ...] = ()
+        min_count: int = 1
+        keep_unlabelled: bool = True
+        same: Same = "content"
+        crowd_labels: bool = True
+
+    given = tyro.cli(Arguments, args=words, prog="subcam data labels", description=DESCRIPTION)
+
+    from subcam.labels.label_csv import edit_labels, write_label_table
+
+    root = given.images or (given.source if given.source.is_dir() else given.source.parent)
+    out = given.out or root / "labels.csv"
+    kind = kind_of(given.source) if given.kind == "auto" else given.kind
+    found = _read(given.source, kind, root=root, same=given.same, crowd_labels=given.crowd_labels)
+    edited = edit_labels(
+        found.pictures,
+        rename=_pairs(given.rename),
+        drop=given.drop,
+        only=given.only,
+        min_count=given.min_count,
+    )
+    kept = [picture for picture in edited.pictures if picture.names or given.keep_unlabelled]
+    written, unwritable = write_label_table(out, kept, root=root, overwrite=given.overwrite)
+    say(f"{out}: {len(written):,} pictures, {len(edited.counts)} names, read as {kind}")
+    for line in _told(edited, dropped=len(edited.pictures) - len(kept), skipped=(*found.skipped, *unwritable)):
+        say(line)
+    hint = "" if out.name == "labels.csv" else f" --dataset.labels {out.name}"
+    say(f"see what is wrong with it: subcam data check {out.parent}{hint}")
+
+
+def kind_of(source: Path) -> Kind:
+    """What a source is, by what is in it: a folder with texts beside pictures or with folders, or a file.
+
+    Raises:
+        SubcamError: there is no such file or folder.
+    """
+    from subcam.data.json_stream import json_entries
+    from subcam.labels.sources import pictures_in
+
+    if source.is_dir():
+        return "tags" if any(path.with_suffix(".txt").is_file() for path in pictures_in(source)) else "folders"
+    if not source.is_file():
+        raise SettingsError(f"{source}: expected a folder of pictures or a file of labels, got none; check its name")
+    if source.suffix.lower() != ".json":
+        return "tags"
+    for key, entry in json_entries(source):
+        if key in ("images", "annotations", "categories"):
+            return "coco"
+        if key == "" and isinstance(entry, dict) and {"annotations", "completions", "annotator"} & entry.keys():
+            return "label-studio"
+        if key not in ("info", "licenses"):
+            return "tags"
+    return "coco"
+
+
+def _read(source: Path, kind: Kind, *, root: Path, same: "Same", crowd_labels: bool) -> "FoundLabels":
+    from subcam.labels import exports, sources
+
+    if kind == "folders":
+        return sources.labels_from_folders(source, same=same)
+    if kind == "coco":
+        return exports.labels_from_coco(source, root=root, crowd_labels=crowd_labels)
+    if kind == "label-studio":
+        return exports.labels_from_label_studio(source, root=root)
+    if source.is_dir():
+        return sources.labels_from_tag_files(source)
+    return sources.labels_from_tag_table(source, root=root)
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        old, _, new = (part.strip() for part in word.rpartition("="))
+        if not old or not new:
+            raise SettingsError(f"expected --rename OLD=NEW, got {word!r}")
+        pairs[old] = new
+    return pairs
+
+
+def _told(edited: "EditedLabels", *, dropped: int, skipped: "Sequence[Skipped]") -> list[str]:
+    """What is in the CSV, and what is not, in lines."""
+    lines = [_listed({name: str(count) for name, count in edited.counts.items()})]
+    if edited.unlabelled > dropped:
+        lines.append(f"{edited.unlabelled - dropped:,} pictures without a name: examples of none of the classes")
+    if dropped:
+        lines.append(f"left out {dropped:,} pictures without a name")
+    if edited.left_out:
+        lines.append(f"left out {len(edited.left_out):,} names:")
+        lines.append(_listed({name: f"{count}, {reason}" for name, (count, reason) in edited.left_out.items()}))
+    if skipped:
+        lines.append(f"left out {len(skipped):,} entries that cannot be used:")
+        lines += [f"  - {skip.reason}" for skip in skipped[:_SHOWN]]
+        if len(skipped) > _SHOWN:
+            lines.append(f"  - and {len(skipped) - _SHOWN:,} more")
+    return lines
+
+
+def _listed(names: dict[str, str]) -> str:
+    shown = [f"{name} ({about})" for name, about in list(names.items())[:_MOST_NAMES]]
+    return "  " + ", ".join(shown + ([f"and {len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []))

@@ -1,0 +1,266 @@
+"""Reads COCO's layout: image-level labels from the annotated objects, masks drawn from their outlines when asked for.
+
+In: a folder with `annotations/instances_*.json` and folders of pictures, or pictures and one JSON file of that form.
+Out: an `ImageSet`. No picture is opened here; `subcam.data.check` does that.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from subcam.data.coco_file import CocoFile, CocoPicture, read_coco_file
+from subcam.data.coco_masks import MOST_CATEGORIES, write_coco_masks
+from subcam.data.records import (
+    BACKGROUND,
+    FORBIDDEN,
+    IGNORE_INDEX,
+    ImageSet,
+    OnBadInput,
+    Record,
+    Skipped,
+    suggest,
+)
+from subcam.errors import BadInputError
+from subcam.progress import bar
+from subcam.run_folder import file_digest, fingerprint, write_json
+
+ANNOTATIONS = "annotations"
+_PREFIX, _SUFFIX = "instances_", ".json"
+_ROBOFLOW = "_annotations.coco.json"
+_COMPLETE = "complete.json"
+_MASK_RULES = 1
+"""Raised when the same annotations give other masks, so that no older ones are taken."""
+
+logger = logging.getLogger(__name__)
+
+
+def coco_files(root: Path, *, labels: str = "") -> dict[str | None, Path]:
+    """The annotation files of a folder by split; under None a file that has no splits. Empty where there are none.
+
+    labels: a JSON file in `root` that is taken alone; else `annotations/instances_SPLIT.json`, else
+        `SPLIT/_annotations.coco.json`, as Roboflow writes.
+    """
+    if labels.lower().endswith(_SUFFIX):
+        return {None: root / labels}
+    official = sorted((root / ANNOTATIONS).glob(f"{_PREFIX}*{_SUFFIX}"))
+    if official:
+        return {path.name[len(_PREFIX) : -len(_SUFFIX)]: path for path in official}
+    return {path.parent.name: path for path in sorted(root.glob(f"*/{_ROBOFLOW}"))}
+
+
+def read_coco(
+    root: Path,
+    *,
+    split: str | None = "train2014",
+    labels: str = "",
+    classes: Sequence[str] | None = None,
+    keep_unlabelled: bool = False,
+    crowd_labels: bool = True,
+    mask_folder: Path | None = None,
+    on_bad_input: OnBadInput = "stop",
+) -> ImageSet:
+    """Read one split of a folder in COCO's layout.
+
+    A class is in a picture if one of its annotations is of that category; boxes count. Pictures are looked for in
+    `root/SPLIT`, `root/images/SPLIT`, the folder of the JSON file, `root/images` and `root`. A picture's name is
+    SPLIT/its file name without suffix, so that pictures of two splits never share one.
+
+    Args:
+        root: the folder.
+        split: one of `coco_files`; None for a JSON file that stands alone.
+        labels: that JSON file's path in `root`.
+        classes: the names to learn, in this order; None for all categories in the order of their ids. Other classes'
+            pixels are not scored.
+        keep_unlabelled: keep pictures with none of `classes`, as examples of their absence; else they are left out and
+            their number is logged, as in published numbers on COCO (82,081 of 82,783 pictures of train2014).
+        crowd_labels: whether a class counts that is in a picture only as a group ("iscrowd").
+        mask_folder: where masks are drawn, once for each annotation file (`coco_masks` says how); None for no masks.
+        on_bad_input: what to do about a picture or annotation that is missing or damaged.
+
+    Raises:
+        BadInputError: no such split, no COCO file, an unknown class, nothing usable; or a bad entry where
+            `on_bad_input` is "stop".
+        RunFolderError: masks cannot be written.
+    """
+    root = Path(root)
+    path = _annotation_file(root, split, labels)
+    masks = _mask_place(mask_folder, path, split) if mask_folder is not None else None
+    drawn = masks is None or (masks / _COMPLETE).is_file()
+    file = read_coco_file(path, outlines=not drawn)
+    known = tuple(file.categories.values())
+    chosen = _chosen(path, known, classes)
+    if masks is not None and not _can_draw(file):
+        masks = None
+    strays = [str(problem) for problem in file.strays]
+    if strays and on_bad_input == "stop":
+        raise file.strays[0]
+    bad = {picture: str(problem) for picture, problem in file.problems.items()}
+    if masks is not None and not drawn:
+        bad |= _draw(file, masks, split, stop=on_bad_input == "stop")
+    records: list[Record] = []
+    skipped = [Skipped(file=str(path), reason=reason) for reason in strays]
+    bases = _picture_folders(root, split, path)
+    first: dict[str, str] = {}
+    unlabelled = 0
+    for picture in file.pictures:
+        try:
+            if picture.id in bad:
+                raise BadInputError(bad[picture.id])
+            record = _read_record(file, picture, bases, split, chosen, crowd_labels=crowd_labels, masks=masks)
+            if record.labels or keep_unlabelled:
+                other = first.setdefault(record.name, picture.file_name)
+                if other != picture.file_name or (records and record.name == records[-1].name):
+                    raise BadInputError(f"{path}: {picture.file_name!r} and {other!r} are one name; rename one of them")
+                records.append(record)
+            else:
+                unlabelled += 1
+        except BadInputError as error:
+            if on_bad_input == "stop":
+                raise
+            skipped.append(Skipped(file=picture.file_name, reason=str(error)))
+    if unlabelled:
+        logger.info("%s: left out %d of %d pictures with none of the classes", path, unlabelled, len(file.pictures))
+    if not records:
+        why = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise BadInputError(
+            f"{path}: expected at least one usable picture, got none of {len(file.pictures)} ({len(skipped)} bad, "
+            f"{unlabelled} without the classes){why}"
+        )
+    return ImageSet(
+        class_names=chosen,
+        records=tuple(records),
+        mask_values=_mask_values(known, chosen),
+        skipped=tuple(skipped),
+    )
+
+
+def _annotation_file(root: Path, split: str | None, labels: str) -> Path:
+    files = coco_files(root, labels=labels)
+    if split not in files:
+        there = ", ".join(name for name in files if name) or "none"
+        raise BadInputError(
+            f"{root / ANNOTATIONS / f'{_PREFIX}{split or str()}{_SUFFIX}'}: no such split; there are: {there}; "
+            "or name a COCO file in the folder with --dataset.labels FILE.json"
+        )
+    return files[split]
+
+
+def _chosen(path: Path, known: tuple[str, ...], classes: Sequence[str] | None) -> tuple[str, ...]:
+    chosen = known if classes is None else tuple(classes)
+    for name in chosen:
+        if name not in known:
+            raise BadInputError(f"{path}: unknown category {name!r}: {suggest(name, known)}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise BadInputError(f"{path}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")
+    return chosen
+
+
+def _can_draw(file: CocoFile) -> bool:
+    if len(file.categories) > MOST_CATEGORIES:
+        logger.warning(
+            "%s: an 8-bit mask has room for %d categories, not for %d: there are no masks and nothing is scored",
+            file.path,
+            MOST_CATEGORIES,
+            len(file.categories),
+        )
+        return False
+    if not file.outlined:
+        logger.warning("%s: no annotation has an outline: there are no masks and nothing is scored", file.path)
+    return file.outlined
+
+
+def _mask_place(folder: Path, path: Path, split: str | None) -> Path:
+    """The folder of a file's masks, named by its bytes: other annotations never share masks."""
+    key = fingerprint("coco masks", _MASK_RULES, split, file_digest(path))
+    return folder / f"coco-masks-{key[:10]}"
+
+
+def _draw(file: CocoFile, masks: Path, split: str | None, *, stop: bool) -> dict[int | str, str]:
+    """Draw what is missing; returns what was wrong, by picture."""
+    values = {number: value for value, number in enumerate(file.categories, start=1)}
+    good = []
+    wrong: dict[int | str, str] = {}
+    for picture in file.pictures:
+        try:
+            name = _name_of(picture, split, file.path)
+            if picture.id not in file.problems:
+                good.append((masks / f"{name}.png", picture, file.segments.get(picture.id, [])))
+        except BadInputError as error:
+            wrong[picture.id] = str(error)
+    with bar(f"drawing masks of {split or file.path.name}", len(good)) as progress:
+        for (_, picture, _), problem in zip(good, write_coco_masks(good, values=values), strict=True):
+            progress.advance()
+            if problem is not None:
+                wrong[picture.id] = f"{file.path}: {problem}"
+                if stop:
+                    raise BadInputError(wrong[picture.id]) from problem
+    if not wrong and not file.problems:
+        write_json(masks / _COMPLETE, {"masks": len(good), "annotations": str(file.path)})
+    return wrong
+
+
+def _read_record(
+    file: CocoFile,
+    picture: CocoPicture,
+    bases: Sequence[Path],
+    split: str | None,
+    chosen: tuple[str, ...],
+    *,
+    crowd_labels: bool,
+    masks: Path | None,
+) -> Record:
+    name = _name_of(picture, split, file.path)
+    image = _find(picture, bases, file.path)
+    numbers = file.present.get(picture.id, set()) | (file.crowds.get(picture.id, set()) if crowd_labels else set())
+    present = {file.categories[number] for number in numbers}
+    return Record(
+        name=name,
+        image=image,
+        labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
+        mask=masks / f"{name}.png" if masks is not None else None,
+    )
+
+
+def _name_of(picture: CocoPicture, split: str | None, where: Path) -> str:
+    written = picture.file_name
+    path = PurePosixPath(written.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
+        raise BadInputError(
+            f"{where}: expected a file_name inside the folder of pictures without '..', got {written!r}; correct it"
+        )
+    below = path.with_suffix("").as_posix()
+    return below if split is None or path.parts[0] == split else f"{split}/{below}"
+
+
+def _picture_folders(root: Path, split: str | None, path: Path) -> list[Path]:
+    """Where pictures may lie, only what is there, each once."""
+    own = [root / split, root / "images" / split] if split else []
+    found = dict.fromkeys([*own, path.parent, root / "images", root])
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _find(picture: CocoPicture, bases: Sequence[Path], where: Path) -> Path:
+    for form in ("NFC", "NFD"):  # a Mac may have stored the name decomposed
+        written = unicodedata.normalize(form, picture.file_name.replace("\\", "/"))
+        for base in bases:
+            candidate = base / written
+            if candidate.is_file():
+                # the folder itself may be a link, as it often is to a larger disk; a picture may not lead out of it
+                if not candidate.resolve().is_relative_to(base.resolve()):
+                    raise BadInputError(
+                        f"{where}: {candidate} is a link to outside {base}; put the picture itself there"
+                    )
+                return candidate
+    raise BadInputError(
+        f"{where}: {picture.file_name!r} is no file in {' or '.join(map(str, bases))}; "
+        "restore it, or unpack the pictures"
+    )
+
+
+def _mask_values(known: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[int, ...]:
+    values = [FORBIDDEN] * 256
+    for stored, name in enumerate(known[:MOST_CATEGORIES], start=1):
+        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+    values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
+    return tuple(values)

@@ -1,0 +1,52 @@
+"""Pictures kept decoded on disk and memory-mapped: training passes over them many times, decoding is done once.
+
+A picture takes three bytes a pixel there, ten times its JPEG or more. Which file holds it depends on its path, size and
+time of change, so that a picture that was changed is decoded anew.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from subcam.data.images import read_image
+from subcam.data.tar_member import status_of
+from subcam.machine import MachineSettings
+from subcam.run_folder import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedImages:
+    """Decoded pictures in `folder`; nothing there is ever deleted, and several processes may fill it at once."""
+
+    folder: Path
+
+    def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture as `read_image` gives it, not writable; decoded and kept if it was not there.
+
+        Raises:
+            BadInputError: see `read_image`.
+            RunFolderError: the disk is full, or the folder cannot be written.
+        """
+        kept = self.folder / self._name(path)
+        if not kept.is_file():
+            image = read_image(path)
+            with atomic_write(kept, durable=False) as file:
+                np.save(file, image)
+        return np.load(kept, mmap_mode="r", allow_pickle=False)
+
+    def _name(self, path: Path) -> str:
+        try:
+            status = status_of(path)
+            stamp = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            stamp = ""  # read_image says what is wrong
+        digest = hashlib.sha256(f"{path.absolute()} {stamp}".encode()).hexdigest()
+        return f"{digest[:2]}/{digest[2:40]}.npy"
+
+
+def decoded_images(machine: MachineSettings) -> DecodedImages | None:
+    """Where this machine keeps decoded pictures; None where it decodes them each time."""
+    return DecodedImages(folder=Path(machine.decoded_cache)) if machine.decoded_cache else None

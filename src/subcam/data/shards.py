@@ -1,0 +1,221 @@
+"""Reads WebDataset shards: tar files of pictures and their labels, without unpacking them.
+
+In: a folder of `train-*.tar`, `val-*.tar`, ... In a tar, files of one picture share a name up to its first dot:
+`cat7.jpg`, with its classes in `cat7.json` ({"labels": ["cat", "sofa"]}), `cat7.txt` (names separated by `;`) or
+`cat7.cls` (the number of one class of `classes.txt`), and its mask, if it has one, in `cat7.mask.png`. Out: an
+`ImageSet` whose paths go on through the archives; `subcam.data.images.read_file` reads them.
+"""
+
+import contextlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from subcam.data.images import read_file
+from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
+from subcam.data.tar_member import member_names, read_member
+from subcam.errors import BadInputError
+from subcam.run_folder import atomic_write
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MASK = ".mask.png"
+CLASSES_FILE = "classes.txt"
+
+
+class _Sample(NamedTuple):
+    """Files in an archive that share a name; ending by ending, as in `.mask.png`, with their names in it."""
+
+    name: str
+    archive: Path
+    files: dict[str, str]
+
+
+def read_shards(
+    root: Path,
+    *,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    on_bad_input: OnBadInput = "stop",
+) -> ImageSet:
+    """Read the labels of every picture in the shards of a folder.
+
+    In a mask 0 is background, 255 is not scored and i + 1 means class i of `classes.txt`, or of the names in all
+    splits, sorted.
+
+    Args:
+        root: a folder of tar files.
+        split: only shards called `split.tar` or `split-*.tar`; None takes all.
+        classes: the names to learn, in this order; all if None. Pictures with none of them are left out unless they
+            have no label at all, and other classes' pixels are not scored.
+        on_bad_input: what to do about a picture without labels that can be used. A damaged archive always raises.
+
+    Raises:
+        BadInputError: no shards, a picture without labels, or an unknown class; names the archive and the picture.
+    """
+    archives = [path for path in sorted(root.glob("*.tar")) if split is None or _split_of(path) == split]
+    if not archives:
+        pattern = "NAME.tar" if split is None else f"{split}.tar or {split}-NUMBER.tar"
+        there = ", ".join(shard_splits(root))
+        raise BadInputError(
+            f"{root}: expected shards called {pattern}, got none{there and f'; there are those of {there}'}; check the"
+            " folder and the split"
+        )
+    file = root / CLASSES_FILE
+    listed = tuple(file.read_text("utf-8").split("\n")) if file.is_file() else ()
+    listed = tuple(name.strip() for name in listed if name.strip())
+    known = listed or _all_names(root)
+    chosen = tuple(classes) if classes else known
+    for name in chosen:
+        if name not in known:
+            raise BadInputError(f"{file if listed else root}: unknown class name {name!r}: {suggest(name, known)}")
+    records: dict[str, Record] = {}
+    skipped: list[Skipped] = []
+    for sample in (sample for archive in archives for sample in _samples(archive)):
+        try:
+            if sample.name in records:
+                raise BadInputError(
+                    f"{sample.archive}: {sample.name!r} stands in two places; outputs are named after it, so rename one"
+                )
+            names, record = _record(sample, known, chosen, listed)
+        except BadInputError as error:
+            if on_bad_input == "stop":
+                raise
+            skipped.append(Skipped(file=str(sample.archive / sample.name), reason=str(error)))
+            continue
+        if not names or record.labels:
+            records[sample.name] = record
+    if not records:
+        first = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise BadInputError(f"{root}: expected pictures with one of {', '.join(chosen)}, got none{first}")
+    values = [FORBIDDEN] * 256
+    for stored, name in enumerate(known[: IGNORE_INDEX - 1], start=1):
+        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+    values[0], values[IGNORE_INDEX] = 0, IGNORE_INDEX
+    return ImageSet(
+        class_names=chosen, records=tuple(records.values()), mask_values=tuple(values), skipped=tuple(skipped)
+    )
+
+
+def shard_splits(root: Path) -> tuple[str, ...]:
+    """The splits of a folder of shards, by name: what stands before the last hyphen."""
+    return tuple(dict.fromkeys(_split_of(path) for path in sorted(root.glob("*.tar"))))
+
+
+def write_shards(root: Path, image_set: ImageSet, *, split: str, pictures_each: int = 1000) -> tuple[Path, ...]:
+    """Write a set as shards that `read_shards` reads back the same: `split-000000.tar`, ... and `classes.txt`.
+
+    Pictures and masks are copied as they are. Names lose their dots, at the first of which a shard's names end.
+
+    Raises:
+        BadInputError: a picture or mask cannot be read; two names differ in dots alone; masks number the classes in
+            another way; or there are other classes in the folder already.
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    own = list(range(1, image_set.num_classes + 1))
+    if image_set.has_masks and list(image_set.mask_values[1 : len(own) + 1]) != own:
+        raise BadInputError(f"{root}: expected masks where i + 1 means class i, got a set with other mask values")
+    names = [_without_dots(record.name) for record in image_set.records]
+    if len(set(names)) < len(names):
+        double = Counter(names).most_common(1)[0][0]
+        raise BadInputError(f"{root}: two pictures would be called {double!r}; rename one")
+    text = "".join(f"{name}\n" for name in image_set.class_names)
+    classes = root / CLASSES_FILE
+    if classes.is_file() and classes.read_text("utf-8") != text:
+        raise BadInputError(f"{classes}: expected the classes of this set, got others; write into another folder")
+    with atomic_write(classes, "w") as file:
+        file.write(text)
+    written = []
+    for start in range(0, len(image_set), pictures_each):
+        path = root / f"{split}-{start // pictures_each:06d}.tar"
+        with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+            stop = start + pictures_each
+            for name, record in zip(names[start:stop], image_set.records[start:stop], strict=True):
+                labels = {"labels": [image_set.class_names[index] for index in record.labels]}
+                _add(tar, f"{name}{record.image.suffix.lower()}", read_file(record.image))
+                _add(tar, f"{name}.json", json.dumps(labels).encode())
+                if record.mask is not None:
+                    _add(tar, f"{name}{MASK}", read_file(record.mask))
+        written.append(path)
+    return tuple(written)
+
+
+def _samples(archive: Path) -> Iterator[_Sample]:
+    files: dict[str, dict[str, str]] = {}
+    for name in member_names(archive):
+        path = PurePosixPath(name)
+        stem, _, ending = path.name.partition(".")
+        files.setdefault((path.parent / stem).as_posix(), {})[f".{ending.lower()}"] = name
+    yield from (_Sample(name, archive, endings) for name, endings in files.items())
+
+
+def _all_names(root: Path) -> tuple[str, ...]:
+    """The classes of all shards, sorted; those that cannot be read are for who reads them to name."""
+    found: set[str] = set()
+    for sample in (sample for archive in sorted(root.glob("*.tar")) for sample in _samples(archive)):
+        with contextlib.suppress(BadInputError):
+            found.update(_classes_of(sample, ()))
+    return tuple(sorted(found))
+
+
+def _record(
+    sample: _Sample, known: Sequence[str], chosen: Sequence[str], listed: Sequence[str]
+) -> tuple[tuple[str, ...], Record]:
+    """All names of a sample, and it as a record of the chosen ones."""
+    picture = next((sample.files[ending] for ending in PICTURES if ending in sample.files), None)
+    if picture is None:
+        raise BadInputError(
+            f"{sample.archive}: {sample.name} has no picture ({', '.join(PICTURES)}), only {', '.join(sample.files)}"
+        )
+    names = _classes_of(sample, listed)
+    for name in names:
+        if name not in known:
+            raise BadInputError(
+                f"{sample.archive}: unknown class name {name!r} of {sample.name}: {suggest(name, known)}"
+            )
+    return names, Record(
+        name=sample.name,
+        image=sample.archive / picture,
+        labels=tuple(i for i, each in enumerate(chosen) if each in names),
+        mask=sample.archive / sample.files[MASK] if MASK in sample.files else None,
+    )
+
+
+def _classes_of(sample: _Sample, listed: Sequence[str]) -> tuple[str, ...]:
+    """The names of a sample; `listed` are those of `classes.txt`, which numbers are of."""
+    archive, files = sample.archive, sample.files
+    try:
+        if ".json" in files:
+            names = json.loads(read_member(archive, files[".json"]))["labels"]
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise TypeError("labels must be a list of names")
+        elif ".txt" in files:
+            names = [part.strip() for part in read_member(archive, files[".txt"]).decode("utf-8").split(";")]
+        elif ".cls" in files:
+            names = [listed[int(read_member(archive, files[".cls"]))]]
+        else:
+            raise BadInputError(f"{archive}: {sample.name} has no labels (.json, .txt or .cls); add them")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadInputError(
+            f"{archive}: the labels of {sample.name} cannot be read ({type(error).__name__}: {error}); expected "
+            f'{{"labels": [names]}} in .json, names separated by ; in .txt, or a number of {CLASSES_FILE} in .cls'
+        ) from error
+    return tuple(name for name in names if name)
+
+
+def _without_dots(name: str) -> str:
+    path = PurePosixPath(name)
+    return (path.parent / path.name.replace(".", "_")).as_posix()
+
+
+def _split_of(path: Path) -> str:
+    return path.stem.rpartition("-")[0] or path.stem
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))

@@ -1,0 +1,81 @@
+"""Bytes of a file inside an uncompressed tar, named by a path that goes on through it: `shards/train-000.tar/cat.jpg`.
+
+Nothing is unpacked: an archive's table of contents is read once a process, a member by one seek.
+"""
+
+import functools
+import os
+import tarfile
+from pathlib import Path
+
+from subcam.errors import BadInputError
+
+SUFFIX = ".tar"
+
+
+def archive_of(path: Path) -> Path | None:
+    """The tar on the way to `path`; None if there is none."""
+    return next((parent for parent in path.parents if parent.suffix == SUFFIX and parent.is_file()), None)
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Size and time of change of the file that holds the bytes of `path`: itself, or the tar that it lies in.
+
+    Raises:
+        OSError: there is none.
+    """
+    try:
+        return path.stat()
+    except NotADirectoryError:
+        archive = archive_of(path)
+        if archive is None:
+            raise
+        return archive.stat()
+
+
+def read_member(archive: Path, name: str) -> bytes:
+    """The bytes of the member `name`.
+
+    Raises:
+        BadInputError: there is no such member, or the archive is cut off or no tar; names it.
+    """
+    offset, size = _position(archive, name)
+    with archive.open("rb") as file:
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) < size:
+        raise BadInputError(f"{archive}: expected {size} bytes of {name}, got {len(data)}; copy the archive again")
+    return data
+
+
+def member_names(archive: Path) -> tuple[str, ...]:
+    """The files in an archive, in its order.
+
+    Raises:
+        BadInputError: it is missing or no uncompressed tar; names it.
+    """
+    return tuple(_contents_now(archive))
+
+
+def _position(archive: Path, name: str) -> tuple[int, int]:
+    contents = _contents_now(archive)
+    if name not in contents:
+        raise BadInputError(f"{archive}: holds no {name}; copy the archive again or take the name off the list")
+    return contents[name]
+
+
+def _contents_now(archive: Path) -> dict[str, tuple[int, int]]:
+    try:
+        status = archive.stat()
+        return _contents(archive, status.st_size, status.st_mtime_ns)
+    except (OSError, tarfile.TarError) as error:
+        raise BadInputError(
+            f"{archive}: expected an uncompressed tar, got something else ({error}); copy it again"
+        ) from error
+
+
+@functools.cache
+def _contents(archive: Path, size: int, modified_ns: int) -> dict[str, tuple[int, int]]:  # noqa: ARG001
+    # Size and time of change are in the key, so that an archive that was written anew is read anew.
+    with tarfile.open(archive, "r:") as tar:
+        return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}

@@ -1,0 +1,29 @@
+"""What the machine ran out of, read from the errors of libraries: disk, memory, processes; and what to do about it."""
+
+from subcam.run_folder import is_disk_full
+
+_AGAIN = "the same command goes on from here"
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")
+_WORKER = "DataLoader worker (pid"
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for the person at the machine, or None where the machine is not what failed."""
+    if is_disk_full(error):
+        return f"no space left ({error}); free some and give the same command again"
+    found: BaseException | None = error
+    while found is not None:
+        words = str(found).partition("\n")[0].strip()
+        if _WORKER in words:
+            return (
+                f"a process that prepares pictures was ended by the system ({words}): most likely memory ran out. Ask "
+                "for more memory, or lower --machine.workers (0 needs no such process) or the batch sizes; where it "
+                f"says 'Bus error', /dev/shm is too small. {_AGAIN.capitalize()}"
+            )
+        if isinstance(found, MemoryError) or (isinstance(found, RuntimeError) and any(w in words for w in _NO_MEMORY)):
+            return (
+                f"memory ran out ({words or type(found).__name__}); ask for more, or lower the batch size, the size of "
+                f"crops or --machine.threads (images at a time). With the same settings {_AGAIN}"
+            )
+        found = found.__cause__ or found.__context__
+    return None

@@ -1,0 +1,1 @@
+"""Image-level labels from other sources into the CSV that a run reads."""

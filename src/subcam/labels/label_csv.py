@@ -1,0 +1,164 @@
+"""Makes a CSV of image-level labels from labels of any source: names merged and left out, then written to be read back.
+
+In: `LabelledPicture`s. Out: a file that `subcam.data.folder` reads, and what was left out, by name and by picture.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from subcam.data.records import Skipped, suggest
+from subcam.errors import BadInputError
+from subcam.labels.sources import LabelledPicture
+from subcam.run_folder import atomic_write
+
+_SEPARATORS = ",;|"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditedLabels:
+    """Labels after names were merged and left out.
+
+    pictures: the same pictures; one may have lost all of its names.
+    counts: pictures of each name that is left, the most frequent first.
+    left_out: pictures of each name that is not, the most frequent first, with the reason.
+    """
+
+    pictures: tuple[LabelledPicture, ...]
+    counts: dict[str, int]
+    left_out: dict[str, tuple[int, str]]
+
+    @property
+    def unlabelled(self) -> int:
+        """Pictures without any name."""
+        return sum(not picture.names for picture in self.pictures)
+
+
+def edit_labels(
+    pictures: Sequence[LabelledPicture],
+    *,
+    rename: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    only: Sequence[str] = (),
+    min_count: int = 1,
+) -> EditedLabels:
+    """Rename or merge names, then leave names out.
+
+    Args:
+        pictures: what a source found.
+        rename: old name to new; several with one new name are merged.
+        drop: names to leave out, after renaming.
+        only: where given, the names to keep, after renaming.
+        min_count: names in fewer pictures are left out, after all else.
+
+    Raises:
+        BadInputError: a name in `rename`, `drop` or `only` that no picture has, or nothing is left.
+    """
+    rename = rename or {}
+    before = {name for picture in pictures for name in picture.names}
+    _require_known(rename, before)
+    renamed = [
+        replace(picture, names=tuple(dict.fromkeys(rename.get(name, name) for name in picture.names)))
+        for picture in pictures
+    ]
+    counts = Counter(name for picture in renamed for name in picture.names)
+    _require_known([*drop, *only], counts)
+    left_out: dict[str, tuple[int, str]] = {}
+    for name, count in counts.most_common():
+        if name in drop:
+            left_out[name] = (count, "dropped")
+        elif only and name not in only:
+            left_out[name] = (count, "not among those to keep")
+        elif count < min_count:
+            left_out[name] = (count, f"in fewer than {min_count} pictures")
+    kept = {name: count for name, count in counts.most_common() if name not in left_out}
+    if not kept:
+        raise BadInputError(
+            f"expected names to be left, got none of {len(counts)}: keep more of them, or lower the least count"
+        )
+    return EditedLabels(
+        pictures=tuple(
+            replace(picture, names=tuple(name for name in picture.names if name in kept)) for picture in renamed
+        ),
+        counts=kept,
+        left_out=left_out,
+    )
+
+
+def write_label_table(
+    path: Path, pictures: Sequence[LabelledPicture], *, root: Path, overwrite: bool = False
+) -> tuple[tuple[LabelledPicture, ...], tuple[Skipped, ...]]:
+    """Write `image,labels`, and `split` if there are any, atomically; returns the rows that were written, and the rest.
+
+    Left out are pictures whose path a CSV cannot hold, and the second of two that differ in their suffix alone.
+
+    Args:
+        path: the CSV; in `root` or above it, as its paths are relative to its own folder.
+        pictures: by their path below `root`.
+        root: the folder of the pictures.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        BadInputError: the file is there, lies elsewhere, or a name cannot be told from others in a CSV.
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise BadInputError(f"{path} is there already; give --overwrite to replace it, or another --out")
+    folder = path.absolute().parent
+    if not root.absolute().is_relative_to(folder):
+        raise BadInputError(f"{path}: expected a place in {root} or above it, as its paths begin there; move it")
+    _require_distinct(path, pictures)
+    below = root.absolute().relative_to(folder)
+    rows: dict[str, LabelledPicture] = {}
+    skipped = []
+    for picture in pictures:
+        image = (below / picture.image).as_posix()
+        try:
+            name = _require_writable(image)
+            if name in rows:
+                raise BadInputError(f"{image}: {rows[name].image} has the same name but for its suffix; rename one")
+            rows[name] = replace(picture, image=image)
+        except BadInputError as error:
+            skipped.append(Skipped(file=picture.image, reason=str(error)))
+    if not rows:
+        raise BadInputError(f"{path}: expected pictures to write, got none; the first: {skipped[0].reason}")
+    splits = any(picture.split for picture in rows.values())
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(["image", "labels", *(["split"] if splits else [])])
+        for picture in rows.values():
+            writer.writerow([picture.image, ";".join(picture.names), *([picture.split] if splits else [])])
+        text.detach()
+    return tuple(rows.values()), tuple(skipped)
+
+
+def _require_known(names: Sequence[str] | Mapping[str, str], known: Mapping[str, int] | set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise BadInputError(f"no picture has the name {name!r}: {suggest(name, known)}")
+
+
+def _require_distinct(path: Path, pictures: Sequence[LabelledPicture]) -> None:
+    """Names that the CSV's reader would cut, or take for two spellings of one."""
+    spelling: dict[str, str] = {}
+    for name in dict.fromkeys(name for picture in pictures for name in picture.names):
+        if any(sign in name for sign in _SEPARATORS) or name != name.strip() or not name.isprintable():
+            raise BadInputError(
+                f"{path}: expected names without {' '.join(_SEPARATORS)}, got {name!r}; give --rename "
+                f"'{name}={' '.join(name.translate(dict.fromkeys(map(ord, _SEPARATORS), ' ')).split())}'"
+            )
+        other = spelling.setdefault(name.casefold(), name)
+        if other != name:
+            raise BadInputError(f"{path}: {name!r} and {other!r} differ only in case; give --rename '{name}={other}'")
+
+
+def _require_writable(image: str) -> str:
+    """The name that the reader will give a picture; raises if the CSV would not hold its path as it is."""
+    if image != image.strip() or "\\" in image or not image.isprintable():
+        raise BadInputError(f"{image!r}: a CSV cannot hold this path as it is; rename the file")
+    path = PurePosixPath(image)
+    return (path.relative_to("images") if path.is_relative_to("images") else path).with_suffix("").as_posix()

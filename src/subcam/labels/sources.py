@@ -1,0 +1,272 @@
+"""Image-level labels from where people already have them: folders named after classes, and tags beside pictures.
+
+In: a folder. Out: `FoundLabels`: pictures by their path below the folder, with names. No picture is decoded.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+from subcam.data.json_stream import json_entries
+from subcam.data.label_table import read_text
+from subcam.data.records import Skipped
+from subcam.errors import BadInputError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders of these names hold splits, not classes, if all of a folder's own folders are of such names."""
+
+_NO_CLASSES = frozenset({"images", "masks"})
+"""Folders of a data set that has its CSV already."""
+
+_IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path")
+_TAG_KEYS = ("labels", "tags", "tag", "label", "text", "caption")
+
+Same = Literal["content", "name", "never"]
+"""When pictures in two folders of classes are one picture with two labels: equal bytes, equal file names, or never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPicture:
+    """A picture by its POSIX path below the folder, what is in it, and its split ("" where there are none)."""
+
+    image: str
+    names: tuple[str, ...]
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLabels:
+    """What a source has; `skipped` is what could not be used, and why."""
+
+    pictures: tuple[LabelledPicture, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
+    """Labels from folders: `root/CLASS/...picture`, or `root/SPLIT/CLASS/...picture`.
+
+    A picture that is in the folders of several classes has all of them; the first place of it is kept.
+
+    Args:
+        root: the folder.
+        same: how such a picture is recognised. Beware of "name" where every folder counts its own 1.jpg, 2.jpg.
+
+    Raises:
+        BadInputError: no such folder, or none with pictures in it.
+    """
+    folders = _subfolders(root)
+    if {folder.name for folder in folders} <= _NO_CLASSES:
+        folders = []
+    splits = bool(folders) and all(folder.name.casefold() in SPLIT_NAMES for folder in folders)
+    places = [(split.name, folder) for split in folders for folder in _subfolders(split)] if splits else []
+    places = places or [("", folder) for folder in folders]
+    found: dict[tuple[str, object], tuple[str, dict[str, None]]] = {}
+    skipped: list[Skipped] = []
+    for split, folder in places:
+        for path in pictures_in(folder):
+            image = path.relative_to(root).as_posix()
+            try:
+                _require_inside(root, path)
+                key = (split, _identity(path, same))
+            except BadInputError as error:
+                skipped.append(Skipped(file=image, reason=str(error)))
+                continue
+            found.setdefault(key, (image, {}))[1].setdefault(folder.name)
+    if not found:
+        raise BadInputError(
+            f"{root}: expected a folder for each class with pictures in it, got "
+            f"{', '.join(folder.name for folder in _subfolders(root)[:8]) or 'no folders'}; "
+            "give the folder that holds them"
+        )
+    beside = [path for path in root.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    skipped += [Skipped(file=path.name, reason=f"{path}: in no folder of a class") for path in sorted(beside)]
+    pictures = (
+        LabelledPicture(image=image, names=tuple(names), split=split) for (split, _), (image, names) in found.items()
+    )
+    return FoundLabels(pictures=tuple(pictures), skipped=tuple(skipped))
+
+
+def labels_from_tag_files(root: Path) -> FoundLabels:
+    """Labels from `NAME.txt` beside each picture: tags separated by commas or lines, as in training sets of CLIP.
+
+    Raises:
+        BadInputError: no such folder, or no picture with a text file.
+    """
+    pictures, skipped = [], []
+    for path in pictures_in(root):
+        image, text = path.relative_to(root).as_posix(), path.with_suffix(".txt")
+        try:
+            _require_inside(root, path)
+            if not text.is_file():
+                raise BadInputError(f"{path}: expected its tags in {text.name} beside it, got no such file")
+            _require_inside(root, text)
+            pictures.append(LabelledPicture(image=image, names=tags_of(read_text(text), where=str(text))))
+        except BadInputError as error:
+            skipped.append(Skipped(file=image, reason=str(error)))
+    if not pictures:
+        raise BadInputError(
+            f"{root}: expected pictures with a text file of tags beside each, got none; give the folder that holds both"
+        )
+    return FoundLabels(pictures=tuple(pictures), skipped=tuple(skipped))
+
+
+def labels_from_tag_table(path: Path, *, root: Path) -> FoundLabels:
+    """Labels from one file of tags: JSON, JSON lines or CSV.
+
+    JSON: an object of tags by picture, or a list of objects; JSON lines: one such object a line; CSV: one such row. The
+    picture stands under one of image, file_name, filename, file, path; its tags under one of labels, tags, tag, label,
+    text, caption, as a list or as a text with commas.
+
+    Args:
+        path: the file.
+        root: the folder that its paths are relative to.
+
+    Raises:
+        BadInputError: the file cannot be read, or no entry of it can be used.
+    """
+    pictures: dict[str, LabelledPicture] = {}
+    skipped: list[Skipped] = []
+    for where, written, tags in _tag_entries(path):
+        try:
+            if not isinstance(written, str) or tags is None:
+                raise BadInputError(
+                    f"{where}: expected a picture ({', '.join(_IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
+                )
+            image = find_picture(root, written, where)
+            if image in pictures:
+                raise BadInputError(f"{where}: {image} is named twice; remove one of its entries")
+            pictures[image] = LabelledPicture(image=image, names=tags_of(tags, where=where))
+        except BadInputError as error:
+            skipped.append(Skipped(file=str(written), reason=str(error)))
+    if not pictures:
+        why = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise BadInputError(f"{path}: expected pictures with tags, got none that can be used{why}")
+    return FoundLabels(pictures=tuple(pictures.values()), skipped=tuple(skipped))
+
+
+def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
+    r"""Tags from a list, or from a text with commas or lines between them; `\(` stands for a parenthesis.
+
+    Raises:
+        BadInputError: neither of these; names `where`.
+    """
+    if isinstance(value, str):
+        value = value.replace("\\(", "(").replace("\\)", ")").replace("\n", ",").split(",")
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise BadInputError(
+            f"{where}: expected tags as a list or as a text with commas, got {str(value)[:60]!r}; correct them"
+        )
+    return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Every picture below a folder, by its suffix, sorted; hidden files are left out.
+
+    Raises:
+        BadInputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: expected a folder of pictures, got none; check its name")
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def find_picture(root: Path, written: str, where: str) -> str:
+    """The path below `root` of the picture that a file names, looked for in `root` and `root/images`.
+
+    Raises:
+        BadInputError: it is absolute, leads out of `root`, or there is no such file.
+    """
+    path = PurePosixPath(written.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
+        raise BadInputError(f"{where}: expected a path inside {root} without '..', got {written!r}; write it relative")
+    for base in (root, root / "images"):
+        if (base / path).is_file():
+            _require_inside(root, base / path)
+            return (base / path).relative_to(root).as_posix()
+    raise BadInputError(
+        f"{where}: {written!r} is no file in {root}; correct the name, or give the folder with --images"
+    )
+
+
+def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
+    """Where each entry stands, its picture as it was written, and its tags."""
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        for row in reader:
+            yield f"{path}:{reader.line_num}", *_image_and_tags(row)
+    elif path.suffix.lower() == ".jsonl":
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            if line.strip():
+                try:
+                    entry = json.loads(line)
+                except ValueError as error:
+                    raise BadInputError(f"{path}:{number}: expected JSON, got none ({error}); correct it") from error
+                yield f"{path}:{number}", *_image_and_tags(entry)
+    else:
+        yield from _json_tag_entries(path)
+
+
+def _json_tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
+    by_picture: dict[str, list[Any]] = {}
+    for number, (key, entry) in enumerate(json_entries(path)):
+        if key == "":
+            yield f"{path}: entry {number}", *_image_and_tags(entry)
+        elif isinstance(entry, dict):
+            yield f"{path}: {key}", key, _image_and_tags(entry)[1]
+        else:
+            # a list of tags comes tag by tag, a text with commas as one
+            by_picture.setdefault(key, []).append(entry)
+    for key, tags in by_picture.items():
+        yield f"{path}: {key}", key, tags[0] if len(tags) == 1 else tags
+
+
+def _image_and_tags(entry: Any) -> tuple[Any, Any]:
+    if not isinstance(entry, dict):
+        return None, None
+    plain = {str(key).strip().casefold(): value for key, value in entry.items()}
+    image = next((plain[key] for key in _IMAGE_KEYS if key in plain), None)
+    return image, next((plain[key] for key in _TAG_KEYS if plain.get(key) is not None), None)
+
+
+def _subfolders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise BadInputError(f"{root}: expected a folder, got none; check its name")
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _identity(path: Path, same: Same) -> object:
+    if same == "content":
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "blake2b").digest()
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    return path.name if same == "name" else path
+
+
+def _require_inside(root: Path, path: Path) -> None:
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BadInputError(f"{path}: a link to {path.resolve()}, outside {root}; put the picture itself there")
+
+
+def merged(pictures: Iterable[LabelledPicture]) -> tuple[LabelledPicture, ...]:
+    """The same picture named twice as one with the names of both, in order of first appearance."""
+    found: dict[str, LabelledPicture] = {}
+    for picture in pictures:
+        before = found.get(picture.image)
+        names = dict.fromkeys([*(before.names if before else ()), *picture.names])
+        split = before.split if before else picture.split
+        found[picture.image] = LabelledPicture(image=picture.image, names=tuple(names), split=split)
+    return tuple(found.values())

@@ -1,0 +1,303 @@
+"""The model card of a saved network, `README.md` of its folder: what it is, what it learned from, what it reached.
+
+In: the network's config, the run that trained it and the labels of the pictures. Out: Markdown with the block of YAML
+that model hubs read. All its numbers come from the run's record; what the record does not know, the card says so.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from subcam._version import __version__
+from subcam.data.records import ImageSet
+from subcam.networks.saved_model import SEGMENTATION
+from subcam.report.gather import FinishedRun
+from subcam.report.tables_segment import ENDINGS
+from subcam.results import RoundResult, SegmentedResult
+
+FEW_PICTURES = 20
+"""A class with fewer training pictures is named among the limits."""
+
+KNOWN_LABELS = {
+    "plain": "nothing is known of the picture",
+    "crf": "nothing is known of the picture",
+    "known": "the classes in the picture are known",
+}
+"""What a segmentation network was told of the pictures that it was scored on, by kind of score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number of the card: a share in 0..1 on a split, and what has to be known about it."""
+
+    split: str
+    metric: str
+    name: str
+    value: float
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardSource:
+    """What a card is written from.
+
+    name: what the model is called.
+    config: of the saved network, as its `config.json` has it.
+    parameters: how many numbers the network holds.
+    run, network: the run that trained it, and the entry of the network in it; None if nothing is known of that.
+    training: the training pictures with their labels; None if they are not at hand.
+    dataset: what the training pictures are called.
+    license: an identifier such as "mit" or "cc-by-4.0"; "" if none is given.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    parameters: int
+    run: FinishedRun | None = None
+    network: SegmentedResult | RoundResult | None = None
+    training: ImageSet | None = None
+    dataset: str = ""
+    license: str = ""
+
+    @property
+    def segments(self) -> bool:
+        """Whether the network segments; otherwise it classifies, and its response maps show where."""
+        return self.config["format"] == SEGMENTATION.name
+
+    @property
+    def fully_supervised(self) -> bool:
+        """Whether it learned from masks that people drew."""
+        return isinstance(self.network, SegmentedResult) and self.network.trained_on == "truth"
+
+
+def model_card(source: CardSource) -> str:
+    """The whole card: metadata, then sections."""
+    parts = [
+        f"---\n{_yaml(metadata(source))}---\n\n# {source.name}",
+        _what_it_is(source),
+        f"## Load it\n\n{_how_to_load(source)}",
+        f"## Classes\n\n{_classes(source)}",
+        f"## Training\n\n{_training(source)}",
+        f"## Scores\n\n{_scores(source)}",
+        f"## What masks were used for\n\n{_use_of_masks(source)}",
+        f"## Limits\n\n{_bullets(_limits(source))}",
+        f"## Licence\n\n{source.license or 'None was given by those who made this model: ask them before you use it.'}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metadata(source: CardSource) -> dict[str, Any]:
+    """What the block of YAML says, as plain values; the fields are those of the Hugging Face hub."""
+    task = "image-segmentation" if source.segments else "image-classification"
+    splits: dict[str, list[Score]] = {}
+    for score in scores_of(source):
+        splits.setdefault(score.split, []).append(score)
+    results = [
+        {
+            "task": {"type": "image-segmentation", "name": "Semantic segmentation"},
+            "dataset": {"type": _slug(source.dataset), "name": source.dataset, "split": split},
+            "metrics": [
+                {"type": score.metric, "name": f"{score.name} ({score.note})", "value": round(score.value, 4)}
+                for score in scores
+            ],
+        }
+        for split, scores in splits.items()
+    ]
+    supervision = "fully-supervised" if source.fully_supervised else "weakly-supervised"
+    return {
+        **({"license": source.license} if source.license else {}),
+        "library_name": "subcam",
+        "pipeline_tag": task,
+        "tags": ["image-segmentation", "semantic-segmentation", supervision, "subcam"],
+        **({"model-index": [{"name": source.name, "results": results}]} if results else {}),
+    }
+
+
+def scores_of(source: CardSource) -> list[Score]:
+    """All scores of the network, in the order of the record; those that are not numbers are left out."""
+    found: list[Score] = []
+    if isinstance(source.network, SegmentedResult):
+        for split, kinds in source.network.scores.items():
+            for kind, scores in kinds.items():
+                found.append(
+                    Score(
+                        split=split,
+                        metric="mean_iou",
+                        name=f"mIoU{ENDINGS.get(kind, f', {kind}')}",
+                        value=float(scores["miou"]),
+                        note=KNOWN_LABELS.get(kind, "see the run's record"),
+                    )
+                )
+    elif isinstance(source.network, RoundResult):
+        for split, maps in source.network.scores.items():
+            rows = (
+                ("mean_iou", "mIoU of response maps", maps.fixed["miou"], maps.threshold_text),
+                (
+                    "mean_iou",
+                    "mIoU of response maps, best case",
+                    maps.best["miou"],
+                    f"threshold {maps.best_threshold:g}, chosen by looking at these masks",
+                ),
+                ("mean_average_precision", "mAP of the image-level labels", maps.mean_average_precision, "no masks"),
+            )
+            found += [
+                Score(split=split, metric=metric, name=name, value=float(value), note=note)
+                for metric, name, value, note in rows
+            ]
+    return [score for score in found if math.isfinite(score.value)]
+
+
+def _what_it_is(source: CardSource) -> str:
+    network = source.config["network"]
+    classes = len(source.config["class_names"])
+    if source.segments:
+        does = f"Segments pictures into background and {classes} classes."
+        learned = (
+            "It learned from masks that people drew."
+            if source.fully_supervised
+            else "It learned from image-level labels alone: which classes a picture shows, not where."
+            if source.network
+            else "The folder does not say what it learned from."
+        )
+        body = f"{source.config['architecture']} on {network['name']}"
+    else:
+        does = f"Says which of {classes} classes a picture shows, and by response maps where."
+        learned = "It learned from image-level labels: which classes a picture shows."
+        body = f"A classifier on {network['name']}"
+    return (
+        f"{does} {learned}\n\n{body}, {source.parameters / 1e6:.1f} million parameters. Made with subcam {__version__}."
+    )
+
+
+def _how_to_load(source: CardSource) -> str:
+    install = "`pip install subcam`; with `subcam[hub]` a repository's name will do in place of the folder."
+    if not source.segments:
+        code = (
+            "import subcam\n\n"
+            'model = subcam.SubCategoryCAM.load("FOLDER")\n'
+            'maps = model.response_maps("picture.jpg")  # [classes, height, width], 0..1'
+        )
+        return f"{install}\n\n```python\n{code}\n```"
+    code = (
+        "import numpy as np\nimport torch\nimport subcam\nfrom PIL import Image\n"
+        "from subcam.segment.inference import InferenceSettings, segment_labels\n\n"
+        'network = subcam.hub.load("FOLDER")\n'
+        'picture = np.array(Image.open("picture.jpg").convert("RGB"))\n'
+        "images = torch.from_numpy(picture).permute(2, 0, 1)[None]\n"
+        "labels = segment_labels(network, images, settings=InferenceSettings())  # 0 background, i + 1 class i"
+    )
+    shell = "subcam predict FOLDER pictures --out predictions"
+    return f"{install}\n\n```sh\n{shell}\n```\n\n```python\n{code}\n```"
+
+
+def _classes(source: CardSource) -> str:
+    names = source.config["class_names"]
+    counts = source.training.labels.sum(0).tolist() if source.training else None
+    titles = ("value in masks", "class", *(("training pictures",) if counts else ()))
+    rows: list[Sequence[Any]] = [(0, "background", *(("",) if counts else ()))] if source.segments else []
+    for index, name in enumerate(names):
+        rows.append((index + 1, name, *((counts[index],) if counts else ())))
+    return _table(titles, rows)
+
+
+def _training(source: CardSource) -> str:
+    if source.run is None:
+        return "This folder was made from a saved network alone; nothing is known of its training."
+    run, settings = source.run, source.run.result.settings
+    pictures = f"{len(source.training)} pictures" if source.training else "an unknown number of pictures"
+    weights = settings.network.weights
+    start = {"timm": "timm's published weights", "none": "random weights"}.get(weights, f"`{PurePath(weights).name}`")
+    said = [
+        f"Training pictures: {pictures} of {source.dataset or 'a data set without a name'}.",
+        f"Recipe: `{run.result.recipe or 'none'}`, {settings.rounds} rounds after plain CAM, sub-categories of "
+        f"{'positions' if settings.subcategories == 'local' else 'images'}, seed {settings.seed}.",
+        f"The network started from {start}.",
+    ]
+    if isinstance(source.network, SegmentedResult):
+        masks = "true masks" if source.fully_supervised else f"the pseudo masks of round {source.network.round_index}"
+        said.append(f"It learned from {masks}, {settings.segment.train.epochs} epochs.")
+    elif source.network is not None:
+        said.append(f"It is the network of round {source.network.round_index}.")
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
+    said.append(f"Versions: {versions}.")
+    return _bullets(said)
+
+
+def _scores(source: CardSource) -> str:
+    found = scores_of(source)
+    if not found:
+        return "None: there was no picture with a mask to score against."
+    rows = [(score.split, score.name, f"{100 * score.value:.1f}", score.note) for score in found]
+    table = _table(("split", "score", "per cent", "note"), rows)
+    return f"Pixels are counted over all pictures of a split and divided once, background included.\n\n{table}"
+
+
+def _use_of_masks(source: CardSource) -> str:
+    if source.run is None:
+        return "Nothing is known of it."
+    said = []
+    if source.fully_supervised:
+        said.append("The network learned from true masks. Do not compare it with weakly supervised ones.")
+    elif source.segments:
+        masks = source.run.result.settings.refine.masks
+        said.append("No mask took part in the training.")
+        said.append(
+            f"The pseudo masks' exponents of the background score were set before: {masks.crf_alpha:g} for the CRF, "
+            f"{masks.walk_alpha:g} for the random walk; `{masks.pseudo_mask}` was learned from."
+        )
+    else:
+        said.append("No mask took part in the training.")
+    last = source.run.result.last
+    for split, maps in last.scores.items():
+        said.append(f"Response maps of round {last.round_index} on {split}: {maps.threshold_text}.")
+    said.append("Whether a person changed the settings after a look at such scores, this record cannot tell.")
+    return _bullets(said)
+
+
+def _limits(source: CardSource) -> Iterator[str]:
+    if source.segments:
+        yield "It knows the classes above only: whatever else a picture shows becomes background or one of them."
+    else:
+        yield "Response maps cover the parts of an object that tell its class, often not all of it."
+    if not source.fully_supervised:
+        yield "What always occurs with a class (rails with trains, water with boats) may be masked as that class."
+    if not scores_of(source):
+        yield "How good it is was never measured."
+    if source.training is not None:
+        counts = dict(zip(source.training.class_names, source.training.labels.sum(0).tolist(), strict=True))
+        few = [f"{name} ({count})" for name, count in counts.items() if count < FEW_PICTURES]
+        if few:
+            yield f"Classes with fewer than {FEW_PICTURES} training pictures: {', '.join(few)}."
+    yield "Pictures unlike those of the training (other cameras, seasons, places) were not tried."
+
+
+def _bullets(lines: Sequence[str] | Iterator[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
+def _yaml(value: Any, *, indent: str = "") -> str:
+    """Nested dicts and lists of plain values as YAML, whose scalars are those of JSON."""
+    if isinstance(value, Mapping):
+        lines = ((f"{indent}{json.dumps(key) if ':' in key else key}:", entry) for key, entry in value.items())
+    else:
+        lines = ((f"{indent}-", entry) for entry in value)
+    text = ""
+    for start, entry in lines:
+        if isinstance(entry, Mapping | list):
+            text += f"{start}\n{_yaml(entry, indent=indent + '  ')}"
+        else:
+            text += f"{start} {json.dumps(entry, ensure_ascii=False)}\n"
+    return text

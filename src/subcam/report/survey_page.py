@@ -1,0 +1,184 @@
+"""The page of a data set's survey: one HTML file that loads nothing, with thumbnails of the worst cases.
+
+In: a `Survey`. Out: `index.html` and `survey.json` in a folder.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from subcam._version import __version__
+from subcam.data.images import read_image, read_indices
+from subcam.data.overlay import overlay_mask
+from subcam.errors import BadInputError
+from subcam.report.page_pictures import thumbnail
+from subcam.run_folder import atomic_write, write_json
+from subcam.survey.dataset import Survey
+from subcam.survey.finding import Example, Finding, counted
+
+PAGE, RECORD = "index.html", "survey.json"
+SHOWN = 12
+"""Examples of a finding with thumbnails; the others stand in a list."""
+
+LISTED = 200
+MOST_CLASSES = 24
+"""With more classes than this the table of pairs is left out: it does not fit on a screen."""
+
+_SIDE = 220
+_WORDS = {"stop": "stops a run", "warning": "worth mending", "note": "to know"}
+
+
+def write_survey(survey: Survey, out: Path, *, settings: tuple[str, ...] = ()) -> Path:
+    """Write a survey's page and its JSON into a folder; returns the page's path.
+
+    settings: words of the command line that the survey was made with, for the command that the page proposes.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    write_json(out / RECORD, survey)
+    with atomic_write(out / PAGE, "w") as file:
+        file.write(survey_html(survey, settings=settings))
+    return out / PAGE
+
+
+def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
+    """The whole page as one text."""
+    templates = Path(__file__).parent / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    most = max([row.pictures for row in survey.classes], default=0) or 1
+    return environment.get_template("survey.html").render(
+        version=__version__,
+        css=Markup((templates / "page.css").read_text("utf-8")),
+        survey=survey,
+        title=survey.root.absolute().name,
+        what=what(survey),
+        verdict=verdict(survey),
+        tiles=_tiles(survey),
+        findings=[_finding(finding) for finding in survey.findings],
+        held_out=[split.name for split in survey.splits[1:]],
+        rows=[(row, f"{100 * row.pictures / most:.1f}") for row in survey.classes],
+        pairs=_pairs(survey),
+        sizes=_size_rows(survey),
+        command=proposed_command(survey, settings),
+    )
+
+
+def what(survey: Survey) -> str:
+    """One line on what was looked at."""
+    layouts = {
+        "voc": "PASCAL VOC's layout",
+        "coco": "COCO's layout",
+        "folder": "a folder with a CSV of labels",
+        "shards": "tar shards",
+    }
+    splits = "; ".join(
+        f"{counted(split.pictures, 'picture')} {'to learn from' if split.learned else 'of'} "
+        f"{f'({split.name})' if split.learned else split.name}, {counted(split.masks, 'mask')}"
+        for split in survey.splits
+    )
+    return f"{layouts[survey.layout]}: {splits}. Every file was read once, in {survey.seconds:.0f} s."
+
+
+def verdict(survey: Survey) -> str:
+    """Whether the data set can be used, in a sentence."""
+    stops, warnings = len(survey.of("stop")), len(survey.of("warning"))
+    if stops:
+        return f"A run would stop: {counted(stops, 'thing')} must be mended first, {warnings} more should be."
+    if warnings:
+        return f"A run goes through. {counted(warnings, 'thing')} worth mending before hours are spent on it."
+    return "Nothing was found that would harm a run."
+
+
+def proposed_command(survey: Survey, settings: tuple[str, ...] = ()) -> str:
+    """The command that trains on this data set."""
+    name = survey.root.absolute().name
+    words = ["subcam", "run", survey.recipe, "--data", str(survey.root), *settings, "--out", f"runs/{name}"]
+    return shlex.join(words)
+
+
+def _tiles(survey: Survey) -> list[dict[str, str]]:
+    def tile(name: str, value: int, note: str) -> dict[str, str]:
+        return {"name": name, "value": f"{value:,}", "note": note}
+
+    counts = [row.pictures for row in survey.classes]
+    return [
+        tile("Training pictures", survey.splits[0].pictures, f"split {survey.splits[0].name}"),
+        tile("Classes", len(counts), f"of {min(counts):,} to {max(counts):,} pictures"),
+        tile("Stops a run", len(survey.of("stop")), "must be mended"),
+        tile("Worth mending", len(survey.of("warning")), "the result suffers"),
+    ]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    shown = [example for example in finding.examples if example.images][:SHOWN]
+    rest = [example.text for example in finding.examples if example not in shown]
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "word": _WORDS[finding.severity],
+        "title": finding.title[:1].upper() + finding.title[1:],
+        "advice": finding.advice,
+        "shown": [{"text": example.text, "pictures": _pictures(example)} for example in shown],
+        "listed": rest[:LISTED],
+        "left": max(0, len(rest) - LISTED),
+    }
+
+
+def _pictures(example: Example) -> list[str]:
+    """Thumbnails of an example's pictures, then of the first with its mask; none of a file that cannot be read."""
+    found = [_thumbnail(path) for path in example.images]
+    if example.mask is not None:
+        found.append(_masked(example.images[0], example.mask))
+    return [uri for uri in found if uri]
+
+
+def _thumbnail(path: Path) -> str:
+    try:
+        return thumbnail(read_image(path), _SIDE)
+    except BadInputError:  # a finding says so already
+        return ""
+
+
+def _masked(image: Path, mask: Path) -> str:
+    picture, indices = read_image(image), read_indices(mask)
+    return thumbnail(overlay_mask(picture, indices), _SIDE) if indices.shape == picture.shape[:2] else ""
+
+
+def _pairs(survey: Survey) -> list[tuple[str, list[tuple[str, float]]]]:
+    """For each class the share of its pictures that show each other class, as text and as 0..1."""
+    names = [row.name for row in survey.classes]
+    if not 2 <= len(names) <= MOST_CLASSES:
+        return []
+    return [
+        (
+            name,
+            [
+                ("", 0.0)
+                if column == row or not both[row]
+                else (f"{100 * both[column] / both[row]:.0f}", both[column] / both[row])
+                for column in range(len(names))
+            ],
+        )
+        for row, (name, both) in enumerate(zip(names, survey.together, strict=True))
+    ]
+
+
+def _size_rows(survey: Survey) -> list[tuple[str, str]]:
+    sizes = survey.sizes
+    if sizes is None:
+        return []
+    return [
+        ("width", "{0:,} to {2:,} pixels, half of them below {1:,}".format(*sizes.width)),
+        ("height", "{0:,} to {2:,} pixels, half of them below {1:,}".format(*sizes.height)),
+        (
+            "file",
+            "{0:,.0f} to {2:,.0f} kB, half of them below {1:,.0f}".format(*(size / 1000 for size in sizes.file_size)),
+        ),
+        ("kind", ", ".join(f"{number:,} {kind}" for kind, number in sizes.kinds.items())),
+    ]

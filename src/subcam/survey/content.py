@@ -1,0 +1,143 @@
+"""What pictures share and masks say: duplicates, leaks between splits, labels that contradict a mask.
+
+In: the pictures of each split and the facts of their files. Out: findings.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from subcam.data.records import ImageSet, Record
+from subcam.survey.files import Facts
+from subcam.survey.finding import Example, Finding, counted
+
+
+def duplicate_findings(
+    records: Sequence[Record], facts: Sequence[Facts], *, train: set[str], held_out: set[str]
+) -> list[Finding]:
+    """Pictures whose pixels are equal, whatever they are called.
+
+    Args:
+        records: all pictures, each once.
+        facts: of their files.
+        train: names of the pictures that are learned from.
+        held_out: names of those that are scored and not learned from.
+    """
+    groups: dict[bytes, list[tuple[Record, bytes]]] = defaultdict(list)
+    for record, (picture, _) in zip(records, facts, strict=True):
+        if picture.pixels:
+            groups[picture.pixels].append((record, picture.content))
+    same = [group for group in groups.values() if len(group) > 1]
+    leaks, contradictions, others = [], [], []
+    for group in same:
+        names = {record.name for record, _ in group}
+        files = "the same file" if len({content for _, content in group}) == 1 else "the same pixels in other files"
+        example = Example(
+            text=f"{' = '.join(record.name for record, _ in group)} ({files})",
+            images=tuple(record.image for record, _ in group[:4]),
+        )
+        if names & train and names & held_out:
+            leaks.append(example)
+        elif len({record.labels for record, _ in group}) > 1:
+            contradictions.append(example)
+        else:
+            others.append(example)
+    found = [
+        Finding(
+            kind="leak",
+            severity="warning",
+            title=f"{counted(len(leaks), 'picture')} both learned from and scored under another name",
+            advice="Scores on them are too good: take them out of one of the splits.",
+            examples=tuple(leaks),
+        ),
+        Finding(
+            kind="duplicate-contradicts",
+            severity="warning",
+            title=f"{counted(len(contradictions), 'picture')} twice or more, with different labels",
+            advice="One of the labels is wrong: keep one picture with all of its labels.",
+            examples=tuple(contradictions),
+        ),
+        Finding(
+            kind="duplicate",
+            severity="note",
+            title=f"{counted(len(others), 'picture')} twice or more",
+            advice="Each counts more than once: keep one. Copies that were scaled or saved anew are not found.",
+            examples=tuple(others),
+        ),
+    ]
+    return [finding for finding in found if finding.examples]
+
+
+def overlap_findings(train: ImageSet, scored: Mapping[str, ImageSet]) -> list[Finding]:
+    """Splits that are partly learned from. One that lies wholly in the training pictures is meant to (the paper's)."""
+    names = {record.name for record in train.records}
+    found = []
+    for split, images in scored.items():
+        both = [record for record in images.records if record.name in names]
+        if both and len(both) < len(images):
+            found.append(
+                Finding(
+                    kind="overlap",
+                    severity="warning",
+                    title=f"{counted(len(both), 'picture')} of split {split} ({len(images):,}) also learned from",
+                    advice="Scores of this split mix both: take the pictures out of one of the lists.",
+                    examples=tuple(Example(text=record.name, images=(record.image,)) for record in both),
+                )
+            )
+    return found
+
+
+def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names: tuple[str, ...]) -> list[Finding]:
+    """Where labels and masks contradict each other, and masks that say nothing."""
+    masked = [
+        (record, mask)
+        for record, (_, mask) in zip(records, facts, strict=True)
+        if mask is not None and not mask.problem
+    ]
+    if not masked:
+        return []
+    if not any(mask.counts.keys() - {0, 255} for _, mask in masked):
+        return [
+            Finding(
+                kind="mask-without-class",
+                severity="warning",
+                title=f"none of {counted(len(masked), 'mask')} has a pixel of any class",
+                advice="In a mask, 0 is background, 255 is not scored and classes count from 1.",
+            )
+        ]
+    unlabelled, unseen = [], []
+    for record, mask in masked:
+        pixels = sum(mask.counts.values())
+        for value, count in sorted(mask.counts.items(), key=lambda entry: -entry[1]):
+            if value not in (0, 255) and value - 1 not in record.labels:
+                text = f"{record.name}: {class_names[value - 1]} has {count / pixels:.1%} of the mask and no label"
+                unlabelled.append((count / pixels, Example(text=text, images=(record.image,), mask=record.mask)))
+        for label in record.labels:
+            if label + 1 not in mask.counts:
+                ignored = mask.counts.get(255, 0) / pixels
+                rest = f" ({ignored:.1%} of it is not scored)" if ignored else ""
+                text = f"{record.name}: labelled {class_names[label]}, no such pixel in the mask{rest}"
+                unseen.append(Example(text=text, images=(record.image,), mask=record.mask))
+    found = []
+    if unlabelled:
+        examples = [example for _, example in sorted(unlabelled, key=lambda entry: -entry[0])]
+        found.append(
+            Finding(
+                kind="label-missing",
+                severity="warning",
+                title=f"{counted(len(examples), 'class of a picture', 'classes of pictures')} in the mask, not in the "
+                "labels",
+                advice="Learned from as absent: add the label, or correct the mask.",
+                examples=tuple(examples),
+            )
+        )
+    if unseen:
+        found.append(
+            Finding(
+                kind="label-without-pixel",
+                severity="note",
+                title=f"{counted(len(unseen), 'label')} without a pixel in the picture's mask",
+                advice="A wrong label, a forgotten object, or one that the mask does not score.",
+                examples=tuple(unseen),
+            )
+        )
+    return found

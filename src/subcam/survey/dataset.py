@@ -1,0 +1,286 @@
+"""Finds what is wrong with a data set before hours are spent on it, with the eyes of a run.
+
+In: the settings of a data set. Out: a `Survey`: counts, findings with their files, and what recipe fits. Every file is
+looked into and none ends the survey; only a data set without a usable list of pictures does.
+"""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
+from subcam.data.records import ImageSet, Record
+from subcam.data.voc import VOC_CLASSES
+from subcam.errors import BadInputError
+from subcam.progress import bar
+from subcam.survey.content import duplicate_findings, mask_findings, overlap_findings
+from subcam.survey.files import Facts, file_findings, look_at_all
+from subcam.survey.finding import Example, Finding, Severity, counted, in_order
+from subcam.survey.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_LARGE_VOC = 5000
+_COCO_CLASSES = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSummary:
+    """One list of pictures; `learned` says whether it is the one that is learned from."""
+
+    name: str
+    learned: bool
+    pictures: int
+    masks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """One class.
+
+    pictures: of the training pictures; share: of all of them; alone: those without any other class.
+    scored: pictures in each scored split, in the order of the splits.
+    area: mean share of a mask where it has the class, None where no mask has it.
+    """
+
+    name: str
+    pictures: int
+    share: float
+    alone: int
+    scored: tuple[int, ...]
+    area: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Smallest, middle and largest of the pictures' sides in pixels, and of files in bytes; kinds of files."""
+
+    width: tuple[int, int, int]
+    height: tuple[int, int, int]
+    file_size: tuple[int, int, int]
+    kinds: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What is in a data set and what is wrong with it.
+
+    together: pictures with both classes, by class and class; the diagonal holds each class's own.
+    subcategories: K that fits the paper's discovery; recipe, reason: what to run, and why that.
+    seconds: for reading every file once, on this machine.
+    """
+
+    root: Path
+    layout: str
+    splits: tuple[SplitSummary, ...]
+    classes: tuple[ClassRow, ...]
+    together: tuple[tuple[int, ...], ...]
+    sizes: Sizes | None
+    findings: tuple[Finding, ...]
+    recipe: str
+    reason: str
+    subcategories: int
+    seconds: float
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings that matter so much."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+
+def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int | None = None) -> Survey:
+    """Look into every file that a run with these settings would use.
+
+    Args:
+        settings: which pictures. Where `on_bad_input` is "stop", a file that cannot be used is a finding that stops.
+        work_folder: where masks are drawn that stand in a COCO file.
+        workers: threads that decode; None takes one a core, at most 8.
+
+    Raises:
+        SubcamError: there are no pictures to look at: no such folder or split, no list, nothing in it.
+    """
+    started = time.monotonic()
+    splits = open_splits(replace(settings, on_bad_input="skip"), work_folder=work_folder)
+    train = splits.read(splits.train)
+    scored = {split: train if splits.is_train(split) else splits.read(split) for split in splits.scored}
+    for split, images in scored.items():
+        require_same_classes(train, images, split=split)
+    sets = [train, *(images for images in scored.values() if images is not train)]
+    records = list({record.image: record for images in sets for record in images.records}.values())
+    facts: list[Facts] = []
+    with bar("looking into pictures", len(records)) as progress:
+        for found in look_at_all(records, train.mask_values, workers=workers):
+            facts.append(found)
+            progress.advance()
+    findings = _findings(settings, splits, train, scored, records, facts)
+    recipe, reason = _recipe(splits.layout, train)
+    return Survey(
+        root=Path(settings.root),
+        layout=splits.layout,
+        splits=_split_summaries(splits, train, scored),
+        classes=_class_rows(train, scored, facts),
+        together=tuple(map(tuple, co_occurrence(train).tolist())),
+        sizes=_sizes(facts),
+        findings=in_order(findings),
+        recipe=recipe,
+        reason=reason,
+        subcategories=fitting_subcategories(count_classes(train)),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _findings(
+    settings: DatasetSettings,
+    splits: Splits,
+    train: ImageSet,
+    scored: dict[str, ImageSet],
+    records: Sequence[Record],
+    facts: Sequence[Facts],
+) -> list[Finding]:
+    bad: Severity = "stop" if settings.on_bad_input == "stop" else "warning"
+    names = {record.name for record in train.records}
+    held_out = {record.name for images in scored.values() for record in images.records} - names
+    found = [
+        *_rows(train, scored, bad),
+        *file_findings(records, facts, bad=bad),
+        *label_findings(train),
+        *overlap_findings(train, scored),
+        *duplicate_findings(records, facts, train=names, held_out=held_out),
+        *mask_findings(records, facts, train.class_names),
+        *_without_masks(scored),
+    ]
+    learned = {record.image: picture for record, (picture, _) in zip(records, facts, strict=True)}
+    if all(learned[record.image].problem for record in train.records):
+        found.append(
+            Finding(
+                kind="nothing-left",
+                severity="stop",
+                title="no training picture can be read",
+                advice="Check that these are the right files.",
+            )
+        )
+    if splits.layout == "folder":
+        found += _unlisted(Path(settings.root), records)
+    return found
+
+
+def _rows(train: ImageSet, scored: dict[str, ImageSet], bad: Severity) -> list[Finding]:
+    skipped = dict.fromkeys(skip.reason for images in (train, *scored.values()) for skip in images.skipped)
+    if not skipped:
+        return []
+    return [
+        Finding(
+            kind="entry-bad",
+            severity=bad,
+            title=f"{counted(len(skipped), 'entry', 'entries')} of the list that cannot be used",
+            advice="Correct the rows or annotations that are named.",
+            examples=tuple(Example(text=reason) for reason in skipped),
+        )
+    ]
+
+
+def _without_masks(scored: dict[str, ImageSet]) -> list[Finding]:
+    without = [split for split, images in scored.items() if not images.has_masks]
+    if not without:
+        return []
+    which = "no picture has a mask" if without == [ALL] else f"no picture of {', '.join(without)} has a mask"
+    return [
+        Finding(
+            kind="no-masks",
+            severity="note",
+            title=f"{which}: nothing is scored there",
+            advice="Masks of some dozen pictures are enough to see whether the result is any good.",
+        )
+    ]
+
+
+def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
+    listed = {record.image.absolute() for record in records}
+    folder = root / "images" if (root / "images").is_dir() else root
+    mask_folder = root / "masks"
+    there = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_relative_to(mask_folder) and path.is_file()
+    )
+    extra = [path for path in there if path.absolute() not in listed]
+    if not extra:
+        return []
+    return [
+        Finding(
+            kind="unlisted",
+            severity="note",
+            title=f"{counted(len(extra), 'picture')} in {folder} that no row of the list names",
+            advice="They are not used. Add them with their labels, or with an empty cell if they show none of the "
+            "classes.",
+            examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
+        )
+    ]
+
+
+def _split_summaries(splits: Splits, train: ImageSet, scored: dict[str, ImageSet]) -> tuple[SplitSummary, ...]:
+    def summary(name: str, images: ImageSet) -> SplitSummary:
+        masks = sum(record.mask is not None for record in images.records)
+        return SplitSummary(name=name, learned=images is train, pictures=len(images), masks=masks)
+
+    rest = [summary(split, images) for split, images in scored.items() if images is not train]
+    return (summary(splits.train or ALL, train), *rest)
+
+
+def _class_rows(train: ImageSet, scored: dict[str, ImageSet], facts: Sequence[Facts]) -> tuple[ClassRow, ...]:
+    shares: dict[int, list[float]] = {}
+    for _, mask in facts:
+        if mask is not None and not mask.problem:
+            total = sum(mask.counts.values())
+            for value, count in mask.counts.items():
+                shares.setdefault(value, []).append(count / total)
+    others = [images.labels.sum(0) for images in scored.values() if images is not train]
+    return tuple(
+        ClassRow(
+            name=count.name,
+            pictures=count.pictures,
+            share=count.pictures / len(train),
+            alone=count.alone,
+            scored=tuple(int(numbers[index]) for numbers in others),
+            area=statistics.fmean(shares[index + 1]) if index + 1 in shares else None,
+        )
+        for index, count in enumerate(count_classes(train))
+    )
+
+
+def _sizes(facts: Sequence[Facts]) -> Sizes | None:
+    good = [picture for picture, _ in facts if not picture.problem]
+    if not good:
+        return None
+
+    def spread(values: list[int]) -> tuple[int, int, int]:
+        return min(values), int(np.median(values)), max(values)
+
+    return Sizes(
+        width=spread([picture.width for picture in good]),
+        height=spread([picture.height for picture in good]),
+        file_size=spread([picture.file_size for picture in good]),
+        kinds=dict(Counter(picture.kind for picture in good).most_common()),
+    )
+
+
+def _recipe(layout: str, train: ImageSet) -> tuple[str, str]:
+    """The recipe that fits, and why."""
+    if layout == "voc" and train.class_names == VOC_CLASSES and len(train) >= _LARGE_VOC:
+        return "voc12_paper", "PASCAL VOC 2012 with all its classes; needs a GPU, and small serves without one"
+    if layout == "coco" and train.num_classes == _COCO_CLASSES and len(train) >= _LARGE_VOC:
+        return "coco14", "MS COCO with all its classes; needs a GPU and days, and has not been run yet"
+    return "small", "your own pictures; runs on a CPU or a small GPU"
+
+
+def require_usable(survey: Survey) -> None:
+    """Raise `BadInputError` if a run would stop; names the first reason."""
+    stops = survey.of("stop")
+    if stops:
+        first = stops[0].examples[0].text if stops[0].examples else stops[0].title
+        raise BadInputError(
+            f"{survey.root}: a run would stop: {'; '.join(finding.title for finding in stops)}. The first: {first}"
+        )

@@ -1,0 +1,208 @@
+"""What image-level labels alone tell about the maps to come: classes that are rare, everywhere, or never apart.
+
+In: the labels of the training pictures. Out: findings, counts, and how many sub-categories fit. A class activation map
+can only show what tells a class from its absence; where labels never differ, pixels cannot be told apart.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from subcam.data.records import ImageSet
+from subcam.survey.finding import Example, Finding, counted
+
+FEW = 20
+"""A class with fewer pictures than this is named."""
+
+NEARLY_ALL = 0.95
+"""A class in so large a share of the pictures has too few without it."""
+
+TOGETHER = 0.9
+"""Classes are named as a pair where one is in so large a share of the other's pictures."""
+
+PICTURES_A_SUBCATEGORY = 30
+"""The paper's K = 10 stands on 300 pictures and more of each class of VOC 2012."""
+
+MOST_SUBCATEGORIES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassCounts:
+    """Pictures of one class in the training set; `alone` are those without any other class."""
+
+    name: str
+    pictures: int
+    alone: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Of `of` pictures of class `given`, `both` show class `other` as well."""
+
+    given: int
+    other: int
+    both: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """P(other | given), 0..1."""
+        return self.both / self.of
+
+
+def count_classes(images: ImageSet) -> tuple[ClassCounts, ...]:
+    """How many pictures each class has."""
+    labels = images.labels.astype(np.int64)
+    alone = labels[labels.sum(1) == 1].sum(0)
+    return tuple(
+        ClassCounts(name=name, pictures=int(number), alone=int(lone))
+        for name, number, lone in zip(images.class_names, labels.sum(0), alone, strict=True)
+    )
+
+
+def co_occurrence(images: ImageSet) -> Int64[np.ndarray, "classes classes"]:
+    """Pictures with both classes; the diagonal holds those of each class."""
+    labels = images.labels.astype(np.int64)
+    return labels.T @ labels
+
+
+def pairs_together(both: Int64[np.ndarray, "classes classes"], *, least: int = FEW) -> tuple[Pair, ...]:
+    """Pairs of which one class is (nearly) never seen without the other, the surest first.
+
+    both: as `co_occurrence` gives it.
+    least: classes with fewer pictures are left out, as chance makes pairs of them.
+    """
+    counts = both.diagonal().tolist()
+    found = [
+        Pair(given=given, other=other, both=int(both[given, other]), of=counts[given])
+        for given in range(len(both))
+        for other in range(len(both))
+        if given != other and counts[given] >= least and both[given, other] >= TOGETHER * counts[given]
+    ]
+    return tuple(sorted(found, key=lambda pair: (-pair.share, -pair.of)))
+
+
+def fitting_subcategories(counts: tuple[ClassCounts, ...]) -> int:
+    """K for the paper's discovery: 30 pictures a sub-category in the class of middle size, 10 at most."""
+    sizes = [count.pictures for count in counts if count.pictures]
+    return min(MOST_SUBCATEGORIES, max(1, int(np.median(sizes)) // PICTURES_A_SUBCATEGORY)) if sizes else 1
+
+
+def label_findings(images: ImageSet) -> list[Finding]:
+    """What the labels of the training pictures tell."""
+    return [
+        *_rare(images),
+        *_everywhere(images),
+        *_together(images),
+        *_never_alone(images),
+        *_unlabelled(images),
+    ]
+
+
+def _rare(images: ImageSet) -> list[Finding]:
+    counts = sorted(count_classes(images), key=lambda count: count.pictures)
+    empty = [count for count in counts if not count.pictures]
+    few = [count for count in counts if 0 < count.pictures < FEW]
+    found = []
+    if empty:
+        found.append(
+            Finding(
+                kind="class-empty",
+                severity="warning",
+                title=f"{counted(len(empty), 'class', 'classes')} without a single training picture",
+                advice="Nothing can be learned of them: leave them out with --dataset.classes, or add pictures.",
+                examples=tuple(Example(text=count.name) for count in empty),
+            )
+        )
+    if few:
+        found.append(
+            Finding(
+                kind="class-few",
+                severity="warning",
+                title=f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} training pictures",
+                advice="Expect poor maps and unsteady sub-categories of them: add pictures, merge classes, or leave "
+                "them out with --dataset.classes.",
+                examples=tuple(Example(text=f"{count.name}: {counted(count.pictures, 'picture')}") for count in few),
+            )
+        )
+    return found
+
+
+def _everywhere(images: ImageSet) -> list[Finding]:
+    total = len(images)
+    counts = [count for count in count_classes(images) if count.pictures >= NEARLY_ALL * total]
+    if not counts:
+        return []
+    missing = {count.name: total - count.pictures for count in counts}
+    every = not all(missing.values())
+    return [
+        Finding(
+            kind="class-everywhere",
+            severity="warning",
+            title=f"{counted(len(counts), 'class', 'classes')} in {'every' if every else 'nearly every'} picture",
+            advice="A map shows what tells a class from its absence, and there are no pictures without "
+            f"{'these classes' if len(counts) > 1 else 'this class'}: add pictures that show none of the classes, with "
+            "an empty cell as their labels.",
+            examples=tuple(
+                Example(text=f"{name}: not in {counted(left, 'picture')}") for name, left in missing.items()
+            ),
+        )
+    ]
+
+
+def _together(images: ImageSet) -> list[Finding]:
+    both = co_occurrence(images)
+    pairs = pairs_together(both)
+    if not pairs:
+        return []
+    names = images.class_names
+    always = sum(pair.both == pair.of for pair in pairs)
+    return [
+        Finding(
+            kind="classes-together",
+            severity="warning",
+            title=f"{counted(len(pairs), 'class', 'classes')} (nearly) never without another"
+            f"{f', {always} of them never' if always else ''}",
+            advice="Maps of such a class light up on the other as well, as nothing tells them apart: add pictures of "
+            "one without the other, or merge them.",
+            examples=tuple(
+                Example(
+                    text=f"{names[pair.given]}: {pair.both} of {pair.of} pictures also show {names[pair.other]} "
+                    f"({pair.share:.0%})"
+                )
+                for pair in pairs
+            ),
+        )
+    ]
+
+
+def _never_alone(images: ImageSet) -> list[Finding]:
+    counts = [count for count in count_classes(images) if count.pictures >= FEW and not count.alone]
+    if not counts or len(images.class_names) < 2:
+        return []
+    return [
+        Finding(
+            kind="never-alone",
+            severity="note",
+            title=f"{counted(len(counts), 'class', 'classes')} in no picture alone",
+            advice="Every picture of it shows another class as well: some pictures of it alone help the maps to tell "
+            "it from the others.",
+            examples=tuple(Example(text=f"{count.name}: {counted(count.pictures, 'picture')}") for count in counts),
+        )
+    ]
+
+
+def _unlabelled(images: ImageSet) -> list[Finding]:
+    without = [record for record in images.records if not record.labels]
+    if not without:
+        return []
+    return [
+        Finding(
+            kind="unlabelled",
+            severity="warning" if 2 * len(without) > len(images) else "note",
+            title=f"{counted(len(without), 'training picture')} without a label ({len(without) / len(images):.0%})",
+            advice="They are learned from as pictures that show none of the classes. Label those that do show one.",
+            examples=tuple(Example(text=record.name, images=(record.image,)) for record in without),
+        )
+    ]

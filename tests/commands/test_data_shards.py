@@ -1,0 +1,55 @@
+"""`subcam data shards` and a run on what it wrote: the same as on the folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from subcam import cli
+from subcam.data.folder import read_folder
+from subcam.data.shards import read_shards
+
+
+def test_a_run_on_shards_is_that_on_the_folder(
+    toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "shards"
+    assert cli.main(["data", "shards", str(toy_folder), "--out", str(root), "--pictures-each", "10"]) == cli.EXIT_OK
+    said = capsys.readouterr().out
+    assert "train: 24 pictures in 3 shards\nval: 8 pictures in 1 shards\n" in said
+    assert f"ready: subcam run RECIPE --data {root}" in said
+    assert len(read_shards(root)) == len(read_folder(toy_folder))
+    stages = {}
+    for data in (toy_folder, root):
+        out = tmp_path / f"run-{data.name}"
+        words = ["run", "small", "--data", str(data), "--out", str(out), *SHORT]
+        assert cli.main(words) == cli.EXIT_OK, capsys.readouterr().err
+        stages[data] = {path.name for path in (out / "stages").iterdir()}
+        assert json.loads((out / "run.json").read_text())["rounds"][0]["scores"]
+    # Stages are named after what they were given: equal names, equal pictures.
+    assert stages[toy_folder] == stages[root]
+    assert cli.main(["data", "check", str(root)]) == cli.EXIT_OK
+    assert "tar shards: 24 pictures to learn from (train)" in capsys.readouterr().out
+
+
+SHORT = (
+    *("--rounds", "0", "--network.name", "tiny", "--network.weights", "none"),
+    *("--classify.epochs", "1", "--classify.augmentation.crop", "48", "--cam.scales", "1"),
+    *("--refine.rounds", "none", "--segment.train-on"),
+    *("--machine.accelerator", "cpu", "--machine.workers", "0", "--machine.threads", "1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{folder}", "--out", "{folder}"], "expected another folder for the shards"),
+        (["{folder}", "--data", "toy", "--out", "x"], "expected one folder, got"),
+        (["{folder}", "--out", "x", "--pictures-each", "0"], "expected pictures-each of 1 or more, got 0"),
+        (["--out", "x"], "no pictures were named"),
+    ],
+)
+def test_mistakes(toy_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    words = [word.format(folder=toy_folder) for word in words]
+    assert cli.main(["data", "shards", *words]) == cli.EXIT_USER
+    assert message in capsys.readouterr().err

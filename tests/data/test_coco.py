@@ -1,0 +1,353 @@
+"""COCO's layouts: which pictures, which labels and masks, what happens twice, and what cannot be read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from tests.data.made_coco import HEIGHT, WIDTH, annotation, box_polygon, coco_2014, picture, write_annotations
+
+from subcam.data.check import check_images
+from subcam.data.coco import coco_files, read_coco
+from subcam.data.coco_file import read_coco_file
+from subcam.data.dataset import ALL, DatasetSettings, open_dataset
+from subcam.data.images import read_mask
+from subcam.data.records import ImageSet
+from subcam.errors import BadInputError, SettingsError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return coco_2014(tmp_path / "coco")
+
+
+def plain(folder: Path, annotations: list[dict[str, Any]], *names: str, **more: Any) -> Path:
+    """A folder of pictures with one COCO file, `all.json`."""
+    files = dict(enumerate(names or ("a.png", "sub/b.png"), start=1))
+    for name in files.values():
+        picture(folder / name)
+    write_annotations(folder / "all.json", files, annotations, **more)
+    return folder
+
+
+def read_plain(folder: Path, **more: Any) -> ImageSet:
+    return read_coco(folder, split=None, labels="all.json", **more)
+
+
+def named_labels(images: ImageSet) -> dict[str, tuple[str, ...]]:
+    return {record.name: tuple(images.class_names[index] for index in record.labels) for record in images.records}
+
+
+# What is read
+
+
+def test_labels_of_the_layout_of_2014(root: Path) -> None:
+    found = read_coco(root, split="train2014")
+    assert found.class_names == ("person", "cat", "dog")
+    assert named_labels(found) == {
+        "train2014/COCO_train2014_1": ("cat",),
+        "train2014/COCO_train2014_2": ("person", "dog"),
+        "train2014/COCO_train2014_3": ("person",),
+    }
+    assert not found.has_masks
+    assert found.records[0].image == root / "train2014" / "COCO_train2014_1.png"
+
+
+def test_groups_and_pictures_without_labels_may_be_left_out_or_kept(root: Path) -> None:
+    without = read_coco(root, split="train2014", crowd_labels=False)
+    assert [record.name[-1] for record in without.records] == ["1", "2"]
+    everything = read_coco(root, split="train2014", crowd_labels=False, keep_unlabelled=True)
+    assert [record.labels for record in everything.records] == [(1,), (0, 2), (), ()]
+
+
+def test_chosen_classes_have_their_order_and_others_are_not_scored(root: Path, tmp_path: Path) -> None:
+    found = read_coco(root, split="val2014", classes=("dog", "cat"), mask_folder=tmp_path / "work")
+    assert named_labels(found) == {"val2014/COCO_val2014_5": ("cat",), "val2014/COCO_val2014_6": ("cat",)}
+    assert found.mask_values[:5] == (0, 255, 2, 1, -1)
+    assert found.mask_values[255] == 255
+
+
+@pytest.mark.parametrize("place", ["train2014", "images/train2014", "images", "."])
+def test_pictures_may_lie_in_any_usual_folder(tmp_path: Path, place: str) -> None:
+    picture(tmp_path / place / "1.jpg")
+    write_annotations(tmp_path / "annotations" / "instances_train2014.json", {1: "1.jpg"}, [annotation(1, 17)])
+    assert read_coco(tmp_path).records[0].image == tmp_path / place / "1.jpg"
+
+
+def test_pictures_of_two_splits_never_share_a_name(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / split / "1.jpg")
+        write_annotations(tmp_path / "annotations" / f"instances_{split}.json", {1: "1.jpg"}, [annotation(1, 17)])
+    found = open_dataset(DatasetSettings(root=str(tmp_path)), work_folder=tmp_path / "work")
+    assert [found.train.image_set.records[0].name, found.scored["val"].image_set.records[0].name] == [
+        "train/1",
+        "val/1",
+    ]
+
+
+def test_a_folder_of_pictures_with_one_file(tmp_path: Path) -> None:
+    found = read_plain(plain(tmp_path, [annotation(1, 17), annotation(2, 18), annotation(2, 17)]))
+    assert named_labels(found) == {"a": ("cat",), "sub/b": ("cat", "dog")}
+
+
+def test_roboflow_s_layout(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        picture(tmp_path / split / f"{split}.jpg")
+        write_annotations(tmp_path / split / "_annotations.coco.json", {0: f"{split}.jpg"}, [annotation(0, 17)])
+    assert list(coco_files(tmp_path)) == ["train", "valid"]
+    found = open_dataset(DatasetSettings(root=str(tmp_path)), work_folder=tmp_path / "work")
+    assert list(found.scored) == ["valid"]
+
+
+def test_a_linked_folder_of_pictures_is_taken_and_a_link_out_of_it_is_not(root: Path, tmp_path: Path) -> None:
+    (root / "val2014").rename(tmp_path / "disk")
+    (root / "val2014").symlink_to(tmp_path / "disk")
+    assert len(read_coco(root, split="val2014")) == 2
+    secret = picture(tmp_path / "secret.png")
+    (tmp_path / "disk" / "COCO_val2014_5.png").unlink()
+    (tmp_path / "disk" / "COCO_val2014_5.png").symlink_to(secret)
+    with pytest.raises(BadInputError, match="is a link to outside"):
+        read_coco(root, split="val2014")
+
+
+# Masks
+
+
+def test_masks_are_drawn_once_and_belong_to_the_annotations(root: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    found = read_coco(root, split="val2014", mask_folder=work)
+    (folder,) = work.iterdir()
+    masks = [record.mask for record in found.records]
+    assert masks == [folder / "val2014" / f"COCO_val2014_{number}.png" for number in (5, 6)]
+    size = (HEIGHT, WIDTH)
+    theirs = COCO(root / "annotations" / "instances_val2014.json")
+    cat = theirs.annToMask(theirs.imgToAnns[5][0])
+    assert masks[0] is not None
+    np.testing.assert_array_equal(read_mask(masks[0], found.mask_values, size=size), 2 * cat)
+    assert check_images(found).sizes == (size, size)
+
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert read_coco(root, split="val2014", mask_folder=work) == found
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == written
+
+    changed = [annotation(5, 18), annotation(6, 1)]
+    write_annotations(
+        root / "annotations" / "instances_val2014.json", {5: "COCO_val2014_5.png", 6: "COCO_val2014_6.png"}, changed
+    )
+    again = read_coco(root, split="val2014", mask_folder=work)
+    assert len(list(work.iterdir())) == 2
+    assert again.records[0].mask != masks[0]
+
+
+def test_drawing_goes_on_where_it_was_cut_off(root: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    first, second = (record.mask for record in read_coco(root, split="val2014", mask_folder=work).records)
+    assert first is not None
+    assert second is not None
+    content, stamp = second.read_bytes(), first.stat().st_mtime_ns
+    second.unlink()
+    (folder,) = work.iterdir()
+    (folder / "complete.json").unlink()
+    read_coco(root, split="val2014", mask_folder=work)
+    assert second.read_bytes() == content
+    assert first.stat().st_mtime_ns == stamp
+    assert (folder / "complete.json").is_file()
+
+
+def test_boxes_alone_are_labels_without_masks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    boxes = [annotation(1, 17, [], bbox=[1, 2, 3, 4]), annotation(2, 18, [], bbox=[1, 2, 3, 4])]
+    found = read_plain(plain(tmp_path, boxes), mask_folder=tmp_path / "work")
+    assert named_labels(found) == {"a": ("cat",), "sub/b": ("dog",)}
+    assert not found.has_masks
+    assert "no annotation has an outline" in caplog.text
+
+
+def test_more_categories_than_a_mask_has_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    many = [{"id": number, "name": f"class {number}"} for number in range(1, 301)]
+    found = read_plain(plain(tmp_path, [annotation(1, 300)], categories=many), mask_folder=tmp_path / "work")
+    assert found.records[0].labels == (299,)
+    assert not found.has_masks
+    assert "has room for 254 categories, not for 300" in caplog.text
+
+
+# As a run sees it
+
+
+def test_a_run_recognises_the_layout_and_draws_only_what_it_scores(root: Path, tmp_path: Path) -> None:
+    found = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    assert len(found.train.image_set) == 3
+    assert not found.train.image_set.has_masks
+    assert list(found.scored) == ["val2014"]
+    assert found.scored["val2014"].image_set.has_masks
+    with_masks = open_dataset(DatasetSettings(root=str(root), train_masks=True), work_folder=tmp_path / "work")
+    assert with_masks.train.image_set.has_masks
+    assert not list(root.rglob("*mask*"))
+
+
+def test_a_single_file_is_trained_on_and_scored(tmp_path: Path) -> None:
+    plain(tmp_path / "mine", [annotation(1, 17), annotation(2, 18)])
+    settings = DatasetSettings(root=str(tmp_path / "mine"), labels="all.json")
+    found = open_dataset(settings, work_folder=tmp_path / "work")
+    assert found.scored == {ALL: found.train}
+    assert found.train.image_set.has_masks
+
+
+def test_a_csv_of_the_person_s_own_goes_first(root: Path, tmp_path: Path) -> None:
+    (root / "labels.csv").write_text("image,labels\nval2014/COCO_val2014_5.png,puma\n")
+    found = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    assert found.train.image_set.class_names == ("puma",)
+    forced = open_dataset(DatasetSettings(root=str(root), layout="coco"), work_folder=tmp_path / "work")
+    assert forced.train.image_set.class_names == ("person", "cat", "dog")
+
+
+def test_of_two_years_one_must_be_chosen(root: Path, tmp_path: Path) -> None:
+    for split in ("train2017", "val2017"):
+        picture(root / split / "9.jpg")
+        write_annotations(root / "annotations" / f"instances_{split}.json", {9: "9.jpg"}, [annotation(9, 17)])
+    with pytest.raises(SettingsError, match="several splits to train on; choose one of train2014, train2017"):
+        open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    found = open_dataset(DatasetSettings(root=str(root), train_split="train2017"), work_folder=tmp_path / "work")
+    assert list(found.scored) == ["val2017"]
+
+
+def test_splits_must_have_the_same_classes(root: Path, tmp_path: Path) -> None:
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 3, "name": "car"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadInputError, match=r"split val2014: expected the classes of the training pictures.*\(car\)"):
+        open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    settings = DatasetSettings(root=str(root), classes=("cat", "person"))
+    assert open_dataset(settings, work_folder=tmp_path / "work").scored
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layout": "coco", "labels": "none.csv"}, r"has no annotations/instances_\*\.json; name a COCO file"),
+        ({"labels": "none.json"}, r"none\.json cannot be read"),
+        ({"labels": "all.json", "train_split": "train"}, r"all\.json has no splits; leave their names out"),
+    ],
+)
+def test_what_a_run_cannot_open(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    plain(tmp_path / "mine", [annotation(1, 17)])
+    with pytest.raises((SettingsError, BadInputError), match=message):
+        open_dataset(DatasetSettings(root=str(tmp_path / "mine"), **changes), work_folder=tmp_path / "work")
+
+
+# What goes wrong
+
+BAD_ANNOTATIONS = [
+    (annotation(1, 99), r"picture 1 has an annotation of category 99, which is not listed"),
+    (annotation(1, 17, [[1, 2, 3, "x", 5, 6]]), r"annotations\[1\]: segmentation: expected a list of numbers"),
+    (annotation(1, 17, [[1, 2, 3, 4, 5, 6, 7]]), r"expected polygons of x and y in turn, got an odd number"),
+    (annotation(1, 17, [[1, 2, 3, 4, 5, float("nan")]]), r"expected coordinates in pixels"),
+    (annotation(1, 17, [[1, 2, 3, 4, 5, 1e300]]), r"expected coordinates in pixels"),
+    (annotation(1, 17, "outline"), r"expected a segmentation of polygons or runs, got 'outline'"),
+    (annotation(1, 17, {"counts": [1, 2], "size": [0, 5]}), r"expected runs with a size of height and width"),
+    (annotation(1, 17, {"counts": [1, -2], "size": [20, 30]}), r"expected counts of 0 or more"),
+    (annotation(1, 17, {"counts": [1, 2], "size": [20, 30]}), r"a\.png: expected runs for 30 x 20 pixels"),
+    (annotation(1, 17, [], bbox=[1, 2]), r"expected a segmentation, or else a bbox of 4 numbers, got 2"),
+    (annotation(1, 17, iscrowd=7), r"expected iscrowd of 0 or 1, got 7"),
+    ({"image_id": 1}, r"expected a category_id, got None"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ANNOTATIONS, ids=[message[:40] for _, message in BAD_ANNOTATIONS])
+def test_bad_annotations_stop_or_cost_their_picture(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
+    folder = plain(tmp_path / "mine", [annotation(2, 18), bad])
+    with pytest.raises(BadInputError, match=message) as caught:
+        read_plain(folder, mask_folder=tmp_path / "work")
+    assert "all.json" in str(caught.value)
+    kept = read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip")
+    assert named_labels(kept) == {"sub/b": ("dog",)}
+    assert [skip.file for skip in kept.skipped] == ["a.png"]
+    # what could not be drawn is tried again, and said again
+    assert read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip") == kept
+
+
+@pytest.mark.parametrize("stray", [annotation(7, 17), {"category_id": 1}, "text"])
+def test_annotations_of_no_picture(tmp_path: Path, stray: Any) -> None:
+    folder = plain(tmp_path, [annotation(1, 17), stray])
+    with pytest.raises(BadInputError, match=r"which is not listed; add it to images|expected an object with image_id"):
+        read_plain(folder)
+    kept = read_plain(folder, on_bad_input="skip")
+    assert len(kept) == 1
+    assert len(kept.skipped) == 1
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hosts", "C:\\secret.png", "a/../../b.png", "x\0.png", ""])
+def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "secret.png")
+    folder = plain(tmp_path / "mine", [annotation(1, 17)], "a.png")
+    write_annotations(folder / "all.json", {1: "a.png", 2: name}, [annotation(1, 17), annotation(2, 17)])
+    with pytest.raises(BadInputError, match=r"all\.json: expected a file_name inside the folder of pictures"):
+        read_plain(folder, mask_folder=tmp_path / "work")
+    kept = read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip")
+    assert len(kept) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "work", "secret.png"}
+
+
+def test_a_picture_that_is_missing(root: Path) -> None:
+    (root / "train2014" / "COCO_train2014_2.png").unlink()
+    with pytest.raises(BadInputError, match=r"COCO_train2014_2\.png' is no file in .*train2014 or .*; restore it"):
+        read_coco(root)
+    kept = read_coco(root, on_bad_input="skip")
+    assert len(kept) == 2
+    assert [skip.file for skip in kept.skipped] == ["COCO_train2014_2.png"]
+
+
+def test_two_pictures_of_one_name(tmp_path: Path) -> None:
+    folder = plain(tmp_path, [annotation(1, 17), annotation(2, 18)], "a.png", "a.jpg")
+    with pytest.raises(BadInputError, match=r"'a\.jpg' and 'a\.png' are one name"):
+        read_plain(folder)
+    write_annotations(folder / "all.json", {1: "a.png", 2: "a.png"}, [annotation(1, 17), annotation(2, 18)])
+    with pytest.raises(BadInputError, match=r"'a\.png' and 'a\.png' are one name"):
+        read_plain(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no JSON at character 1"),
+        ("[]", "expected a COCO file with the lists images, categories and annotations, got nothing"),
+        ('[{"image_id": 1}]', "got a list; give e.g. instances_train2014.json"),
+        ('{"images": [], "captions": [1]}', "got captions"),
+        ('{"images": [{"id": 1}]}', r"images\[0\]: expected an object with id and file_name"),
+        ('{"images": [{"id": 1, "file_name": "a", "height": -4}]}', r"images\[0\]: expected height and width"),
+        ('{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}', "the id 1 occurs twice"),
+        ('{"categories": [{"id": true, "name": "a"}]}', r"categories\[0\]: expected an object with id and name"),
+        ('{"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}', "'a' or its id 2 occurs twice"),
+    ],
+)
+def test_files_that_are_none_of_coco_s(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(content)
+    with pytest.raises(BadInputError, match=message) as caught:
+        read_coco_file(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": "test2014"}, r"instances_test2014\.json: no such split; there are: train2014, val2014"),
+        ({"classes": ("cats",)}, r"unknown category 'cats': did you mean 'cat'\?"),
+        ({"classes": ("cat", "cat")}, "expected each class once, got cat, cat"),
+        ({"classes": ()}, "expected each class once, got none"),
+        ({"split": "val2014", "classes": ("dog",)}, r"got none of 2 \(0 bad, 2 without the classes\)"),
+    ],
+)
+def test_what_is_not_in_the_file(root: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        read_coco(root, **changes)
+
+
+def test_annotations_may_stand_before_what_they_name(tmp_path: Path) -> None:
+    folder = plain(tmp_path, [annotation(1, 17, [box_polygon(0, 0, 4, 4)])])
+    content = json.loads((folder / "all.json").read_text())
+    order = ("annotations", "categories", "images")
+    (folder / "all.json").write_text(json.dumps({key: content[key] for key in order}))
+    assert named_labels(read_plain(folder, keep_unlabelled=True)) == {"a": ("cat",), "sub/b": ()}

@@ -1,0 +1,147 @@
+"""Shards give the pictures, labels and masks of the folder that they were made of, without being unpacked."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from subcam.data.check import check_images
+from subcam.data.folder import read_folder
+from subcam.data.images import read_file, read_image, read_mask
+from subcam.data.records import ImageSet, Record
+from subcam.data.shards import read_shards, shard_splits, write_shards
+from subcam.errors import BadInputError
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(file, format="JPEG")
+    return file.getvalue()
+
+
+def test_shards_give_back_what_they_were_made_of(toy_folder: Path, tmp_path: Path) -> None:
+    expected = read_folder(toy_folder, split="train")
+    assert [path.name for path in write_shards(tmp_path, expected, split="train", pictures_each=10)] == [
+        "train-000000.tar",
+        "train-000001.tar",
+        "train-000002.tar",
+    ]
+    found = read_shards(tmp_path, split="train")
+    assert found.class_names == expected.class_names
+    assert found.mask_values == expected.mask_values
+    for record, other in zip(found.records, expected.records, strict=True):
+        assert (record.name, record.labels) == (other.name, other.labels)
+        assert record.mask is not None
+        assert other.mask is not None
+        np.testing.assert_array_equal(read_image(record.image), read_image(other.image))
+        np.testing.assert_array_equal(
+            read_mask(record.mask, found.mask_values), read_mask(other.mask, expected.mask_values)
+        )
+    assert check_images(found).digest == check_images(expected).digest
+    assert shard_splits(tmp_path) == ("train",)
+
+
+def test_labels_in_three_forms(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("cat\ndog\nsofa\n", "utf-8")
+    write_tar(
+        tmp_path / "val-0.tar",
+        {
+            "in/a.jpg": jpeg(),
+            "in/a.json": json.dumps({"labels": ["cat", "sofa"]}).encode(),
+            "b.jpg": jpeg(),
+            "b.txt": b"dog; cat\n",
+            "c.jpg": jpeg(),
+            "c.cls": b"2",
+        },
+    )
+    found = read_shards(tmp_path, split="val")
+    assert {record.name: record.labels for record in found.records} == {"in/a": (0, 2), "b": (0, 1), "c": (2,)}
+    some = read_shards(tmp_path, classes=("dog",))
+    assert [(record.name, record.labels) for record in some.records] == [("b", (0,))]
+    assert some.mask_values[1:4] == (255, 1, 255)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.jpg": b"x"}, "a has no labels"),
+        ({"a.json": b"{}"}, "a has no picture"),
+        ({"a.jpg": b"x", "a.json": b"{}"}, "labels of a cannot be read"),
+        ({"a.jpg": b"x", "a.cls": b"5"}, "labels of a cannot be read"),
+        ({"a.jpg": b"x", "a.txt": b"cow"}, "unknown class name 'cow'"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    (tmp_path / "classes.txt").write_text("cat\n", "utf-8")
+    write_tar(tmp_path / "train-0.tar", files)
+    with pytest.raises(BadInputError, match=message):
+        read_shards(tmp_path)
+
+
+def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
+    files = {"a.jpg": jpeg(), "a.txt": b"cat", "b.jpg": jpeg(), "c.jpg": jpeg(), "c.txt": b"cow"}
+    (tmp_path / "classes.txt").write_text("cat\n", "utf-8")
+    write_tar(tmp_path / "train-0.tar", files)
+    found = read_shards(tmp_path, on_bad_input="skip")
+    assert [record.name for record in found.records] == ["a"]
+    assert [Path(skip.file).name for skip in found.skipped] == ["b", "c"]
+    assert "unknown class name 'cow' of c" in found.skipped[1].reason
+
+
+def test_classes_are_those_of_all_splits(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", {"a.jpg": jpeg(), "a.txt": b"dog"})
+    write_tar(tmp_path / "val-0.tar", {"b.jpg": jpeg(), "b.txt": b"cat"})
+    assert read_shards(tmp_path, split="train").class_names == ("cat", "dog")
+    with pytest.raises(BadInputError, match="there are those of train, val; check the folder"):
+        read_shards(tmp_path, split="test")
+    with pytest.raises(BadInputError, match="expected pictures with one of cat, got none"):
+        read_shards(tmp_path, split="train", classes=("cat",))
+
+
+def test_names_of_shards_end_at_the_first_dot(tmp_path: Path) -> None:
+    def images(*names: str, class_name: str = "cat") -> ImageSet:
+        for name in names:
+            (tmp_path / f"{name}.jpg").write_bytes(jpeg())
+        records = tuple(Record(name=name, image=tmp_path / f"{name}.jpg", labels=(0,)) for name in names)
+        return ImageSet(class_names=(class_name,), records=records, mask_values=tuple(range(256)))
+
+    write_shards(tmp_path / "shards", images("a.b", "c"), split="train")
+    assert [record.name for record in read_shards(tmp_path / "shards").records] == ["a_b", "c"]
+    with pytest.raises(BadInputError, match="two pictures would be called 'a_b'"):
+        write_shards(tmp_path / "shards", images("a.b", "a_b"), split="train")
+    with pytest.raises(BadInputError, match="expected the classes of this set, got others"):
+        write_shards(tmp_path / "shards", images("c", class_name="dog"), split="val")
+
+
+def test_archives_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="expected shards"):
+        read_shards(tmp_path, split="train")
+    (tmp_path / "train.tar").write_bytes(b"nothing of a tar" * 100)
+    with pytest.raises(BadInputError, match="expected an uncompressed tar"):
+        read_shards(tmp_path, split="train")
+    write_tar(tmp_path / "train.tar", {"a.jpg": jpeg(), "a.txt": b"cat"})
+    assert read_file(tmp_path / "train.tar" / "a.jpg") == jpeg()
+    with pytest.raises(BadInputError, match=r"holds no b\.jpg"):
+        read_file(tmp_path / "train.tar" / "b.jpg")
+    write_tar(tmp_path / "train-1.tar", {"a.jpg": jpeg(), "a.txt": b"cat"})
+    with pytest.raises(BadInputError, match="'a' stands in two places"):
+        read_shards(tmp_path)
+    with pytest.raises(BadInputError, match="cannot be read"):
+        read_file(_file_as_folder(tmp_path))
+
+
+def _file_as_folder(folder: Path) -> Path:
+    (folder / "plain.txt").write_text("", "utf-8")
+    return folder / "plain.txt" / "a.jpg"

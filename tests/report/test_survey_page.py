@@ -1,0 +1,101 @@
+"""The page of a survey: one file that loads nothing and says what was found, in either theme, on any width."""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.made_coco import picture
+
+from subcam.data.dataset import DatasetSettings
+from subcam.data.images import voc_palette, write_mask
+from subcam.report.survey_page import LISTED, MOST_CLASSES, SHOWN, proposed_command, survey_html, verdict, write_survey
+from subcam.survey.dataset import survey_dataset
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a set with some of everything; a class's name is one that must be escaped."""
+    root = tmp_path_factory.mktemp("page") / "mine & yours"
+    rows = []
+    for i in range(60):
+        picture(root / "images" / f"{i}.png", (60, 90))
+        rows.append(f"{i}.png,{('<b>cat</b>', 'dog', '<b>cat</b>;dog')[i % 3]},{'val' if i > 55 else 'train'}")
+    (root / "images" / "1.png").write_bytes(b"no picture")
+    (root / "images" / "4.png").write_bytes((root / "images" / "3.png").read_bytes())
+    mask = np.zeros((60, 90), np.uint8)
+    mask[:30] = 2
+    write_mask(root / "masks" / "0.png", mask, palette=voc_palette())
+    (root / "labels.csv").write_text("\n".join(["image,labels,split", *rows]))
+    settings = DatasetSettings(root=str(root))
+    survey = survey_dataset(settings, work_folder=root.parent / "work", workers=1)
+    return write_survey(survey, root.parent / "out", settings=("--dataset.labels", "labels.csv"))
+
+
+def test_what_the_page_says(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert "<b>cat" not in text
+    assert "mine &amp; yours" in text
+    assert "1 picture that cannot be read" in text
+    assert "A run would stop: 1 thing must be mended first" in text
+    shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert any("(the same file)" in caption for caption in shown)
+    masked = next(html.unescape(caption) for caption in shown if "of the mask and no label" in caption)
+    assert masked == "0: dog has 50.0% of the mask and no label"
+    assert len(re.findall(r'src="data:image/webp', text)) >= 6
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert "--dataset.labels labels.csv --out" in text
+
+
+def test_the_record_has_every_case(page: Path) -> None:
+    record = json.loads((page.parent / "survey.json").read_text("utf-8"))
+    kinds = {finding["kind"]: finding for finding in record["findings"]}
+    assert kinds["picture-bad"]["severity"] == "stop"
+    assert len(kinds["tiny"]["examples"]) == 59
+    assert kinds["tiny"]["examples"][0]["images"][0].endswith(".png")
+    assert record["splits"][0] == {"name": "train", "learned": True, "pictures": 56, "masks": 1}
+
+
+def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    names = [f"class {number:03}" for number in range(LISTED + 30)]
+    picture(root / "a.png", (120, 120))
+    (root / "labels.csv").write_text("image,labels\na.png,class 000\n")
+    (root / "classes.txt").write_text("\n".join(names))
+    survey = survey_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    text = survey_html(survey)
+    assert "and 29 more, all in survey.json" in text
+    assert len(names) > MOST_CLASSES
+    assert 'id="together"' not in text
+    assert text.count("<figure>") <= SHOWN
+    assert verdict(survey).startswith("A run goes through.")
+    assert proposed_command(survey) == f"subcam run small --data {root} --out runs/mine"
+
+
+def test_in_a_browser(page: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags.split())
+        for scheme, width in (("light", 1300), ("dark", 390)):
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, bypass_csp=True
+            )
+            window = context.new_page()
+            window.set_default_timeout(120_000)
+            complaints: list[str] = []
+            window.on("console", lambda said, into=complaints: into.append(said.text) if said.type == "error" else None)
+            window.goto(page.as_uri())
+            assert window.evaluate("document.documentElement.scrollWidth") <= width
+            assert window.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            found = axe.Axe().run(window)
+            assert found.violations_count == 0, found.generate_report()
+            assert complaints == []
+        browser.close()

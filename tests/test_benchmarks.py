@@ -1,0 +1,156 @@
+"""The benchmarks' smallest cases: both ways agree, results survive a file, and the docs hold the table of one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import __main__ as command
+from benchmarks import clustering, evaluation, response_maps, segmentation, show, training
+from benchmarks.measure import Options, in_turns, peak_growth_mib
+from benchmarks.record import Bound, Growth, Results, Row, merged, missed
+
+from subcam.errors import BadInputError
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = Options(quick=True, turns=1)
+
+
+@pytest.mark.parametrize("network", ["tiny", "mobilenetv2_100"])
+def test_response_maps_equal_the_naive_loop(network: str) -> None:
+    ours, naive = response_maps.both_ways(response_maps.Case(network=network, height=45, width=60, present=3))
+    for found, expected in zip(ours(), naive(), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        assert expected.amax() > 0.9
+
+
+def test_response_maps_without_the_forward_pass_equal_the_naive_loop() -> None:
+    ours, naive = response_maps.both_ways(response_maps.Case(network="resnet38", height=40, width=56, forward=False))
+    for found, expected in zip(ours(), naive(), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_segmentation_equals_the_naive_loop() -> None:
+    ours, naive = segmentation.both_ways("tiny", 40, 56)
+    torch.testing.assert_close(ours(), naive(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("module", [training, evaluation])
+def test_both_ways_agree_in_the_quick_case(module: object) -> None:
+    found = tuple(module.rows(QUICK))  # type: ignore[attr-defined]
+    assert found
+    assert not missed(found)
+    assert all(row.bounds and row.bounds[-1].met(row) for row in found)
+
+
+def test_a_pass_of_k_means_is_measured_at_two_sizes() -> None:
+    first, second = clustering.single_passes(QUICK)
+    assert second.items == 2 * first.items
+    assert first.seconds > 0
+
+
+def test_two_ways_take_turns_after_a_call_that_does_not_count() -> None:
+    calls: list[str] = []
+    turns = in_turns(lambda: calls.append("ours"), lambda: calls.append("other"), turns=2)
+    assert calls == ["ours", "other"] * 3
+    assert turns.ratio > 0
+
+
+def test_growth_of_memory_is_that_of_the_call() -> None:
+    found = peak_growth_mib(lambda: torch.ones(64 << 20, dtype=torch.uint8))
+    if found is None:
+        pytest.skip("resident memory is read on Linux only")
+    assert 60 < found < 100
+
+
+def results() -> Results:
+    slow = Row(
+        stage="maps",
+        case="small",
+        seconds=0.5,
+        items=4,
+        other="naive | loop",
+        other_seconds=1.0,
+        ratio=2.0,
+        peak_mib=10.0,
+        other_peak_mib=40.0,
+        difference=1e-6,
+        bounds=(Bound(of="ratio", limit=4.0), Bound(of="difference", limit=1e-4), Bound(of="memory_ratio", limit=3.0)),
+    )
+    growth = tuple(Growth(stage="run", count=count, seconds=2.0, peak_mib=500.0 + count / 100) for count in (100, 1000))
+    return Results(rows=(slow, Row(stage="walk", case="small", seconds=2e-5)), growth=growth)
+
+
+def test_results_survive_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    results().write(path)
+    assert Results.read(path) == results()
+    path.write_text(json.dumps({"format": 0}), "utf-8")
+    with pytest.raises(BadInputError, match="holds no results"):
+        Results.read(path)
+
+
+def test_only_a_missed_bound_is_named() -> None:
+    assert missed(results().rows) == ["maps, small: expected ratio >= 4, got 2"]
+    slow, bare = results().rows
+    assert slow.throughput == 8
+    assert slow.memory_ratio == 4
+    assert bare.memory_ratio is None
+    assert Bound(of="ratio", limit=1).met(bare) is None
+
+
+def test_new_rows_take_the_place_of_earlier_ones() -> None:
+    earlier = results()
+    slow, bare = earlier.rows
+    later = replace(earlier, rows=(replace(slow, seconds=0.1),), growth=())
+    assert merged(earlier, later).rows == (bare, replace(slow, seconds=0.1))
+    assert merged(earlier, later).growth == earlier.growth
+    with pytest.raises(BadInputError, match="threads = 1, these with 2"):
+        merged(earlier, replace(later, threads=2))
+
+
+def test_a_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{show.BEGIN}\nold\n{show.END}\nafter\n", "utf-8")
+    show.write_markdown(page, results())
+    show.write_markdown(page, results())
+    text = page.read_text("utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| maps | small | 500 ms | 8 pictures | naive / loop | 1 s | 2 | 10 MiB | 40 MiB | 1.0e-06 |" in text
+    assert "ratio >= 4 *" in text
+    assert "| run | 1000 | 2 s | 500 | 510 MiB | +9 MiB |" in text
+    page.write_text("nothing\n", "utf-8")
+    with pytest.raises(BadInputError, match="expected the lines"):
+        show.write_markdown(page, results())
+
+
+def test_the_docs_hold_the_table_of_the_last_results() -> None:
+    """`python -m benchmarks --load benchmarks/last.json --markdown docs/scale.md` writes it."""
+    last = Results.read(ROOT / "benchmarks" / "last.json")
+    assert show.to_markdown(last) in (ROOT / "docs" / "scale.md").read_text("utf-8")
+    assert not last.quick
+
+
+def test_the_command_measures_keeps_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "found.json"
+    assert command.main(["scores", "--quick", "--turns", "1", "--json", str(kept)]) == 0
+    assert "confusion matrix" in capsys.readouterr().out
+    first = Results.read(kept)
+    assert first.quick
+    assert command.main(["--load", str(kept), "--against", str(kept)]) == 0
+    assert "then / now" in capsys.readouterr().out
+    assert command.main(["--load", str(tmp_path / "none.json")]) == 2
+    with pytest.raises(SystemExit):
+        command.main(["nothing"])
+    slow = tmp_path / "slow.json"
+    results().write(slow)
+    assert command.main(["--load", str(slow)]) == 1
+    assert "missed: maps, small" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_a_function_of_its_file() -> None:
+    for module, function in command.BENCHMARKS.values():
+        assert f"def {function}(options: Options)" in (ROOT / "benchmarks" / f"{module}.py").read_text("utf-8")

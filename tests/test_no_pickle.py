@@ -1,0 +1,168 @@
+"""No pickle of a file is ever opened: a whole run opens none, and hostile files where a run reads its own are refused.
+
+That no line of the source could open one is held by `test_architecture`; files of weights are in `networks`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from subcam import pipeline
+from subcam.errors import CheckpointError, SubcamError
+from subcam.settings import RunSettings
+from subcam.training.checkpoint import TrainingCheckpoint
+from subcam.training.loop import LOG_EVERY
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = [path for folder in ("src", "benchmarks", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+class Trap:
+    """A pickle that makes a folder when it is opened carelessly."""
+
+    def __init__(self, sign: Path) -> None:
+        self.sign = sign
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.sign),)
+
+
+def test_no_line_names_a_module_or_switch_that_opens_pickles() -> None:
+    """A plain search, beside the look at the syntax tree in `test_architecture`."""
+    words = ("import pickle", "import joblib", "import dill", "weights_only=False", "allow_pickle=True")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in CODE
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if any(word in line for word in words)
+        or ("torch.load(" in line and "weights_only=True" not in line and "`" not in line)
+    ]
+    assert len(CODE) > 100
+    assert found == []
+
+
+WATCHED = """
+import sys, traceback
+from subcam import cli
+from subcam.training import checkpoint
+
+found = []
+
+def watch(event, arguments):
+    # numba keeps compiled functions beside our own code as pickles; whoever can write there can write our code.
+    if event == "pickle.find_class" and not any("numba" in frame.filename for frame in traceback.extract_stack()):
+        found.append(str(arguments))
+
+sys.addaudithook(watch)
+really_save = checkpoint.TrainingCheckpoint.save
+
+def save(self, **given):
+    really_save(self, **given)
+    raise KeyboardInterrupt
+
+checkpoint.TrainingCheckpoint.save = save
+assert cli.main(sys.argv[1:]) == 130  # cut off after its first checkpoint, which the next attempt takes up
+checkpoint.TrainingCheckpoint.save = really_save
+assert cli.main(sys.argv[1:]) == 0
+assert not found, found
+import collections, pickle
+pickle.loads(pickle.dumps(collections.OrderedDict()))
+assert found, "the watch must see a pickle, or this test shows nothing"
+"""
+
+COMMAND = """
+    run toy --rounds 1 --no-control --refine.rounds none --segment.train-on --no-report
+    --dataset.toy.train-images 16 --dataset.toy.val-images 4 --dataset.toy.size 48
+    --classify.epochs 1 --classify.batch-size 8
+    --classify.augmentation.crop 48 --classify.augmentation.scale-long-side 40 64
+    --discover.num-subcategories 2 --discover.restarts 2 --cam.scales 1
+    --machine.workers 0 --machine.threads 1 --machine.accelerator cpu
+"""
+
+
+def test_a_run_that_is_cut_off_and_taken_up_opens_no_pickle(tmp_path: Path) -> None:
+    """Python tells of each object that its own unpickler makes; torch reads tensors with another, which makes none."""
+    words = [sys.executable, "-c", WATCHED, *COMMAND.split(), "--out", str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_run: RunSettings, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    pipeline.run(settings_of(tiny_run, toy_folder), out)
+    return out
+
+
+def settings_of(tiny_run: RunSettings, toy_folder: Path) -> RunSettings:
+    return replace(tiny_run, dataset=replace(tiny_run.dataset, root=str(toy_folder)))
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "redone"),
+    [
+        ("round0-classify", "model.safetensors", "round0-cam"),
+        ("round0-cam", "maps/val-00000.npz", "round0-evaluate-val"),
+        ("round1-discover", "part-00000.npy", ""),
+        ("round1-discover", "clusters.npz", "round1-classify"),
+    ],
+)
+def test_a_hostile_file_of_an_earlier_stage_is_refused(
+    finished: Path, tiny_run: RunSettings, toy_folder: Path, tmp_path: Path, stage: str, file: str, redone: str
+) -> None:
+    """The stage that reads it does its work anew; whatever it says, nothing in the file is run."""
+    out, sign = tmp_path / "run", tmp_path / "was-here"
+    shutil.copytree(finished, out)
+    (folder,) = out.glob(f"stages/{stage}-*")
+    hostile = np.array([Trap(sign)], dtype=object)
+    if file.endswith(".npz"):
+        names = list(np.load(folder / file).files)
+        np.savez(folder / file, **dict.fromkeys(names, hostile))
+        opened = lambda: np.load(folder / file, allow_pickle=True)[names[0]]  # noqa: E731
+    elif file.endswith(".npy"):
+        np.save(folder / file, hostile)
+        opened = lambda: np.load(folder / file, allow_pickle=True)  # noqa: E731
+    else:
+        torch.save({"weight": Trap(sign)}, tmp_path / "weights.pt")
+        shutil.copy(tmp_path / "weights.pt", folder / file)
+        opened = lambda: torch.load(tmp_path / "weights.pt", weights_only=False)  # noqa: E731
+    for later in [folder / "stage.json"] if not redone else out.glob(f"stages/{redone}-*/stage.json"):
+        later.unlink()
+    with pytest.raises(SubcamError, match=file):
+        pipeline.run(settings_of(tiny_run, toy_folder), out)
+    assert not sign.exists()
+    opened()
+    assert sign.is_dir(), "the trap itself must work, or this test shows nothing"
+
+
+def test_a_hostile_checkpoint_of_a_training_is_refused(
+    tiny_run: RunSettings, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put in the place of the only one there is; with one before it, that is taken up (`training/test_checkpoint`)."""
+    settings, sign = settings_of(tiny_run, toy_folder), tmp_path / "was-here"
+    really_save = TrainingCheckpoint.save
+
+    def save(self: TrainingCheckpoint, *, next_step: int) -> None:
+        really_save(self, next_step=next_step)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingCheckpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(settings, tmp_path / "run")
+    (path,) = tmp_path.glob("run/stages/*/checkpoint.pt")
+    whole = torch.load(path, weights_only=True)
+    assert whole["next_step"] <= LOG_EVERY
+    torch.save({**whole, "rows": Trap(sign)}, path)
+    with pytest.raises(CheckpointError, match=rf"{path} cannot be taken up \(UnpicklingError\); move it away to train"):
+        pipeline.run(settings, tmp_path / "run")
+    assert not sign.exists()
+    torch.load(path, weights_only=False)
+    assert sign.is_dir(), "the trap itself must work, or this test shows nothing"
