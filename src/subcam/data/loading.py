@@ -246,10 +246,10 @@ def choose_workers(workers: int = -1, *, gpu: bool | None = None) -> int:
 
 
 def leave_interrupts_to_parent(worker_id: int) -> None:  # noqa: ARG001 - torch calls it with the number
-    """Start-up of a loading process: Ctrl-C and SLURM's signals reach the whole group; the parent alone answers them.
+    """Start-up of a loading process: Ctrl-C reaches the whole group, and the parent alone answers it.
 
     The parent then ends its workers; when it is killed, they notice within some seconds and end themselves (torch's
     watchdog). torch itself gives each worker one thread.
     """
-    for number in SIGNALS:
+    for number in {*SIGNALS} - {signal.SIGTERM}:  # by which torch and multiprocessing end their workers
         signal.signal(number, signal.SIG_IGN)
