@@ -15,6 +15,7 @@ STAGES = ("classify", "discover", "cam", "refine", "segment", "evaluate")
 ABOVE_STAGES = (
     "subcam.pipeline",
     "subcam.steps",
+    "subcam.mask_steps",
     "subcam.results",
     "subcam.dry_run",
     "subcam.ablate",
@@ -36,6 +37,7 @@ ABOVE_STAGES = (
 MAY_KNOW_STAGES = {
     "pipeline.py",
     "steps.py",
+    "mask_steps.py",
     "results.py",
     "cli.py",
     "recipes.py",

@@ -24,6 +24,7 @@ from pathlib import Path
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.early_checks import check_early
 from subcam.machine import build_fabric
+from subcam.mask_steps import refine, segment
 from subcam.progress import say
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.run_folder import RunFolder
@@ -86,12 +87,12 @@ def whole_way(
     control = course(stages, rounds=settings.rounds, control_of=rounds) if settings.control else []
     compared = [stages.compare(method, rounds[0]) for method in settings.compare.methods]
     refined = [
-        stages.refine(found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
+        refine(stages, found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
     ]
     kinds = [kind for kind in settings.segment.train_on if refined or kind != "pseudo"]
     if len(kinds) < len(settings.segment.train_on):
         say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
-    segmented = [stages.segment(refined[-1] if kind == "pseudo" else None) for kind in kinds]
+    segmented = [segment(stages, refined[-1] if kind == "pseudo" else None) for kind in kinds]
     return rounds + control, compared, refined, segmented
 
 

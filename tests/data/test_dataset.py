@@ -91,11 +91,11 @@ def test_a_generated_set_of_other_settings_lies_beside_the_first(tmp_path: Path)
     assert [record.image.read_bytes() for record in first.train.image_set.records] == before
 
 
-def test_splits_of_a_plain_folder(plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_splits_of_a_plain_folder(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     found = open_dataset(DatasetSettings(root=str(plain)), work_folder=tmp_path)
     assert names(found.train) == ["0", "1", "2"]
     assert {split: names(images) for split, images in found.scored.items()} == {"val": ["3", "4"]}
-    assert "no picture of split all has a mask: it is not scored" in caplog.text
+    assert "no picture of the set has a mask: nothing is scored there" in capsys.readouterr().out
 
 
 def test_a_split_that_is_called_all_is_that_split(plain: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A data set as a run needs it: pictures to train on, pictures to score on, every file checked once."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +15,8 @@ from subcam.data.shards import read_shards, shard_splits
 from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
-from subcam.progress import bar
+from subcam.progress import bar, say
 from subcam.run_folder import fingerprint
-
-log = logging.getLogger(__name__)
 
 TOY = "toy"
 Layout = Literal["voc", "coco", "folder", "shards"]
@@ -125,7 +122,7 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
         if images.image_set.has_masks:
             scored[split] = images
         else:
-            log.warning("no picture of split %s has a mask: it is not scored", split)
+            say(f"no picture of {'the set' if split == ALL else split} has a mask: nothing is scored there")
     return Dataset(train=train, scored=scored)
 
 
