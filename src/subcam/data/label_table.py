@@ -152,7 +152,7 @@ def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 def _read_row(cells: list[str], columns: tuple[str, ...], line: int, path: Path, delimiter: str) -> LabelRow:
     where = f"{path}:{line}"
-    by_column = dict(zip(columns, cells, strict=False))
+    by_column = dict(zip(columns[: len(cells)], cells[: len(columns)], strict=True))
     image = by_column.get("image", "")
     split = by_column.get("split")
     try:
