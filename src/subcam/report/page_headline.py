@@ -76,14 +76,18 @@ def headline(run: FinishedRun) -> Headline:
                     name=f"Segmentation, {network_name(network, kind)}",
                     value=_percent(scores["miou"]),
                     unit="% mIoU",
-                    note="learnt from masks: an upper bound, not weakly supervised"
-                    if network.trained_on == "truth"
-                    else "classes predicted, no image-level labels used",
+                    note=_knowledge(network.trained_on, kind),
                 )
             )
     images = plain.scores[split].images
     note = f"These numbers: {images} pictures of {split}, all pixels counted together, background included."
     return Headline(verdict=verdict, note=note, tiles=tuple(tiles))
+
+
+def _knowledge(trained_on: str, kind: str) -> str:
+    """What a segmentation network was told, of the pictures that it learned from and of those that it masks."""
+    of_pictures = "image-level labels known" if kind == "known" else "classes predicted, no image-level labels used"
+    return f"learnt from masks: an upper bound; {of_pictures}" if trained_on == "truth" else of_pictures
 
 
 def headline_split(run: FinishedRun) -> str:
