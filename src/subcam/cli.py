@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
+from subcam import ranks
 from subcam._version import __version__
 from subcam.errors import SubcamError
-from subcam.faults import explain
+from subcam.faults import explain, is_peer_gone
 from subcam.shutdown import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
@@ -75,19 +76,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SubcamError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{_who()}error: {error}", file=sys.stderr)
         return EXIT_USER
     except Exception as error:
         # Libraries meet a full disk, want of memory and killed processes too, and say it in words of their own.
         advice = explain(error)
         if debug or advice is None:
             raise
-        print(f"error: {advice}", file=sys.stderr)
+        if ranks.is_first() or not is_peer_gone(error):
+            print(f"{_who()}error: {advice}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt as stop:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        if ranks.is_first():
+            print("\nstopped; the same command goes on from here", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _who() -> str:
+    """Which of several processes speaks; nothing for the first."""
+    return "" if ranks.is_first() else f"process {ranks.rank() + 1} of {ranks.world_size()}: "
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from subcam import launch
 from subcam.cam.background import threshold_of_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.stage import CamSettings
@@ -77,6 +78,8 @@ class SubCategoryCAM:
         settings = self.settings
         if isinstance(dataset, str | Path):
             settings = replace(settings, dataset=replace(settings.dataset, root=str(dataset)))
+        if out is None and launch.launched():
+            raise SettingsError("several processes need a folder that all of them see; give fit(..., out=FOLDER)")
         with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
             folder = out or Path(temporary)
             if isinstance(dataset, str | Path):

@@ -5,12 +5,26 @@ from subcam.run_folder import is_disk_full
 _AGAIN = "the same command goes on from here"
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")
 _WORKER = "DataLoader worker (pid"
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+_COLLECTIVE = ("gloo", "NCCL", "ProcessGroup")
+
+
+def is_peer_gone(error: BaseException | None) -> bool:
+    """Whether another process of the run ended while this one waited for it; its own words say why."""
+    while error is not None:
+        words = str(error)
+        if any(w in words for w in _PEER_GONE) and any(w in words for w in _COLLECTIVE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def explain(error: BaseException) -> str | None:
     """One line for the person at the machine, or None where the machine is not what failed."""
     if is_disk_full(error):
         return f"no space left ({error}); free some and give the same command again"
+    if is_peer_gone(error):
+        return f"another process of this run has ended, and says why, or who started it does; {_AGAIN}"
     found: BaseException | None = error
     while found is not None:
         words = str(found).partition("\n")[0].strip()

@@ -1,13 +1,18 @@
-"""What the work runs on: devices, precision, threads, worker processes."""
+"""What the work runs on: devices, precision, threads, processes."""
 
+import inspect
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
+from subcam import launch, ranks
 from subcam.allocator import keep_freed_memory
 from subcam.errors import SettingsError
 
@@ -18,6 +23,23 @@ else:  # its import takes seconds, and prediction does without it
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")  # torch 2.15 renamed it
+    if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
+)
+# Batch norm's statistics are equal already, and a copy between two looks of one step would break its gradient.
+# A network may have parts that a loss does not reach, such as the last layers below a head that takes earlier features.
+_DATA_PARALLEL: dict[str, Any] = {
+    _SYNC_BUFFERS: False,
+    "find_unused_parameters": True,
+    "gradient_as_bucket_view": True,
+}
+
+LONGEST_WAIT = timedelta(days=7)
+"""How long processes wait for each other: the first clusters and scores while the others wait. One that ends closes its
+connections, which the others see at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
@@ -25,6 +47,9 @@ class MachineSettings:
 
     Attributes:
         accelerator: "auto" takes a GPU where there is one.
+        devices: of this machine; with several each has a process of its own. Under torchrun and SLURM their numbers
+            count, and this may be left out.
+        num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
         precision: of training; "bf16-mixed" where the processor or GPU gains from it.
         inference_precision: of feature extraction and response maps. "auto" takes bf16 where the processor or GPU has
             arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
@@ -39,6 +64,8 @@ class MachineSettings:
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
     precision: Precision = "32-true"
     inference_precision: Precision | Literal["auto"] = "auto"
     workers: int = -1
@@ -46,6 +73,10 @@ class MachineSettings:
     checkpoint_seconds: float = 60.0
     compile: bool = False
     decoded_cache: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.devices, self.num_nodes) < 1:
+            raise SettingsError(f"expected devices and num_nodes of 1 or more, got {self.devices} and {self.num_nodes}")
 
     @property
     def resolved_inference_precision(self) -> Precision:
@@ -67,6 +98,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def thread_count(threads: int) -> int:
+    """Threads of this process: `threads` itself, or for 0 its share of the cores beside the run's other processes."""
+    found = launch.launched()
+    return threads or max(1, available_cores() // (found.devices if found else 1))
+
+
 def check_accelerator(name: str) -> None:
     """Refuse a device that this machine has not.
 
@@ -85,20 +122,64 @@ def check_accelerator(name: str) -> None:
         )
 
 
+def join(settings: MachineSettings) -> torch.device | None:
+    """Join the other processes of this run where it was started as several, and return this one's device; alone None.
+
+    Raises:
+        SettingsError: several devices are asked for and nobody has started a process for each; or there are fewer.
+    """
+    if launch.wanted(devices=settings.devices, num_nodes=settings.num_nodes):
+        raise SettingsError(
+            f"{settings.devices} devices need as many processes: start the program by torchrun --nproc-per-node "
+            f"{settings.devices}, or use the command subcam, which does it itself"
+        )
+    if not launch.launched():
+        return None
+    fabric = build_fabric(settings, precision="32-true")
+    if fabric.device.type != "cpu":
+        import torch.distributed
+
+        ranks.tell_by(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
+    return fabric.device
+
+
 def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
     """The Lightning Fabric that places models and data on the device, launched.
 
     Raises:
-        SettingsError: there is no such device here.
+        SettingsError: there is no such device here, or fewer than there are processes.
     """
     from lightning_fabric import Fabric
 
     check_accelerator(settings.accelerator)
     # Fabric announces its precision at each start; the run's record says it. Its import sets the level, so after it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    torch.set_num_threads(settings.threads or available_cores())
-    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    fabric = Fabric(accelerator=settings.accelerator, precision=precision, **_processes(settings))
     fabric.launch()
+    torch.set_num_threads(thread_count(settings.threads))
     if fabric.device.type == "cpu":
         keep_freed_memory()
     return fabric
+
+
+def _processes(settings: MachineSettings) -> dict[str, Any]:
+    """What Fabric is told of the processes of this run."""
+    found = launch.launched()
+    if found is None:
+        return {"devices": 1}
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
+    on_gpu = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    if on_gpu and found.devices > torch.cuda.device_count():
+        raise SettingsError(
+            f"{found.devices} processes on this machine, and torch finds {torch.cuda.device_count()} GPUs; start one "
+            "process a GPU"
+        )
+    return {
+        "devices": found.devices,
+        "num_nodes": found.nodes,
+        "strategy": DDPStrategy(timeout=LONGEST_WAIT, **_DATA_PARALLEL),
+        "plugins": [TorchElasticEnvironment() if found.by == "torchrun" else SLURMEnvironment(auto_requeue=False)],
+    }

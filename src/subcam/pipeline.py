@@ -21,9 +21,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from subcam import ranks
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.early_checks import check_early
-from subcam.machine import build_fabric
+from subcam.machine import build_fabric, join
 from subcam.mask_steps import refine, segment
 from subcam.progress import say
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
@@ -48,10 +49,12 @@ def run(
         SubcamError: bad input, settings or weights, a folder in use or full; says what to do.
     """
     settings.compare.check_packages()
+    join(settings.machine)
     folder = RunFolder(path=out)
     with folder.lock():
         started = time.monotonic()
-        dataset = dataset or open_dataset(settings.dataset, work_folder=out)
+        with ranks.first_goes_ahead():
+            dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)
         _say_what_is_there(dataset)
         stages = Stages(
@@ -73,7 +76,9 @@ def run(
             recipe=recipe,
             compared=tuple(compared),
         )
-        write_record(result, dataset, out / record)
+        if ranks.is_first():
+            write_record(result, dataset, out / record)
+        ranks.barrier()
         return result
 
 

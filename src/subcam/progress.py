@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from subcam import ranks
+
 Item = TypeVar("Item")
 
 console = Console(stderr=False)
@@ -43,8 +45,8 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
-    """Show progress of a job of `total` items, of which `done` were done before."""
-    if not console.is_terminal:
+    """Show progress of a job of `total` items, `done` of them done before. Of several processes the first shows its."""
+    if not console.is_terminal or not ranks.is_first():
         yield Bar(title, total, done, None)
         return
     columns = (
@@ -69,7 +71,12 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal; names of classes and files may stand in it, whatever their signs."""
+    """Print a line for the person at the terminal; names of classes and files may stand in it, whatever their signs.
+
+    Of several processes only the first prints.
+    """
+    if not ranks.is_first():
+        return
     # A terminal takes no bytes that are not UTF-8.
     plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
     console.print(plain, markup=False, highlight=False, soft_wrap=True)

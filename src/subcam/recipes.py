@@ -182,6 +182,7 @@ def small() -> RunSettings:
         ),
         segment=SegmentSettings(
             train_on=("pseudo",),
+            architecture="deeplabv3plus",
             network=NetworkSettings(name="same", output_stride=16),
             train=TrainSettings(
                 epochs=8,
@@ -201,7 +202,7 @@ def small() -> RunSettings:
                     name="adamw", learning_rate=1e-4, weight_decay=1e-2, head_multiplier=10.0, schedule="poly"
                 ),
             ),
-            predict=InferenceSettings(scales=(0.75, 1.0, 1.25, 1.5), flip=True, crf=True, known_labels=True),
+            predict=InferenceSettings(scales=(1.0, 1.5), flip=True, crf=True, known_labels=True),
         ),
     )
 

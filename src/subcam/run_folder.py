@@ -25,6 +25,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from subcam import ranks
 from subcam._version import __version__
 from subcam.errors import BadInputError, RunFolderError
 from subcam.folder_lock import hold
@@ -36,6 +37,9 @@ FORMAT = 1
 
 RECORD_FILE = "stage.json"
 """Written last; a stage's folder that has it is done."""
+
+SEEN_SECONDS = 120.0
+"""After which a network file system surely shows a file to every machine; NFS remembers for up to a minute."""
 
 _NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST})
 
@@ -207,13 +211,24 @@ class Stage:
         return read_json(self.record_path)
 
     def finish(self, outputs: dict[str, Any] | None = None) -> None:
-        """Mark the stage as done, with provenance. Call it after the last file is written."""
+        """Mark the stage as done, with provenance. Call it after the last file is written.
+
+        Of several processes each calls it when its part is done, and all go on together when the first, whose
+        `outputs` count, has marked it.
+        """
+        ranks.barrier()
+        if ranks.is_first():
+            self._write_record(outputs or {})
+        ranks.barrier()
+        _wait_until_seen(self.record_path)
+
+    def _write_record(self, outputs: dict[str, Any]) -> None:
         write_json(
             self.record_path,
             {
                 "stage": self.name,
                 "key": self.key,
-                "outputs": outputs or {},
+                "outputs": outputs,
                 "settings": self.settings,
                 "inputs": self.inputs,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -222,6 +237,13 @@ class Stage:
                 "versions": versions(),
             },
         )
+
+
+def _wait_until_seen(path: Path) -> None:
+    """Until a file that another machine has written is seen here: network file systems remember that there was none."""
+    until = time.monotonic() + SEEN_SECONDS
+    while not path.is_file() and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def versions() -> dict[str, str]:
@@ -246,9 +268,9 @@ class RunFolder:
         return Stage(name=name, key=key, path=path, settings=settings, inputs=inputs)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process, as long as the block runs (`folder_lock.hold`).
+        """Hold the folder for this process, as long as the block runs (`folder_lock.hold`); the first for all others.
 
         Raises:
             RunFolderError: another process holds it, or the folder cannot be written.
         """
-        return hold(self.path)
+        return hold(self.path) if ranks.is_first() else contextlib.nullcontext()

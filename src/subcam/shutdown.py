@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from subcam import ranks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what schedulers send before they kill (SLURM, Kubernetes, docker stop); what `sbatch --signal=USR1` sends."""
 
@@ -80,9 +82,15 @@ def deferred(*, defer: bool = True) -> Iterator[None]:
         end_if_wanted()
 
 
-def wanted() -> bool:
-    """Whether a signal asked this process to end. Of several processes each knows its own alone: they must agree."""
-    return _state.wanted is not None
+def wanted() -> int:
+    """The signal that asked this process to end, 0 for none. Of several processes each knows its own alone."""
+    return _state.wanted or 0
+
+
+def note(number: int) -> None:
+    """Take signal `number` that another process of this run was sent for one of its own; 0 is none."""
+    if number and _state.wanted is None:
+        _state.wanted, _state.since = number, time.monotonic()
 
 
 def end_if_wanted() -> None:
@@ -101,6 +109,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
     _state.wanted, _state.since = number, now
     if not _state.deferring:
         raise Stopped(number)
+    if not ranks.is_first():
+        return
     # Written past Python's buffers, which the work may be in the middle of writing to.
     with contextlib.suppress(OSError):  # the terminal may be gone
         os.write(2, f"\n{signal.Signals(number).name}: a checkpoint, then the end; again to end at once\n".encode())

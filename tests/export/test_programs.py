@@ -29,8 +29,8 @@ def small_network(**given) -> SegmentationNetwork:
     torch.manual_seed(0)
     settings = NetworkSettings(name="tiny", weights="none", freeze_batch_norm=False)
     network = SegmentationNetwork(SegmentationConfig(network=settings, class_names=NAMES, **given))
-    for branch in network.model.classifier.branches:  # as they are, logits are too small for a difference to show
-        branch.weight.data.mul_(5)
+    for parameter in network.model.classifier.parameters():  # so that differences show
+        parameter.data.mul_(5)
     return network
 
 
@@ -115,6 +115,12 @@ def test_pictures_that_are_padded_by_more_than_a_cell(tmp_path: Path) -> None:
     network = small_network()
     network.model.grid = Grid(stride=4, pad_multiple=16, least_side=48)
     assert export_torch(network, tmp_path / "network.pt2") < 1e-4
+
+
+def test_deeplab_v3plus(tmp_path: Path) -> None:
+    network = small_network(architecture="deeplabv3plus")
+    assert export_onnx(network, tmp_path / "network.onnx") < 1e-4
+    assert check_onnx(tmp_path / "network.onnx", network, output="logits", shapes=UNSEEN) < 1e-4
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_scales_that_cannot_be(scales: tuple[float, ...]) -> None:
 
 def test_an_unknown_architecture_lists_what_there_is() -> None:
     with pytest.raises(
-        SettingsError, match=r"called 'unett': did you mean 'unet'.*There are: deeplabv2, unet,.*upernet"
+        SettingsError, match=r"called 'unett': did you mean 'unet'.*There are: deeplabv2, deeplabv3plus, unet,.*upernet"
     ):
         SegmentationNetwork(SegmentationConfig(network=TINY, class_names=("cat",), architecture="unett"))
 

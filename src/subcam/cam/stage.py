@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
@@ -90,11 +91,9 @@ def run(
         ClassificationNetwork.load(inputs.model), fabric, compiled=machine.compile and not settings.attention_layers
     )
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
-    batches = [
-        batch
-        for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
-        if not all(there[index] for index in batch)
-    ]
+    own = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    batches = [batch for batch in own if not all(there[index] for index in batch)]
+    total, left = sum(map(len, own)), sum(map(len, batches))
 
     def computed() -> Iterator[tuple[int, ImageResponse]]:
         for batch, images in inference_batches(
@@ -121,7 +120,7 @@ def run(
 
     # Maps leave the device, are packed and written while the next are computed.
     with (
-        bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress,
+        bar(stage.name, total, done=total - left) as progress,
         closing(threaded_map(write, computed(), threads=1, ahead=settings.batch_size + 1)) as written,
     ):
         for _ in written:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from subcam import ranks
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
 from subcam.classify.loss import joint_loss
@@ -70,12 +71,13 @@ def equivariance_loss(
         In 0..1; 0 where no class is present.
     """
     present = labels.bool()
+    weight = ranks.weight_of(present.sum())
     if not present.any():
         return maps.new_zeros(())
     size = (transformed.shape[2], transformed.shape[3])
     moved = F.interpolate(peak_normalised(maps), size=size, mode="bilinear", align_corners=False)
     moved = moved.flip(-1) if flip else moved
-    return (moved - peak_normalised(transformed))[present].abs().mean()
+    return weight * (moved - peak_normalised(transformed))[present].abs().mean()
 
 
 class EquivariantClassifier(nn.Module):
@@ -91,7 +93,8 @@ class EquivariantClassifier(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Mean of L_p over both views, plus weight times the difference of their maps; and both terms.
 
-        Scale and mirroring are drawn from torch's generator, which the training seeds at each step.
+        Scale and mirroring are drawn from torch's generator, which the training seeds at each step; of several
+        processes from the first one's.
 
         Args:
             images: RGB 0..255.
@@ -99,7 +102,7 @@ class EquivariantClassifier(nn.Module):
         """
         settings, weights = self.settings, self.network.parent_head.weight
         least, most = settings.scale
-        drawn, chance = torch.rand(2).tolist()
+        drawn, chance = ranks.of_first(torch.rand(2)).tolist()
         flip = chance < settings.flip
         size = scaled_size(images.shape[2], images.shape[3], least + drawn * (most - least))
         size = whole_patches(size, self.network.backbone.pad_multiple)

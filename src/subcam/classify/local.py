@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
+from subcam import ranks
+
 TEMPERATURE = 20.0
 """Factor on the cosine before the softmax. Between 10 and 40 the maps hardly change (docs/log.md)."""
 
@@ -72,7 +74,9 @@ def local_loss(
         0 where no position is labelled.
     """
     labelled = targets != UNLABELLED
+    weight = ranks.weight_of(labelled.sum())
     if not labelled.any():
-        return logits.new_zeros(())
+        # Of several processes one may have none, and still owes the others a gradient.
+        return logits.masked_fill(logits.isinf(), 0).sum() * 0
     own = logits.masked_fill(~labels.bool()[:, :, None, None, None], -torch.inf).flatten(1, 2)
-    return F.cross_entropy(own.permute(0, 2, 3, 1)[labelled], targets[labelled].long())
+    return weight * F.cross_entropy(own.permute(0, 2, 3, 1)[labelled], targets[labelled].long())

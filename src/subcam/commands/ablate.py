@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from subcam import ranks
 from subcam.errors import RunFolderError, SubcamError
 from subcam.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
 
@@ -38,8 +39,10 @@ def ablate(words: list[str]) -> None:
         raise SubcamError(f"expected a recipe after 'ablate', got {got}; there are: {', '.join(RECIPES)}")
     import tyro
 
+    from subcam import launch
     from subcam.ablate import expand
     from subcam.grid import read_grid
+    from subcam.machine import join
     from subcam.settings import RunSettings
 
     @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,10 @@ def ablate(words: list[str]) -> None:
     if given.dry_run:
         _say_what_is_there(variants, given.out)
         return
+    machine = given.settings.machine
+    if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
+        raise SystemExit(launch.together(["ablate", *words], devices=machine.devices))
+    join(machine)
     failed = run_variants(variants, given.out, recipe=recipe, on_failure=given.on_failure)
     if failed:
         raise SubcamError(
@@ -119,7 +126,13 @@ def run_variants(
                 finished.append(_read(path, variant))
             except Exception as error:
                 # What would end every other variant too ends the ablation.
-                if on_failure == "stop" or isinstance(error, RunFolderError) or is_disk_full(error):
+                # Of several processes the others may be elsewhere in the failed variant.
+                if (
+                    on_failure == "stop"
+                    or ranks.world_size() > 1
+                    or isinstance(error, RunFolderError)
+                    or is_disk_full(error)
+                ):
                     say(f"stopped at {variant.label}; the same command goes on from here")
                     raise
                 trace = "" if isinstance(error, SubcamError) else traceback.format_exc()
@@ -146,7 +159,8 @@ def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, D
         settings = variant.settings.dataset
         key = fingerprint(settings)
         if key not in opened:
-            opened[key] = open_dataset(settings, work_folder=out)
+            with ranks.first_goes_ahead():
+                opened[key] = open_dataset(settings, work_folder=out)
         prepared.append((variant, opened[key], out / FOLDER / f"{record_name(variant, opened[key])}.json"))
     return prepared
 
@@ -181,7 +195,12 @@ def _free_memory() -> None:
 
 
 def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
-    """`ablate.json` with every score as a share; `ablate.csv` and `ablate.md` with the summary in per cent."""
+    """`ablate.json` with every score as a share; `ablate.csv` and `ablate.md` with the summary in per cent.
+
+    Of several processes the first writes.
+    """
+    if not ranks.is_first():
+        return
     from subcam.ablate import label_of, summarise, summary_tables
     from subcam.grid import shown
     from subcam.report.tables import BEST_NOTE, markdown_table
@@ -207,7 +226,9 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
 
 
 def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
-    """The tables and notes for the terminal."""
+    """The tables and notes for the terminal of the first process."""
+    if not ranks.is_first():
+        return
     from subcam.ablate import label_of, summarise, summary_tables
     from subcam.progress import console, say
     from subcam.report.tables import BEST_NOTE, terminal_table

@@ -9,6 +9,7 @@ def predict(words: list[str]) -> None:
     """`subcam predict MODEL IMAGES... --out DIR [settings]`."""
     import tyro
 
+    from subcam import launch, ranks
     from subcam.progress import say
     from subcam.segment.predict import PredictSettings
     from subcam.segment.predict import predict as run
@@ -32,7 +33,12 @@ def predict(words: list[str]) -> None:
         settings: Annotated[PredictSettings, tyro.conf.arg(name="")] = field(default_factory=PredictSettings)
 
     given = tyro.cli(Arguments, args=words, prog="subcam predict", config=(tyro.conf.OmitArgPrefixes,))
+    settings = given.settings
+    if launch.wanted(devices=settings.devices, num_nodes=settings.num_nodes):
+        raise SystemExit(launch.together(["predict", *words], devices=settings.devices))
     result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
+    if not ranks.is_first():
+        return
     done = f"{result.predicted} pictures in {result.seconds:.1f} s"
     say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")
     if result.failed:

@@ -26,6 +26,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     """Read the settings that differ from the recipe's, run, print the tables and write the page."""
     import tyro
 
+    from subcam import launch, ranks
     from subcam.pipeline import run
     from subcam.progress import console, say
     from subcam.recipes import RECIPES
@@ -51,7 +52,12 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         description=RECIPES[recipe].__doc__,
         default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),
     )
+    machine = given.settings.machine
+    if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
+        raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
     result = run(given.settings, given.out, recipe=recipe)
+    if not ranks.is_first():
+        return
     write_tables(result)
     for table in tables_of(result):
         console.print(terminal_table(table))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
@@ -36,20 +37,24 @@ def extract_features(
 ) -> Float32[np.ndarray, "images dim"]:
     """Global average of the feature map of each whole image at scale 1, without flip.
 
-    Every 256 images are written to `folder` as one part; parts that are there are read, not computed again. What they
-    are together is memory-mapped where it takes more than `MAPPED_ABOVE_BYTES`.
+    Every 256 images are written to `folder` as one part; parts that are there are read, not computed again. Of several
+    processes each computes its share of them. What they are together is memory-mapped where it takes more than
+    `MAPPED_ABOVE_BYTES`.
     """
     model = for_inference(network, fabric, compiled=machine.compile)
-    with bar("features", len(records)) as progress:
-        for start in range(0, len(records), IMAGES_PER_PART):
-            indices = range(start, min(start + IMAGES_PER_PART, len(records)))
-            path = folder / f"part-{start // IMAGES_PER_PART:05d}.npy"
+    count = len(records)
+    parts = [range(start, min(start + IMAGES_PER_PART, count)) for start in range(0, count, IMAGES_PER_PART)]
+    own = ranks.share(parts)
+    with bar("features", sum(map(len, own))) as progress:
+        for indices in own:
+            path = folder / f"part-{indices.start // IMAGES_PER_PART:05d}.npy"
             if not path.is_file():
                 part = _pooled(model, records, sizes, indices, fabric=fabric, batch_size=batch_size, machine=machine)
                 with atomic_write(path) as file:
                     np.save(file, part)
             progress.advance(len(indices))
-    return read_features(folder)
+    with ranks.first_goes_ahead():
+        return read_features(folder)
 
 
 def read_features(folder: Path, *, mapped_above_bytes: int = MAPPED_ABOVE_BYTES) -> Float32[np.ndarray, "images dim"]:

@@ -13,6 +13,8 @@ from jaxtyping import Float, Float32, Int16, Integer
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from subcam import ranks
+
 UNSURE = -1
 CONTEXT = -2
 
@@ -84,6 +86,12 @@ class PositionSample:
         """The sample, in an order of its own."""
         self._keep_smallest()
         return self._features[0]
+
+    def gather(self) -> None:
+        """Make the first process's sample one of the positions that all processes were shown."""
+        self._keep_smallest()
+        self.seen = int(ranks.total(np.array(self.seen)))
+        self._keys, self._features = ranks.gathered(self._keys[0]), ranks.gathered(self._features[0])
 
     def _keep_smallest(self) -> None:
         keys = np.concatenate(self._keys)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int16
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.classify.network import ClassificationNetwork
 from subcam.discover.local import Prototypes, assign
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings, positions
@@ -45,22 +46,33 @@ def run(
     for index, features, sure in positions(settings, inputs, network, title=stage.name, fabric=fabric, machine=machine):
         classes = np.array(inputs.image_set.records[index].labels, np.int64)
         grids[index] = assign(features, sure, classes, prototypes)
-    found = LocalLabels(grids=tuple(grids[index] for index in range(len(grids))))
-    with atomic_write(path) as file:
-        np.savez_compressed(
-            file,
-            labels=np.concatenate([grid.ravel() for grid in found.grids]),
-            shapes=np.array([grid.shape for grid in found.grids], np.int32),
-        )
+    found = _gathered(grids)
+    if not ranks.is_first():
+        stage.finish()
+        return _read(path)
     labels = np.concatenate([grid.ravel() for grid in found.grids])
+    with atomic_write(path) as file:
+        np.savez_compressed(file, labels=labels, shapes=np.array([grid.shape for grid in found.grids], np.int32))
     stage.finish({"labelled_share": float((labels >= 0).mean())})
     return found
+
+
+def _gathered(grids: dict[int, np.ndarray]) -> LocalLabels:
+    """The grids of all processes in the order of the records, in the first process."""
+    rows = [(index, *grid.shape) for index, grid in grids.items()]
+    shapes = np.concatenate(ranks.gathered(np.array(rows, np.int32).reshape(-1, 3)) or [np.zeros((0, 3), np.int32)])
+    flat = [grid.ravel() for grid in grids.values()]
+    labels = np.concatenate(ranks.gathered(np.concatenate([*flat, np.zeros(0, np.int16)])) or [np.zeros(0, np.int16)])
+    parts = _split(labels, shapes[:, 1:])
+    return LocalLabels(grids=tuple(parts[place] for place in np.argsort(shapes[:, 0])))
 
 
 def _read(path: Path) -> LocalLabels:
     with open_arrays(path, what="local labels") as arrays:
         shapes, labels = arrays["shapes"], arrays["labels"]
+    return LocalLabels(grids=_split(labels, shapes))
+
+
+def _split(labels: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, ...]:
     ends = shapes.prod(1).cumsum()
-    return LocalLabels(
-        grids=tuple(part.reshape(shape) for part, shape in zip(np.split(labels, ends[:-1]), shapes, strict=True))
-    )
+    return tuple(labels[end - shape.prod() : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int16
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
@@ -90,6 +91,11 @@ def run(
         for c in inputs.image_set.records[index].labels:
             objects[c].add(features[sure == c], rng)
             context[c].add(features[sure == CONTEXT], rng)
+    for sample in (*objects, *context):
+        sample.gather()
+    if not ranks.is_first():  # prototypes are found once; the others wait for them
+        stage.finish()
+        return stage.path
     found = find_prototypes(
         [sample.features for sample in objects],
         [sample.features for sample in context],
@@ -119,11 +125,14 @@ def positions(
     fabric: Fabric,
     machine: MachineSettings,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "h w dim"], Int16[np.ndarray, "h w"]]]:
-    """Of each picture its index, its feature map at scale 1 without flip, and what each position surely shows."""
+    """Of each picture its index, its feature map at scale 1 without flip, and what each position surely shows.
+
+    Of several processes each sees its share of the pictures.
+    """
     records: Sequence[Record] = inputs.image_set.records
     model = for_inference(network, fabric, compiled=machine.compile)
-    batches = same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
-    with bar(title, len(records)) as progress:
+    batches = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    with bar(title, sum(map(len, batches))) as progress:
         for batch, images in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.records import ImageSet
 from subcam.discover.adaptive import Choice, Criterion, discover_adaptive_subcategories
@@ -94,6 +95,9 @@ def run(
         batch_size=settings.batch_size,
         machine=machine,
     )
+    if not ranks.is_first():  # clusters are found once; the others wait for them
+        stage.finish()
+        return _read(arrays)
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)
     choices: tuple[Choice | None, ...] = (None,) * image_set.num_classes
     if given is not None:

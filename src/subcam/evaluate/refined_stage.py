@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subcam import ranks
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.evaluate.confusion import confusion_matrix
@@ -50,7 +51,7 @@ class RefinedScores:
 def run(inputs: RefinedInputs, *, stage: Stage) -> RefinedScores:
     """Score the images that have masks."""
     if not stage.done:
-        stage.finish(vars(_score(inputs, title=stage.name)))
+        stage.finish(vars(_score(inputs, title=stage.name)) if ranks.is_first() else None)
     return RefinedScores(**stage.record["outputs"])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subcam import ranks
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
@@ -41,12 +42,14 @@ def run(inputs: SegmentationInputs, *, stage: Stage) -> SegmentationScores:
         BadInputError: a mask is missing or does not fit its picture or the classes; names it.
     """
     if not stage.done:
-        masked = sum(record.mask is not None for record in inputs.image_set.records)
-        matrices = _count(inputs, title=stage.name)
-        stage.finish(
-            {"images": masked, "variants": {name: summary(scores(matrix)) for name, matrix in matrices.items()}}
-        )
+        stage.finish(_scored(inputs, title=stage.name) if ranks.is_first() else None)
     return SegmentationScores(**stage.record["outputs"])
+
+
+def _scored(inputs: SegmentationInputs, *, title: str) -> dict[str, Any]:
+    masked = sum(record.mask is not None for record in inputs.image_set.records)
+    matrices = _count(inputs, title=title)
+    return {"images": masked, "variants": {name: summary(scores(matrix)) for name, matrix in matrices.items()}}
 
 
 def _count(inputs: SegmentationInputs, *, title: str) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from subcam import ranks
 from subcam.cam.background import ChosenThreshold, threshold_of_maps
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_mask
@@ -93,9 +94,10 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> 
         SettingsError: the threshold is to be chosen and no picture has a label.
     """
     if not stage.done:
-        found = _score(settings, inputs, title=stage.name)
-        stage.finish(vars(found))
-        if found.threshold_chosen:
+        # By the first process alone; the others wait for it.
+        found = _score(settings, inputs, title=stage.name) if ranks.is_first() else None
+        stage.finish(vars(found) if found else None)
+        if found and found.threshold_chosen:
             say(f"{stage.name}: {found.threshold_text}")
     return MapScores(**stage.record["outputs"])
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from subcam import ranks
 from subcam.errors import SettingsError
 from subcam.refine.affinity_labels import PairLabels
 from subcam.refine.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
@@ -175,4 +176,5 @@ def affinity_loss(affinity: Float[Tensor, "*batch offsets pairs"], labels: PairL
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    return (values * chosen).sum() / (chosen.sum() + LOG_FLOOR)
+    count = chosen.sum()
+    return ranks.weight_of(count) * (values * chosen).sum() / (count + LOG_FLOOR)

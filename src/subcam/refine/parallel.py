@@ -1,10 +1,11 @@
-"""Work on each image of a set by itself, on all cores, in bounded memory."""
+"""Work on each image of a set by itself, on all cores and in all processes, in bounded memory."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 
+from subcam import ranks
 from subcam.data.records import Record
-from subcam.machine import MachineSettings, available_cores
+from subcam.machine import MachineSettings, thread_count
 from subcam.progress import bar
 
 
@@ -18,11 +19,14 @@ def over_images(
 ) -> None:
     """Call `work` on every record that is not `done`, in threads: the kernels behind it hold no interpreter lock.
 
+    Of several processes each works on its share of the records.
+
     No more than two images a thread are handed out at a time. The first error ends the work after those under way.
     """
-    left = [record for record in records if not done(record)]
-    threads = machine.threads or available_cores()
-    with bar(title, len(records), done=len(records) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:
+    own = ranks.share(records)
+    left = [record for record in own if not done(record)]
+    threads = thread_count(machine.threads)
+    with bar(title, len(own), done=len(own) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:
         running: set[Future[None]] = set()
         try:
             for record in left:

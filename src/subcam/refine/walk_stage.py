@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from subcam import ranks
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.response import background_score
 from subcam.data.decoded import decoded_images
@@ -64,11 +65,12 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
     if stage.done:
         return stage.path
     records = inputs.image_set.records
-    left = [(i,) for i, record in enumerate(records) if not walked_path(stage.path, record.name).is_file()]
+    own = ranks.share(range(len(records)))
+    left = [(i,) for i in own if not walked_path(stage.path, records[i].name).is_file()]
     network = AffinityNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval()
     fabric.to_device(network)
     features_of = Compiled(network, what="AffinityNet") if machine.compile else network
-    with bar(stage.name, len(records), done=len(records) - len(left)) as progress:
+    with bar(stage.name, len(own), done=len(own) - len(left)) as progress:
         for (index,), images in inference_batches(
             records, left, workers=machine.workers, decoded=decoded_images(machine)
         ):

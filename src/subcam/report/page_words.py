@@ -31,7 +31,8 @@ def what(run: FinishedRun) -> str:
 def recipe_notes(run: FinishedRun) -> list[str]:
     """What the recipe says of itself: it tells which of its numbers were chosen with masks."""
     recipe = RECIPES.get(run.result.recipe)
-    return [f"Recipe {run.result.recipe}: {' '.join((recipe.__doc__ or '').split())}"] if recipe else []
+    told = " ".join((recipe.__doc__ or "").replace("`", "").split()) if recipe else ""
+    return [f"Recipe {run.result.recipe}: {told}"] if told else []
 
 
 def gallery_note(pictures: Pictures, shown: int) -> str:

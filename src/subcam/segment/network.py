@@ -16,6 +16,7 @@ from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.compiling import Compiled
 from subcam.networks.deeplab import DeepLabV2
+from subcam.networks.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.folding import folded
 from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
 from subcam.run_folder import from_plain
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from subcam.networks.smp_models import SmpModel
-else:  # their imports take seconds, and prediction with DeepLab-v2 does without them
+else:  # their imports take seconds, and prediction with a DeepLab does without them
     Fabric = SmpModel = Any
 
-DEEPLAB = "deeplabv2"
+DEEPLAB, DEEPLAB_PLUS = "deeplabv2", "deeplabv3plus"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConfig:
     """All that is needed to build a saved network again; stands beside its weights as `config.json`.
 
-    network: the backbone of DeepLab-v2, or the encoder of an architecture of segmentation-models-pytorch.
+    network: the backbone of a DeepLab, or the encoder of an architecture of segmentation-models-pytorch.
     class_names: the C classes without background; channel 0 of the logits is background, channel c + 1 class c.
-    architecture: "deeplabv2", or a name that segmentation-models-pytorch knows ("unet", "deeplabv3plus", ...).
+    architecture: "deeplabv2", "deeplabv3plus", or a name that segmentation-models-pytorch knows ("unet", "fpn", ...).
     multi_scale_inputs: scales at which each picture is looked at besides its own; logits are the greatest of all.
         DeepLab-v2 has 0.5 and 0.75; empty for one look.
     caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
@@ -162,16 +163,18 @@ def for_inference(network: SegmentationNetwork, fabric: Fabric, *, compiled: boo
     return fast
 
 
-def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | SmpModel:
+def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | DeepLabV3Plus | SmpModel:
     if config.architecture == DEEPLAB:
         return DeepLabV2(network, channels, caffe_layout=config.caffe_layout)
+    if config.architecture == DEEPLAB_PLUS:
+        return DeepLabV3Plus(network, channels)
     from subcam.networks.smp_models import SmpModel, smp_architectures
 
-    known = smp_architectures()
+    known = tuple(dict.fromkeys((DEEPLAB, DEEPLAB_PLUS, *smp_architectures())))
     if config.architecture not in known:
         raise SettingsError(
             f"no segmentation architecture is called '{config.architecture}':"
-            f" {suggest(config.architecture, (DEEPLAB, *known))} There are: {', '.join((DEEPLAB, *known))}"
+            f" {suggest(config.architecture, known)} There are: {', '.join(known)}"
         )
     return SmpModel(config.architecture, network, channels)
 

@@ -5,17 +5,19 @@ What is done is on disk, so a prediction that was cut off goes on where it was; 
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from subcam import ranks
 from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
-from subcam.machine import MachineSettings, Precision, available_cores, check_accelerator
+from subcam.machine import MachineSettings, Precision, check_accelerator, join, thread_count
 from subcam.networks.saved_model import CONFIG_FILE, WEIGHTS_FILE
 from subcam.progress import bar
 from subcam.run_folder import RunFolder, as_plain, file_digest, read_json
@@ -35,6 +37,8 @@ class PredictSettings:
         probabilities: whether to write the probabilities of all classes, as float16; megabytes a picture.
         on_bad_input: leave out pictures that cannot be used, named in the end, or stop at the first.
         accelerator: "auto" takes a GPU where there is one.
+        devices: of this machine; each predicts its share of the pictures in a process of its own.
+        num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
         precision: of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
         threads: of the network on the CPU, and of reading and writing; 0 takes all cores.
     """
@@ -44,14 +48,26 @@ class PredictSettings:
     probabilities: bool = False
     on_bad_input: OnBadInput = "skip"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    num_nodes: int = 1
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
 
     @property
     def resolved_precision(self) -> Precision:
         """What "auto" means on this machine."""
-        machine = MachineSettings(accelerator=self.accelerator, inference_precision=self.precision)
-        return machine.resolved_inference_precision
+        return self.machine.resolved_inference_precision
+
+    @property
+    def machine(self) -> MachineSettings:
+        """What the prediction runs on."""
+        return MachineSettings(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.num_nodes,
+            inference_precision=self.precision,
+            threads=self.threads,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +86,7 @@ class PredictResult:
 def predict(
     settings: PredictSettings, *, model: Path, inputs: Sequence[Path], out: Path, lists: Sequence[Path] = ()
 ) -> PredictResult:
-    """Write the masks of all pictures that are not there yet.
+    """Write the masks of all pictures that are not there yet; of several processes each those of its share.
 
     Args:
         settings: how.
@@ -86,45 +102,66 @@ def predict(
     started = time.monotonic()
     records = find_pictures(inputs, lists=lists, outputs=out)
     folder = find_model(model)
+    own_device = join(settings.machine)
     with RunFolder(path=out).lock():
         network = SegmentationNetwork.load(folder)
         names = ("background", *network.config.class_names)
         if len(names) > IGNORE_INDEX:
             raise SettingsError(f"{folder}: expected at most {IGNORE_INDEX - 1} classes, got {len(names) - 1}")
-        check_same(out, _made_with(settings, folder))
-        write_classes(out, names)
+        with ranks.first_goes_ahead():
+            check_same(out, _made_with(settings, folder))
+        if ranks.is_first():
+            write_classes(out, names)
         table = Table(out, names)
         for record in records:
             table.check_origin(record)
         outputs = Outputs(out=out, names=names, overlays=settings.overlays, probabilities=settings.probabilities)
         done = [record for record in records if outputs.there(record)]
         there = {record.name for record in done}
-        left = [record for record in records if record.name not in there]
-        threads = settings.threads or available_cores()
-        device = _place(network, settings, threads)
+        ranks.barrier()  # all have seen what was there before anyone adds to it
+        left = [record for record in ranks.share(records) if record.name not in there]
+        threads = thread_count(settings.threads)
+        device = _place(network, settings, threads, device=own_device)
         results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
         failed: list[Skipped] = []
         begun = time.monotonic()
-        with table.begin(done), bar("predict", len(records), done=len(done)) as progress, closing(results):
+        # Only the first process writes lines while it works, and those of the others' masks at the end.
+        growing = table.begin(done) if ranks.is_first() else nullcontext()
+        with growing, bar("predict", len(done) + len(left), done=len(done)) as progress, closing(results):
             try:
                 for count, result in enumerate(results, start=1):
                     if not isinstance(result, Skipped):
-                        table.add(result)
+                        if ranks.is_first():
+                            table.add(result)
                     else:
                         failed.append(result)
                         if settings.on_bad_input == "stop":
                             raise BadInputError(result.reason)
                     progress.advance(note=f"{count / (time.monotonic() - begun):.1f} images/s")
             finally:
-                write_failures(out, failed)
+                if ranks.is_first():
+                    write_failures(out, failed)
+        predicted = int(ranks.total(np.array(len(left) - len(failed))))
+        if ranks.world_size() > 1:
+            failed = _of_all(failed)
+            if ranks.is_first():
+                with table.begin(record for record in records if outputs.there(record)):
+                    write_failures(out, failed)
     if len(failed) == len(records):
         raise BadInputError(f"expected at least one usable picture, got none of {len(records)}; {failed[0].reason}")
     return PredictResult(
-        predicted=len(left) - len(failed),
+        predicted=predicted,
         before=len(done),
         failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
+
+
+def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
+    """What all processes could not use, in the first process; nothing in the others."""
+    files = ranks.gathered_texts([skipped.file for skipped in failed])
+    reasons = ranks.gathered_texts([skipped.reason for skipped in failed])
+    return [Skipped(file=file, reason=reason) for file, reason in zip(files, reasons, strict=True)]
 
 
 def find_model(path: Path) -> Path:
@@ -175,13 +212,18 @@ def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
     }
 
 
-def _place(network: SegmentationNetwork, settings: PredictSettings, threads: int) -> torch.device:
-    """Put the network in evaluation mode on the device, in its precision; without Fabric, which is slow to import."""
+def _place(
+    network: SegmentationNetwork, settings: PredictSettings, threads: int, *, device: torch.device | None
+) -> torch.device:
+    """Put the network in evaluation mode on the device, in its precision; without Fabric, which is slow to import.
+
+    device: this process's own where there are several; None finds one.
+    """
     kind = settings.accelerator
     check_accelerator(kind)
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(kind)
+    device = device or torch.device(kind)
     low = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings.resolved_precision)
     if low is not None:
         network.autocast = partial(torch.autocast, device.type, dtype=low)

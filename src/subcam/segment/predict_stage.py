@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float
 from lightning_fabric import Fabric
 
+from subcam import ranks
 from subcam.data.decoded import decoded_images
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
-from subcam.machine import MachineSettings, available_cores
+from subcam.machine import MachineSettings, thread_count
 from subcam.progress import bar
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import mask_path
@@ -56,11 +57,9 @@ def run(
     wanted = variants(settings)
     there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
-    batches = [
-        batch
-        for batch in same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size)
-        if not all(there[index] for index in batch)
-    ]
+    own = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    batches = [batch for batch in own if not all(there[index] for index in batch)]
+    total, left = sum(map(len, own)), sum(map(len, batches))
     network = for_inference(SegmentationNetwork.load(inputs.model), fabric, compiled=machine.compile)
 
     def segmented() -> Iterator[tuple[Record, np.ndarray]]:
@@ -70,10 +69,10 @@ def run(
             found = segment_probabilities(network, fabric.to_device(images), settings=settings).cpu().numpy()
             yield from zip((records[index] for index in batch), found, strict=True)
 
-    threads = machine.threads or available_cores()
+    threads = thread_count(machine.threads)
     write = partial(_write, folder=stage.path, settings=settings)
     with (
-        bar(stage.name, len(records), done=len(records) - sum(map(len, batches))) as progress,
+        bar(stage.name, total, done=total - left) as progress,
         closing(threaded_map(write, segmented(), threads=threads, ahead=2 * threads)) as written,
     ):
         for _ in written:

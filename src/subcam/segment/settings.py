@@ -22,7 +22,8 @@ class SegmentSettings:
     Attributes:
         train_on: the masks to train a network on, one network each; none trains none. "truth" needs true masks of the
             training pictures and tells what share of full supervision the pseudo masks reach.
-        architecture: "deeplabv2", or a name of segmentation-models-pytorch ("unet", "deeplabv3plus", "segformer", ...).
+        architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
+            "segformer", ...).
         network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
             only `output_stride` counts.
         train: how it is trained.

@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam import ranks
 from subcam.data.check import CheckedImages
 from subcam.data.decoded import decoded_images
 from subcam.data.images import read_mask
@@ -147,23 +148,27 @@ def segmentation_loss(
     if len(found) > 1:
         found.append(torch.stack(found).amax(0))
     labels = masks.long()
-    counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    labelled = (labels != IGNORE_INDEX).sum()
+    counted = labelled.clamp(min=1)
     total = torch.zeros((), device=masks.device)
     for logits in found:
         full = upsample_logits(logits, (masks.shape[1], masks.shape[2]), stride=stride)
         total = total + F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum") / counted
-    return total
+    return total * ranks.weight_of(labelled)
 
 
 @torch.no_grad()
 def score_pictures(
     network: SegmentationNetwork, pictures: CheckedImages, *, fabric: Fabric, batch_size: int, machine: MachineSettings
 ) -> Scores:
-    """Scores of the network, in evaluation mode, on pictures that have masks: one look at scale 1, no flip, no CRF."""
+    """Scores of the network, in evaluation mode, on pictures that have masks: one look at scale 1, no flip, no CRF.
+
+    Of several processes each looks at its share; all return the same.
+    """
     image_set = pictures.image_set
     records, channels = image_set.records, image_set.num_classes + 1
     masked = [index for index, record in enumerate(records) if record.mask is not None]
-    batches = same_size_batches(masked, pictures.sizes, batch_size=batch_size)
+    batches = ranks.share(same_size_batches(masked, pictures.sizes, batch_size=batch_size))
     matrix = np.zeros((channels, channels), np.int64)
     for indices, images in inference_batches(
         records, batches, workers=machine.workers, decoded=decoded_images(machine)
@@ -178,4 +183,4 @@ def score_pictures(
             if mask is not None:
                 truth = read_mask(mask, image_set.mask_values, size=(height, width))
                 matrix = matrix + confusion_matrix(prediction, truth, num_classes=channels)
-    return scores(matrix)
+    return scores(ranks.total(matrix))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from subcam import ranks
 from subcam.errors import CheckpointError, SubcamError
 from subcam.progress import say
 from subcam.run_folder import atomic_write
@@ -23,7 +24,10 @@ WRITING_SHARE = 0.05
 
 
 class TrainingLog:
-    """Rows of losses over steps: kept in the checkpoint, written as `training.csv`, shown by TensorBoard."""
+    """Rows of losses over steps: kept in the checkpoint, written as `training.csv`, shown by TensorBoard.
+
+    Of several processes the first writes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,6 +45,8 @@ class TrainingLog:
         if not math.isfinite(row["loss"]):
             raise _diverged(f"the loss is {row['loss']} at step {step}", self.folder)
         self.rows.append(row)
+        if not ranks.is_first():
+            return row
         self._board = self._board or SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name in (*losses, "rate_factor"):
             self._board.add_scalar(name, row[name], step)
@@ -70,6 +76,8 @@ class TrainingLog:
 
     def write(self) -> None:
         """Write all rows to `training.csv`; scores are empty where there was no validation."""
+        if not ranks.is_first():
+            return
         text = io.StringIO()
         if self.rows:
             columns = dict.fromkeys(name for row in self.rows for name in row)
@@ -131,11 +139,13 @@ class TrainingCheckpoint:
         return time.monotonic() - self._written > self.wait
 
     def save(self, *, next_step: int) -> None:
-        """Write the state after `next_step` steps.
+        """Write the state after `next_step` steps, which is that of all processes; the first does.
 
         Raises:
             SubcamError: a weight or running statistic is not finite; the checkpoint before stays.
         """
+        if not ranks.is_first():
+            return
         if not all(torch.isfinite(tensor).all() for tensor in self.network.state_dict().values()):
             raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
         started = time.monotonic()
@@ -192,6 +202,8 @@ class TrainingCheckpoint:
 
     def discard(self) -> None:
         """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
+        if not ranks.is_first():
+            return
         self.path.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam import shutdown
+from subcam import ranks, shutdown
 from subcam.data.loading import SeededImages, training_loader
 from subcam.machine import MachineSettings
 from subcam.progress import bar
@@ -19,6 +19,7 @@ from subcam.seeds import derive_seed
 from subcam.training.average import WeightAverage
 from subcam.training.checkpoint import Stateful, TrainingCheckpoint, TrainingLog
 from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.synchronised import synchronise_batch_norm
 
 LOG_EVERY = 10
 """Steps between two rows of the log, and between two checks that the loss is finite."""
@@ -69,6 +70,7 @@ def train(
     """Train, or take up a training that was cut off; then `save` the network and mark the stage as done.
 
     A checkpoint at an epoch's end is written before the validation, which may take long; who takes it up validates.
+    Several processes share each batch equally, and end with what one would have, but for rounding and dropout's chance.
 
     Raises:
         SubcamError: the loss is no finite number; the last good checkpoint stays.
@@ -79,6 +81,8 @@ def train(
     settings, network = training.optimiser, training.network
     optimiser = build_optimiser(parameter_groups(training.body, training.heads, settings), settings)
     network.train()
+    if ranks.world_size() > 1:
+        synchronise_batch_norm(network)
     model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
     average = WeightAverage(network, decay=training.average_decay) if training.average_decay else None
     log = TrainingLog(stage.path)
@@ -94,8 +98,8 @@ def train(
         epochs=training.epochs,
         start_step=first_step,
         workers=machine.workers,
-        world_size=fabric.world_size,
-        rank=fabric.global_rank,
+        world_size=ranks.world_size(),
+        rank=ranks.rank(),
     )
     steps_per_epoch = loader.steps_per_epoch
     schedule_steps = (training.schedule_epochs or training.epochs) * steps_per_epoch
@@ -104,7 +108,7 @@ def train(
     with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress, shutdown.deferred():
         for step, (images, targets) in enumerate(loader, start=first_step):
             # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
-            torch.manual_seed(derive_seed(training.seed, "step", step))
+            torch.manual_seed(derive_seed(training.seed, "step", step) + ranks.rank())
             factor = rate_factor(step, schedule_steps, settings)
             set_rate(optimiser, factor)
             images = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
@@ -121,20 +125,24 @@ def train(
             epoch_ends = done % steps_per_epoch == 0
             logged = epoch_ends or done % LOG_EVERY == 0
             if logged:
+                losses = {name: ranks.mean(value) for name, value in losses.items()}
                 row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
                 progress.note = f"loss {row['loss']:.4f}"
-            # Asked once a step and at this place alone: here several processes would have to agree on it.
-            stop = shutdown.wanted()
+            # Asked once a step and at this place alone, where several processes agree on it.
+            shutdown.note(ranks.greatest(shutdown.wanted()))
+            stop = shutdown.wanted() > 0
             if epoch_ends or stop or (logged and checkpoint.due):
                 checkpoint.save(next_step=done)
             if stop:
+                ranks.barrier()  # whoever ends first ends the others, and the first has a checkpoint to write
                 shutdown.end_if_wanted()
             if epoch_ends:
                 with shutdown.deferred(defer=False):
                     log.add_scores(_validate(training, average, epoch=done // steps_per_epoch))
             progress.advance()
-    with _averaged(average):
-        save()
+    if ranks.is_first():
+        with _averaged(average):
+            save()
     log.close()
     stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
     checkpoint.discard()
