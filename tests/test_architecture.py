@@ -27,6 +27,7 @@ ABOVE_STAGES = (
     "subcam.recipes_coco14",
     "subcam.comparisons",
     "subcam.hub",
+    "subcam.maps_file",
     "subcam.model_card",
     "subcam.settings",
     "subcam.estimator",
@@ -44,6 +45,7 @@ MAY_KNOW_STAGES = {
     "recipes_voc12.py",
     "recipes_coco14.py",
     "hub.py",
+    "maps_file.py",
     "settings.py",
     "estimator.py",
 }

@@ -12,18 +12,16 @@ from jaxtyping import Float32, UInt8
 from subcam import launch
 from subcam.cam.background import threshold_of_maps
 from subcam.cam.multiscale import multiscale_response
-from subcam.cam.stage import CamSettings
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
-from subcam.errors import CheckpointError, SettingsError
-from subcam.hub import MAPS_FILE, write_maps_file
+from subcam.errors import SettingsError
+from subcam.maps_file import read_maps_file, write_maps_file
 from subcam.pipeline import run
 from subcam.recipes import RECIPES
 from subcam.results import RunResult
-from subcam.run_folder import from_plain, read_json
 from subcam.settings import RunSettings
 
 Picture = UInt8[np.ndarray, "height width 3"] | str | Path
@@ -181,17 +179,10 @@ class SubCategoryCAM:
             CheckpointError: a file is missing or does not fit; names it.
         """
         model = cls()
-        path = Path(folder) / MAPS_FILE
-        if path.is_file():
-            try:
-                found = dict(read_json(path))
-                model.threshold_ = found.pop("background_threshold", None)
-                model.settings = replace(model.settings, cam=from_plain(CamSettings, found))
-            except (TypeError, ValueError, AttributeError) as error:
-                raise CheckpointError(
-                    f"{path} does not say how response maps are computed ({error}); copy the folder again, or delete"
-                    " this file to take the usual settings"
-                ) from error
+        found = read_maps_file(Path(folder))
+        if found is not None:
+            cam, model.threshold_ = found
+            model.settings = replace(model.settings, cam=cam)
         model._take(ClassificationNetwork.load(Path(folder)))
         return model
 

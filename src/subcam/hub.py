@@ -12,12 +12,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from subcam.errors import CheckpointError, SettingsError, SubcamError
-from subcam.run_folder import as_plain, atomic_write, read_json, write_json
+from subcam.maps_file import MAPS_FILE, write_maps_file
+from subcam.run_folder import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from subcam.cam.stage import CamSettings
     from subcam.classify.network import ClassificationNetwork
     from subcam.data.records import ImageSet
     from subcam.estimator import SubCategoryCAM
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from subcam.results import RoundResult, SegmentedResult
     from subcam.segment.network import SegmentationNetwork
 else:  # their imports take seconds
-    CamSettings = ClassificationNetwork = SubCategoryCAM = SegmentationNetwork = Any
+    ClassificationNetwork = SubCategoryCAM = SegmentationNetwork = Any
     ImageSet = FinishedRun = RoundResult = SegmentedResult = Any
 
 CARD_FILE = "README.md"
-MAPS_FILE = "response_maps.json"
-"""How a classifier's response maps are computed (`CamSettings`) and where they are cut (`background_threshold`)."""
 
 FILES = ("config.json", "model.safetensors", MAPS_FILE, CARD_FILE)
 """All that is ever sent to a hub or fetched from one."""
@@ -218,11 +216,6 @@ def fetch(
             library_name="subcam",
         )
     return Path(found)
-
-
-def write_maps_file(folder: Path, cam: CamSettings, threshold: float | None) -> None:
-    """Write beside a classifier how its response maps are computed, and the background threshold if one is known."""
-    write_json(folder / MAPS_FILE, {**as_plain(cam), "background_threshold": threshold})
 
 
 def kind_of(folder: Path) -> Kind:
