@@ -19,6 +19,7 @@ from pathlib import Path
 
 BENCHMARKS = {
     "maps": ("response_maps", "rows"),
+    "compile": ("compiled", "rows"),
     "training": ("training", "rows"),
     "input": ("input", "rows"),
     "clustering": ("clustering", "rows"),

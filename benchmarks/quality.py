@@ -33,12 +33,16 @@ def refined(index: int) -> tuple[str, ...]:
     return f"response maps: round {index}", *masks
 
 
-PAPER, SMALL = "voc-animals-paper.csv", "voc-animals-small.csv"
+PAPER, SMALL, COMPARED = "voc-animals-paper.csv", "voc-animals-small.csv", "voc-animals-compared.csv"
 ROWS = (
     Row(title="plain CAM, the paper's settings (round 0)", file=PAPER, what=refined(0)),
     Row(title="the paper's sub-categories (round 3)", file=PAPER, what=refined(3)),
     Row(title="its control (lambda = 0, round 3)", file=PAPER, what=("control (lambda = 0): round 3",)),
     Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
+    *(
+        Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other kinds: {name}",))
+        for name in ("Grad-CAM++", "LayerCAM", "erasing", "equivariance")
+    ),
     Row(title="prototypes of positions, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
     Row(title="its control (no labels of positions, round 2)", file=SMALL, what=("control (lambda = 0): round 2",)),
     Row(title="**local sub-categories (round 2)**", file=SMALL, what=refined(2)),

@@ -129,8 +129,8 @@ def both_ways(case: Case) -> tuple[Callable[[], tuple[Tensor, Tensor]], Callable
     stored = None
     if not case.forward:
         stored = StoredMaps([scaled_size(case.height, case.width, scale) for scale in SCALES])
-    plain = _network(case, stored)
-    fast = for_inference(_network(case, stored), fabric)
+    plain = build_network(case, stored)
+    fast = for_inference(build_network(case, stored), fabric)
 
     def ours() -> tuple[Tensor, Tensor]:
         (found,) = multiscale_response(fast, image[None], labels[None], scales=SCALES, subcategories=True)
@@ -217,7 +217,7 @@ def rows(options: Options) -> Iterator[Row]:
         yield from measure_rows(case, turns=2 if options.quick else options.turns)
 
 
-def _network(case: Case, stored: StoredMaps | None) -> ClassificationNetwork:
+def build_network(case: Case, stored: StoredMaps | None) -> ClassificationNetwork:
     """The same random weights at each call."""
     torch.manual_seed(0)
     settings = NetworkSettings(name="tiny" if stored else case.network, weights="none")
