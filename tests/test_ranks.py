@@ -196,6 +196,12 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread_count(3) == 3
 
 
+def test_srun_gives_each_process_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subcam.machine.available_cores", lambda: 8)
+    given(monkeypatch, SLURM)
+    assert thread_count(0) == 8
+
+
 def test_batch_norm_that_learns_is_replaced() -> None:
     from timm.layers.norm_act import BatchNormAct2d
 

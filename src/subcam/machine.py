@@ -98,10 +98,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def thread_count(threads: int) -> int:
-    """Threads of this process: `threads` itself, or for 0 its share of the cores beside the run's other processes."""
+def own_cores() -> int:
+    """This process's share of the cores beside the run's other processes; srun gives each process its own."""
     found = launch.launched()
-    return threads or max(1, available_cores() // (found.devices if found else 1))
+    return max(1, available_cores() // found.devices) if found and found.by == "torchrun" else available_cores()
+
+
+def thread_count(threads: int) -> int:
+    """Threads of this process: `threads` itself, or for 0 one for each of its cores."""
+    return threads or own_cores()
 
 
 def check_accelerator(name: str) -> None:

@@ -19,7 +19,7 @@ from subcam.data.decoded import DecodedImages
 from subcam.data.records import Record
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import available_cores
+from subcam.machine import own_cores
 from subcam.shutdown import SIGNALS
 
 Key = tuple[int, int]
@@ -240,7 +240,7 @@ def choose_workers(workers: int = -1, *, gpu: bool | None = None) -> int:
     """
     if workers >= 0:
         return workers
-    cores = available_cores()
+    cores = own_cores()
     gpu = torch.cuda.is_available() if gpu is None else gpu
     return min(8, cores) if gpu else min(1, cores - 1)
 
