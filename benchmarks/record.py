@@ -139,12 +139,12 @@ def merged(earlier: Results, later: Results) -> Results:
                 "would look alike; give --json another file"
             )
     new = {row.key for row in later.rows}
-    new_growth = {(one.stage, one.count) for one in later.growth}
+    growth = {(one.stage, one.count): one for one in (*earlier.growth, *later.growth)}
     return Results(
         **vars(later)
         | {
             "rows": (*(row for row in earlier.rows if row.key not in new), *later.rows),
-            "growth": (*(one for one in earlier.growth if (one.stage, one.count) not in new_growth), *later.growth),
+            "growth": tuple(growth[key] for key in sorted(growth)),
         }
     )
 
