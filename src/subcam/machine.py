@@ -1,5 +1,6 @@
 """What the work runs on: devices, precision, threads, processes."""
 
+import atexit
 import inspect
 import logging
 import os
@@ -140,12 +141,19 @@ def join(settings: MachineSettings) -> torch.device | None:
         )
     if not launch.launched():
         return None
-    fabric = build_fabric(settings, precision="32-true")
-    if fabric.device.type != "cpu":
-        import torch.distributed
+    import torch.distributed
 
+    fabric = build_fabric(settings, precision="32-true")
+    # Fabric leaves the others at the end only on GPUs; gloo's threads, left running, may abort a process that is done.
+    atexit.register(_leave)
+    if fabric.device.type != "cpu":
         ranks.tell_by(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
     return fabric.device
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
