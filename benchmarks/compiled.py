@@ -12,10 +12,10 @@ from torch import Tensor
 from benchmarks.measure import Options, in_turns
 from benchmarks.record import Row
 from benchmarks.response_maps import CLASSES, SCALES, Case, build_network
-from subcam.allocator import keep_freed_memory
 from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import for_inference
-from subcam.machine import MachineSettings, build_fabric
+from subcam.runtime.devices import MachineSettings, build_fabric
+from subcam.runtime.malloc import keep_freed_memory
 
 
 def rows(options: Options) -> Iterator[Row]:

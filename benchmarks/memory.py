@@ -29,8 +29,8 @@ def growth(options: Options) -> Iterator[Growth]:
 def whole_run(count: int, out: Path) -> None:
     """Run the recipe of the generated pictures on `count` of them, one epoch each, one thread."""
     from subcam import pipeline
-    from subcam.machine import MachineSettings
     from subcam.recipes import toy
+    from subcam.runtime.devices import MachineSettings
 
     recipe = toy()
     held_out = count // 10

@@ -18,7 +18,7 @@ from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.evaluate.thresholds import ThresholdSweep
-from subcam.machine import MachineSettings, build_fabric
+from subcam.runtime.devices import MachineSettings, build_fabric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subcam.errors import BadInputError
-from subcam.run_folder import read_json, versions, write_json
+from subcam.runtime.run_folder import read_json, versions, write_json
 
 FORMAT = 1
 

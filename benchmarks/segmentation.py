@@ -8,8 +8,8 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
-from subcam.machine import MachineSettings, build_fabric
 from subcam.networks.backbones import NetworkSettings
+from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 

@@ -37,7 +37,7 @@ from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet
 from subcam.evaluate.thresholds import ThresholdSweep
 from subcam.refine.crf import CRFSettings, dense_crf_many
-from subcam.run_folder import read_json
+from subcam.runtime.run_folder import read_json
 
 FIXED = (0.15, 0.2, 0.35)
 DEEPLAB = CRFSettings(

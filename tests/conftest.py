@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from subcam.data.check import CheckedImages
-    from subcam.machine import MachineSettings
+    from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -45,7 +45,7 @@ def voc_animals(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def machine() -> MachineSettings:
     """One thread, no worker processes, float32, a checkpoint whenever one may be written."""
-    from subcam.machine import MachineSettings
+    from subcam.runtime.devices import MachineSettings
 
     return MachineSettings(
         accelerator="cpu",
@@ -59,7 +59,7 @@ def machine() -> MachineSettings:
 
 @pytest.fixture(scope="session")
 def fabric(machine: MachineSettings) -> Fabric:
-    from subcam.machine import build_fabric
+    from subcam.runtime.devices import build_fabric
 
     return build_fabric(machine, precision=machine.precision)
 

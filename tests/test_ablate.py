@@ -15,7 +15,7 @@ from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
+from subcam.runtime.devices import MachineSettings
 from subcam.settings import RunSettings
 
 # Which variants there are

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from subcam import cli, faults, pipeline
+from subcam import cli, pipeline
 from subcam.data.loading import TrainingImages
 from subcam.errors import BadInputError, RunFolderError, SubcamError
-from subcam.run_folder import RECORD_FILE, Stage
+from subcam.runtime import failures
+from subcam.runtime.run_folder import RECORD_FILE, Stage
+from subcam.runtime.signals import Stopped, listening
 from subcam.settings import RunSettings
-from subcam.shutdown import Stopped, listening
 
 KINDS = (".npz", ".npy", ".png", ".safetensors", ".csv")
 """Files with results in them; those of TensorBoard hold times."""
@@ -328,7 +329,7 @@ def test_what_the_machine_ran_out_of_is_said(error: Exception, words: str) -> No
     wrapped = RuntimeError("a library's own")
     wrapped.__cause__ = error
     for one in (error, wrapped):
-        said = faults.explain(one)
+        said = failures.explain(one)
         assert said is not None
         assert words in said
         assert "\n" not in said
@@ -336,15 +337,15 @@ def test_what_the_machine_ran_out_of_is_said(error: Exception, words: str) -> No
 
 
 def test_faults_of_ours_are_left_to_the_traceback() -> None:
-    assert faults.explain(ZeroDivisionError("division by zero")) is None
-    assert faults.explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
-    assert faults.explain(ValueError("out of memory is only a word here")) is None
+    assert failures.explain(ZeroDivisionError("division by zero")) is None
+    assert failures.explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert failures.explain(ValueError("out of memory is only a word here")) is None
 
 
 def test_allocators_say_what_they_are_expected_to_say() -> None:
     """The words that `explain` looks for are those of this torch and this NumPy."""
     for allocate in (lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)):
-        said = faults.explain(error_of(allocate))
+        said = failures.explain(error_of(allocate))
         assert said is not None
         assert said.startswith("memory ran out (")
 

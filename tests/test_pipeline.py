@@ -19,10 +19,10 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import write_mask
 from subcam.data.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError
-from subcam.machine import MachineSettings
 from subcam.report.tables import write_tables
 from subcam.results import RunResult
-from subcam.run_folder import RunFolder
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 
 REWRITTEN = {"run.json", ".lock"}

@@ -19,7 +19,7 @@ from tests.mistakes import PICTURES, RUN, Mistake, rows
 from tests.mistakes_table import MISTAKES
 
 from subcam import cli
-from subcam.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
-"""Two processes that join as one run and try everything of `subcam.ranks`; each prints what it found as JSON.
+"""Two processes that join as one run and try everything of `subcam.runtime.distributed`; each prints what it found as JSON.
 
-Started by test_ranks.py, once for each process, with the environment that torchrun or srun would give it.
+Started by runtime/test_distributed.py, once for each process, with the environment that torchrun or srun would give it.
 """
 
 import json
@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from subcam import ranks
-from subcam.machine import MachineSettings, build_fabric, join
-from subcam.run_folder import RunFolder
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings, build_fabric, join
+from subcam.runtime.run_folder import RunFolder
 from subcam.training.synchronised import SynchronisedBatchNorm2d
 
 
 def normalised(whole: torch.Tensor) -> dict:
     """What batch norm makes of this process's half of a batch, its gradients and its statistics."""
     layer = SynchronisedBatchNorm2d(torch.nn.BatchNorm2d(3))
-    own = whole[ranks.rank() :: ranks.world_size()].clone().requires_grad_()
+    own = whole[distributed.rank() :: distributed.world_size()].clone().requires_grad_()
     found = layer(own)
     (found * own.detach().square()).sum().backward()
     assert own.grad is not None
@@ -39,17 +39,17 @@ def main() -> None:
     machine = MachineSettings(accelerator="cpu", threads=1)
     device = join(machine)
     fabric = build_fabric(machine, precision="32-true")
-    rank = ranks.rank()
-    if not ranks.is_first():
+    rank = distributed.rank()
+    if not distributed.is_first():
         time.sleep(0.3)
-    with ranks.first_goes_ahead():
+    with distributed.first_goes_ahead():
         seen = (out / "first").is_file()
         (out / "first").touch()
     with RunFolder(path=out).lock():
         stage = RunFolder(path=out).stage("tried")
         stage.finish({"by": rank})
     by_type = {
-        kind.__name__: [part.tolist() for part in ranks.gathered(np.arange(3 * rank, dtype=kind).reshape(-1, 3))]
+        kind.__name__: [part.tolist() for part in distributed.gathered(np.arange(3 * rank, dtype=kind).reshape(-1, 3))]
         for kind in (np.int16, np.float32, np.float64)
     }
     count = torch.tensor(3 * rank)
@@ -58,20 +58,20 @@ def main() -> None:
         "device": str(device),
         "fabric": [fabric.global_rank, fabric.world_size],
         "rank": rank,
-        "world_size": ranks.world_size(),
+        "world_size": distributed.world_size(),
         "seen": seen,
-        "share": ranks.share(range(5)),
-        "greatest": ranks.greatest(10 - rank),
-        "total": ranks.total(np.array([[1, rank]])).tolist(),
+        "share": distributed.share(range(5)),
+        "greatest": distributed.greatest(10 - rank),
+        "total": distributed.total(np.array([[1, rank]])).tolist(),
         "gathered": by_type,
-        "texts": ranks.gathered_texts(["a\nb", "ü"] if rank else []),
-        "mean": float(ranks.mean(torch.tensor(float(rank)))),
-        "of_first": ranks.of_first(torch.tensor([float(rank)])).tolist(),
-        "weights": [float(ranks.weight_of(count)), float(ranks.weight_of(torch.tensor(0)))],
+        "texts": distributed.gathered_texts(["a\nb", "ü"] if rank else []),
+        "mean": float(distributed.mean(torch.tensor(float(rank)))),
+        "of_first": distributed.of_first(torch.tensor([float(rank)])).tolist(),
+        "weights": [float(distributed.weight_of(count)), float(distributed.weight_of(torch.tensor(0)))],
         "record": stage.record["outputs"],
         "normalised": normalised(whole),
     }
-    ranks.barrier()
+    distributed.barrier()
     (out / f"found-{rank}.json").write_text(json.dumps(found), "utf-8")
 
 

@@ -20,7 +20,7 @@ from subcam.discover.clusters_file import clusters_digest
 from subcam.errors import SettingsError
 from subcam.grid import SEED, shown, with_values
 from subcam.report.tables import ScoreTable, Spread, ablation_table
-from subcam.run_folder import file_digest, fingerprint
+from subcam.runtime.run_folder import file_digest, fingerprint
 from subcam.settings import RunSettings
 
 _LONGEST_NAME = 80

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from subcam import ranks
 from subcam._version import __version__
 from subcam.errors import SubcamError
-from subcam.faults import explain, is_peer_gone
-from subcam.shutdown import Stopped, listening
+from subcam.runtime import distributed
+from subcam.runtime.failures import explain, is_peer_gone
+from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
 
@@ -83,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = explain(error)
         if debug or advice is None:
             raise
-        if ranks.is_first() or not is_peer_gone(error):
+        if distributed.is_first() or not is_peer_gone(error):
             print(f"{_who()}error: {advice}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt as stop:
-        if ranks.is_first():
+        if distributed.is_first():
             print("\nstopped; the same command goes on from here", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _who() -> str:
     """Which of several processes speaks; nothing for the first."""
-    return "" if ranks.is_first() else f"process {ranks.rank() + 1} of {ranks.world_size()}: "
+    return "" if distributed.is_first() else f"process {distributed.rank() + 1} of {distributed.world_size()}: "
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from subcam.data.dataset import Dataset
-from subcam.machine import build_fabric
 from subcam.pipeline import whole_way
-from subcam.progress import console
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import build_fabric
+from subcam.runtime.progress import console
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.steps import Stages
 

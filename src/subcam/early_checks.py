@@ -11,7 +11,7 @@ from subcam.data.records import ImageSet, suggest
 from subcam.discover.clusters_file import read_clusters
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.vit_attention import check_attention
-from subcam.progress import say
+from subcam.runtime.progress import say
 from subcam.segment.data import only_masked
 from subcam.segment.network import DEEPLAB
 from subcam.settings import RunSettings

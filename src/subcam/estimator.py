@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from subcam import launch
 from subcam.cam.background import threshold_of_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import ClassificationNetwork
@@ -22,6 +21,7 @@ from subcam.maps_file import read_maps_file, write_maps_file
 from subcam.pipeline import run
 from subcam.recipes import RECIPES
 from subcam.results import RunResult
+from subcam.runtime import launch
 from subcam.settings import RunSettings
 
 Picture = UInt8[np.ndarray, "height width 3"] | str | Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.maps_file import MAPS_FILE, write_maps_file
-from subcam.run_folder import atomic_write, read_json, write_json
+from subcam.runtime.run_folder import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -283,8 +283,8 @@ def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:
 
 def _training_pictures(run: FinishedRun, data: str) -> ImageSet | None:
     """The run's training pictures with their labels; None if they are no longer there, which is said."""
-    from subcam.progress import say
     from subcam.report.gather import open_pictures
+    from subcam.runtime.progress import say
 
     try:
         return open_pictures(run, data=data).train.image_set

@@ -15,7 +15,7 @@ from subcam.data.dataset import union
 from subcam.networks.backbones import NetworkSettings
 from subcam.refine.label_map import mask_path
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
-from subcam.run_folder import file_digest, fingerprint
+from subcam.runtime.run_folder import file_digest, fingerprint
 from subcam.segment.data import only_masked, with_masks
 from subcam.steps import Stages
 

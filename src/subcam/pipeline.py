@@ -21,14 +21,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from subcam import ranks
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.early_checks import check_early
-from subcam.machine import build_fabric, join
 from subcam.mask_steps import refine, segment
-from subcam.progress import say
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
-from subcam.run_folder import RunFolder
+from subcam.runtime import distributed
+from subcam.runtime.devices import build_fabric, join
+from subcam.runtime.progress import say
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.steps import Stages
 
@@ -53,7 +53,7 @@ def run(
     folder = RunFolder(path=out)
     with folder.lock():
         started = time.monotonic()
-        with ranks.first_goes_ahead():
+        with distributed.first_goes_ahead():
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)
         _say_what_is_there(dataset)
@@ -76,9 +76,9 @@ def run(
             recipe=recipe,
             compared=tuple(compared),
         )
-        if ranks.is_first():
+        if distributed.is_first():
             write_record(result, dataset, out / record)
-        ranks.barrier()
+        distributed.barrier()
         return result
 
 

@@ -9,7 +9,7 @@ from subcam.comparisons import TITLES, Comparison
 from subcam.data.dataset import Dataset
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
-from subcam.run_folder import Stage, peak_memory_mib, versions, write_json
+from subcam.runtime.run_folder import Stage, peak_memory_mib, versions, write_json
 from subcam.settings import RunSettings
 
 

@@ -24,9 +24,9 @@ from subcam.discover.clusters_file import clusters_digest
 from subcam.evaluate.stage import MapScores
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.saved_model import WEIGHTS_FILE
-from subcam.progress import say
 from subcam.results import ComparisonResult, RoundResult
-from subcam.run_folder import RunFolder, Stage, file_digest, fingerprint
+from subcam.runtime.progress import say
+from subcam.runtime.run_folder import RunFolder, Stage, file_digest, fingerprint
 from subcam.settings import RunSettings
 
 

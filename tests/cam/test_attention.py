@@ -21,10 +21,10 @@ from subcam.classify import train as classify
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.vit_attention import LayerAttention
-from subcam.run_folder import RunFolder
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 
 VIT = NetworkSettings(

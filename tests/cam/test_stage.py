@@ -25,9 +25,9 @@ from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
 from subcam.evaluate.thresholds import ThresholdSweep
-from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 
 IMAGENET = {

@@ -20,8 +20,8 @@ from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.classify.train import ClassifyInputs, ClassifySettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
-from subcam.machine import MachineSettings, build_fabric
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings, build_fabric
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint

@@ -17,8 +17,8 @@ from subcam.discover import local_label_stage, prototype_stage
 from subcam.discover.local import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
-from subcam.run_folder import RunFolder
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 
 SETTINGS = LocalSettings(num_subcategories=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)

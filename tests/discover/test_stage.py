@@ -21,8 +21,8 @@ from subcam.discover.adaptive import discover_adaptive_subcategories
 from subcam.discover.clustering import Subcategories, discover_subcategories
 from subcam.discover.stage import DiscoverInputs, DiscoverSettings
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import MachineSettings
-from subcam.run_folder import RunFolder, Stage, as_plain
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage, as_plain
 from subcam.settings import RunSettings
 
 SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)

@@ -21,7 +21,7 @@ from subcam.download.published_sets import FetchSettings, fetch
 from subcam.download.sources import ARCHIVES, Archive
 from subcam.download.transfer import DownloadError, Patience
 from subcam.errors import BadInputError, RunFolderError, SettingsError
-from subcam.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

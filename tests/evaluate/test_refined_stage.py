@@ -30,7 +30,7 @@ from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
 from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
-from subcam.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.training.optimiser import OptimiserSettings
 

@@ -14,7 +14,7 @@ from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
 from subcam.evaluate import segmentation_stage
 from subcam.evaluate.segmentation_stage import SegmentationInputs
-from subcam.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder
 
 VARIANTS = ("masks", "masks-crf")
 

@@ -18,7 +18,7 @@ from subcam.evaluate import stage as evaluate
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import EvaluateInputs, EvaluateSettings, MapScores
-from subcam.run_folder import RunFolder, write_json
+from subcam.runtime.run_folder import RunFolder, write_json
 
 SIZE = (24, 32)
 LABELS = ((0,), (1,), (0, 2), (), (2,))

@@ -15,12 +15,12 @@ from tests.refine.made_maps import first_pictures, write_made_maps
 from subcam.data.check import CheckedImages
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import CheckpointError, SettingsError
-from subcam.machine import MachineSettings
 from subcam.refine import affinity_stage, crf_stage
 from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.affinity_stage import AffinityInputs, AffinitySettings
 from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.optimiser import OptimiserSettings

@@ -17,9 +17,9 @@ from tests.refine.direct_crf import (
 )
 
 from subcam.errors import SettingsError
-from subcam.refine import memory
 from subcam.refine.crf import CACHED_PIXELS, CRFSettings, DenseCRF, dense_crf, dense_crf_many
 from subcam.refine.lattice import build_lattice
+from subcam.runtime import resources
 
 GOLDEN = ["full_c2", "odd_c3", "crop_c7", "crop_c21", "deeplab_c21"]
 SMALL = CRFSettings(iterations=4, bilateral_sigma_xy=6, bilateral_sigma_rgb=40)
@@ -322,10 +322,10 @@ def test_sigmas_too_small_to_number_the_lattice():
 
 
 def test_too_little_memory(monkeypatch):
-    monkeypatch.setattr(memory, "NOT_WORTH_ASKING", 0)
+    monkeypatch.setattr(resources, "NOT_WORTH_ASKING", 0)
     image, scores = random_image(40, 50), random_scores(3, 40, 50)
     crf = DenseCRF(image)
-    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 20_000)
     with pytest.raises(MemoryError, match=r"50 x 40 pixels, 3 classes: expected \d+ MiB of free memory, got 0 MiB"):
         crf.infer(scores)
     with pytest.raises(MemoryError, match="lattice of 50 x 40 pixels"):
@@ -333,5 +333,5 @@ def test_too_little_memory(monkeypatch):
 
 
 def test_available_memory_is_plausible():
-    available = memory.available_memory()
+    available = resources.available_memory()
     assert available is None or 2**20 < available < 2**50

@@ -14,13 +14,13 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
-from subcam.machine import MachineSettings
 from subcam.refine import crf, crf_stage
 from subcam.refine.crf import CRFSettings, dense_crf
 from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import MachineSettings
 from subcam.refine import mask_stage
 from subcam.refine.crf import CRFSettings, dense_crf
 from subcam.refine.crf_scores import crf_of
@@ -26,7 +25,8 @@ from subcam.refine.pairs import pool_to_grid
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
 from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 
 SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iterations=3))
 

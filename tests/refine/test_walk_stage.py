@@ -14,12 +14,12 @@ from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import MachineSettings
 from subcam.refine import walk_stage
 from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
 from subcam.refine.walk_stage import WalkInputs, WalkSettings
 from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 
 SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))

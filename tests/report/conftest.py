@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from subcam.machine import MachineSettings
     from subcam.report.gather_pictures import Pictures
+    from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
 VAL_IMAGES = 200

@@ -27,7 +27,7 @@ from subcam.report.gather_pictures import (
     picture_iou,
     thresholded,
 )
-from subcam.run_folder import as_plain
+from subcam.runtime.run_folder import as_plain
 from subcam.settings import RunSettings
 
 CLASSES = 5

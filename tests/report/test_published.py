@@ -10,7 +10,7 @@ from subcam.data.voc import VOC_CLASSES
 from subcam.evaluate.stage import MapScores
 from subcam.report.published import IMAGES, TABLE_1, TABLE_2, TABLE_3, TABLE_4, compares
 from subcam.results import RoundResult, RunResult
-from subcam.run_folder import Stage
+from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 
 

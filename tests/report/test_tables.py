@@ -26,7 +26,7 @@ from subcam.report.tables import (
     write_tables,
 )
 from subcam.results import RefinedResult, RoundResult, RunResult
-from subcam.run_folder import Stage, as_plain
+from subcam.runtime.run_folder import Stage, as_plain
 from subcam.settings import RunSettings
 
 

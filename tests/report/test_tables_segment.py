@@ -14,7 +14,7 @@ from subcam.refine.label_map import VARIANTS
 from subcam.report.published import TABLE_3
 from subcam.report.tables import class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.run_folder import Stage
+from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 
 NOWHERE = Stage(name="any", key="key", path=Path("nowhere"))

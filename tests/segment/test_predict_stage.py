@@ -15,10 +15,10 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.machine import MachineSettings
 from subcam.refine.crf import dense_crf
 from subcam.refine.crf_scores import crf_of
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.segment import predict_stage
 from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationNetwork

@@ -19,9 +19,9 @@ from subcam.data.images import read_image, read_mask, voc_palette, write_mask
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.evaluate.confusion import confusion_matrix
-from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
-from subcam.run_folder import RunFolder, Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.segment import train
 from subcam.segment.data import with_masks
 from subcam.segment.network import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits

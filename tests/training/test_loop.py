@@ -14,9 +14,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 
-from subcam.machine import MachineSettings
-from subcam.run_folder import RunFolder, Stage
-from subcam.shutdown import Stopped, listening
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.runtime.signals import Stopped, listening
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
@@ -17,10 +16,11 @@ from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
-from subcam.progress import bar
-from subcam.run_folder import Stage
-from subcam.stream import threaded_map
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.parallel import threaded_map
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def run(
         ClassificationNetwork.load(inputs.model), fabric, compiled=machine.compile and not settings.attention_layers
     )
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
-    own = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    own = distributed.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))
 

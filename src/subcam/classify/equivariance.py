@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from subcam import ranks
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.transforms import scaled_size
 from subcam.errors import SettingsError
+from subcam.runtime import distributed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def equivariance_loss(
         In 0..1; 0 where no class is present.
     """
     present = labels.bool()
-    weight = ranks.weight_of(present.sum())
+    weight = distributed.weight_of(present.sum())
     if not present.any():
         return maps.new_zeros(())
     size = (transformed.shape[2], transformed.shape[3])
@@ -102,7 +102,7 @@ class EquivariantClassifier(nn.Module):
         """
         settings, weights = self.settings, self.network.parent_head.weight
         least, most = settings.scale
-        drawn, chance = ranks.of_first(torch.rand(2)).tolist()
+        drawn, chance = distributed.of_first(torch.rand(2)).tolist()
         flip = chance < settings.flip
         size = scaled_size(images.shape[2], images.shape[3], least + drawn * (most - least))
         size = whole_patches(size, self.network.backbone.pad_multiple)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
-from subcam import ranks
+from subcam.runtime import distributed
 
 TEMPERATURE = 20.0
 """Factor on the cosine before the softmax. Between 10 and 40 the maps hardly change (docs/log.md)."""
@@ -74,7 +74,7 @@ def local_loss(
         0 where no position is labelled.
     """
     labelled = targets != UNLABELLED
-    weight = ranks.weight_of(labelled.sum())
+    weight = distributed.weight_of(labelled.sum())
     if not labelled.any():
         # Of several processes one may have none, and still owes the others a gradient.
         return logits.masked_fill(logits.isinf(), 0).sum() * 0

@@ -17,7 +17,7 @@ from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state,
 from subcam.networks.compiling import Compiled
 from subcam.networks.folding import folded
 from subcam.networks.saved_model import CLASSIFICATION, load_network, save_network
-from subcam.run_folder import from_plain
+from subcam.runtime.run_folder import from_plain
 
 
 class Logits(NamedTuple):

@@ -21,10 +21,10 @@ from subcam.data.loading import TrainingImages
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
-from subcam.run_folder import Stage
-from subcam.seeds import derive_seed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage
+from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
 

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from subcam import ranks
 from subcam.errors import RunFolderError, SubcamError
-from subcam.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
+from subcam.runtime import distributed
+from subcam.runtime.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
 
 if TYPE_CHECKING:
     from subcam.ablate import Failed, Finished, Variant
@@ -39,10 +39,10 @@ def ablate(words: list[str]) -> None:
         raise SubcamError(f"expected a recipe after 'ablate', got {got}; there are: {', '.join(RECIPES)}")
     import tyro
 
-    from subcam import launch
     from subcam.ablate import expand
     from subcam.grid import read_grid
-    from subcam.machine import join
+    from subcam.runtime import launch
+    from subcam.runtime.devices import join
     from subcam.settings import RunSettings
 
     @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def run_variants(
     """
     from subcam import pipeline
     from subcam.ablate import Failed
-    from subcam.progress import say
+    from subcam.runtime.progress import say
 
     finished: list[Finished] = []
     failed: list[Failed] = []
@@ -129,7 +129,7 @@ def run_variants(
                 # Of several processes the others may be elsewhere in the failed variant.
                 if (
                     on_failure == "stop"
-                    or ranks.world_size() > 1
+                    or distributed.world_size() > 1
                     or isinstance(error, RunFolderError)
                     or is_disk_full(error)
                 ):
@@ -159,7 +159,7 @@ def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, D
         settings = variant.settings.dataset
         key = fingerprint(settings)
         if key not in opened:
-            with ranks.first_goes_ahead():
+            with distributed.first_goes_ahead():
                 opened[key] = open_dataset(settings, work_folder=out)
         prepared.append((variant, opened[key], out / FOLDER / f"{record_name(variant, opened[key])}.json"))
     return prepared
@@ -199,7 +199,7 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
 
     Of several processes the first writes.
     """
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     from subcam.ablate import label_of, summarise, summary_tables
     from subcam.grid import shown
@@ -227,11 +227,11 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
 
 def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
     """The tables and notes for the terminal of the first process."""
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     from subcam.ablate import label_of, summarise, summary_tables
-    from subcam.progress import console, say
     from subcam.report.tables import BEST_NOTE, terminal_table
+    from subcam.runtime.progress import console, say
 
     for table in summary_tables(summarise(finished)):
         console.print(terminal_table(table))
@@ -246,7 +246,7 @@ def _say_what_is_there(variants: "Sequence[Variant]", out: Path) -> None:
     from rich.table import Table
 
     from subcam.dry_run import stages_there
-    from subcam.progress import console, say
+    from subcam.runtime.progress import console, say
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("variant", "state", "next stage"):

@@ -59,8 +59,8 @@ def check(words: list[str]) -> None:
 
 
 def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, workers: int | None) -> None:
-    from subcam.progress import console, say
     from subcam.report.survey_page import proposed_command, verdict, what, write_survey
+    from subcam.runtime.progress import console, say
     from subcam.survey.dataset import require_usable, survey_dataset
 
     survey = survey_dataset(settings, work_folder=work_folder, workers=workers)

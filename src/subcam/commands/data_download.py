@@ -44,7 +44,7 @@ def download(words: list[str]) -> None:
         raise SettingsError(f"expected the name of a data set, got none; there are: {', '.join(ARCHIVES)}")
 
     from subcam.download.published_sets import FetchSettings, fetch
-    from subcam.progress import say
+    from subcam.runtime.progress import say
 
     settings = FetchSettings(
         to=given.to, archives=given.archives, mirrors=given.mirrors, keep_archives=given.keep_archives

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from subcam.errors import SettingsError
-from subcam.progress import say
+from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
     from subcam.data.records import Skipped

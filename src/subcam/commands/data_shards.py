@@ -54,7 +54,7 @@ def shards(words: list[str]) -> None:
 def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, pictures_each: int) -> None:
     from subcam.data.dataset import ALL, open_splits
     from subcam.data.shards import write_shards
-    from subcam.progress import say
+    from subcam.runtime.progress import say
 
     splits = open_splits(settings, work_folder=work_folder)
     chosen = dict.fromkeys((splits.train, *(split for split in splits.scored if not splits.is_train(split))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from subcam.evaluate.folders import WhenMissing, WhenUnlabelled
-from subcam.run_folder import atomic_write, versions, write_json
+from subcam.runtime.run_folder import atomic_write, versions, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,7 @@ def evaluate(words: list[str]) -> None:
 
     from subcam.evaluate.folders import score_folders
     from subcam.export.mask_folder import class_names_in, open_masks, read_names
-    from subcam.progress import console, say
+    from subcam.runtime.progress import console, say
 
     predictions = open_masks(given.predictions, class_names=class_names_in(given.classes))
     truth = open_masks(given.truth, class_names=class_names_in(given.truth_classes))

@@ -315,7 +315,7 @@ FORMATS: dict[str, type[Any]] = {
 
 def export(words: list[str]) -> None:
     """`subcam export FORMAT [settings]`."""
-    from subcam.progress import say
+    from subcam.runtime.progress import say
 
     if words[:1] in ([], ["-h"], ["--help"]):
         print(usage())

@@ -9,8 +9,8 @@ def predict(words: list[str]) -> None:
     """`subcam predict MODEL IMAGES... --out DIR [settings]`."""
     import tyro
 
-    from subcam import launch, ranks
-    from subcam.progress import say
+    from subcam.runtime import distributed, launch
+    from subcam.runtime.progress import say
     from subcam.segment.predict import PredictSettings
     from subcam.segment.predict import predict as run
     from subcam.segment.predictions import FAILED_FILE, TABLE_FILE
@@ -37,7 +37,7 @@ def predict(words: list[str]) -> None:
     if launch.wanted(devices=settings.devices, num_nodes=settings.num_nodes):
         raise SystemExit(launch.together(["predict", *words], devices=settings.devices))
     result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     done = f"{result.predicted} pictures in {result.seconds:.1f} s"
     say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")

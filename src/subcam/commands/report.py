@@ -35,8 +35,8 @@ class ReportArguments:
 def report(words: list[str]) -> None:
     """`subcam report RUN [--out DIR] [--images N] [--data DIR]`."""
     given = tyro.cli(ReportArguments, args=words, prog="subcam report", description=__doc__)
-    from subcam.progress import say
     from subcam.report.page import write_report
+    from subcam.runtime.progress import say
 
     record = given.record or _latest_record(given.run)
     page = write_report(given.run, out=given.out, images=given.images, data=given.data, record=record)

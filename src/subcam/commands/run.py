@@ -26,11 +26,11 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     """Read the settings that differ from the recipe's, run, print the tables and write the page."""
     import tyro
 
-    from subcam import launch, ranks
     from subcam.pipeline import run
-    from subcam.progress import console, say
     from subcam.recipes import RECIPES
     from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
+    from subcam.runtime import distributed, launch
+    from subcam.runtime.progress import console, say
     from subcam.settings import RunSettings
 
     @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
         raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
     result = run(given.settings, given.out, recipe=recipe)
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     write_tables(result)
     for table in tables_of(result):

@@ -22,8 +22,8 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
-from subcam.progress import bar
-from subcam.run_folder import file_digest, fingerprint, write_json
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import file_digest, fingerprint, write_json
 
 ANNOTATIONS = "annotations"
 _PREFIX, _SUFFIX = "instances_", ".json"

@@ -15,8 +15,8 @@ from subcam.data.shards import read_shards, shard_splits
 from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
-from subcam.progress import bar, say
-from subcam.run_folder import fingerprint
+from subcam.runtime.progress import bar, say
+from subcam.runtime.run_folder import fingerprint
 
 TOY = "toy"
 Layout = Literal["voc", "coco", "folder", "shards"]

@@ -13,8 +13,8 @@ from jaxtyping import UInt8
 
 from subcam.data.images import read_image
 from subcam.data.tar_member import status_of
-from subcam.machine import MachineSettings
-from subcam.run_folder import atomic_write
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)

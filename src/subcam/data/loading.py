@@ -19,8 +19,8 @@ from subcam.data.decoded import DecodedImages
 from subcam.data.records import Record
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import own_cores
-from subcam.shutdown import SIGNALS
+from subcam.runtime.devices import own_cores
+from subcam.runtime.signals import SIGNALS
 
 Key = tuple[int, int]
 """(epoch, index of the picture): what a training item is asked for by."""

@@ -21,7 +21,7 @@ from subcam.data.records import ImageSet, suggest
 from subcam.discover.assigned import distances_to_centres, ranks_in_clusters
 from subcam.discover.clustering import Subcategories
 from subcam.errors import BadInputError
-from subcam.run_folder import atomic_write, file_digest, fingerprint
+from subcam.runtime.run_folder import atomic_write, file_digest, fingerprint
 
 CLUSTERS = "clusters.csv"
 _COLUMNS = ("image", "parent", "cluster", "name", "distance", "rank")

@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float32
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.machine import MachineSettings
-from subcam.progress import bar
-from subcam.run_folder import atomic_write
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import atomic_write
 
 IMAGES_PER_PART = 256
 
@@ -44,7 +44,7 @@ def extract_features(
     model = for_inference(network, fabric, compiled=machine.compile)
     count = len(records)
     parts = [range(start, min(start + IMAGES_PER_PART, count)) for start in range(0, count, IMAGES_PER_PART)]
-    own = ranks.share(parts)
+    own = distributed.share(parts)
     with bar("features", sum(map(len, own))) as progress:
         for indices in own:
             path = folder / f"part-{indices.start // IMAGES_PER_PART:05d}.npy"
@@ -53,7 +53,7 @@ def extract_features(
                 with atomic_write(path) as file:
                     np.save(file, part)
             progress.advance(len(indices))
-    with ranks.first_goes_ahead():
+    with distributed.first_goes_ahead():
         return read_features(folder)
 
 

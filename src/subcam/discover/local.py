@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int16, Integer
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from subcam import ranks
+from subcam.runtime import distributed
 
 UNSURE = -1
 CONTEXT = -2
@@ -90,8 +90,8 @@ class PositionSample:
     def gather(self) -> None:
         """Make the first process's sample one of the positions that all processes were shown."""
         self._keep_smallest()
-        self.seen = int(ranks.total(np.array(self.seen)))
-        self._keys, self._features = ranks.gathered(self._keys[0]), ranks.gathered(self._features[0])
+        self.seen = int(distributed.total(np.array(self.seen)))
+        self._keys, self._features = distributed.gathered(self._keys[0]), distributed.gathered(self._features[0])
 
     def _keep_smallest(self) -> None:
         keys = np.concatenate(self._keys)

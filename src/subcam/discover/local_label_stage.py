@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Int16
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.classify.network import ClassificationNetwork
 from subcam.discover.local import Prototypes, assign
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings, positions
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
-from subcam.run_folder import Stage, atomic_write, open_arrays
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage, atomic_write, open_arrays
 
 LABELS_FILE = "local-labels.npz"
 
@@ -47,7 +47,7 @@ def run(
         classes = np.array(inputs.image_set.records[index].labels, np.int64)
         grids[index] = assign(features, sure, classes, prototypes)
     found = _gathered(grids)
-    if not ranks.is_first():
+    if not distributed.is_first():
         stage.finish()
         return _read(path)
     labels = np.concatenate([grid.ravel() for grid in found.grids])
@@ -60,9 +60,13 @@ def run(
 def _gathered(grids: dict[int, np.ndarray]) -> LocalLabels:
     """The grids of all processes in the order of the records, in the first process."""
     rows = [(index, *grid.shape) for index, grid in grids.items()]
-    shapes = np.concatenate(ranks.gathered(np.array(rows, np.int32).reshape(-1, 3)) or [np.zeros((0, 3), np.int32)])
+    shapes = np.concatenate(
+        distributed.gathered(np.array(rows, np.int32).reshape(-1, 3)) or [np.zeros((0, 3), np.int32)]
+    )
     flat = [grid.ravel() for grid in grids.values()]
-    labels = np.concatenate(ranks.gathered(np.concatenate([*flat, np.zeros(0, np.int16)])) or [np.zeros(0, np.int16)])
+    labels = np.concatenate(
+        distributed.gathered(np.concatenate([*flat, np.zeros(0, np.int16)])) or [np.zeros(0, np.int16)]
+    )
     parts = _split(labels, shapes[:, 1:])
     return LocalLabels(grids=tuple(parts[place] for place in np.argsort(shapes[:, 0])))
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int16
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
@@ -22,10 +21,11 @@ from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.discover.local import CONTEXT, PositionSample, find_prototypes, sure_positions
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
-from subcam.progress import bar
-from subcam.run_folder import Stage
-from subcam.seeds import derive_seed
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import Stage
+from subcam.runtime.seeds import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def run(
             context[c].add(features[sure == CONTEXT], rng)
     for sample in (*objects, *context):
         sample.gather()
-    if not ranks.is_first():  # prototypes are found once; the others wait for them
+    if not distributed.is_first():  # prototypes are found once; the others wait for them
         stage.finish()
         return stage.path
     found = find_prototypes(
@@ -131,7 +131,7 @@ def positions(
     """
     records: Sequence[Record] = inputs.image_set.records
     model = for_inference(network, fabric, compiled=machine.compile)
-    batches = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    batches = distributed.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
     with bar(title, sum(map(len, batches))) as progress:
         for batch, images in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.records import ImageSet
 from subcam.discover.adaptive import Choice, Criterion, discover_adaptive_subcategories
@@ -16,9 +15,10 @@ from subcam.discover.clustering import Normalisation, Subcategories, discover_su
 from subcam.discover.clusters_file import read_clusters, write_clusters
 from subcam.discover.features import extract_features
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
-from subcam.progress import say
-from subcam.run_folder import Stage, atomic_write, open_arrays
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.progress import say
+from subcam.runtime.run_folder import Stage, atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def run(
         batch_size=settings.batch_size,
         machine=machine,
     )
-    if not ranks.is_first():  # clusters are found once; the others wait for them
+    if not distributed.is_first():  # clusters are found once; the others wait for them
         stage.finish()
         return _read(arrays)
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)

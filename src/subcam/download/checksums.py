@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from subcam.errors import BadInputError
-from subcam.progress import bar
+from subcam.runtime.progress import bar
 
 _MIB = 1 << 20
 

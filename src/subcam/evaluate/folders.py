@@ -18,7 +18,7 @@ from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import Scores, scores
-from subcam.progress import track
+from subcam.runtime.progress import track
 
 VALUES = 256
 BACKGROUND_NAME = "background"

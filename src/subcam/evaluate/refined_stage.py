@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from subcam import ranks
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import summary
-from subcam.progress import track
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.refine.walked_files import read_walked, walked_path
-from subcam.run_folder import Stage
+from subcam.runtime import distributed
+from subcam.runtime.progress import track
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class RefinedScores:
 def run(inputs: RefinedInputs, *, stage: Stage) -> RefinedScores:
     """Score the images that have masks."""
     if not stage.done:
-        stage.finish(vars(_score(inputs, title=stage.name)) if ranks.is_first() else None)
+        stage.finish(vars(_score(inputs, title=stage.name)) if distributed.is_first() else None)
     return RefinedScores(**stage.record["outputs"])
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from subcam import ranks
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import summary
-from subcam.progress import track
 from subcam.refine.label_map import mask_path
-from subcam.run_folder import Stage
+from subcam.runtime import distributed
+from subcam.runtime.progress import track
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def run(inputs: SegmentationInputs, *, stage: Stage) -> SegmentationScores:
         BadInputError: a mask is missing or does not fit its picture or the classes; names it.
     """
     if not stage.done:
-        stage.finish(_scored(inputs, title=stage.name) if ranks.is_first() else None)
+        stage.finish(_scored(inputs, title=stage.name) if distributed.is_first() else None)
     return SegmentationScores(**stage.record["outputs"])
 
 

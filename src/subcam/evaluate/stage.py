@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from subcam import ranks
 from subcam.cam.background import ChosenThreshold, threshold_of_maps
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_mask
@@ -15,8 +14,9 @@ from subcam.errors import SettingsError
 from subcam.evaluate.classification import class_average_precision, mean_average_precision
 from subcam.evaluate.scores import Scores
 from subcam.evaluate.thresholds import THRESHOLDS, ThresholdSweep
-from subcam.progress import say, track
-from subcam.run_folder import Stage, as_plain
+from subcam.runtime import distributed
+from subcam.runtime.progress import say, track
+from subcam.runtime.run_folder import Stage, as_plain
 
 Choice = Literal["auto", "by-class"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -95,7 +95,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> 
     """
     if not stage.done:
         # By the first process alone; the others wait for it.
-        found = _score(settings, inputs, title=stage.name) if ranks.is_first() else None
+        found = _score(settings, inputs, title=stage.name) if distributed.is_first() else None
         stage.finish(vars(found) if found else None)
         if found and found.threshold_chosen:
             say(f"{stage.name}: {found.threshold_text}")

@@ -20,7 +20,7 @@ from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.pictures import Pictures
 from subcam.export.regions import Region, regions_of
-from subcam.run_folder import atomic_write
+from subcam.runtime.run_folder import atomic_write
 
 RESULTS_FILE, ANNOTATIONS_FILE = "results.json", "annotations.json"
 PANOPTIC_NAME = "panoptic"

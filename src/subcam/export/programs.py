@@ -32,7 +32,7 @@ from subcam.export.onnx_check import (
     plain_copy,
 )
 from subcam.networks.grid import Grid
-from subcam.run_folder import atomic_write
+from subcam.runtime.run_folder import atomic_write
 from subcam.segment.network import SegmentationNetwork
 
 InputType = Literal["uint8", "float32"]

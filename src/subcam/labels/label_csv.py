@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
 from subcam.labels.sources import LabelledPicture
-from subcam.run_folder import atomic_write
+from subcam.runtime.run_folder import atomic_write
 
 _SEPARATORS = ",;|"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from subcam.progress import say
+from subcam.runtime.progress import say
 
 MOST_CHARACTERS = 200
 """Of the reason, that are shown."""

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from subcam import ranks
 from subcam.errors import SettingsError
 from subcam.refine.affinity_labels import PairLabels
 from subcam.refine.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
+from subcam.runtime import distributed
 
 RESNET38_CHANNELS = (512, 1024, 4096)
 LOG_FLOOR = 1e-5
@@ -177,4 +177,4 @@ def affinity_loss(affinity: Float[Tensor, "*batch offsets pairs"], labels: PairL
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
     count = chosen.sum()
-    return ranks.weight_of(count) * (values * chosen).sum() / (count + LOG_FLOOR)
+    return distributed.weight_of(count) * (values * chosen).sum() / (count + LOG_FLOOR)

@@ -17,7 +17,7 @@ from subcam.networks.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.saved_model import AFFINITY, load_network, save_network
 from subcam.refine.affinity import AffinityHead
 from subcam.refine.pairs import STRIDE
-from subcam.run_folder import from_plain
+from subcam.runtime.run_folder import from_plain
 
 REFERENCE_HEAD = ("f8_3", "f8_4", "f8_5", "f9")
 

@@ -11,15 +11,15 @@ from subcam.data.decoded import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
 from subcam.networks.backbones import NetworkSettings
 from subcam.refine.affinity import affinity_loss, pair_affinity
 from subcam.refine.affinity_data import AffinityImages
 from subcam.refine.affinity_labels import pair_labels
 from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
 from subcam.refine.pairs import RADIUS, STRIDE, training_region
-from subcam.run_folder import Stage
-from subcam.seeds import derive_seed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage
+from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from subcam.refine.crf_settings import CRFSettings
 from subcam.refine.lattice import Lattice, build_lattice
 from subcam.refine.mean_field import choose_widths, infer_sets
-from subcam.refine.memory import require_memory
+from subcam.runtime.resources import require_memory
 
 CACHED_LATTICES = 4
 CACHED_PIXELS = 400_000

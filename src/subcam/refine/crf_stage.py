@@ -8,12 +8,12 @@ from pathlib import Path
 
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.records import ImageSet, Record
-from subcam.machine import MachineSettings
 from subcam.refine.crf import CRFSettings
 from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.parallel import over_images
-from subcam.run_folder import Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

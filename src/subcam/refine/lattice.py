@@ -23,7 +23,7 @@ from numba import njit
 
 from subcam.errors import SettingsError
 from subcam.refine.embedding import BLOCK, embed_block, pack_keys, read_features
-from subcam.refine.memory import require_memory
+from subcam.runtime.resources import require_memory
 
 PADDED_TO = 4
 OVERREAD = 8

@@ -9,13 +9,13 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SettingsError
-from subcam.machine import MachineSettings
 from subcam.refine.crf import CRFSettings
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.label_map import VARIANTS, Variant, label_map, mask_path
 from subcam.refine.parallel import over_images
 from subcam.refine.walked_files import read_walked, walked_path
-from subcam.run_folder import Stage
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

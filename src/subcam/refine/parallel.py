@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 
-from subcam import ranks
 from subcam.data.records import Record
-from subcam.machine import MachineSettings, thread_count
-from subcam.progress import bar
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings, thread_count
+from subcam.runtime.progress import bar
 
 
 def over_images(
@@ -23,7 +23,7 @@ def over_images(
 
     No more than two images a thread are handed out at a time. The first error ends the work after those under way.
     """
-    own = ranks.share(records)
+    own = distributed.share(records)
     left = [record for record in own if not done(record)]
     threads = thread_count(machine.threads)
     with bar(title, len(own), done=len(own) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:

@@ -7,21 +7,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from subcam import ranks
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.response import background_score
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
-from subcam.machine import MachineSettings
 from subcam.networks.compiling import Compiled
-from subcam.progress import bar
 from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.pairs import RADIUS, pair_offsets, pool_to_grid
 from subcam.refine.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.refine.walked_files import WalkedMaps, walked_path, write_walked
-from subcam.run_folder import Stage
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
     if stage.done:
         return stage.path
     records = inputs.image_set.records
-    own = ranks.share(range(len(records)))
+    own = distributed.share(range(len(records)))
     left = [(i,) for i in own if not walked_path(stage.path, records[i].name).is_file()]
     network = AffinityNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval()
     fabric.to_device(network)

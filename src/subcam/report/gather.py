@@ -17,7 +17,7 @@ from subcam.errors import RunFolderError
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.run_folder import Stage, read_json
+from subcam.runtime.run_folder import Stage, read_json
 from subcam.settings import RunSettings
 
 RECORD = "run.json"

@@ -19,7 +19,7 @@ from subcam.discover.clusters_file import CLUSTERS, names_path
 from subcam.discover.features import read_features
 from subcam.report.gather import FinishedRun
 from subcam.results import RoundResult
-from subcam.run_folder import Stage, open_arrays
+from subcam.runtime.run_folder import Stage, open_arrays
 
 MOST_COMPARED = 1500
 """Pictures of one class whose silhouette is computed: all pairs are compared."""

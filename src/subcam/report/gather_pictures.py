@@ -17,9 +17,9 @@ from subcam.data.images import read_mask
 from subcam.data.records import Record
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import scores
-from subcam.progress import track
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.report.gather import FinishedRun
+from subcam.runtime.progress import track
 
 MOST_COMPARED = 3000
 """Pictures whose gain is computed; of larger sets, as many evenly spaced ones."""

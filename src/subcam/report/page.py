@@ -15,7 +15,7 @@ from subcam.report.page_picture_figures import picture_figures
 from subcam.report.page_pictures import pack_pictures, thumbnails
 from subcam.report.style import save_figure
 from subcam.report.tables import class_tables, tables_of, write_table
-from subcam.run_folder import atomic_write
+from subcam.runtime.run_folder import atomic_write
 
 MEGABYTE = 1_000_000
 PICTURES_BUDGET = 10 * MEGABYTE

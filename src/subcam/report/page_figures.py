@@ -22,7 +22,7 @@ from subcam.report.gather_clusters import head_weights
 from subcam.report.page_headline import headline_split
 from subcam.report.style import GREY
 from subcam.results import RoundResult
-from subcam.run_folder import read_json
+from subcam.runtime.run_folder import read_json
 
 ABLATION = "ablate.json"
 GRID_K = "discover.num_subcategories"

@@ -18,8 +18,8 @@ from PIL import Image
 
 from subcam.cam.files import read_response_maps
 from subcam.data.images import read_image, read_mask
-from subcam.progress import track
 from subcam.report.gather_pictures import PictureRecord, evenly_spaced
+from subcam.runtime.progress import track
 
 SIDES = (384, 320, 256, 192, 144, 112)
 """Longest sides of thumbnails, in pixels, the largest that fits is taken."""

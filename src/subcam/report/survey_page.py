@@ -15,7 +15,7 @@ from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
 from subcam.report.page_pictures import thumbnail
-from subcam.run_folder import atomic_write, write_json
+from subcam.runtime.run_folder import atomic_write, write_json
 from subcam.survey.dataset import Survey
 from subcam.survey.finding import Example, Finding, counted
 

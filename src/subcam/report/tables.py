@@ -26,7 +26,7 @@ from subcam.report.tables_format import (
 )
 from subcam.report.tables_segment import class_table, network_name, segmentation_table
 from subcam.results import ComparisonResult, RoundResult, RunResult
-from subcam.run_folder import atomic_write
+from subcam.runtime.run_folder import atomic_write
 from subcam.settings import RunSettings
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 from subcam.report import published
 from subcam.report.tables_format import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
-from subcam.run_folder import Stage, read_json
+from subcam.runtime.run_folder import Stage, read_json
 
 ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
 """How the masks of a network are told apart."""

@@ -19,7 +19,7 @@ from subcam.networks.deeplab import DeepLabV2
 from subcam.networks.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.folding import folded
 from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
-from subcam.run_folder import from_plain
+from subcam.runtime.run_folder import from_plain
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from subcam import ranks
 from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
-from subcam.machine import MachineSettings, Precision, check_accelerator, join, thread_count
 from subcam.networks.saved_model import CONFIG_FILE, WEIGHTS_FILE
-from subcam.progress import bar
-from subcam.run_folder import RunFolder, as_plain, file_digest, read_json
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import RunFolder, as_plain, file_digest, read_json
 from subcam.segment.chain import Outputs, predict_each
 from subcam.segment.inference import InferenceSettings
 from subcam.segment.network import SegmentationNetwork
@@ -108,9 +108,9 @@ def predict(
         names = ("background", *network.config.class_names)
         if len(names) > IGNORE_INDEX:
             raise SettingsError(f"{folder}: expected at most {IGNORE_INDEX - 1} classes, got {len(names) - 1}")
-        with ranks.first_goes_ahead():
+        with distributed.first_goes_ahead():
             check_same(out, _made_with(settings, folder))
-        if ranks.is_first():
+        if distributed.is_first():
             write_classes(out, names)
         table = Table(out, names)
         for record in records:
@@ -118,20 +118,20 @@ def predict(
         outputs = Outputs(out=out, names=names, overlays=settings.overlays, probabilities=settings.probabilities)
         done = [record for record in records if outputs.there(record)]
         there = {record.name for record in done}
-        ranks.barrier()  # all have seen what was there before anyone adds to it
-        left = [record for record in ranks.share(records) if record.name not in there]
+        distributed.barrier()  # all have seen what was there before anyone adds to it
+        left = [record for record in distributed.share(records) if record.name not in there]
         threads = thread_count(settings.threads)
         device = _place(network, settings, threads, device=own_device)
         results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
         failed: list[Skipped] = []
         begun = time.monotonic()
         # Only the first process writes lines while it works, and those of the others' masks at the end.
-        growing = table.begin(done) if ranks.is_first() else nullcontext()
+        growing = table.begin(done) if distributed.is_first() else nullcontext()
         with growing, bar("predict", len(done) + len(left), done=len(done)) as progress, closing(results):
             try:
                 for count, result in enumerate(results, start=1):
                     if not isinstance(result, Skipped):
-                        if ranks.is_first():
+                        if distributed.is_first():
                             table.add(result)
                     else:
                         failed.append(result)
@@ -139,12 +139,12 @@ def predict(
                             raise BadInputError(result.reason)
                     progress.advance(note=f"{count / (time.monotonic() - begun):.1f} images/s")
             finally:
-                if ranks.is_first():
+                if distributed.is_first():
                     write_failures(out, failed)
-        predicted = int(ranks.total(np.array(len(left) - len(failed))))
-        if ranks.world_size() > 1:
+        predicted = int(distributed.total(np.array(len(left) - len(failed))))
+        if distributed.world_size() > 1:
             failed = _of_all(failed)
-            if ranks.is_first():
+            if distributed.is_first():
                 with table.begin(record for record in records if outputs.there(record)):
                     write_failures(out, failed)
     if len(failed) == len(records):
@@ -159,8 +159,8 @@ def predict(
 
 def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
     """What all processes could not use, in the first process; nothing in the others."""
-    files = ranks.gathered_texts([skipped.file for skipped in failed])
-    reasons = ranks.gathered_texts([skipped.reason for skipped in failed])
+    files = distributed.gathered_texts([skipped.file for skipped in failed])
+    reasons = distributed.gathered_texts([skipped.reason for skipped in failed])
     return [Skipped(file=file, reason=reason) for file, reason in zip(files, reasons, strict=True)]
 
 

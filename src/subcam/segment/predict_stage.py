@@ -10,19 +10,19 @@ import numpy as np
 from jaxtyping import Float
 from lightning_fabric import Fabric
 
-from subcam import ranks
 from subcam.data.decoded import decoded_images
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
-from subcam.machine import MachineSettings, thread_count
-from subcam.progress import bar
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import mask_path
-from subcam.run_folder import Stage
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings, thread_count
+from subcam.runtime.parallel import threaded_map
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import Stage
 from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.network import SegmentationNetwork, for_inference
-from subcam.stream import threaded_map
 
 MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""
@@ -57,7 +57,7 @@ def run(
     wanted = variants(settings)
     there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
-    own = ranks.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    own = distributed.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))
     network = for_inference(SegmentationNetwork.load(inputs.model), fabric, compiled=machine.compile)

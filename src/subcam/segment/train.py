@@ -10,7 +10,6 @@ from jaxtyping import Float, Integer
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam import ranks
 from subcam.data.check import CheckedImages
 from subcam.data.decoded import decoded_images
 from subcam.data.images import read_mask
@@ -20,9 +19,10 @@ from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.evaluate.confusion import confusion_matrix
 from subcam.evaluate.scores import Scores, scores
-from subcam.machine import MachineSettings
-from subcam.run_folder import Stage
-from subcam.seeds import derive_seed
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.run_folder import Stage
+from subcam.runtime.seeds import derive_seed
 from subcam.segment.data import SegmentationImages
 from subcam.segment.network import SegmentationConfig, SegmentationNetwork, upsample_logits
 from subcam.training.loop import Training, train
@@ -154,7 +154,7 @@ def segmentation_loss(
     for logits in found:
         full = upsample_logits(logits, (masks.shape[1], masks.shape[2]), stride=stride)
         total = total + F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum") / counted
-    return total * ranks.weight_of(labelled)
+    return total * distributed.weight_of(labelled)
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def score_pictures(
     image_set = pictures.image_set
     records, channels = image_set.records, image_set.num_classes + 1
     masked = [index for index, record in enumerate(records) if record.mask is not None]
-    batches = ranks.share(same_size_batches(masked, pictures.sizes, batch_size=batch_size))
+    batches = distributed.share(same_size_batches(masked, pictures.sizes, batch_size=batch_size))
     matrix = np.zeros((channels, channels), np.int64)
     for indices, images in inference_batches(
         records, batches, workers=machine.workers, decoded=decoded_images(machine)
@@ -183,4 +183,4 @@ def score_pictures(
             if mask is not None:
                 truth = read_mask(mask, image_set.mask_values, size=(height, width))
                 matrix = matrix + confusion_matrix(prediction, truth, num_classes=channels)
-    return scores(ranks.total(matrix))
+    return scores(distributed.total(matrix))

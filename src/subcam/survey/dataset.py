@@ -17,7 +17,7 @@ from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, requi
 from subcam.data.records import ImageSet, Record
 from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError
-from subcam.progress import bar
+from subcam.runtime.progress import bar
 from subcam.survey.content import duplicate_findings, mask_findings, overlap_findings
 from subcam.survey.files import Facts, file_findings, look_at_all
 from subcam.survey.finding import Example, Finding, Severity, counted, in_order

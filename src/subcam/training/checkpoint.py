@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from subcam import ranks
 from subcam.errors import CheckpointError, SubcamError
-from subcam.progress import say
-from subcam.run_folder import atomic_write
+from subcam.runtime import distributed
+from subcam.runtime.progress import say
+from subcam.runtime.run_folder import atomic_write
 
 WRITING_SHARE = 0.05
 """Share of the time that writing checkpoints may take; large models are written less often."""
@@ -45,7 +45,7 @@ class TrainingLog:
         if not math.isfinite(row["loss"]):
             raise _diverged(f"the loss is {row['loss']} at step {step}", self.folder)
         self.rows.append(row)
-        if not ranks.is_first():
+        if not distributed.is_first():
             return row
         self._board = self._board or SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         for name in (*losses, "rate_factor"):
@@ -76,7 +76,7 @@ class TrainingLog:
 
     def write(self) -> None:
         """Write all rows to `training.csv`; scores are empty where there was no validation."""
-        if not ranks.is_first():
+        if not distributed.is_first():
             return
         text = io.StringIO()
         if self.rows:
@@ -144,7 +144,7 @@ class TrainingCheckpoint:
         Raises:
             SubcamError: a weight or running statistic is not finite; the checkpoint before stays.
         """
-        if not ranks.is_first():
+        if not distributed.is_first():
             return
         if not all(torch.isfinite(tensor).all() for tensor in self.network.state_dict().values()):
             raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
@@ -202,7 +202,7 @@ class TrainingCheckpoint:
 
     def discard(self) -> None:
         """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
-        if not ranks.is_first():
+        if not distributed.is_first():
             return
         self.path.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam import ranks, shutdown
 from subcam.data.loading import SeededImages, training_loader
-from subcam.machine import MachineSettings
-from subcam.progress import bar
-from subcam.run_folder import Stage
-from subcam.seeds import derive_seed
+from subcam.runtime import distributed, signals
+from subcam.runtime.devices import MachineSettings
+from subcam.runtime.progress import bar
+from subcam.runtime.run_folder import Stage
+from subcam.runtime.seeds import derive_seed
 from subcam.training.average import WeightAverage
 from subcam.training.checkpoint import Stateful, TrainingCheckpoint, TrainingLog
 from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
@@ -81,7 +81,7 @@ def train(
     settings, network = training.optimiser, training.network
     optimiser = build_optimiser(parameter_groups(training.body, training.heads, settings), settings)
     network.train()
-    if ranks.world_size() > 1:
+    if distributed.world_size() > 1:
         synchronise_batch_norm(network)
     model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
     average = WeightAverage(network, decay=training.average_decay) if training.average_decay else None
@@ -98,17 +98,17 @@ def train(
         epochs=training.epochs,
         start_step=first_step,
         workers=machine.workers,
-        world_size=ranks.world_size(),
-        rank=ranks.rank(),
+        world_size=distributed.world_size(),
+        rank=distributed.rank(),
     )
     steps_per_epoch = loader.steps_per_epoch
     schedule_steps = (training.schedule_epochs or training.epochs) * steps_per_epoch
     if first_step and first_step % steps_per_epoch == 0:
         log.add_scores(_validate(training, average, epoch=first_step // steps_per_epoch))
-    with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress, shutdown.deferred():
+    with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress, signals.deferred():
         for step, (images, targets) in enumerate(loader, start=first_step):
             # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
-            torch.manual_seed(derive_seed(training.seed, "step", step) + ranks.rank())
+            torch.manual_seed(derive_seed(training.seed, "step", step) + distributed.rank())
             factor = rate_factor(step, schedule_steps, settings)
             set_rate(optimiser, factor)
             images = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
@@ -125,22 +125,22 @@ def train(
             epoch_ends = done % steps_per_epoch == 0
             logged = epoch_ends or done % LOG_EVERY == 0
             if logged:
-                losses = {name: ranks.mean(value) for name, value in losses.items()}
+                losses = {name: distributed.mean(value) for name, value in losses.items()}
                 row = log.add(step=done, epoch=done / steps_per_epoch, rate_factor=factor, losses=losses)
                 progress.note = f"loss {row['loss']:.4f}"
             # Asked once a step and at this place alone, where several processes agree on it.
-            shutdown.note(ranks.greatest(shutdown.wanted()))
-            stop = shutdown.wanted() > 0
+            signals.note(distributed.greatest(signals.wanted()))
+            stop = signals.wanted() > 0
             if epoch_ends or stop or (logged and checkpoint.due):
                 checkpoint.save(next_step=done)
             if stop:
-                ranks.barrier()  # whoever ends first ends the others, and the first has a checkpoint to write
-                shutdown.end_if_wanted()
+                distributed.barrier()  # whoever ends first ends the others, and the first has a checkpoint to write
+                signals.end_if_wanted()
             if epoch_ends:
-                with shutdown.deferred(defer=False):
+                with signals.deferred(defer=False):
                     log.add_scores(_validate(training, average, epoch=done // steps_per_epoch))
             progress.advance()
-    if ranks.is_first():
+    if distributed.is_first():
         with _averaged(average):
             save()
     log.close()

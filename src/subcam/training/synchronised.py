@@ -11,7 +11,7 @@ import torch.distributed
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from subcam import ranks
+from subcam.runtime import distributed
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -49,7 +49,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return self.after(super().forward(x))
         wide = x.float()
-        count = wide[:, 0].numel() * ranks.world_size()
+        count = wide[:, 0].numel() * distributed.world_size()
         mean = _SumOverRanks.apply(wide.sum((0, 2, 3))) / count
         centred = wide - mean[:, None, None]
         variance = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count

@@ -1,7 +1,7 @@
 """Which of several processes of one run this is, and how they agree; each has its own device. Alone, all of it is free.
 
 A process is called by its rank, 0 .. world size - 1; the first one alone holds the folder, prints, and writes what is
-written once. How they come together is in `machine.py`, and how they are started in `launch.py`.
+written once. How they come together is in `runtime/devices.py`, and how they are started in `runtime/launch.py`.
 """
 
 import contextlib

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from subcam import launch, ranks
-from subcam.allocator import keep_freed_memory
 from subcam.errors import SettingsError
+from subcam.runtime import distributed, launch
+from subcam.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -147,7 +147,7 @@ def join(settings: MachineSettings) -> torch.device | None:
     # Fabric leaves the others at the end only on GPUs; gloo's threads, left running, may abort a process that is done.
     atexit.register(_leave)
     if fabric.device.type != "cpu":
-        ranks.tell_by(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
+        distributed.tell_by(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
     return fabric.device
 
 

@@ -25,10 +25,10 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from subcam import ranks
 from subcam._version import __version__
 from subcam.errors import BadInputError, RunFolderError
-from subcam.folder_lock import hold
+from subcam.runtime import distributed
+from subcam.runtime.lock import hold
 
 Settings = TypeVar("Settings")
 
@@ -216,10 +216,10 @@ class Stage:
         Of several processes each calls it when its part is done, and all go on together when the first, whose
         `outputs` count, has marked it.
         """
-        ranks.barrier()
-        if ranks.is_first():
+        distributed.barrier()
+        if distributed.is_first():
             self._write_record(outputs or {})
-        ranks.barrier()
+        distributed.barrier()
         _wait_until_seen(self.record_path)
 
     def _write_record(self, outputs: dict[str, Any]) -> None:
@@ -273,4 +273,4 @@ class RunFolder:
         Raises:
             RunFolderError: another process holds it, or the folder cannot be written.
         """
-        return hold(self.path) if ranks.is_first() else contextlib.nullcontext()
+        return hold(self.path) if distributed.is_first() else contextlib.nullcontext()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from subcam import launch, ranks
 from subcam.errors import SettingsError
-from subcam.launch import Launched, launched
-from subcam.machine import MachineSettings, join, thread_count
+from subcam.runtime import distributed, launch
+from subcam.runtime.devices import MachineSettings, join, thread_count
+from subcam.runtime.launch import Launched, launched
 from subcam.training.synchronised import SynchronisedBatchNorm2d, synchronise_batch_norm
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
@@ -135,16 +135,16 @@ def check_batch_norm(first: dict, second: dict) -> None:
 
 
 def test_alone_nothing_changes() -> None:
-    assert (ranks.rank(), ranks.world_size(), ranks.is_first()) == (0, 1, True)
-    assert ranks.share(range(3)) == [0, 1, 2]
-    assert ranks.greatest(3) == 3
+    assert (distributed.rank(), distributed.world_size(), distributed.is_first()) == (0, 1, True)
+    assert distributed.share(range(3)) == [0, 1, 2]
+    assert distributed.greatest(3) == 3
     rows = np.arange(4).reshape(2, 2)
-    assert ranks.total(rows) is rows
-    assert ranks.gathered(rows) == [rows]
-    assert ranks.gathered_texts(["a"]) == ["a"]
-    assert float(ranks.weight_of(torch.tensor(0))) == 1
+    assert distributed.total(rows) is rows
+    assert distributed.gathered(rows) == [rows]
+    assert distributed.gathered_texts(["a"]) == ["a"]
+    assert float(distributed.weight_of(torch.tensor(0))) == 1
     assert join(MachineSettings()) is None
-    ranks.barrier()
+    distributed.barrier()
 
 
 def test_who_started_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_program_that_starts_no_processes_is_told_how() -> None:
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subcam.machine.available_cores", lambda: 8)
+    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
     assert thread_count(0) == 8
     given(monkeypatch, TORCHRUN)
     assert thread_count(0) == 2
@@ -197,7 +197,7 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_srun_gives_each_process_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subcam.machine.available_cores", lambda: 8)
+    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
     given(monkeypatch, SLURM)
     assert thread_count(0) == 8
 

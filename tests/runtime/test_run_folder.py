@@ -17,7 +17,15 @@ import pytest
 import torch
 
 from subcam.errors import BadInputError, RunFolderError
-from subcam.run_folder import RunFolder, atomic_write, file_digest, fingerprint, is_disk_full, read_json, write_json
+from subcam.runtime.run_folder import (
+    RunFolder,
+    atomic_write,
+    file_digest,
+    fingerprint,
+    is_disk_full,
+    read_json,
+    write_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +242,7 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from subcam.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder
 with RunFolder(path=Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from subcam import ranks
+from subcam.runtime import distributed
 
 Item = TypeVar("Item")
 
@@ -46,7 +46,7 @@ class Bar:
 @contextmanager
 def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
     """Show progress of a job of `total` items, `done` of them done before. Of several processes the first shows its."""
-    if not console.is_terminal or not ranks.is_first():
+    if not console.is_terminal or not distributed.is_first():
         yield Bar(title, total, done, None)
         return
     columns = (
@@ -75,7 +75,7 @@ def say(text: str) -> None:
 
     Of several processes only the first prints.
     """
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     # A terminal takes no bytes that are not UTF-8.
     plain = text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from subcam import ranks
+from subcam.runtime import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what schedulers send before they kill (SLURM, Kubernetes, docker stop); what `sbatch --signal=USR1` sends."""
@@ -109,7 +109,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
     _state.wanted, _state.since = number, now
     if not _state.deferring:
         raise Stopped(number)
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     # Written past Python's buffers, which the work may be in the middle of writing to.
     with contextlib.suppress(OSError):  # the terminal may be gone

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from subcam import shutdown
-from subcam.shutdown import SIGNALS, Stopped, deferred, end_if_wanted, listening, wanted
+from subcam.runtime import signals
+from subcam.runtime.signals import SIGNALS, Stopped, deferred, end_if_wanted, listening, wanted
 
 
 def send(number: int) -> None:
@@ -146,9 +146,9 @@ def test_the_same_signal_passed_on_by_a_wrapper_counts_once() -> None:
 
 SECOND = """
 import os, signal, sys
-from subcam import shutdown
-shutdown.REPEAT_SECONDS = 0.0
-with shutdown.listening(), shutdown.deferred():
+from subcam.runtime import signals
+signals.REPEAT_SECONDS = 0.0
+with signals.listening(), signals.deferred():
     for number in map(int, sys.argv[1:]):
         os.kill(os.getpid(), number)
         print("went on", flush=True)
@@ -180,4 +180,4 @@ def test_children_forked_meanwhile_are_deaf_and_others_are_not() -> None:
     with listening():
         assert os.waitstatus_to_exitcode(in_child(signalled)) == 7
     assert os.waitstatus_to_exitcode(in_child(signalled)) == -signal.SIGTERM
-    assert shutdown._state.wanted is None
+    assert signals._state.wanted is None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from subcam.stream import alike_together, threaded_map
+from subcam.runtime.parallel import alike_together, threaded_map
 
 
 def test_results_come_in_order_and_items_are_not_drawn_far_ahead() -> None:

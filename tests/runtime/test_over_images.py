@@ -12,9 +12,9 @@ import pytest
 
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.machine import MachineSettings
 from subcam.refine import parallel
 from subcam.refine.parallel import over_images
+from subcam.runtime.devices import MachineSettings
 
 RECORDS = tuple(Record(name=f"{index:02d}", image=Path(f"{index:02d}.png"), labels=()) for index in range(20))
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from subcam import folder_lock
 from subcam.errors import RunFolderError
-from subcam.folder_lock import _life_of, hold
+from subcam.runtime import lock
+from subcam.runtime.lock import _life_of, hold
 
 
 def take(folder: Path) -> None:
@@ -42,7 +42,7 @@ def no_kernel_lock(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    monkeypatch.setattr(folder_lock, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_process_whose_parent_has_not_asked_for_its_end_is_dead() -> None:
 FORKS = """
 import os, signal, sys, time
 from pathlib import Path
-from subcam.folder_lock import hold
+from subcam.runtime.lock import hold
 with hold(Path(sys.argv[1])):
     worker = os.fork()
     if not worker:
@@ -132,10 +132,10 @@ class TestWithoutTheKernelsLock:
 
     def test_of_two_that_start_together_one_gets_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def meanwhile(seconds: float) -> None:
-            assert seconds == folder_lock.SETTLE_SECONDS
+            assert seconds == lock.SETTLE_SECONDS
             write_record(tmp_path, process=1, host="node7", life="x")
 
-        monkeypatch.setattr(folder_lock.time, "sleep", meanwhile)
+        monkeypatch.setattr(lock.time, "sleep", meanwhile)
         with pytest.raises(RunFolderError, match="is in use by process 1 on node7"):
             take(tmp_path)
 
@@ -155,10 +155,10 @@ def test_a_folder_that_cannot_be_locked_for_another_reason(tmp_path: Path, monke
 def test_one_of_another_machine_that_still_touches_the_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(folder_lock, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     path = write_record(tmp_path, process=1, host="node7", life="x")
     ended = threading.Event()
-    beat = threading.Thread(target=folder_lock._beat, args=(path, ended))
+    beat = threading.Thread(target=lock._beat, args=(path, ended))
     beat.start()
     try:
         with pytest.raises(RunFolderError, match="is in use by process 1 on node7; wait for it"):
@@ -172,22 +172,22 @@ def test_one_of_another_machine_that_still_touches_the_file_is_refused(
 def test_one_of_another_machine_that_was_killed_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once where that is long ago, and after the rest of the time where it is not."""
     waited: list[float] = []
-    monkeypatch.setattr(folder_lock.time, "sleep", waited.append)
+    monkeypatch.setattr(lock.time, "sleep", waited.append)
     path = write_record(tmp_path, process=1, host="node7", life="x")
-    long_ago = time.time() - folder_lock.STALE_SECONDS - 1
+    long_ago = time.time() - lock.STALE_SECONDS - 1
     os.utime(path, (long_ago, long_ago))
     take(tmp_path)
     assert waited == []
 
     path = write_record(tmp_path, process=1, host="node7", life="x")
     clock = iter([path.stat().st_mtime + seconds for seconds in (1, 50, 89, 91)])
-    monkeypatch.setattr(folder_lock, "_now", lambda _: next(clock))
+    monkeypatch.setattr(lock, "_now", lambda _: next(clock))
     take(tmp_path)
     assert waited == [1.0] * 3
 
 
 def test_the_holder_touches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_lock, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     with hold(tmp_path):
         path = tmp_path / ".lock"
         os.utime(path, (0, 0))
