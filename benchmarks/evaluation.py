@@ -8,8 +8,8 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from benchmarks.measure import Options, in_turns
 from benchmarks.record import Bound, Row
 from subcam.cam.background import THRESHOLDS
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.threshold_sweep import ThresholdSweep
 
 CLASSES = 21
 PRESENT = np.array([3, 11])

@@ -17,7 +17,7 @@ from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.runtime.devices import MachineSettings, build_fabric
 
 

@@ -35,7 +35,7 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.refine.crf import CRFSettings, dense_crf_many
 from subcam.runtime.run_folder import read_json
 

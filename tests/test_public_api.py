@@ -38,7 +38,7 @@ def test_a_name_is_imported_when_it_is_asked_for():
     code = "import sys, subcam; subcam.scores; print(*(name in sys.modules for name in ('numpy', 'torch', 'timm')))"
     assert fresh(code) == "True False False"
     code = "import subcam; print(subcam.hub.__name__, subcam.scores.__module__)"
-    assert fresh(code) == "subcam.hub subcam.evaluate.scores"
+    assert fresh(code) == "subcam.hub subcam.metrics.scores"
 
 
 def test_type_checkers_see_every_name_where_it_really_is():

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from subcam.discover.clustering import Subcategories, discover_subcategories
     from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError, SubcamError
     from subcam.estimator import SubCategoryCAM
-    from subcam.evaluate.confusion import confusion_matrix
-    from subcam.evaluate.scores import Scores, scores
+    from subcam.metrics.confusion import confusion_matrix
+    from subcam.metrics.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
     from subcam.refine.crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
     from subcam.refine.crf_torch import dense_crf_torch
@@ -37,7 +37,7 @@ _HOMES = {
     "PixelAffinity": "subcam.refine.random_walk",
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
-    "Scores": "subcam.evaluate.scores",
+    "Scores": "subcam.metrics.scores",
     "SegmentationNetwork": "subcam.segment.network",
     "SettingsError": "subcam.errors",
     "SubCategoryCAM": "subcam.estimator",
@@ -46,7 +46,7 @@ _HOMES = {
     "aggregate_response_maps": "subcam.cam.response",
     "background_score": "subcam.cam.response",
     "choose_threshold": "subcam.cam.background",
-    "confusion_matrix": "subcam.evaluate.confusion",
+    "confusion_matrix": "subcam.metrics.confusion",
     "dense_crf": "subcam.refine.crf",
     "dense_crf_many": "subcam.refine.crf",
     "dense_crf_torch": "subcam.refine.crf_torch",
@@ -58,7 +58,7 @@ _HOMES = {
     "read_mxnet_params": "subcam.networks.mxnet_params",
     "read_voc": "subcam.data.voc",
     "response_maps": "subcam.cam.response",
-    "scores": "subcam.evaluate.scores",
+    "scores": "subcam.metrics.scores",
     "segment_labels": "subcam.segment.inference",
     "segment_probabilities": "subcam.segment.inference",
     "split_shares": "subcam.cam.background",

@@ -22,7 +22,7 @@ from subcam.cam.files import ResponseMaps, maps_path, write_response_maps
 from subcam.data.records import Record
 from subcam.data.toy import ToySettings, draw_toy
 from subcam.errors import SettingsError
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.metrics.threshold_sweep import ThresholdSweep
 
 
 def picture(seed: int, *, edge: float = 0.5, size: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from subcam.data.records import ImageSet
 from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
-from subcam.evaluate.thresholds import ThresholdSweep
+from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.networks.backbones import NetworkSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage

@@ -10,8 +10,8 @@ from tests.export.made_masks import NAMES, SIZES, write_made
 
 from subcam import cli
 from subcam.data.images import voc_palette, write_mask
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.evaluate import stage as evaluate
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import EvaluateInputs, EvaluateSettings, MapScores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
 from subcam.runtime.run_folder import RunFolder, write_json
 
 SIZE = (24, 32)

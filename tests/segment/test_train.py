@@ -18,7 +18,7 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, read_mask, voc_palette, write_mask
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
-from subcam.evaluate.confusion import confusion_matrix
+from subcam.metrics.confusion import confusion_matrix
 from subcam.networks.backbones import NetworkSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from subcam.evaluate.folders import WhenMissing, WhenUnlabelled
+from subcam.metrics.folders import WhenMissing, WhenUnlabelled
 from subcam.runtime.run_folder import atomic_write, versions, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subcam.evaluate.folders import FolderScores
+    from subcam.metrics.folders import FolderScores
 
 DESCRIPTION = """Score a folder of masks (PNGs whose values are classes) against another.
 
@@ -56,8 +56,8 @@ def evaluate(words: list[str]) -> None:
     """`subcam evaluate --predictions DIR --truth DIR`."""
     given = tyro.cli(Arguments, args=words, prog="subcam evaluate", description=DESCRIPTION)
 
-    from subcam.evaluate.folders import score_folders
     from subcam.export.mask_folder import class_names_in, open_masks, read_names
+    from subcam.metrics.folders import score_folders
     from subcam.runtime.progress import console, say
 
     predictions = open_masks(given.predictions, class_names=class_names_in(given.classes))

@@ -8,9 +8,9 @@ import numpy as np
 
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
 from subcam.evaluate.stage import summary
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.refine.walked_files import read_walked, walked_path
 from subcam.runtime import distributed

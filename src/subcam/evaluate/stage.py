@@ -11,9 +11,9 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
-from subcam.evaluate.classification import class_average_precision, mean_average_precision
-from subcam.evaluate.scores import Scores
-from subcam.evaluate.thresholds import THRESHOLDS, ThresholdSweep
+from subcam.metrics.classification import class_average_precision, mean_average_precision
+from subcam.metrics.scores import Scores
+from subcam.metrics.threshold_sweep import THRESHOLDS, ThresholdSweep
 from subcam.runtime import distributed
 from subcam.runtime.progress import say, track
 from subcam.runtime.run_folder import Stage, as_plain

@@ -14,7 +14,7 @@ from subcam.data.label_table import read_text
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError
-from subcam.evaluate.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
+from subcam.metrics.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
 from subcam.runtime.progress import track
 
 VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from subcam.data.images import check_mask_size, open_image, read_file, upright_size
 from subcam.errors import BadInputError
-from subcam.evaluate.folders import first_of
+from subcam.metrics.folders import first_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 DEFAULT_SUFFIX = ".jpg"

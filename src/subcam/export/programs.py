@@ -21,7 +21,6 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam._version import __version__
-from subcam.evaluate.folders import BACKGROUND_NAME
 from subcam.export.onnx_check import (
     ExportError,
     Output,
@@ -31,6 +30,7 @@ from subcam.export.onnx_check import (
     import_extra,
     plain_copy,
 )
+from subcam.metrics.folders import BACKGROUND_NAME
 from subcam.networks.grid import Grid
 from subcam.runtime.run_folder import atomic_write
 from subcam.segment.network import SegmentationNetwork

@@ -15,8 +15,8 @@ from subcam.cam.files import maps_path, read_response_maps
 from subcam.data.dataset import Dataset
 from subcam.data.images import read_mask
 from subcam.data.records import Record
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.report.gather import FinishedRun
 from subcam.runtime.progress import track

@@ -17,8 +17,8 @@ from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import Scores, scores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import Scores, scores
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage

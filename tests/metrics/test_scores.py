@@ -4,8 +4,8 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
 
 
 def test_hand_computed():

@@ -16,8 +16,8 @@ from subcam.data.images import read_indices
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
 from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import Scores, scores
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import Scores, scores
 from subcam.runtime.progress import track
 
 VALUES = 256

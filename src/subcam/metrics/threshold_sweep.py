@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64, Integer, UInt8
 
 from subcam.cam.background import THRESHOLDS
 from subcam.data.records import IGNORE_INDEX
-from subcam.evaluate.scores import Scores, scores
+from subcam.metrics.scores import Scores, scores
 
 
 class ThresholdSweep:

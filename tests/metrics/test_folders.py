@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
-from subcam.evaluate.folders import names_of_values, score_folders
+from subcam.metrics.folders import names_of_values, score_folders
 
 NAMES = ("cat", "dog", "cow")
 

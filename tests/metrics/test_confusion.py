@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from subcam.evaluate.confusion import confusion_matrix
+from subcam.metrics.confusion import confusion_matrix
 
 
 def test_hand_computed():

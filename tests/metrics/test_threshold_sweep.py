@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from subcam.evaluate.confusion import confusion_matrix
-from subcam.evaluate.scores import scores
-from subcam.evaluate.thresholds import THRESHOLDS, ThresholdSweep
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import scores
+from subcam.metrics.threshold_sweep import THRESHOLDS, ThresholdSweep
 
 
 def plain_sweep(images, num_classes):
