@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
-from subcam.refine.crf import CRFSettings, dense_crf, dense_crf_many
+from subcam.crf.dense_crf import CRFSettings, dense_crf, dense_crf_many
 
 SIZES = ((240, 320), (375, 500), (750, 1000))
 CLASSES = (2, 5, 21)
@@ -40,7 +40,7 @@ PICTURES = 4
 WORKER = Path(__file__).with_name("pydensecrf_worker.py")
 COMPILE = """
 import time, numpy as np
-from subcam.refine.crf import dense_crf
+from subcam.crf.dense_crf import dense_crf
 image, scores = np.zeros((8, 8, 3), np.uint8), np.full(({classes}, 8, 8), 0.5, np.float32)
 start = time.perf_counter(); dense_crf(image, scores); print(time.perf_counter() - start)
 """

@@ -32,11 +32,11 @@ from subcam.cam.background import (
     split_shares,
 )
 from subcam.cam.files import maps_path, read_response_maps
+from subcam.crf.dense_crf import CRFSettings, dense_crf_many
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.refine.crf import CRFSettings, dense_crf_many
 from subcam.runtime.run_folder import read_json
 
 FIXED = (0.15, 0.2, 0.35)

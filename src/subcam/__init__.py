@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from subcam import hub
     from subcam.cam.background import choose_threshold, split_shares
     from subcam.cam.response import aggregate_response_maps, background_score, response_maps
+    from subcam.crf.dense_crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
+    from subcam.crf.dense_crf_torch import dense_crf_torch
     from subcam.data.folder import read_folder
     from subcam.data.records import ImageSet, Record
     from subcam.data.voc import read_voc
@@ -21,17 +23,15 @@ if TYPE_CHECKING:
     from subcam.metrics.confusion import confusion_matrix
     from subcam.metrics.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
-    from subcam.refine.crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
-    from subcam.refine.crf_torch import dense_crf_torch
     from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
     from subcam.segment.inference import InferenceSettings, segment_labels, segment_probabilities
     from subcam.segment.network import SegmentationNetwork
 
 _HOMES = {
     "BadInputError": "subcam.errors",
-    "CRFSettings": "subcam.refine.crf",
+    "CRFSettings": "subcam.crf.dense_crf",
     "CheckpointError": "subcam.errors",
-    "DenseCRF": "subcam.refine.crf",
+    "DenseCRF": "subcam.crf.dense_crf",
     "ImageSet": "subcam.data.records",
     "InferenceSettings": "subcam.segment.inference",
     "PixelAffinity": "subcam.refine.random_walk",
@@ -47,9 +47,9 @@ _HOMES = {
     "background_score": "subcam.cam.response",
     "choose_threshold": "subcam.cam.background",
     "confusion_matrix": "subcam.metrics.confusion",
-    "dense_crf": "subcam.refine.crf",
-    "dense_crf_many": "subcam.refine.crf",
-    "dense_crf_torch": "subcam.refine.crf_torch",
+    "dense_crf": "subcam.crf.dense_crf",
+    "dense_crf_many": "subcam.crf.dense_crf",
+    "dense_crf_torch": "subcam.crf.dense_crf_torch",
     "discover_subcategories": "subcam.discover.clustering",
     "hub": "subcam.hub",
     "pixel_affinity": "subcam.refine.random_walk",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
+from subcam.crf.dense_crf import CRFSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.transforms import AugmentationSettings
 from subcam.discover.prototype_stage import LocalSettings
@@ -13,7 +14,6 @@ from subcam.networks.backbones import NetworkSettings
 from subcam.recipes_coco14 import coco14
 from subcam.recipes_voc12 import voc12_paper, voc12_reference
 from subcam.refine.affinity_stage import AffinitySettings
-from subcam.refine.crf import CRFSettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.refine.made_maps import first_pictures
 
 from subcam import pipeline
+from subcam.crf.dense_crf import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_mask, voc_palette, write_mask
@@ -22,7 +23,6 @@ from subcam.evaluate import refined_stage
 from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores
 from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.affinity_stage import AffinitySettings
-from subcam.refine.crf import CRFSettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.refine.mask_stage import MaskSettings

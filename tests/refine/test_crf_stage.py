@@ -10,12 +10,13 @@ import pytest
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
 
 from subcam.cam.files import maps_path, read_response_maps, write_response_maps
+from subcam.crf import dense_crf as dense_crf_module
+from subcam.crf.dense_crf import CRFSettings, dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
-from subcam.refine import crf, crf_stage
-from subcam.refine.crf import CRFSettings, dense_crf
+from subcam.refine import crf_stage
 from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
@@ -137,7 +138,7 @@ def test_a_picture_too_large_for_the_memory_is_named(pictures: ImageSet, monkeyp
     def full(needed: int, purpose: str) -> None:
         raise MemoryError(f"{purpose}: expected {needed} bytes")
 
-    monkeypatch.setattr(crf, "require_memory", full)
+    monkeypatch.setattr(dense_crf_module, "require_memory", full)
     with pytest.raises(BadInputError, match=rf"{pictures.records[0].image}: dense CRF of 48 x 48 pixels, 2 classes"):
         crf_of(pictures.records[0], [np.full((2, 48, 48), 0.5, np.float32)], CRFSettings())
 

@@ -12,12 +12,12 @@ from PIL import Image
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
 
 from subcam.cam.response import background_score
+from subcam.crf.dense_crf import CRFSettings, dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.refine import mask_stage
-from subcam.refine.crf import CRFSettings, dense_crf
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import VARIANTS, Variant, mask_path
 from subcam.refine.mask_stage import MaskInputs, MaskSettings

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from subcam.crf.dense_crf import dense_crf
 from subcam.data.images import read_image, voc_palette
 from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
-from subcam.refine.crf import dense_crf
 from subcam.segment import chain
 from subcam.segment.chain import Outputs, predict_each
 from subcam.segment.inference import InferenceSettings, segment_probabilities

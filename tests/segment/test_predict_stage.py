@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 from PIL import Image
 from tests.segment.saved_network import save_tiny_network
 
+from subcam.crf.dense_crf import dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.refine.crf import dense_crf
 from subcam.refine.crf_scores import crf_of
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage

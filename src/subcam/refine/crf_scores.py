@@ -6,10 +6,10 @@ from jaxtyping import Float32
 
 from subcam.cam.files import ResponseMaps
 from subcam.cam.response import background_score
+from subcam.crf.dense_crf import CRFSettings, dense_crf_many
 from subcam.data.images import read_image
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.refine.crf import CRFSettings, dense_crf_many
 
 
 def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.ndarray, "channels h w"]:

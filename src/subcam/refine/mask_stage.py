@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from subcam.cam.files import maps_path, read_response_maps
+from subcam.crf.dense_crf import CRFSettings
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SettingsError
-from subcam.refine.crf import CRFSettings
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.label_map import VARIANTS, Variant, label_map, mask_path
 from subcam.refine.parallel import over_images

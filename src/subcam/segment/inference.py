@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
+from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
-from subcam.refine.crf_settings import CRFSettings
 from subcam.segment.network import upsample_logits
 
 DEEPLAB_CRF = CRFSettings(

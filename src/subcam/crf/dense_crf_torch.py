@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
+from subcam.crf.dense_crf import CRFSettings
+from subcam.crf.lattice import PADDED_TO, key_bits, lattice_scales
 from subcam.errors import SettingsError
-from subcam.refine.crf import CRFSettings
-from subcam.refine.lattice import PADDED_TO, key_bits, lattice_scales
 
 SMALLEST, LARGEST = 1e-5, 1.0
 MAX_BATCH_BITS = 62

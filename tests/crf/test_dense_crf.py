@@ -16,9 +16,9 @@ from tests.refine.direct_crf import (
     smooth_image,
 )
 
+from subcam.crf.dense_crf import CACHED_PIXELS, CRFSettings, DenseCRF, dense_crf, dense_crf_many
+from subcam.crf.lattice import build_lattice
 from subcam.errors import SettingsError
-from subcam.refine.crf import CACHED_PIXELS, CRFSettings, DenseCRF, dense_crf, dense_crf_many
-from subcam.refine.lattice import build_lattice
 from subcam.runtime import resources
 
 GOLDEN = ["full_c2", "odd_c3", "crop_c7", "crop_c21", "deeplab_c21"]

@@ -2,8 +2,9 @@ import numba
 import numpy as np
 import pytest
 
-from subcam.refine import lanes
-from subcam.refine.lanes import (
+from subcam.crf import simd
+from subcam.crf.mean_field import aligned_zeros, choose_widths
+from subcam.crf.simd import (
     at_least,
     below,
     element,
@@ -17,7 +18,6 @@ from subcam.refine.lanes import (
     widen,
     zero_up_to,
 )
-from subcam.refine.mean_field import aligned_zeros, choose_widths
 
 WIDTH = (0,) * 8
 
@@ -25,7 +25,7 @@ WIDTH = (0,) * 8
 @numba.njit
 def exponentials(x, out, width):
     for start in range(0, x.size, len(width)):
-        store(out, start, lanes.exp(load(x, start, width)))
+        store(out, start, simd.exp(load(x, start, width)))
 
 
 @numba.njit

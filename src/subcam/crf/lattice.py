@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from numba import njit
 
+from subcam.crf.lattice_embedding import BLOCK, embed_block, pack_keys, read_features
 from subcam.errors import SettingsError
-from subcam.refine.embedding import BLOCK, embed_block, pack_keys, read_features
 from subcam.runtime.resources import require_memory
 
 PADDED_TO = 4

@@ -13,7 +13,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from subcam.refine.lanes import below, equal, fill, load, rint, store
+from subcam.crf.simd import below, equal, fill, load, rint, store
 
 BLOCK = 16
 """Pixels that are embedded at once."""

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from subcam.refine.crf_settings import CRFSettings
-from subcam.refine.lattice import Lattice, build_lattice
-from subcam.refine.mean_field import choose_widths, infer_sets
+from subcam.crf.lattice import Lattice, build_lattice
+from subcam.crf.mean_field import choose_widths, infer_sets
+from subcam.crf.settings import CRFSettings
 from subcam.runtime.resources import require_memory
 
 CACHED_LATTICES = 4

@@ -19,7 +19,8 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from numba import njit
 
-from subcam.refine.lanes import (
+from subcam.crf.lattice import Lattice
+from subcam.crf.simd import (
     MAX_EXPONENT,
     at_least,
     element,
@@ -32,7 +33,6 @@ from subcam.refine.lanes import (
     widen,
     zero_up_to,
 )
-from subcam.refine.lattice import Lattice
 
 BLOCK = 64
 """Pixels of one round of slice, softmax and splat."""
