@@ -14,8 +14,8 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_fresh_process, peak_growth_mib, seconds_of
 from benchmarks.record import Bound, Row
-from subcam.refine.pairs import pair_indices
-from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
+from subcam.affinity.pairs import pair_indices
+from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
 
 GRIDS = ((30, 40), (47, 63))
 CLASSES = (2, 5, 21)

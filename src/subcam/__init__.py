@@ -10,6 +10,7 @@ from subcam._version import __version__
 
 if TYPE_CHECKING:
     from subcam import hub
+    from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
     from subcam.cam.background import choose_threshold, split_shares
     from subcam.cam.response import aggregate_response_maps, background_score, response_maps
     from subcam.crf.dense_crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from subcam.metrics.confusion import confusion_matrix
     from subcam.metrics.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
-    from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
     from subcam.segment.inference import InferenceSettings, segment_labels, segment_probabilities
     from subcam.segment.network import SegmentationNetwork
 
@@ -34,7 +34,7 @@ _HOMES = {
     "DenseCRF": "subcam.crf.dense_crf",
     "ImageSet": "subcam.data.records",
     "InferenceSettings": "subcam.segment.inference",
-    "PixelAffinity": "subcam.refine.random_walk",
+    "PixelAffinity": "subcam.affinity.random_walk",
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
     "Scores": "subcam.metrics.scores",
@@ -52,8 +52,8 @@ _HOMES = {
     "dense_crf_torch": "subcam.crf.dense_crf_torch",
     "discover_subcategories": "subcam.discover.clustering",
     "hub": "subcam.hub",
-    "pixel_affinity": "subcam.refine.random_walk",
-    "random_walk": "subcam.refine.random_walk",
+    "pixel_affinity": "subcam.affinity.random_walk",
+    "random_walk": "subcam.affinity.random_walk",
     "read_folder": "subcam.data.folder",
     "read_mxnet_params": "subcam.networks.mxnet_params",
     "read_voc": "subcam.data.voc",

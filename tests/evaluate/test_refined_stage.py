@@ -12,6 +12,7 @@ from PIL import Image
 from tests.refine.made_maps import first_pictures
 
 from subcam import pipeline
+from subcam.affinity.network import AffinityNetwork
 from subcam.crf.dense_crf import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import DatasetSettings
@@ -21,14 +22,13 @@ from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError
 from subcam.evaluate import refined_stage
 from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores
-from subcam.refine.affinity_network import AffinityNetwork
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
-from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings

@@ -13,11 +13,11 @@ from tests.networks.encoders import CONVNEXTS, NAMES, TRANSFORMERS, Encoder, pla
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 
+from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.networks.backbones import NetworkSettings, build_backbone
 from subcam.networks.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.timm_models import normed_intermediates, plan_model
-from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
 from subcam.segment.network import SegmentationConfig, SegmentationNetwork
 
 OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
 
+from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.cam.files import maps_path, read_response_maps, write_response_maps
 from subcam.crf import dense_crf as dense_crf_module
 from subcam.crf.dense_crf import CRFSettings, dense_crf
@@ -17,7 +18,6 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.refine import crf_stage
-from subcam.refine.crf_files import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
 from subcam.runtime.devices import MachineSettings

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
 
+from subcam.affinity.pairs import pool_to_grid
 from subcam.cam.response import background_score
 from subcam.crf.dense_crf import CRFSettings, dense_crf
 from subcam.data.check import CheckedImages
@@ -21,10 +22,9 @@ from subcam.refine import mask_stage
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import VARIANTS, Variant, mask_path
 from subcam.refine.mask_stage import MaskInputs, MaskSettings
-from subcam.refine.pairs import pool_to_grid
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
-from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 

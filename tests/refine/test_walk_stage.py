@@ -10,14 +10,14 @@ from lightning_fabric import Fabric
 from PIL import Image
 from tests.refine.dense_walk import dense_affinity, dense_walk
 
+from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_response_maps
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.refine import walk_stage
-from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
 from subcam.refine.walk_stage import WalkInputs, WalkSettings
-from subcam.refine.walked_files import WalkedMaps, read_walked, walked_path, write_walked
+from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings

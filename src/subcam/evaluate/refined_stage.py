@@ -12,7 +12,7 @@ from subcam.evaluate.stage import summary
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
-from subcam.refine.walked_files import read_walked, walked_path
+from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import Stage

@@ -7,16 +7,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.affinity.labels import pair_labels
+from subcam.affinity.loss import affinity_loss, pair_affinity
+from subcam.affinity.network import AffinityConfig, AffinityNetwork
+from subcam.affinity.pairs import RADIUS, STRIDE, training_region
+from subcam.affinity.training_data import AffinityImages
 from subcam.data.decoded import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
-from subcam.refine.affinity import affinity_loss, pair_affinity
-from subcam.refine.affinity_data import AffinityImages
-from subcam.refine.affinity_labels import pair_labels
-from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
-from subcam.refine.pairs import RADIUS, STRIDE, training_region
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed

@@ -13,7 +13,7 @@ from subcam.errors import SettingsError
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.label_map import VARIANTS, Variant, label_map, mask_path
 from subcam.refine.parallel import over_images
-from subcam.refine.walked_files import read_walked, walked_path
+from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 

@@ -7,6 +7,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from subcam.affinity.network import AffinityNetwork
+from subcam.affinity.pairs import RADIUS, pair_offsets, pool_to_grid
+from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.response import background_score
 from subcam.data.decoded import decoded_images
@@ -14,10 +17,7 @@ from subcam.data.inference import inference_batches
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.compiling import Compiled
-from subcam.refine.affinity_network import AffinityNetwork
-from subcam.refine.pairs import RADIUS, pair_offsets, pool_to_grid
-from subcam.refine.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
-from subcam.refine.walked_files import WalkedMaps, walked_path, write_walked
+from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import bar

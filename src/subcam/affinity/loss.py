@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from subcam.affinity.labels import PairLabels
+from subcam.affinity.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
 from subcam.errors import SettingsError
-from subcam.refine.affinity_labels import PairLabels
-from subcam.refine.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
 from subcam.runtime import distributed
 
 RESNET38_CHANNELS = (512, 1024, 4096)

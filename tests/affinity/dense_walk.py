@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subcam.refine.pairs import pair_offsets
-from subcam.refine.random_walk import PixelAffinity
+from subcam.affinity.pairs import pair_offsets
+from subcam.affinity.random_walk import PixelAffinity
 
 
 def is_pair(upper, lower, *, height, width, radius, all_pairs):

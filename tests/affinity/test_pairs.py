@@ -7,8 +7,7 @@ import pytest
 import torch
 from tests.refine.dense_walk import is_pair
 
-from subcam.errors import SettingsError
-from subcam.refine.pairs import (
+from subcam.affinity.pairs import (
     pair_indices,
     pair_offsets,
     pool_to_grid,
@@ -17,6 +16,7 @@ from subcam.refine.pairs import (
     training_region,
     upsample_from_grid,
 )
+from subcam.errors import SettingsError
 
 
 def test_offsets_of_radius_two_by_hand():

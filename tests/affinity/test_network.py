@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from tests.networks.golden_weights import golden_state
 from tests.refine.dense_walk import to_dense
 
+from subcam.affinity.loss import AffinityHead, pair_affinity
+from subcam.affinity.network import AffinityConfig, AffinityNetwork
+from subcam.affinity.random_walk import pixel_affinity
 from subcam.errors import CheckpointError
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.pyramid import feature_pyramid
-from subcam.refine.affinity import AffinityHead, pair_affinity
-from subcam.refine.affinity_network import AffinityConfig, AffinityNetwork
-from subcam.refine.random_walk import pixel_affinity
 
 NETWORKS = ("tiny", "resnet18", "mobilenetv2_100", "vit_tiny_patch16_224")
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
+from subcam.affinity.pairs import RADIUS, pair_indices
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 from subcam.errors import SettingsError
-from subcam.refine.pairs import RADIUS, pair_indices
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

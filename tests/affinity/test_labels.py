@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from subcam.affinity.labels import affinity_label_map, pair_labels
+from subcam.affinity.pairs import pair_indices, pool_to_grid
 from subcam.errors import SettingsError
-from subcam.refine.affinity_labels import affinity_label_map, pair_labels
-from subcam.refine.pairs import pair_indices, pool_to_grid
 
 MAPS = ["blobs", "mask", "noise", "all255", "allbg", "halves", "c56", "r3"]
 KINDS = {"background": "bg_pos", "foreground": "fg_pos", "negative": "neg"}

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from tests.networks.golden_weights import golden_state
 from tests.refine.dense_walk import random_features, to_dense
 
+from subcam.affinity.labels import PairLabels
+from subcam.affinity.loss import AffinityHead, affinity_loss, pair_affinity
+from subcam.affinity.pairs import pair_indices
+from subcam.affinity.random_walk import pixel_affinity
 from subcam.errors import SettingsError
 from subcam.networks.resnet38 import ResNet38
-from subcam.refine.affinity import AffinityHead, affinity_loss, pair_affinity
-from subcam.refine.affinity_labels import PairLabels
-from subcam.refine.pairs import pair_indices
-from subcam.refine.random_walk import pixel_affinity
 
 HEAD_LAYERS = ("f8_3", "f8_4", "f8_5", "f9")
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Int16
 
-from subcam.refine.pairs import upsample_from_grid
+from subcam.affinity.pairs import upsample_from_grid
 from subcam.runtime.run_folder import atomic_write, open_arrays
 
 

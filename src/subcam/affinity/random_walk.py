@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from subcam.affinity.pairs import RADIUS, pair_offsets, shifted, source_region
+from subcam.affinity.walk_stencil import apply_power, build_stencil
 from subcam.errors import BadInputError, SettingsError
-from subcam.refine.pairs import RADIUS, pair_offsets, shifted, source_region
-from subcam.refine.walk_stencil import apply_power, build_stencil
 
 MAX_LOG_STEPS = 20
 

@@ -25,7 +25,7 @@ from jaxtyping import Float, Float64
 from scipy.special import gammaln
 from torch import Tensor
 
-from subcam.refine.pairs import pair_offsets, source_region
+from subcam.affinity.pairs import pair_offsets, source_region
 
 # Beside 1. What is smaller becomes 0, so that no product is denormal, which costs many processors tenfold.
 NEGLIGIBLE_WEIGHT = 1e-12

@@ -10,13 +10,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from subcam.affinity.labels import affinity_label_map
+from subcam.affinity.marginals import marginals_path, read_marginals
+from subcam.affinity.pairs import pool_to_grid
 from subcam.data.decoded import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.records import Record
 from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
-from subcam.refine.affinity_labels import affinity_label_map
-from subcam.refine.crf_files import marginals_path, read_marginals
-from subcam.refine.pairs import pool_to_grid
 
 
 class AffinityImages(Dataset[tuple[Tensor, Tensor]]):

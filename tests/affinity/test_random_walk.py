@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.refine.dense_walk import dense_affinity, dense_walk, random_features, to_dense, transition
 
-from subcam.errors import BadInputError, SettingsError
-from subcam.refine.pairs import pair_offsets, pool_to_grid, shifted, source_region, upsample_from_grid
-from subcam.refine.random_walk import PixelAffinity, pixel_affinity, random_walk
-from subcam.refine.walk_stencil import (
+from subcam.affinity.pairs import pair_offsets, pool_to_grid, shifted, source_region, upsample_from_grid
+from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
+from subcam.affinity.walk_stencil import (
     apply_power,
     build_stencil,
     power_coefficients,
     series_by_gathering,
     series_on_cpu,
 )
+from subcam.errors import BadInputError, SettingsError
 
 GRIDS = ["h20w15", "h9w13", "h6w17", "h5w9"]
 SIZES = [(1, 1), (1, 7), (3, 2), (4, 30), (5, 9), (6, 17), (20, 15)]

@@ -1,0 +1,1 @@
+"""AffinityNet and the random walk (Section 3.3)."""
