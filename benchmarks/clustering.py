@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib, seconds_of
 from benchmarks.record import Bound, Row
-from subcam.discover.kmeans import Clusters, cluster_rows, lloyd
+from subcam.clustering.kmeans import Clusters, cluster_rows, lloyd
 
 K = 10
 RESTARTS = 2

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
     from subcam.cam.background import choose_threshold, split_shares
     from subcam.cam.response import aggregate_response_maps, background_score, response_maps
+    from subcam.clustering.subcategories import Subcategories, discover_subcategories
     from subcam.crf.dense_crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
     from subcam.crf.dense_crf_torch import dense_crf_torch
     from subcam.data.folder import read_folder
     from subcam.data.records import ImageSet, Record
     from subcam.data.voc import read_voc
-    from subcam.discover.clustering import Subcategories, discover_subcategories
     from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError, SubcamError
     from subcam.estimator import SubCategoryCAM
     from subcam.metrics.confusion import confusion_matrix
@@ -42,7 +42,7 @@ _HOMES = {
     "SettingsError": "subcam.errors",
     "SubCategoryCAM": "subcam.estimator",
     "SubcamError": "subcam.errors",
-    "Subcategories": "subcam.discover.clustering",
+    "Subcategories": "subcam.clustering.subcategories",
     "aggregate_response_maps": "subcam.cam.response",
     "background_score": "subcam.cam.response",
     "choose_threshold": "subcam.cam.background",
@@ -50,7 +50,7 @@ _HOMES = {
     "dense_crf": "subcam.crf.dense_crf",
     "dense_crf_many": "subcam.crf.dense_crf",
     "dense_crf_torch": "subcam.crf.dense_crf_torch",
-    "discover_subcategories": "subcam.discover.clustering",
+    "discover_subcategories": "subcam.clustering.subcategories",
     "hub": "subcam.hub",
     "pixel_affinity": "subcam.affinity.random_walk",
     "random_walk": "subcam.affinity.random_walk",

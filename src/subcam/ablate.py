@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons import TITLES
 from subcam.data.dataset import Dataset
-from subcam.discover.clusters_file import clusters_digest
 from subcam.errors import SettingsError
 from subcam.grid import SEED, shown, with_values
 from subcam.report.tables import ScoreTable, Spread, ablation_table

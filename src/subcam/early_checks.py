@@ -6,9 +6,9 @@ and what only building a network can tell (weights that do not fit), is left to 
 
 from pathlib import Path
 
+from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet, suggest
-from subcam.discover.clusters_file import read_clusters
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.vit_attention import check_attention
 from subcam.runtime.progress import say

@@ -16,11 +16,11 @@ from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.equivariance import EquivarianceSettings
 from subcam.classify.erasing import ErasingSettings
 from subcam.classify.local_targets import LocalTargets
+from subcam.clustering.clusters_csv import clusters_digest
+from subcam.clustering.subcategories import Subcategories
 from subcam.comparisons import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset, union
-from subcam.discover.clustering import Subcategories
-from subcam.discover.clusters_file import clusters_digest
 from subcam.evaluate.stage import MapScores
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.saved_model import WEIGHTS_FILE

@@ -12,13 +12,13 @@ import torch
 from lightning_fabric import Fabric
 
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.clustering import features as feature_parts
+from subcam.clustering.choose_k import discover_adaptive_subcategories
+from subcam.clustering.subcategories import Subcategories, discover_subcategories
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
-from subcam.discover import features as feature_parts
 from subcam.discover import stage as discover
-from subcam.discover.adaptive import discover_adaptive_subcategories
-from subcam.discover.clustering import Subcategories, discover_subcategories
 from subcam.discover.stage import DiscoverInputs, DiscoverSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.devices import MachineSettings

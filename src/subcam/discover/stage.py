@@ -8,12 +8,12 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from subcam.classify.network import ClassificationNetwork
+from subcam.clustering.assigned import subcategories_of
+from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
+from subcam.clustering.clusters_csv import read_clusters, write_clusters
+from subcam.clustering.features import extract_features
+from subcam.clustering.subcategories import Normalisation, Subcategories, discover_subcategories, prepared
 from subcam.data.records import ImageSet
-from subcam.discover.adaptive import Choice, Criterion, discover_adaptive_subcategories
-from subcam.discover.assigned import subcategories_of
-from subcam.discover.clustering import Normalisation, Subcategories, discover_subcategories, prepared
-from subcam.discover.clusters_file import read_clusters, write_clusters
-from subcam.discover.features import extract_features
 from subcam.errors import SettingsError
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings

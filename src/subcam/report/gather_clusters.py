@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from safetensors import safe_open
 
+from subcam.clustering.clusters_csv import CLUSTERS, names_path
+from subcam.clustering.features import read_features
+from subcam.clustering.subcategories import prepared
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
-from subcam.discover.clustering import prepared
-from subcam.discover.clusters_file import CLUSTERS, names_path
-from subcam.discover.features import read_features
 from subcam.report.gather import FinishedRun
 from subcam.results import RoundResult
 from subcam.runtime.run_folder import Stage, open_arrays

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from subcam.discover import kmeans
-from subcam.discover.clustering import discover_subcategories, prepared
-from subcam.discover.kmeans import cluster_rows, lloyd
+from subcam.clustering import kmeans
+from subcam.clustering.kmeans import cluster_rows, lloyd
+from subcam.clustering.subcategories import discover_subcategories, prepared
 
 
 def blobs(count: int, *, dim: int = 6, centres: int = 4, seed: int = 0) -> np.ndarray:

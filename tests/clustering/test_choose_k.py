@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from subcam.discover import adaptive
-from subcam.discover.adaptive import (
+from subcam.clustering import choose_k
+from subcam.clustering.choose_k import (
     Candidates,
     choose_clusters,
     discover_adaptive_subcategories,
@@ -55,7 +55,7 @@ def test_the_score_is_the_silhouette_of_scikit_learn_and_the_best_is_chosen() ->
 def test_a_sample_of_the_silhouette_is_close_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     points, _ = blobs((200, 150, 100), spread=0.8)
     whole = choose_clusters(points, candidates="kmeans", max_clusters=4, restarts=2)
-    monkeypatch.setattr(adaptive, "SILHOUETTE_IMAGES", 150)
+    monkeypatch.setattr(choose_k, "SILHOUETTE_IMAGES", 150)
     sample = choose_clusters(points, candidates="kmeans", max_clusters=4, restarts=2)
     assert (sample.cluster == whole.cluster).all()
     assert sample.chosen.score != whole.chosen.score

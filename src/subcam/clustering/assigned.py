@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64
 
-from subcam.discover.clustering import Subcategories
+from subcam.clustering.subcategories import Subcategories
 from subcam.errors import SettingsError
 
 

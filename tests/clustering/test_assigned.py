@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from subcam.discover.assigned import distances_to_centres, ranks_in_clusters, subcategories_of
-from subcam.discover.clustering import discover_subcategories
+from subcam.clustering.assigned import distances_to_centres, ranks_in_clusters, subcategories_of
+from subcam.clustering.subcategories import discover_subcategories
 from subcam.errors import SettingsError
 
 

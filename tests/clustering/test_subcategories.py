@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from subcam.discover.clustering import discover_subcategories
+from subcam.clustering.subcategories import discover_subcategories
 
 
 def load(golden, problem):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from subcam.discover.finch import cluster_means, finch, first_neighbours, link, merge_small, merge_to
+from subcam.clustering.finch import cluster_means, finch, first_neighbours, link, merge_small, merge_to
 
 
 def points(seed: int, count: int = 60, dim: int = 5) -> np.ndarray:

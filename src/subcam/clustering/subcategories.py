@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
 
-from subcam.discover.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
+from subcam.clustering.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def discover_subcategories(
     An image with several parents takes part in the clustering of each. A class with fewer distinct images than K gets
     as many clusters as it has, one with none gets none; both are logged. Lloyd's algorithm from k-means++ seeds, the
     best of `restarts`; one seed gives one result, and adding a class changes no other's clusters. A class of very many
-    images is clustered in memory that does not grow with them (`subcam.discover.kmeans`).
+    images is clustered in memory that does not grow with them (`subcam.clustering.kmeans`).
 
     Args:
         features: pooled image features f = E(I), one row an image; may be memory-mapped.

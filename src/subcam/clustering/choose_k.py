@@ -15,9 +15,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
-from subcam.discover.assigned import subcategories_of
-from subcam.discover.clustering import Normalisation, Subcategories, prepared
-from subcam.discover.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
+from subcam.clustering.assigned import subcategories_of
+from subcam.clustering.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
+from subcam.clustering.subcategories import Normalisation, Subcategories, prepared
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from subcam.data.records import ImageSet, Record
-from subcam.discover.clustering import Subcategories, discover_subcategories
-from subcam.discover.clusters_file import (
+from subcam.clustering.clusters_csv import (
     NamedClusters,
     clusters_digest,
     names_path,
     read_clusters,
     write_clusters,
 )
+from subcam.clustering.subcategories import Subcategories, discover_subcategories
+from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 
 K = 3
