@@ -15,7 +15,6 @@ import subcam.evaluate.stage as evaluate
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.equivariance import EquivarianceSettings
 from subcam.classify.erasing import ErasingSettings
-from subcam.classify.local_targets import LocalTargets
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.clustering.subcategories import Subcategories
 from subcam.comparisons import RESPONSES, Comparison
@@ -24,6 +23,7 @@ from subcam.data.dataset import Dataset, union
 from subcam.evaluate.stage import MapScores
 from subcam.networks.backbones import NetworkSettings
 from subcam.networks.saved_model import WEIGHTS_FILE
+from subcam.prototypes.crop_labels import LocalTargets
 from subcam.results import ComparisonResult, RoundResult
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import RunFolder, Stage, file_digest, fingerprint

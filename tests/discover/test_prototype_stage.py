@@ -14,9 +14,9 @@ from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.discover import local_label_stage, prototype_stage
-from subcam.discover.local import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings
 from subcam.errors import SettingsError
+from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from subcam.classify.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.classify.erasing import ErasingClassifier, ErasingSettings
-from subcam.classify.local import local_loss
-from subcam.classify.local_targets import LocalTargets, LocalTrainingImages
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.decoded import DecodedImages, decoded_images
@@ -22,6 +20,8 @@ from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
+from subcam.prototypes.classifier import local_loss
+from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed

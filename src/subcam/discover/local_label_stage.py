@@ -8,9 +8,9 @@ from jaxtyping import Int16
 from lightning_fabric import Fabric
 
 from subcam.classify.network import ClassificationNetwork
-from subcam.discover.local import Prototypes, assign
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings, positions
 from subcam.errors import SettingsError
+from subcam.prototypes.clustering import Prototypes, assign
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage, atomic_write, open_arrays

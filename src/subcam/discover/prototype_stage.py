@@ -19,8 +19,8 @@ from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
-from subcam.discover.local import CONTEXT, PositionSample, find_prototypes, sure_positions
 from subcam.errors import SettingsError
+from subcam.prototypes.clustering import CONTEXT, PositionSample, find_prototypes, sure_positions
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import bar

@@ -9,10 +9,10 @@ from jaxtyping import Int16, Integer, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from subcam.classify.local import UNLABELLED
 from subcam.data.loading import Key, TrainingImages
 from subcam.data.transforms import Augmentation, draw_augmentation
 from subcam.errors import SettingsError
+from subcam.prototypes.classifier import UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)

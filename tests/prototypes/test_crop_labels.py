@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from subcam.classify.local_targets import LocalTargets, LocalTrainingImages, targets_of_crop
 from subcam.data.check import CheckedImages
 from subcam.data.loading import TrainingImages
 from subcam.data.transforms import AugmentationSettings, apply_augmentation, draw_augmentation
 from subcam.errors import SettingsError
+from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages, targets_of_crop
 
 GRID = np.arange(12, dtype=np.int16).reshape(3, 4)
 SIZE = (96, 128)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.classify.local import TEMPERATURE, LocalClassifier, local_loss
+from subcam.prototypes.classifier import TEMPERATURE, LocalClassifier, local_loss
 
 CLASSES, K, CONTEXT, DIM = 3, 2, 1, 5
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from subcam.discover.local import (
+from subcam.prototypes.clustering import (
     CONTEXT,
     UNSURE,
     PositionSample,
