@@ -25,7 +25,7 @@ ABOVE_STAGES = (
     "subcam.recipes",
     "subcam.recipes_voc12",
     "subcam.recipes_coco14",
-    "subcam.comparisons",
+    "subcam.comparisons.methods",
     "subcam.hub",
     "subcam.maps_file",
     "subcam.model_card",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from subcam.clustering.clusters_csv import clusters_digest
-from subcam.comparisons import TITLES
+from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
 from subcam.grid import SEED, shown, with_values

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from subcam.comparisons import TITLES, Comparison
+from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores

@@ -5,7 +5,7 @@ from typing import Literal
 
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
-from subcam.comparisons import CompareSettings
+from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings

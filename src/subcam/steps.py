@@ -13,11 +13,11 @@ import subcam.discover.prototype_stage as prototype_stage
 import subcam.discover.stage as discover
 import subcam.evaluate.stage as evaluate
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.classify.equivariance import EquivarianceSettings
-from subcam.classify.erasing import ErasingSettings
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.clustering.subcategories import Subcategories
-from subcam.comparisons import RESPONSES, Comparison
+from subcam.comparisons.equivariance import EquivarianceSettings
+from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.methods import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset, union
 from subcam.evaluate.stage import MapScores

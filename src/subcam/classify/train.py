@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam.classify.equivariance import EquivarianceSettings, EquivariantClassifier
-from subcam.classify.erasing import ErasingClassifier, ErasingSettings
 from subcam.classify.loss import joint_loss
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
+from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
 from subcam.data.decoded import DecodedImages, decoded_images
 from subcam.data.loading import TrainingImages
 from subcam.data.records import ImageSet

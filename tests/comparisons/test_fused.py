@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from subcam.cam.fused import fused_response
 from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.comparisons.fused import fused_response
 from subcam.networks.backbones import NetworkSettings
 
 

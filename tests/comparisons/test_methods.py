@@ -20,9 +20,9 @@ from subcam import pipeline
 from subcam.ablate import scores_of
 from subcam.cam.files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.equivariance import EquivarianceSettings
 from subcam.classify.network import ClassificationNetwork
-from subcam.comparisons import RESPONSES, TITLES, CompareSettings, Comparison
+from subcam.comparisons.equivariance import EquivarianceSettings
+from subcam.comparisons.methods import RESPONSES, TITLES, CompareSettings, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.dry_run import stages_there

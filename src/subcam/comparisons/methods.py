@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from subcam.cam.fused import fused_response
-from subcam.cam.gradient import gradient_maps, require_package
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.classify.equivariance import EquivarianceSettings
-from subcam.classify.erasing import ErasingSettings
+from subcam.comparisons.equivariance import EquivarianceSettings
+from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.fused import fused_response
+from subcam.comparisons.gradient import gradient_maps, require_package
 from subcam.errors import SettingsError
 
 Comparison = Literal["grad-cam++", "layer-cam", "erasing", "equivariance"]

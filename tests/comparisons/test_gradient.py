@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 
-from subcam.cam.gradient import CLASS_NAMES, GradientMethod, gradient_maps, require_package
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.response import response_maps
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.comparisons.gradient import CLASS_NAMES, GradientMethod, gradient_maps, require_package
 from subcam.networks.backbones import NetworkSettings
 
 pytest.importorskip("pytorch_grad_cam", reason="needs the extra 'compare'")

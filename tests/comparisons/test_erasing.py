@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.classify.erasing import ErasingClassifier, ErasingSettings, erased
 from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings, erased
 from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.classify.equivariance import (
+from subcam.classify.network import ClassificationNetwork, ModelConfig
+from subcam.comparisons.equivariance import (
     EquivarianceSettings,
     EquivariantClassifier,
     equivariance_loss,
     peak_normalised,
 )
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.errors import SettingsError
 from subcam.networks.backbones import NetworkSettings
 

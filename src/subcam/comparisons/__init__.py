@@ -1,0 +1,1 @@
+"""Other ways to response maps, to stand beside ours in Table 1."""
