@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
 from benchmarks.measure import Options, in_turns
 from benchmarks.record import Bound, Row
-from subcam.cam.background import THRESHOLDS
+from subcam.cam.threshold import THRESHOLDS
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.threshold_sweep import ThresholdSweep
 

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from subcam.cam.files import ResponseMaps, coarsen
+from subcam.cam.map_files import ResponseMaps, coarsen
 from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.dataset import DatasetSettings, open_dataset

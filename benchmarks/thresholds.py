@@ -22,7 +22,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from subcam.cam.background import (
+from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.cam.threshold import (
     THRESHOLDS,
     SplitShares,
     alpha_of_threshold,
@@ -31,7 +32,6 @@ from subcam.cam.background import (
     explained_share,
     split_shares,
 )
-from subcam.cam.files import maps_path, read_response_maps
 from subcam.crf.dense_crf import CRFSettings, dense_crf_many
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask

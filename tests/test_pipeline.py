@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from subcam import pipeline
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import write_mask
 from subcam.data.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError

@@ -11,8 +11,8 @@ from subcam._version import __version__
 if TYPE_CHECKING:
     from subcam import hub
     from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
-    from subcam.cam.background import choose_threshold, split_shares
     from subcam.cam.response import aggregate_response_maps, background_score, response_maps
+    from subcam.cam.threshold import choose_threshold, split_shares
     from subcam.clustering.subcategories import Subcategories, discover_subcategories
     from subcam.crf.dense_crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
     from subcam.crf.dense_crf_torch import dense_crf_torch
@@ -45,7 +45,7 @@ _HOMES = {
     "Subcategories": "subcam.clustering.subcategories",
     "aggregate_response_maps": "subcam.cam.response",
     "background_score": "subcam.cam.response",
-    "choose_threshold": "subcam.cam.background",
+    "choose_threshold": "subcam.cam.threshold",
     "confusion_matrix": "subcam.metrics.confusion",
     "dense_crf": "subcam.crf.dense_crf",
     "dense_crf_many": "subcam.crf.dense_crf",
@@ -61,7 +61,7 @@ _HOMES = {
     "scores": "subcam.metrics.scores",
     "segment_labels": "subcam.segment.inference",
     "segment_probabilities": "subcam.segment.inference",
-    "split_shares": "subcam.cam.background",
+    "split_shares": "subcam.cam.threshold",
 }
 """Where each public name lives; `hub` is a module itself."""
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from subcam.cam.background import threshold_of_maps
 from subcam.cam.multiscale import multiscale_response
+from subcam.cam.threshold import threshold_of_maps
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, Dataset, open_dataset

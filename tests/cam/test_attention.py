@@ -14,7 +14,7 @@ from torch import Tensor
 from subcam.cam import attention as module
 from subcam.cam import stage as cam
 from subcam.cam.attention import guide_by_attention
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response, resize_images, whole_patches
 from subcam.cam.stage import CamInputs, CamSettings
 from subcam.classify import train as classify

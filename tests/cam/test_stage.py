@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from subcam.cam import stage as cam
-from subcam.cam.files import ResponseMaps, coarsen, maps_path, read_response_maps
+from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.stage import CamInputs, CamSettings
 from subcam.classify import train as classify

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from subcam import pipeline
 from subcam.ablate import scores_of
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.classify.network import ClassificationNetwork
 from subcam.comparisons.equivariance import EquivarianceSettings

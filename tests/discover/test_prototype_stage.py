@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image

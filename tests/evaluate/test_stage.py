@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from subcam.cam.background import threshold_of_maps
-from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, write_response_maps
+from subcam.cam.threshold import threshold_of_maps
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError

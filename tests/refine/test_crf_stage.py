@@ -10,7 +10,7 @@ import pytest
 from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
-from subcam.cam.files import maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps, write_response_maps
 from subcam.crf import dense_crf as dense_crf_module
 from subcam.crf.dense_crf import CRFSettings, dense_crf
 from subcam.data.check import CheckedImages

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.refine.dense_walk import dense_affinity, dense_walk
 
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
-from subcam.cam.files import ResponseMaps, maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, write_response_maps
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score, silhouette_samples
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork
 from subcam.data.images import read_image, read_mask
 from subcam.errors import RunFolderError

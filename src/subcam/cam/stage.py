@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from subcam.cam.files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images

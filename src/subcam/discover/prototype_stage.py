@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int16
 from lightning_fabric import Fabric
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches

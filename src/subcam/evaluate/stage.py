@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from subcam.cam.background import ChosenThreshold, threshold_of_maps
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.cam.threshold import ChosenThreshold, threshold_of_maps
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError

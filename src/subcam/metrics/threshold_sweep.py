@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64, Integer, UInt8
 
-from subcam.cam.background import THRESHOLDS
+from subcam.cam.threshold import THRESHOLDS
 from subcam.data.records import IGNORE_INDEX
 from subcam.metrics.scores import Scores, scores
 

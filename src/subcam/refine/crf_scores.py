@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from subcam.cam.files import ResponseMaps
+from subcam.cam.map_files import ResponseMaps
 from subcam.cam.response import background_score
 from subcam.crf.dense_crf import CRFSettings, dense_crf_many
 from subcam.data.images import read_image

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, write_marginals
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.crf.dense_crf import CRFSettings
 from subcam.data.records import ImageSet, Record
 from subcam.refine.crf_scores import crf_of, scores_with_background

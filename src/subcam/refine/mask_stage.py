@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.crf.dense_crf import CRFSettings
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.records import ImageSet, Record

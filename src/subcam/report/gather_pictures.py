@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.dataset import Dataset
 from subcam.data.images import read_mask
 from subcam.data.records import Record

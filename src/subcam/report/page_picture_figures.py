@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import read_image, read_mask
 from subcam.report.figures_clusters import Cluster, cluster_figure
 from subcam.report.figures_maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from subcam.cam.files import read_response_maps
+from subcam.cam.map_files import read_response_maps
 from subcam.data.images import read_image, read_mask
 from subcam.report.gather_pictures import PictureRecord, evenly_spaced
 from subcam.runtime.progress import track

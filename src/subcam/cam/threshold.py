@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Integer, UInt8
 
-from subcam.cam.files import maps_path, read_response_maps
+from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import read_image
 from subcam.data.records import Record
 from subcam.errors import SettingsError

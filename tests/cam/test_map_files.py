@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from subcam.cam.files import ResponseMaps, coarsen, maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps, write_response_maps
 from subcam.errors import BadInputError
 
 

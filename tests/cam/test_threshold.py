@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from subcam.cam.background import (
+from subcam.cam.map_files import ResponseMaps, maps_path, write_response_maps
+from subcam.cam.threshold import (
     THRESHOLDS,
     SplitShares,
     alpha_of_threshold,
@@ -18,7 +19,6 @@ from subcam.cam.background import (
     split_shares,
     threshold_of_maps,
 )
-from subcam.cam.files import ResponseMaps, maps_path, write_response_maps
 from subcam.data.records import Record
 from subcam.data.toy import ToySettings, draw_toy
 from subcam.errors import SettingsError
@@ -168,7 +168,7 @@ def test_stored_maps_and_pictures_give_the_threshold_without_their_masks(
     assert found.threshold == pytest.approx(0.6, abs=0.05)
     assert found.pictures == 6
     assert threshold_of_maps(records[::-1], tmp_path, num_classes=1).threshold == found.threshold
-    monkeypatch.setattr("subcam.cam.background.MOST_PICTURES", 3)
+    monkeypatch.setattr("subcam.cam.threshold.MOST_PICTURES", 3)
     fewer = threshold_of_maps(records, tmp_path, num_classes=1)
     assert fewer.pictures == 3
     np.testing.assert_array_equal(fewer.scores, threshold_of_maps(records[:6:2], tmp_path, num_classes=1).scores)
