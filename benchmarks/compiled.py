@@ -13,7 +13,7 @@ from benchmarks.measure import Options, in_turns
 from benchmarks.record import Row
 from benchmarks.response_maps import CLASSES, SCALES, Case, build_network
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.network import for_inference
+from subcam.networks.classifier import for_inference
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.runtime.malloc import keep_freed_memory
 

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from subcam.cam.map_files import ResponseMaps, coarsen
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.metrics.threshold_sweep import ThresholdSweep
+from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime.devices import MachineSettings, build_fabric
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from benchmarks.measure import Options, fresh_process, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.network import ClassificationNetwork, ModelConfig, for_inference
 from subcam.data.transforms import scaled_size
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig, for_inference
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.runtime.malloc import keep_freed_memory
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.segment.inference import InferenceSettings, segment_probabilities
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 
 CLASSES = 20
 SETTINGS = InferenceSettings(scales=(0.5, 1.0, 1.5), flip=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_turns
 from benchmarks.record import Bound, Row
-from subcam.classify.network import ClassificationNetwork, ModelConfig
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 CLASSES = 20
 

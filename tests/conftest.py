@@ -73,7 +73,7 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
     from subcam.data.toy import ToySettings
     from subcam.data.transforms import AugmentationSettings
     from subcam.discover.stage import DiscoverSettings
-    from subcam.networks.backbones import NetworkSettings
+    from subcam.networks.backbones.build import NetworkSettings
     from subcam.settings import RunSettings
     from subcam.training.optimiser import OptimiserSettings
 

@@ -74,8 +74,8 @@ def config(**changed: object) -> Callable[[], object]:
 
 
 def classifier() -> None:
-    from subcam.classify.network import ClassificationNetwork, ModelConfig
-    from subcam.networks.backbones import NetworkSettings
+    from subcam.networks.backbones.build import NetworkSettings
+    from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
     network = NetworkSettings(name="tiny", weights="none")
     ClassificationNetwork(ModelConfig(network=network, class_names=("cat",))).save(Path("model"))

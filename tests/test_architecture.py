@@ -78,7 +78,7 @@ def test_there_is_something_to_look_at() -> None:
     assert {"pipeline.py", "classify/train.py", "cam/stage.py", "discover/stage.py"} <= {relative(f) for f in FILES}
     assert is_stage("subcam.classify.train")
     assert is_stage("subcam.refine.walk_stage")
-    assert not is_stage("subcam.classify.network")
+    assert not is_stage("subcam.networks.classifier")
     assert not is_stage("subcam.training.train")
     assert "subcam.cam.stage" in set(imports(SOURCE / "steps.py"))
 

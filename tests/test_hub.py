@@ -20,8 +20,8 @@ from tests.segment.saved_network import save_tiny_network
 import subcam
 from subcam import CheckpointError, SettingsError, SubCategoryCAM, cli, hub
 from subcam.model_card import CardSource, metadata, model_card, scores_of
+from subcam.networks.segmenter import SegmentationNetwork
 from subcam.report.gather import read_run
-from subcam.segment.network import SegmentationNetwork
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra subcam[hub] is not installed")
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from subcam.metrics.confusion import confusion_matrix
     from subcam.metrics.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
+    from subcam.networks.segmenter import SegmentationNetwork
     from subcam.segment.inference import InferenceSettings, segment_labels, segment_probabilities
-    from subcam.segment.network import SegmentationNetwork
 
 _HOMES = {
     "BadInputError": "subcam.errors",
@@ -38,7 +38,7 @@ _HOMES = {
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
     "Scores": "subcam.metrics.scores",
-    "SegmentationNetwork": "subcam.segment.network",
+    "SegmentationNetwork": "subcam.networks.segmenter",
     "SettingsError": "subcam.errors",
     "SubCategoryCAM": "subcam.estimator",
     "SubcamError": "subcam.errors",

@@ -10,10 +10,10 @@ from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.vit_attention import check_attention
+from subcam.networks.backbones.vit_attention import check_attention
+from subcam.networks.segmenter import DEEPLAB
 from subcam.runtime.progress import say
 from subcam.segment.data import only_masked
-from subcam.segment.network import DEEPLAB
 from subcam.settings import RunSettings
 
 NO_FILE = ("", "none", "timm")
@@ -68,7 +68,7 @@ def _weights(settings: RunSettings) -> dict[str, str]:
 
 
 def _check_architecture(name: str) -> None:
-    from subcam.networks.smp_models import smp_architectures
+    from subcam.networks.decoders.smp_models import smp_architectures
 
     known = (DEEPLAB, *smp_architectures())
     if name not in known:

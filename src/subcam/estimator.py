@@ -11,13 +11,13 @@ from jaxtyping import Float32, UInt8
 
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.threshold import threshold_of_maps
-from subcam.classify.network import ClassificationNetwork
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
 from subcam.maps_file import read_maps_file, write_maps_file
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.pipeline import run
 from subcam.recipes import RECIPES
 from subcam.results import RunResult

@@ -18,12 +18,12 @@ from subcam.runtime.run_folder import atomic_write, read_json, write_json
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from subcam.classify.network import ClassificationNetwork
     from subcam.data.records import ImageSet
     from subcam.estimator import SubCategoryCAM
+    from subcam.networks.classifier import ClassificationNetwork
+    from subcam.networks.segmenter import SegmentationNetwork
     from subcam.report.gather import FinishedRun
     from subcam.results import RoundResult, SegmentedResult
-    from subcam.segment.network import SegmentationNetwork
 else:  # their imports take seconds
     ClassificationNetwork = SubCategoryCAM = SegmentationNetwork = Any
     ImageSet = FinishedRun = RoundResult = SegmentedResult = Any
@@ -70,7 +70,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
         SubcamError: there is no such network, it is damaged, or the folder cannot be written.
     """
     from subcam.model_card import CardSource, model_card
-    from subcam.networks.saved_model import CONFIG_FILE
+    from subcam.networks.model_folder import CONFIG_FILE
 
     settings = settings or FolderSettings()
     run, entry, folder = _find(source, settings.network)
@@ -176,7 +176,7 @@ def load(
         from subcam.estimator import SubCategoryCAM
 
         return SubCategoryCAM.load(folder)
-    from subcam.segment.network import SegmentationNetwork
+    from subcam.networks.segmenter import SegmentationNetwork
 
     return SegmentationNetwork.load(folder).eval()
 
@@ -224,7 +224,7 @@ def kind_of(folder: Path) -> Kind:
     Raises:
         CheckpointError: it has no config, or that of neither.
     """
-    from subcam.networks.saved_model import CLASSIFICATION, CONFIG_FILE, SEGMENTATION
+    from subcam.networks.model_folder import CLASSIFICATION, CONFIG_FILE, SEGMENTATION
 
     path = folder / CONFIG_FILE
     config = read_json(path) if path.is_file() else None
@@ -273,10 +273,10 @@ def _threshold(run: FinishedRun) -> float | None:
 
 def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:
     if kind_of(folder) == "classification":
-        from subcam.classify.network import ClassificationNetwork
+        from subcam.networks.classifier import ClassificationNetwork
 
         return ClassificationNetwork.load(folder)
-    from subcam.segment.network import SegmentationNetwork
+    from subcam.networks.segmenter import SegmentationNetwork
 
     return SegmentationNetwork.load(folder)
 

@@ -12,7 +12,7 @@ import subcam.refine.walk_stage as walk_stage
 import subcam.segment.predict_stage as predict_stage
 import subcam.segment.train as segment_train
 from subcam.data.dataset import union
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.label_map import mask_path
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
 from subcam.runtime.run_folder import file_digest, fingerprint

@@ -10,7 +10,7 @@ from subcam.data.transforms import AugmentationSettings
 from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.recipes_coco14 import coco14
 from subcam.recipes_voc12 import voc12_paper, voc12_reference
 from subcam.refine.affinity_stage import AffinitySettings

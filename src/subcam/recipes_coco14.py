@@ -6,7 +6,7 @@ from subcam.data.dataset import DatasetSettings
 from subcam.data.transforms import AugmentationSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings

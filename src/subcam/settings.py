@@ -11,7 +11,7 @@ from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.errors import SettingsError
 from subcam.evaluate.stage import EvaluateSettings
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.settings import RefineSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.segment.settings import SegmentSettings

@@ -21,8 +21,8 @@ from subcam.comparisons.methods import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset, union
 from subcam.evaluate.stage import MapScores
-from subcam.networks.backbones import NetworkSettings
-from subcam.networks.saved_model import WEIGHTS_FILE
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.model_folder import WEIGHTS_FILE
 from subcam.prototypes.crop_labels import LocalTargets
 from subcam.results import ComparisonResult, RoundResult
 from subcam.runtime.progress import say

@@ -15,7 +15,7 @@ from subcam.affinity.loss import AffinityHead, affinity_loss, pair_affinity
 from subcam.affinity.pairs import pair_indices
 from subcam.affinity.random_walk import pixel_affinity
 from subcam.errors import SettingsError
-from subcam.networks.resnet38 import ResNet38
+from subcam.networks.backbones.resnet38 import ResNet38
 
 HEAD_LAYERS = ("f8_3", "f8_4", "f8_5", "f9")
 

@@ -18,11 +18,11 @@ from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response, resize_images, whole_patches
 from subcam.cam.stage import CamInputs, CamSettings
 from subcam.classify import train as classify
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
-from subcam.networks.vit_attention import LayerAttention
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.backbones.vit_attention import LayerAttention
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings

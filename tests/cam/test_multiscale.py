@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from subcam.cam.multiscale import multiscale_response, resize_images
-from subcam.classify.network import ClassificationNetwork, ModelConfig
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 CLASSES, K = 3, 4
 SCALES = (1.0, 0.5, 1.7)

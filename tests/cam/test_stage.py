@@ -16,7 +16,6 @@ from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.stage import CamInputs, CamSettings
 from subcam.classify import train as classify
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.folder import read_folder
 from subcam.data.images import read_image, read_mask
@@ -25,7 +24,8 @@ from subcam.data.toy import ToySettings, write_toy
 from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings

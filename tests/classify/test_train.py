@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from subcam.classify import train
 from subcam.classify.loss import JointLoss, joint_loss
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.classify.train import ClassifyInputs, ClassifySettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.crop_labels import LocalTargets
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.runtime.run_folder import RunFolder, Stage

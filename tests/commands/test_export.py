@@ -8,8 +8,8 @@ from tests.export.made_masks import SIZES, write_made
 
 from subcam import cli
 from subcam.commands.export import FORMATS
-from subcam.networks.backbones import NetworkSettings
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
 VOC_NAMES = ("person", "cat", "sheep")
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.comparisons.equivariance import (
     EquivarianceSettings,
     EquivariantClassifier,
@@ -12,7 +11,8 @@ from subcam.comparisons.equivariance import (
     peak_normalised,
 )
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings, erased
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 
 def network(num_subcategories: int = 1) -> ClassificationNetwork:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.comparisons.fused import fused_response
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 
 def network(num_subcategories: int) -> ClassificationNetwork:

@@ -7,9 +7,9 @@ import torch
 
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.response import response_maps
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.comparisons.gradient import CLASS_NAMES, GradientMethod, gradient_maps, require_package
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 
 pytest.importorskip("pytorch_grad_cam", reason="needs the extra 'compare'")
 

@@ -20,7 +20,6 @@ from subcam import pipeline
 from subcam.ablate import scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
-from subcam.classify.network import ClassificationNetwork
 from subcam.comparisons.equivariance import EquivarianceSettings
 from subcam.comparisons.methods import RESPONSES, TITLES, CompareSettings, Comparison
 from subcam.data.dataset import Dataset, open_dataset
@@ -28,6 +27,7 @@ from subcam.data.images import read_image
 from subcam.dry_run import stages_there
 from subcam.errors import SettingsError
 from subcam.evaluate.refined_stage import RefinedScores
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.label_map import VARIANTS
 from subcam.report.gather import read_run
 from subcam.report.gather_pictures import gather_pictures

@@ -10,12 +10,12 @@ import torch
 from lightning_fabric import Fabric
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.discover import local_label_stage, prototype_stage
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder

@@ -11,7 +11,6 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.clustering import features as feature_parts
 from subcam.clustering.choose_k import discover_adaptive_subcategories
 from subcam.clustering.subcategories import Subcategories, discover_subcategories
@@ -21,6 +20,7 @@ from subcam.data.records import ImageSet
 from subcam.discover import stage as discover
 from subcam.discover.stage import DiscoverInputs, DiscoverSettings
 from subcam.errors import BadInputError, SettingsError
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage, as_plain
 from subcam.settings import RunSettings

@@ -17,9 +17,9 @@ from torch import nn
 from subcam.export import onnx_check, programs
 from subcam.export.onnx_check import ExportError, check_onnx, check_program, network_output, plain_copy
 from subcam.export.programs import PictureProgram, TraceableGrid, export_onnx, export_torch
-from subcam.networks.backbones import NetworkSettings
-from subcam.networks.grid import Grid
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.logit_grid import Grid
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
 NAMES = ("cat", "dög")
 UNSEEN = ((1, 50, 61), (4, 80, 32))

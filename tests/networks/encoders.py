@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from subcam.networks.timm_models import TimmPlan, plan_model
+from subcam.networks.backbones.timm_models import TimmPlan, plan_model
 
 
 class Encoder(NamedTuple):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from subcam.errors import CheckpointError
+from subcam.networks.backbones.resnet38 import ResNet38
 from subcam.networks.mxnet_params import DTYPES, read_mxnet_params, resnet38_from_mxnet, torch_name
-from subcam.networks.resnet38 import ResNet38
 
 LAYOUTS = ("tiny", "tiny_v1", "tiny_legacy")
 HEADS = {

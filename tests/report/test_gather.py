@@ -13,9 +13,9 @@ import pytest
 from sklearn.metrics import jaccard_score, silhouette_samples
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.classify.network import ClassificationNetwork
 from subcam.data.images import read_image, read_mask
 from subcam.errors import RunFolderError
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.report.gather import from_record, open_pictures, read_run
 from subcam.report.gather_clusters import gather_clusters, head_weights
 from subcam.report.gather_pictures import (

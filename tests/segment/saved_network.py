@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from subcam.networks.backbones import NetworkSettings
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
 from subcam.errors import SettingsError
+from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
 from subcam.segment.inference import (
     DEEPLAB_CRF,
     InferenceSettings,
@@ -23,7 +24,6 @@ from subcam.segment.inference import (
     tile_spans,
     tile_windows,
 )
-from subcam.segment.network import SegmentationNetwork, upsample_logits
 
 STRIDE = 8
 

@@ -16,10 +16,10 @@ from tests.segment.saved_network import CLASSES, save_tiny_network
 from subcam.cli import EXIT_OK, EXIT_USER, main
 from subcam.data.images import read_image
 from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError
+from subcam.networks.segmenter import SegmentationNetwork
 from subcam.runtime.run_folder import RunFolder
 from subcam.segment import chain
 from subcam.segment.inference import InferenceSettings, segment_labels
-from subcam.segment.network import SegmentationNetwork
 from subcam.segment.predict import PredictSettings, find_model, predict
 from subcam.segment.predictions import mask_path
 

@@ -3,7 +3,7 @@
 import pytest
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.segment.settings import SegmentSettings
 
 RUN = NetworkSettings(

@@ -19,12 +19,12 @@ from subcam.data.images import read_image, read_mask, voc_palette, write_mask
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.segment import train
 from subcam.segment.data import with_masks
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 from subcam.segment.train import TrainInputs, TrainSettings, score_pictures, segmentation_loss
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from subcam.networks.vit_attention import LayerAttention
+from subcam.networks.backbones.vit_attention import LayerAttention
 
 MOST_WEIGHTS = 1 << 26
 """Attention weights of all heads that may be in memory at once (256 MiB), where a device has no fused kernel."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from subcam.cam.attention import guide_by_attention
 from subcam.cam.response import aggregate_response_maps
 from subcam.cam.response import response_maps as class_activation_maps
-from subcam.classify.network import ClassificationNetwork
 from subcam.data.transforms import scaled_size
-from subcam.networks.vit_attention import LayerAttention, heard_attention
+from subcam.networks.backbones.vit_attention import LayerAttention, heard_attention
+from subcam.networks.classifier import ClassificationNetwork
 
 
 class ImageResponse(NamedTuple):

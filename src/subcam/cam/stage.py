@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.parallel import threaded_map

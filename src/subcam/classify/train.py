@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.classify.loss import joint_loss
-from subcam.classify.network import ClassificationNetwork, ModelConfig
 from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
 from subcam.data.decoded import DecodedImages, decoded_images
@@ -19,7 +18,8 @@ from subcam.data.loading import TrainingImages
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.classifier import local_loss
 from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages
 from subcam.runtime.devices import MachineSettings

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float32
 from lightning_fabric import Fabric
 
-from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.errors import BadInputError
+from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import bar

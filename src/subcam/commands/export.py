@@ -249,7 +249,7 @@ class Program:
 
     def export(self, write: Callable[..., float], runtime: str) -> str:
         """Load the network, write it and say how well it was met."""
-        from subcam.segment.network import SegmentationNetwork
+        from subcam.networks.segmenter import SegmentationNetwork
         from subcam.segment.predict import find_model
 
         network = SegmentationNetwork.load(find_model(self.model))

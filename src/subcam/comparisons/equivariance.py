@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
 from subcam.classify.loss import joint_loss
-from subcam.classify.network import ClassificationNetwork
 from subcam.data.transforms import scaled_size
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
 from subcam.classify.loss import joint_loss
-from subcam.classify.network import ClassificationNetwork
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

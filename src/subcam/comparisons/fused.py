@@ -7,7 +7,7 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.classify.network import ClassificationNetwork
+from subcam.networks.classifier import ClassificationNetwork
 
 
 def fused_response(

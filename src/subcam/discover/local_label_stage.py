@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Int16
 from lightning_fabric import Fabric
 
-from subcam.classify.network import ClassificationNetwork
 from subcam.discover.prototype_stage import LocalInputs, LocalSettings, positions
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.prototypes.clustering import Prototypes, assign
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings

@@ -15,11 +15,11 @@ from jaxtyping import Float32, Int16
 from lightning_fabric import Fabric
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.classify.network import ClassificationNetwork, for_inference
 from subcam.data.decoded import decoded_images
 from subcam.data.inference import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.prototypes.clustering import CONTEXT, PositionSample, find_prototypes, sure_positions
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings

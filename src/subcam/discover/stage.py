@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from lightning_fabric import Fabric
 
-from subcam.classify.network import ClassificationNetwork
 from subcam.clustering.assigned import subcategories_of
 from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
 from subcam.clustering.clusters_csv import read_clusters, write_clusters
@@ -15,6 +14,7 @@ from subcam.clustering.features import extract_features
 from subcam.clustering.subcategories import Normalisation, Subcategories, discover_subcategories, prepared
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
+from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import say

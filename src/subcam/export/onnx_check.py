@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from subcam.errors import SubcamError
-from subcam.segment.network import SegmentationNetwork, upsample_logits
+from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
 
 Output = Literal["logits", "probabilities"]
 

@@ -31,9 +31,9 @@ from subcam.export.onnx_check import (
     plain_copy,
 )
 from subcam.metrics.folders import BACKGROUND_NAME
-from subcam.networks.grid import Grid
+from subcam.networks.logit_grid import Grid
+from subcam.networks.segmenter import SegmentationNetwork
 from subcam.runtime.run_folder import atomic_write
-from subcam.segment.network import SegmentationNetwork
 
 InputType = Literal["uint8", "float32"]
 

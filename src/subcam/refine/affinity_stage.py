@@ -16,7 +16,7 @@ from subcam.data.decoded import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed

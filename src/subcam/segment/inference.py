@@ -17,7 +17,7 @@ from torch import Tensor
 
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
-from subcam.segment.network import upsample_logits
+from subcam.networks.segmenter import upsample_logits
 
 DEEPLAB_CRF = CRFSettings(
     iterations=10,

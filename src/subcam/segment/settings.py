@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
 from subcam.segment.inference import InferenceSettings
-from subcam.segment.network import DEEPLAB, SegmentationConfig
 from subcam.segment.train import TrainSettings
 
 MaskKind = Literal["pseudo", "truth"]

@@ -19,12 +19,12 @@ from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.segment.data import SegmentationImages
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork, upsample_logits
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from subcam.errors import CheckpointError, RunFolderError
-from subcam.networks.checkpoints import (
+from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
     find_misfit,
     load_into,

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones import Backbone, NetworkSettings, build_backbone
-from subcam.networks.checkpoints import TORCH_SUFFIXES, load_into, load_state
-from subcam.networks.grid import Grid
+from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.logit_grid import Grid
+from subcam.networks.weight_files import TORCH_SUFFIXES, load_into, load_state
 
 DILATIONS = (6, 12, 18, 24)
 """Of the four branches; DeepLab-v2 calls their sum ASPP-L."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.networks.tiny import NUM_FEATURES, STRIDE, TinyNetwork
+from subcam.networks.backbones.tiny import NUM_FEATURES, STRIDE, TinyNetwork
 
 
 def test_size_is_as_documented() -> None:

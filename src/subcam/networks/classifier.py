@@ -11,11 +11,11 @@ from jaxtyping import Float, Shaped
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, load_state, reference_heads
+from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.compiling import Compiled
-from subcam.networks.folding import folded
-from subcam.networks.saved_model import CLASSIFICATION, load_network, save_network
+from subcam.networks.for_inference import folded
+from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
+from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import LocalClassifier
 from subcam.runtime.run_folder import from_plain
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones import Backbone, NetworkSettings, build_backbone
+from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
 
 
 class LayerAttention(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from subcam.errors import SettingsError
-from subcam.networks.timm_models import convert_state, plan_model
+from subcam.networks.backbones.timm_models import convert_state, plan_model
 
 # name, further arguments, and what the map must be like: layout, channels, stride
 CONVOLUTIONAL = {

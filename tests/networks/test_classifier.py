@@ -9,9 +9,9 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 
-from subcam.classify.network import ClassificationNetwork, ModelConfig, for_inference
 from subcam.errors import CheckpointError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig, for_inference
 
 CONFIG = ModelConfig(
     network=NetworkSettings(name="tiny", weights="none", neck_channels=32, freeze_batch_norm=False),

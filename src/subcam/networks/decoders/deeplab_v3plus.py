@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from subcam.networks.backbones import Backbone, NetworkSettings, build_backbone
-from subcam.networks.grid import Grid
-from subcam.networks.pyramid import feature_pyramid, plan_pyramid
+from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
+from subcam.networks.logit_grid import Grid
 
 WIDTH = 256
 FINE_WIDTH = 48

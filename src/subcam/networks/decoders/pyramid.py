@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones import Backbone
-from subcam.networks.mobilenetv2 import MobileNetV2
-from subcam.networks.resnet38 import ResNet38
-from subcam.networks.tiny import TinyNetwork
+from subcam.networks.backbones.build import Backbone
+from subcam.networks.backbones.mobilenetv2 import MobileNetV2
+from subcam.networks.backbones.resnet38 import ResNet38
+from subcam.networks.backbones.tiny import TinyNetwork
 
 FINEST_STRIDE = 4
 MOST_FEATURES = 4
@@ -66,6 +66,6 @@ def _all_features(backbone: Backbone, x: Tensor) -> list[Tensor]:
             f"'{backbone.settings.name}' does not give intermediate features; choose resnet38 or a timm model that does"
             " (resnet, efficientnet, mobilenet, convnext, vit, swin)"
         )
-    from subcam.networks.timm_models import normed_intermediates  # timm takes seconds to import
+    from subcam.networks.backbones.timm_models import normed_intermediates  # timm takes seconds to import
 
     return normed_intermediates(body, x)

@@ -7,9 +7,9 @@ import pytest
 import timm
 import torch
 
-from subcam.networks import mobilenetv2
-from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.mobilenetv2 import MobileNetV2
+from subcam.networks.backbones import mobilenetv2
+from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.mobilenetv2 import MobileNetV2
 
 
 @pytest.mark.parametrize("pad_same", [False, True])
@@ -59,7 +59,7 @@ def test_a_backbone_of_random_weights_is_ours_and_pretrained_ones_are_timms() ->
 
 def test_building_it_imports_no_timm() -> None:
     code = (
-        "import sys; from subcam.networks.backbones import NetworkSettings, build_backbone;"
+        "import sys; from subcam.networks.backbones.build import NetworkSettings, build_backbone;"
         f"build_backbone(NetworkSettings(name='{mobilenetv2.NAME}', weights='none'));"
         "print([name for name in ('timm', 'torchvision', 'lightning_fabric', 'torch._dynamo') if name in sys.modules])"
     )

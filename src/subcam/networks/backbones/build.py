@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks import mobilenetv2, resnet38, tiny
-from subcam.networks.checkpoints import (
+from subcam.networks.backbones import mobilenetv2, resnet38, tiny
+from subcam.networks.model_folder import WEIGHTS_FILE, read_backbone
+from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
+from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
     find_misfit,
     load_into,
@@ -23,8 +25,6 @@ from subcam.networks.checkpoints import (
     read_metadata,
     split_heads,
 )
-from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
-from subcam.networks.saved_model import WEIGHTS_FILE, read_backbone
 
 Triple = tuple[float, float, float]
 
@@ -171,7 +171,7 @@ def _triple(values: Sequence[float]) -> Triple:
 
 
 def _build_timm(settings: NetworkSettings) -> Backbone:
-    from subcam.networks import timm_models  # timm takes seconds to import
+    from subcam.networks.backbones import timm_models  # timm takes seconds to import
 
     plan = timm_models.plan_model(settings.name, output_stride=settings.output_stride, model_args=settings.model_args)
     body = plan.create(pretrained=settings.weights == "timm")

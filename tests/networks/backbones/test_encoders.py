@@ -14,11 +14,11 @@ from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
-from subcam.classify.network import ClassificationNetwork, ModelConfig
-from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.pyramid import feature_pyramid, plan_pyramid
-from subcam.networks.timm_models import normed_intermediates, plan_model
-from subcam.segment.network import SegmentationConfig, SegmentationNetwork
+from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.timm_models import normed_intermediates, plan_model
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
+from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
 OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings, build_backbone
-from subcam.networks.pyramid import PyramidPlan, feature_pyramid, plan_pyramid
+from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.decoders.pyramid import PyramidPlan, feature_pyramid, plan_pyramid
 
 
 def backbone(name: str, **settings: Any) -> Any:

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
-from subcam.networks.backbones import NetworkSettings
+from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.compiling import Compiled
-from subcam.networks.deeplab import DeepLabV2
-from subcam.networks.deeplab_v3plus import DeepLabV3Plus
-from subcam.networks.folding import folded
-from subcam.networks.saved_model import SEGMENTATION, load_network, save_network
+from subcam.networks.decoders.deeplab import DeepLabV2
+from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
+from subcam.networks.for_inference import folded
+from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.runtime.run_folder import from_plain
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from subcam.networks.smp_models import SmpModel
+    from subcam.networks.decoders.smp_models import SmpModel
 else:  # their imports take seconds, and prediction with a DeepLab does without them
     Fabric = SmpModel = Any
 
@@ -168,7 +168,7 @@ def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) 
         return DeepLabV2(network, channels, caffe_layout=config.caffe_layout)
     if config.architecture == DEEPLAB_PLUS:
         return DeepLabV3Plus(network, channels)
-    from subcam.networks.smp_models import SmpModel, smp_architectures
+    from subcam.networks.decoders.smp_models import SmpModel, smp_architectures
 
     known = tuple(dict.fromkeys((DEEPLAB, DEEPLAB_PLUS, *smp_architectures())))
     if config.architecture not in known:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 from subcam.errors import CheckpointError
-from subcam.networks.saved_model import AFFINITY, CLASSIFICATION, SEGMENTATION, load_network, save_network
+from subcam.networks.model_folder import AFFINITY, CLASSIFICATION, SEGMENTATION, load_network, save_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from tests.networks.golden_weights import golden_state
 from torch import Tensor
 
-from subcam.networks.checkpoints import CLASSIFIER_HEADS, load_into, reference_heads
-from subcam.networks.resnet38 import MEAN, STD, BottleneckBlock, ResBlock, ResNet38
+from subcam.networks.backbones.resnet38 import MEAN, STD, BottleneckBlock, ResBlock, ResNet38
+from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, reference_heads
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Segmentation heads on a backbone."""
