@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.measure import Options, fresh_process, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
 from subcam.cam.multiscale import multiscale_response
-from subcam.data.transforms import scaled_size
+from subcam.data.augmentation import scaled_size
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig, for_inference
 from subcam.runtime.devices import MachineSettings, build_fabric

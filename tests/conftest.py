@@ -69,9 +69,9 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
     from subcam.cam.stage import CamSettings
     from subcam.classify.train import ClassifySettings
+    from subcam.data.augmentation import AugmentationSettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.toy import ToySettings
-    from subcam.data.transforms import AugmentationSettings
     from subcam.discover.stage import DiscoverSettings
     from subcam.networks.backbones.build import NetworkSettings
     from subcam.settings import RunSettings

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from subcam import cli, pipeline
-from subcam.data.loading import TrainingImages
+from subcam.data.training_batches import TrainingImages
 from subcam.errors import BadInputError, RunFolderError, SubcamError
 from subcam.runtime import failures
 from subcam.runtime.run_folder import RECORD_FILE, Stage

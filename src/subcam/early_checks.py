@@ -8,12 +8,12 @@ from pathlib import Path
 
 from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.dataset import Dataset
+from subcam.data.mask_crops import only_masked
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.segmenter import DEEPLAB
 from subcam.runtime.progress import say
-from subcam.segment.data import only_masked
 from subcam.settings import RunSettings
 
 NO_FILE = ("", "none", "timm")

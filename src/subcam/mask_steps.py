@@ -12,11 +12,11 @@ import subcam.refine.walk_stage as walk_stage
 import subcam.segment.predict_stage as predict_stage
 import subcam.segment.train as segment_train
 from subcam.data.dataset import union
+from subcam.data.mask_crops import only_masked, with_masks
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.label_map import mask_path
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
 from subcam.runtime.run_folder import file_digest, fingerprint
-from subcam.segment.data import only_masked, with_masks
 from subcam.steps import Stages
 
 SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf", predict_stage.KNOWN_MASKS: "known"}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
 from subcam.crf.dense_crf import CRFSettings
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.dataset import DatasetSettings
-from subcam.data.transforms import AugmentationSettings
 from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings

@@ -2,8 +2,8 @@
 
 from subcam.cam.stage import CamSettings
 from subcam.classify.train import ClassifySettings
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.dataset import DatasetSettings
-from subcam.data.transforms import AugmentationSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones.build import NetworkSettings

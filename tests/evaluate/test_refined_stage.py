@@ -14,11 +14,11 @@ from tests.refine.made_maps import first_pictures
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
 from subcam.crf.dense_crf import CRFSettings
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError
 from subcam.evaluate import refined_stage
 from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from subcam.data.augmentation import AugmentationSettings, apply_augmentation, draw_augmentation
 from subcam.data.check import CheckedImages
-from subcam.data.loading import TrainingImages
-from subcam.data.transforms import AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.training_batches import TrainingImages
 from subcam.errors import SettingsError
 from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages, targets_of_crop
 

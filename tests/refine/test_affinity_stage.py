@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from tests.refine.made_maps import first_pictures, write_made_maps
 
 from subcam.affinity.network import AffinityNetwork
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
-from subcam.data.transforms import AugmentationSettings
 from subcam.errors import CheckpointError, SettingsError
 from subcam.refine import affinity_stage, crf_stage
 from subcam.refine.affinity_stage import AffinityInputs, AffinitySettings

@@ -24,7 +24,7 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
 
     A segmentation network takes long to train: its entry names copies of the pseudo masks, with their scores.
     """
-    from subcam.data.transforms import AugmentationSettings
+    from subcam.data.augmentation import AugmentationSettings
     from subcam.pipeline import run
     from subcam.refine.affinity_stage import AffinitySettings
     from subcam.refine.mask_stage import MaskSettings

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subcam import pipeline
-from subcam.data.transforms import AugmentationSettings
+from subcam.data.augmentation import AugmentationSettings
 from subcam.networks.compiling import Compiled
 from subcam.refine.affinity_stage import AffinityNetwork, AffinitySettings
 from subcam.refine.mask_stage import MaskSettings

@@ -14,9 +14,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
 
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, read_mask, voc_palette, write_mask
-from subcam.data.transforms import AugmentationSettings
+from subcam.data.mask_crops import with_masks
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.networks.backbones.build import NetworkSettings
@@ -24,7 +25,6 @@ from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, f
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.segment import train
-from subcam.segment.data import with_masks
 from subcam.segment.train import TrainInputs, TrainSettings, score_pictures, segmentation_loss
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 from subcam.affinity.labels import affinity_label_map
 from subcam.affinity.marginals import marginals_path, read_marginals
 from subcam.affinity.pairs import pool_to_grid
-from subcam.data.decoded import DecodedImages
+from subcam.data.augmentation import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.records import Record
-from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
 
 
 class AffinityImages(Dataset[tuple[Tensor, Tensor]]):

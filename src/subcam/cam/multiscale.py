@@ -11,7 +11,7 @@ from torch import Tensor
 from subcam.cam.attention import guide_by_attention
 from subcam.cam.response import aggregate_response_maps
 from subcam.cam.response import response_maps as class_activation_maps
-from subcam.data.transforms import scaled_size
+from subcam.data.augmentation import scaled_size
 from subcam.networks.backbones.vit_attention import LayerAttention, heard_attention
 from subcam.networks.classifier import ClassificationNetwork
 

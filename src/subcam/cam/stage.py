@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.data.decoded import decoded_images
-from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.decoded_cache import decoded_images
+from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, for_inference

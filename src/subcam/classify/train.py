@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from subcam.classify.loss import joint_loss
 from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
-from subcam.data.decoded import DecodedImages, decoded_images
-from subcam.data.loading import TrainingImages
+from subcam.data.augmentation import AugmentationSettings
+from subcam.data.decoded_cache import DecodedImages, decoded_images
 from subcam.data.records import ImageSet
-from subcam.data.transforms import AugmentationSettings
+from subcam.data.training_batches import TrainingImages
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float32
 from lightning_fabric import Fabric
 
-from subcam.data.decoded import decoded_images
-from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.decoded_cache import decoded_images
+from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference

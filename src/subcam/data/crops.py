@@ -7,9 +7,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from subcam.data.decoded import DecodedImages
+from subcam.data.augmentation import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import decodes_reduced, open_image, read_file, upright_rgb, upright_size
-from subcam.data.transforms import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
 
 
 def varied_crop(

@@ -15,8 +15,8 @@ from jaxtyping import Float32, Int16
 from lightning_fabric import Fabric
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.data.decoded import decoded_images
-from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.decoded_cache import decoded_images
+from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, for_inference

@@ -9,8 +9,8 @@ from jaxtyping import Int16, Integer, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from subcam.data.loading import Key, TrainingImages
-from subcam.data.transforms import Augmentation, draw_augmentation
+from subcam.data.augmentation import Augmentation, draw_augmentation
+from subcam.data.training_batches import Key, TrainingImages
 from subcam.errors import SettingsError
 from subcam.prototypes.classifier import UNLABELLED
 

@@ -12,9 +12,9 @@ from subcam.affinity.loss import affinity_loss, pair_affinity
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.affinity.pairs import RADIUS, STRIDE, training_region
 from subcam.affinity.training_data import AffinityImages
-from subcam.data.decoded import decoded_images
+from subcam.data.augmentation import AugmentationSettings
+from subcam.data.decoded_cache import decoded_images
 from subcam.data.records import ImageSet
-from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.runtime.devices import MachineSettings

@@ -12,8 +12,8 @@ from subcam.affinity.pairs import RADIUS, pair_offsets, pool_to_grid
 from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.response import background_score
-from subcam.data.decoded import decoded_images
-from subcam.data.inference import inference_batches
+from subcam.data.decoded_cache import decoded_images
+from subcam.data.inference_batches import inference_batches
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.compiling import Compiled

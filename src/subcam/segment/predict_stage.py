@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from lightning_fabric import Fabric
 
-from subcam.data.decoded import decoded_images
+from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.networks.segmenter import SegmentationNetwork, for_inference
 from subcam.refine.crf_scores import crf_of

@@ -10,12 +10,13 @@ from jaxtyping import Float, Integer
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
-from subcam.data.decoded import decoded_images
+from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import read_mask
-from subcam.data.inference import inference_batches, same_size_batches
+from subcam.data.inference_batches import inference_batches, same_size_batches
+from subcam.data.mask_crops import SegmentationImages
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.data.transforms import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
@@ -24,7 +25,6 @@ from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
-from subcam.segment.data import SegmentationImages
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
 

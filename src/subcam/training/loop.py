@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam.data.loading import SeededImages, training_loader
+from subcam.data.training_batches import SeededImages, training_loader
 from subcam.runtime import distributed, signals
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import bar

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from subcam.data.augmentation import AugmentationSettings, augment
 from subcam.data.images import read_image
-from subcam.data.loading import EpochSampler, TrainingImages, TrainingLoader, choose_workers, training_loader
 from subcam.data.records import Record
-from subcam.data.transforms import AugmentationSettings, augment
+from subcam.data.training_batches import EpochSampler, TrainingImages, TrainingLoader, choose_workers, training_loader
 from subcam.errors import BadInputError, SettingsError
 
 AUGMENTATION = AugmentationSettings(crop=16, scale_long_side=(12, 30))
@@ -206,9 +206,9 @@ LOAD_FOREVER = """
 import sys
 import numpy as np
 from pathlib import Path
-from subcam.data.loading import TrainingImages, training_loader
+from subcam.data.training_batches import TrainingImages, training_loader
 from subcam.data.records import Record
-from subcam.data.transforms import AugmentationSettings
+from subcam.data.augmentation import AugmentationSettings
 
 records = [Record(name=path.stem, image=path, labels=()) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 images = TrainingImages(records, np.zeros((len(records), 1), np.uint8), AugmentationSettings(crop=16), seed=0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from subcam.data.transforms import (
+from subcam.data.augmentation import (
     Augmentation,
     AugmentationSettings,
     apply_augmentation,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from subcam.data.augmentation import Augmentation, AugmentationSettings, draw_augmentation
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.mask_crops import SegmentationImages, augment_mask, only_masked, with_masks
 from subcam.data.records import ImageSet, Record
-from subcam.data.transforms import Augmentation, AugmentationSettings, draw_augmentation
 from subcam.errors import BadInputError
-from subcam.segment.data import SegmentationImages, augment_mask, only_masked, with_masks
 
 SETTINGS = AugmentationSettings(
     crop=48, scale_long_side=(30, 90), flip=0.5, brightness=0, contrast=0, saturation=0, hue=0

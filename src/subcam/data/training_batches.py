@@ -14,10 +14,10 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from subcam.data.augmentation import AugmentationSettings
 from subcam.data.crops import varied_crop
-from subcam.data.decoded import DecodedImages
+from subcam.data.decoded_cache import DecodedImages
 from subcam.data.records import Record
-from subcam.data.transforms import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.devices import own_cores
 from subcam.runtime.signals import SIGNALS

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from subcam.data import decoded as module
-from subcam.data.decoded import DecodedImages
+from subcam.data import decoded_cache as module
+from subcam.data.augmentation import AugmentationSettings
+from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import decodes_reduced, open_image, read_file, read_image, upright_rgb
-from subcam.data.inference import inference_batches
-from subcam.data.loading import TrainingImages
+from subcam.data.inference_batches import inference_batches
 from subcam.data.records import Record
-from subcam.data.transforms import AugmentationSettings
+from subcam.data.training_batches import TrainingImages
 
 
 def picture(path: Path, *, width: int, height: int, orientation: int = 1) -> Record:

@@ -10,11 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from subcam.data.augmentation import Augmentation, AugmentationSettings
 from subcam.data.crops import varied_crop
-from subcam.data.decoded import DecodedImages
+from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_mask
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, Record
-from subcam.data.transforms import Augmentation, AugmentationSettings
 from subcam.errors import BadInputError
 
 
