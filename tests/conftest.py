@@ -71,7 +71,7 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
     from subcam.classify.train import ClassifySettings
     from subcam.data.augmentation import AugmentationSettings
     from subcam.data.dataset import DatasetSettings
-    from subcam.data.toy import ToySettings
+    from subcam.data.readers.toy import ToySettings
     from subcam.discover.stage import DiscoverSettings
     from subcam.networks.backbones.build import NetworkSettings
     from subcam.settings import RunSettings
@@ -97,7 +97,7 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
 @pytest.fixture(scope="session")
 def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures of `tiny_run` as a plain folder; not to be changed."""
-    from subcam.data.toy import write_toy
+    from subcam.data.readers.toy import write_toy
 
     return write_toy(tmp_path_factory.mktemp("toy"), tiny_run.dataset.toy)
 
@@ -106,6 +106,6 @@ def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) 
 def toy_train(toy_folder: Path) -> CheckedImages:
     """The 24 training pictures of `toy_folder`."""
     from subcam.data.check import check_images
-    from subcam.data.folder import read_folder
+    from subcam.data.readers.folder import read_folder
 
     return check_images(read_folder(toy_folder, split="train"))

@@ -6,7 +6,7 @@ import torch
 
 from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM, read_folder
 from subcam.data.images import read_image
-from subcam.data.toy import ToySettings, write_toy
+from subcam.data.readers.toy import ToySettings, write_toy
 from subcam.recipes import toy
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from subcam import pipeline
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import write_mask
-from subcam.data.toy import CLASSES
+from subcam.data.readers.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError
 from subcam.report.tables import write_tables
 from subcam.results import RunResult

@@ -54,9 +54,9 @@ def build(folder: Path, *, settings: "RunSettings", toy_folder: Path) -> Path:
 
 
 def _write_voc(root: Path, mine: Path) -> None:
-    from subcam.data.folder import read_folder
     from subcam.data.images import read_mask, voc_palette, write_mask
-    from subcam.data.voc import VOC_CLASSES
+    from subcam.data.readers.folder import read_folder
+    from subcam.data.readers.voc import VOC_CLASSES
 
     for name in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)

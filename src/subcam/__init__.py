@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from subcam.clustering.subcategories import Subcategories, discover_subcategories
     from subcam.crf.dense_crf import CRFSettings, DenseCRF, dense_crf, dense_crf_many
     from subcam.crf.dense_crf_torch import dense_crf_torch
-    from subcam.data.folder import read_folder
+    from subcam.data.readers.folder import read_folder
+    from subcam.data.readers.voc import read_voc
     from subcam.data.records import ImageSet, Record
-    from subcam.data.voc import read_voc
     from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError, SubcamError
     from subcam.estimator import SubCategoryCAM
     from subcam.metrics.confusion import confusion_matrix
@@ -54,9 +54,9 @@ _HOMES = {
     "hub": "subcam.hub",
     "pixel_affinity": "subcam.affinity.random_walk",
     "random_walk": "subcam.affinity.random_walk",
-    "read_folder": "subcam.data.folder",
+    "read_folder": "subcam.data.readers.folder",
     "read_mxnet_params": "subcam.networks.mxnet_params",
-    "read_voc": "subcam.data.voc",
+    "read_voc": "subcam.data.readers.voc",
     "response_maps": "subcam.cam.response",
     "scores": "subcam.metrics.scores",
     "segment_labels": "subcam.segment.inference",

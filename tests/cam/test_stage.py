@@ -17,11 +17,11 @@ from subcam.cam.multiscale import multiscale_response
 from subcam.cam.stage import CamInputs, CamSettings
 from subcam.classify import train as classify
 from subcam.data.check import CheckedImages, check_images
-from subcam.data.folder import read_folder
 from subcam.data.images import read_image, read_mask
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet
-from subcam.data.toy import ToySettings, write_toy
-from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.networks.backbones.build import NetworkSettings

@@ -19,8 +19,8 @@ from subcam.cam.threshold import (
     split_shares,
     threshold_of_maps,
 )
+from subcam.data.readers.toy import ToySettings, draw_toy
 from subcam.data.records import Record
-from subcam.data.toy import ToySettings, draw_toy
 from subcam.errors import SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
 

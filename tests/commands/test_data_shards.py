@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from subcam import cli
-from subcam.data.folder import read_folder
-from subcam.data.shards import read_shards
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.shards import read_shards
 
 
 def test_a_run_on_shards_is_that_on_the_folder(

@@ -13,11 +13,11 @@ from PIL import Image
 
 from subcam.data import check as check_module
 from subcam.data.check import check_images
-from subcam.data.folder import read_folder
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.shards import read_shards, write_shards
+from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet
-from subcam.data.shards import read_shards, write_shards
-from subcam.data.voc import read_voc
 from subcam.errors import BadInputError
 
 

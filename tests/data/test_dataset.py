@@ -11,9 +11,9 @@ from PIL import Image
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import ALL, DatasetSettings, open_dataset, open_splits, union
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.readers.shards import write_shards
+from subcam.data.readers.toy import CLASSES, ToySettings
 from subcam.data.records import ImageSet, Record
-from subcam.data.shards import write_shards
-from subcam.data.toy import CLASSES, ToySettings
 from subcam.errors import BadInputError, SettingsError
 
 TOY = ToySettings(train_images=6, val_images=3, size=16)

@@ -23,7 +23,7 @@ from tests.download.made_archives import (
 )
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.voc import read_voc
+from subcam.data.readers.voc import read_voc
 from subcam.download.archives import Limits
 from subcam.download.voc_augmented import LIST, MASKS, Augmented, augment_voc, made_before, read_sbd_mask
 from subcam.errors import BadInputError

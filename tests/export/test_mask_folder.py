@@ -5,7 +5,7 @@ import pytest
 from tests.export.made_masks import NAMES, write_made
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError
 from subcam.export.mask_folder import class_names_in, open_masks, read_class_names, read_names
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.export.made_masks import SIZES, write_made
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError
 from subcam.export.mask_folder import open_masks
 from subcam.export.pictures import find_pictures

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.data.made_coco import annotation, coco_2014, picture, write_annotations
 
-from subcam.data.coco import read_coco
+from subcam.data.readers.coco import read_coco
 from subcam.errors import BadInputError
 from subcam.labels.exports import labels_from_coco, labels_from_label_studio
 from subcam.labels.sources import FoundLabels

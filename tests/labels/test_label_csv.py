@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.data.made_coco import picture
 
-from subcam.data.folder import read_folder
+from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
 from subcam.labels.label_csv import edit_labels, write_label_table
 from subcam.labels.sources import LabelledPicture

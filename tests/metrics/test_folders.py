@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_s
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.folders import names_of_values, score_folders
 

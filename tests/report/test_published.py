@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.evaluate.stage import MapScores
 from subcam.report.published import IMAGES, TABLE_1, TABLE_2, TABLE_3, TABLE_4, compares
 from subcam.results import RoundResult, RunResult

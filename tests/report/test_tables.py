@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
 from subcam.refine.label_map import VARIANTS

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.evaluate.stage import MapScores
 from subcam.refine.label_map import VARIANTS

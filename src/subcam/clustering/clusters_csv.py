@@ -18,7 +18,7 @@ from jaxtyping import Float, Int16
 
 from subcam.clustering.assigned import distances_to_centres, ranks_in_clusters
 from subcam.clustering.subcategories import Subcategories
-from subcam.data.label_table import read_text
+from subcam.data.readers.label_table import read_text
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write, file_digest, fingerprint

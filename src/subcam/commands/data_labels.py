@@ -92,7 +92,7 @@ def kind_of(source: Path) -> Kind:
     Raises:
         SubcamError: there is no such file or folder.
     """
-    from subcam.data.json_stream import json_entries
+    from subcam.data.readers.json_stream import json_entries
     from subcam.labels.sources import pictures_in
 
     if source.is_dir():

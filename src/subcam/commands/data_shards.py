@@ -53,7 +53,7 @@ def shards(words: list[str]) -> None:
 
 def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, pictures_each: int) -> None:
     from subcam.data.dataset import ALL, open_splits
-    from subcam.data.shards import write_shards
+    from subcam.data.readers.shards import write_shards
     from subcam.runtime.progress import say
 
     splits = open_splits(settings, work_folder=work_folder)

@@ -23,8 +23,8 @@ from subcam.data.images import (
     read_indices,
     upright_rgb,
 )
+from subcam.data.readers.tar_member import status_of
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
-from subcam.data.tar_member import status_of
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write
 

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from subcam.data.check import CheckedImages, check_images
-from subcam.data.coco import coco_files, read_coco
-from subcam.data.folder import folder_splits, read_folder
+from subcam.data.readers.coco import coco_files, read_coco
+from subcam.data.readers.folder import folder_splits, read_folder
+from subcam.data.readers.shards import read_shards, shard_splits
+from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet, OnBadInput
-from subcam.data.shards import read_shards, shard_splits
-from subcam.data.toy import ToySettings, write_toy
-from subcam.data.voc import read_voc
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import fingerprint

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from subcam.data.images import read_image
-from subcam.data.tar_member import status_of
+from subcam.data.readers.tar_member import status_of
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import atomic_write
 

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from subcam.data.readers.tar_member import archive_of, read_member
 from subcam.data.records import FORBIDDEN
-from subcam.data.tar_member import archive_of, read_member
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write
 
@@ -53,7 +53,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`subcam.data.tar_member`).
+    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`subcam.data.readers.tar_member`).
 
     Raises:
         BadInputError: there is no such file, it is a folder or a device, it is empty, or it may not be read.

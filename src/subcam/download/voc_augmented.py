@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.download.archives import Limits, Member, members
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write, read_json, write_json

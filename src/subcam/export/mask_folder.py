@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from subcam.data.images import read_indices
-from subcam.data.label_table import read_text
+from subcam.data.readers.label_table import read_text
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
-from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError
 from subcam.metrics.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
 from subcam.runtime.progress import track

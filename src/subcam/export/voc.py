@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from subcam.data.images import voc_palette
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
-from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.pictures import Pictures

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from subcam.data.coco_file import read_coco_file
-from subcam.data.json_stream import json_entries
+from subcam.data.readers.coco_file import read_coco_file
+from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.labels.sources import (

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from subcam.data.json_stream import json_entries
-from subcam.data.label_table import read_text
+from subcam.data.readers.json_stream import json_entries
+from subcam.data.readers.label_table import read_text
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 

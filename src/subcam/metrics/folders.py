@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from subcam.data.images import read_indices
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
-from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores

@@ -5,7 +5,7 @@ Source: Chang et al., Weakly-Supervised Semantic Segmentation via Sub-category E
 
 from dataclasses import dataclass
 
-from subcam.data.voc import VOC_CLASSES
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.results import RunResult
 
 NOTE = "Published: copied from the paper, not measured here. It does not say how its background threshold was found."

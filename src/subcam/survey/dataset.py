@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
+from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import ImageSet, Record
-from subcam.data.voc import VOC_CLASSES
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 from subcam.survey.content import duplicate_findings, mask_findings, overlap_findings

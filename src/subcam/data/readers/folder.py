@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from subcam.data.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table, read_text
+from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table, read_text
 from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write

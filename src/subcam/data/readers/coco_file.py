@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from subcam.data.json_stream import json_entries
+from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import suggest
 from subcam.errors import BadInputError
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 
-from subcam.data.coco_file import CocoPicture, Segment
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.readers.coco_file import CocoPicture, Segment
 from subcam.data.records import IGNORE_INDEX
 from subcam.errors import BadInputError
 

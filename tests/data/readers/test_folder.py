@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.data.folder import folder_splits, read_folder, write_labels_csv
 from subcam.data.images import read_mask, voc_palette, write_mask
+from subcam.data.readers.folder import folder_splits, read_folder, write_labels_csv
+from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet
-from subcam.data.voc import read_voc
 from subcam.errors import BadInputError
 
 

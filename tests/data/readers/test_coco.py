@@ -10,10 +10,10 @@ from pycocotools.coco import COCO
 from tests.data.made_coco import HEIGHT, WIDTH, annotation, box_polygon, coco_2014, picture, write_annotations
 
 from subcam.data.check import check_images
-from subcam.data.coco import coco_files, read_coco
-from subcam.data.coco_file import read_coco_file
 from subcam.data.dataset import ALL, DatasetSettings, open_dataset
 from subcam.data.images import read_mask
+from subcam.data.readers.coco import coco_files, read_coco
+from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 

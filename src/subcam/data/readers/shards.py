@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from subcam.data.images import read_file
+from subcam.data.readers.tar_member import member_names, read_member
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
-from subcam.data.tar_member import member_names, read_member
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from subcam.data.images import read_mask, voc_palette, write_mask
+from subcam.data.readers.voc import VOC_CLASSES, read_voc
 from subcam.data.records import ImageSet
-from subcam.data.voc import VOC_CLASSES, read_voc
 from subcam.errors import BadInputError
 
 OBJECTS = {"a": ("cat", "cat", "dog"), "b": ("sheep",), "c": ("person", "cat"), "d": ("sofa",)}

@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from subcam.data.coco_file import CocoFile, CocoPicture, read_coco_file
-from subcam.data.coco_masks import MOST_CATEGORIES, write_coco_masks
+from subcam.data.readers.coco_file import CocoFile, CocoPicture, read_coco_file
+from subcam.data.readers.coco_masks import MOST_CATEGORIES, write_coco_masks
 from subcam.data.records import (
     BACKGROUND,
     FORBIDDEN,

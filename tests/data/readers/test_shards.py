@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from subcam.data.check import check_images
-from subcam.data.folder import read_folder
 from subcam.data.images import read_file, read_image, read_mask
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.shards import read_shards, shard_splits, write_shards
 from subcam.data.records import ImageSet, Record
-from subcam.data.shards import read_shards, shard_splits, write_shards
 from subcam.errors import BadInputError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from subcam.data.json_stream import json_entries
+from subcam.data.readers.json_stream import json_entries
 from subcam.errors import BadInputError
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)

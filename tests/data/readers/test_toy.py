@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.data import toy
-from subcam.data.folder import read_folder
 from subcam.data.images import read_image, read_mask
-from subcam.data.toy import CLASSES, SUBTYPES, ToySettings, draw_toy, write_toy
+from subcam.data.readers import toy
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.toy import CLASSES, SUBTYPES, ToySettings, draw_toy, write_toy
 
 SMALL = ToySettings(train_images=12, val_images=4, size=40, second_object=0.4)
 

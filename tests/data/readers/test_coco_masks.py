@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tests.data import made_coco
 
-from subcam.data.coco_file import CocoPicture, Segment, read_coco_file
-from subcam.data.coco_masks import label_map, runs_of, write_coco_masks
 from subcam.data.images import read_indices
+from subcam.data.readers.coco_file import CocoPicture, Segment, read_coco_file
+from subcam.data.readers.coco_masks import label_map, runs_of, write_coco_masks
 from subcam.errors import BadInputError
 
 SIZE = (24, 31)
