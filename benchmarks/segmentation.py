@@ -10,8 +10,8 @@ from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_
 from benchmarks.record import Bound, Row
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
+from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.runtime.devices import MachineSettings, build_fabric
-from subcam.segment.inference import InferenceSettings, segment_probabilities
 
 CLASSES = 20
 SETTINGS = InferenceSettings(scales=(0.5, 1.0, 1.5), flip=True)

@@ -26,7 +26,7 @@ def build(folder: Path, *, settings: "RunSettings", toy_folder: Path) -> Path:
     broken: a folder for each mistake that the page on troubleshooting makes.
     """
     from subcam.pipeline import run
-    from subcam.segment.predict import PredictSettings, predict
+    from subcam.predict.run import PredictSettings, predict
 
     mine = folder / "my-pictures"
     copytree(toy_folder, mine)

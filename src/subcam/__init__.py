@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from subcam.metrics.scores import Scores, scores
     from subcam.networks.mxnet_params import read_mxnet_params
     from subcam.networks.segmenter import SegmentationNetwork
-    from subcam.segment.inference import InferenceSettings, segment_labels, segment_probabilities
+    from subcam.predict.tiles import InferenceSettings, segment_labels, segment_probabilities
 
 _HOMES = {
     "BadInputError": "subcam.errors",
@@ -33,7 +33,7 @@ _HOMES = {
     "CheckpointError": "subcam.errors",
     "DenseCRF": "subcam.crf.dense_crf",
     "ImageSet": "subcam.data.records",
-    "InferenceSettings": "subcam.segment.inference",
+    "InferenceSettings": "subcam.predict.tiles",
     "PixelAffinity": "subcam.affinity.random_walk",
     "Record": "subcam.data.records",
     "RunFolderError": "subcam.errors",
@@ -59,8 +59,8 @@ _HOMES = {
     "read_voc": "subcam.data.readers.voc",
     "response_maps": "subcam.cam.response",
     "scores": "subcam.metrics.scores",
-    "segment_labels": "subcam.segment.inference",
-    "segment_probabilities": "subcam.segment.inference",
+    "segment_labels": "subcam.predict.tiles",
+    "segment_probabilities": "subcam.predict.tiles",
     "split_shares": "subcam.cam.threshold",
 }
 """Where each public name lives; `hub` is a module itself."""

@@ -184,7 +184,7 @@ def _how_to_load(source: CardSource) -> str:
         return f"{install}\n\n```python\n{code}\n```"
     code = (
         "import numpy as np\nimport torch\nimport subcam\nfrom PIL import Image\n"
-        "from subcam.segment.inference import InferenceSettings, segment_labels\n\n"
+        "from subcam.predict.tiles import InferenceSettings, segment_labels\n\n"
         'network = subcam.hub.load("FOLDER")\n'
         'picture = np.array(Image.open("picture.jpg").convert("RGB"))\n'
         "images = torch.from_numpy(picture).permute(2, 0, 1)[None]\n"

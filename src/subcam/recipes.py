@@ -11,6 +11,7 @@ from subcam.discover.prototype_stage import LocalSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones.build import NetworkSettings
+from subcam.predict.tiles import InferenceSettings
 from subcam.recipes_coco14 import coco14
 from subcam.recipes_voc12 import voc12_paper, voc12_reference
 from subcam.refine.affinity_stage import AffinitySettings
@@ -18,7 +19,6 @@ from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
-from subcam.segment.inference import InferenceSettings
 from subcam.segment.settings import SegmentSettings
 from subcam.segment.train import TrainSettings
 from subcam.settings import RunSettings

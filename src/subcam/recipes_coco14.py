@@ -7,12 +7,12 @@ from subcam.data.dataset import DatasetSettings
 from subcam.discover.stage import DiscoverSettings
 from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones.build import NetworkSettings
+from subcam.predict.tiles import InferenceSettings
 from subcam.refine.affinity_stage import AffinitySettings
 from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.refine.walk_stage import WalkSettings
-from subcam.segment.inference import InferenceSettings
 from subcam.segment.settings import SegmentSettings
 from subcam.segment.train import TrainSettings
 from subcam.settings import RunSettings

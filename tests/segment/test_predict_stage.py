@@ -17,11 +17,11 @@ from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.segmenter import SegmentationNetwork
+from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.refine.crf_scores import crf_of
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.segment import predict_stage
-from subcam.segment.inference import InferenceSettings, segment_probabilities
 from subcam.segment.predict_stage import CRF_MASKS, KNOWN_MASKS, MASKS, PredictInputs, variants
 
 SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)

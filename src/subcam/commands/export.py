@@ -250,7 +250,7 @@ class Program:
     def export(self, write: Callable[..., float], runtime: str) -> str:
         """Load the network, write it and say how well it was met."""
         from subcam.networks.segmenter import SegmentationNetwork
-        from subcam.segment.predict import find_model
+        from subcam.predict.run import find_model
 
         network = SegmentationNetwork.load(find_model(self.model))
         difference = write(network, self.out, output=self.output, input_type=self.input_type)

@@ -9,11 +9,11 @@ def predict(words: list[str]) -> None:
     """`subcam predict MODEL IMAGES... --out DIR [settings]`."""
     import tyro
 
+    from subcam.predict.folder import FAILED_FILE, TABLE_FILE
+    from subcam.predict.run import PredictSettings
+    from subcam.predict.run import predict as run
     from subcam.runtime import distributed, launch
     from subcam.runtime.progress import say
-    from subcam.segment.predict import PredictSettings
-    from subcam.segment.predict import predict as run
-    from subcam.segment.predictions import FAILED_FILE, TABLE_FILE
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:

@@ -15,6 +15,7 @@ from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import ImageSet, Record
 from subcam.networks.segmenter import SegmentationNetwork, for_inference
+from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import mask_path
 from subcam.runtime import distributed
@@ -22,7 +23,6 @@ from subcam.runtime.devices import MachineSettings, thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
-from subcam.segment.inference import InferenceSettings, segment_probabilities
 
 MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""

@@ -6,7 +6,7 @@ from typing import Literal
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
-from subcam.segment.inference import InferenceSettings
+from subcam.predict.tiles import InferenceSettings
 from subcam.segment.train import TrainSettings
 
 MaskKind = Literal["pseudo", "truth"]

@@ -18,14 +18,14 @@ from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from subcam.networks.segmenter import SegmentationNetwork
+from subcam.predict.find_images import find_pictures
+from subcam.predict.folder import Table, check_same, write_classes, write_failures
+from subcam.predict.image_stream import Outputs, predict_each
+from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import RunFolder, as_plain, file_digest, read_json
-from subcam.segment.chain import Outputs, predict_each
-from subcam.segment.inference import InferenceSettings
-from subcam.segment.pictures import find_pictures
-from subcam.segment.predictions import Table, check_same, write_classes, write_failures
 
 
 @dataclass(frozen=True, kw_only=True)

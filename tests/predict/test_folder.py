@@ -9,7 +9,7 @@ import pytest
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.records import Record, Skipped
 from subcam.errors import SettingsError
-from subcam.segment.predictions import (
+from subcam.predict.folder import (
     TABLE_FILE,
     Row,
     Table,

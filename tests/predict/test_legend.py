@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from subcam.data.images import voc_palette
-from subcam.segment.legend import INK, PAPER, with_legend
+from subcam.predict.legend import INK, PAPER, with_legend
 
 
 @pytest.fixture

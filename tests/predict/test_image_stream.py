@@ -15,11 +15,11 @@ from subcam.crf.dense_crf import dense_crf
 from subcam.data.images import read_image, voc_palette
 from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
-from subcam.segment import chain
-from subcam.segment.chain import Outputs, predict_each
-from subcam.segment.inference import InferenceSettings, segment_probabilities
-from subcam.segment.legend import with_legend
-from subcam.segment.predictions import Row, mask_path, overlay_path, probabilities_path
+from subcam.predict import image_stream
+from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path
+from subcam.predict.image_stream import Outputs, predict_each
+from subcam.predict.legend import with_legend
+from subcam.predict.tiles import InferenceSettings, segment_probabilities
 
 NAMES = ("background", "red", "green", "blue")
 
@@ -153,7 +153,7 @@ def test_bad_pictures_are_told_and_stop_nothing(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chain, "write_mask", fail)
+    monkeypatch.setattr(image_stream, "write_mask", fail)
     with pytest.raises(OSError, match="No space left"):
         run(network, [good], Outputs(out=tmp_path, names=NAMES))
 
@@ -177,7 +177,7 @@ def test_many_pictures_take_no_more_memory_than_a_few(
         most[count] = max(most.get(count, 0), len(alive))
         return image
 
-    monkeypatch.setattr(chain, "read_image", watched)
+    monkeypatch.setattr(image_stream, "read_image", watched)
     settings = InferenceSettings(batch_size=2, crf=crf)
     for count in (24, 72):
         records = [Record(name=f"{count}/{index}", image=record.image, labels=()) for index in range(count)]

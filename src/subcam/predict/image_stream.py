@@ -19,11 +19,11 @@ from subcam.data.images import read_image, voc_palette, write_mask
 from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
 from subcam.errors import BadInputError
+from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path, row_of
+from subcam.predict.legend import with_legend
+from subcam.predict.tiles import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
 from subcam.runtime.parallel import alike_together, threaded_map
 from subcam.runtime.run_folder import atomic_write
-from subcam.segment.inference import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
-from subcam.segment.legend import with_legend
-from subcam.segment.predictions import Row, mask_path, overlay_path, probabilities_path, row_of
 
 BATCHED_SIDE = 1024
 """Pictures with a longer side pass the network one at a time."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from subcam.errors import BadInputError, SettingsError
-from subcam.segment.pictures import find_pictures
+from subcam.predict.find_images import find_pictures
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from subcam.errors import SettingsError
 from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
-from subcam.segment.inference import (
+from subcam.predict.tiles import (
     DEEPLAB_CRF,
     InferenceSettings,
     probability_bands,

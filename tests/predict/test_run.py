@@ -17,11 +17,11 @@ from subcam.cli import EXIT_OK, EXIT_USER, main
 from subcam.data.images import read_image
 from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError
 from subcam.networks.segmenter import SegmentationNetwork
+from subcam.predict import image_stream
+from subcam.predict.folder import mask_path
+from subcam.predict.run import PredictSettings, find_model, predict
+from subcam.predict.tiles import InferenceSettings, segment_labels
 from subcam.runtime.run_folder import RunFolder
-from subcam.segment import chain
-from subcam.segment.inference import InferenceSettings, segment_labels
-from subcam.segment.predict import PredictSettings, find_model, predict
-from subcam.segment.predictions import mask_path
 
 SETTINGS = PredictSettings(accelerator="cpu", precision="32-true", threads=1, inference=InferenceSettings(batch_size=2))
 WORDS = ("--accelerator", "cpu", "--precision", "32-true", "--threads", "1")
@@ -106,7 +106,7 @@ def test_a_prediction_that_was_cut_off_goes_on(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(SETTINGS, model=model, inputs=[folder], out=whole)
-    write_mask = chain.write_mask
+    write_mask = image_stream.write_mask
     written: list[str] = []
 
     def cut_off(path: Path, *args: object, **kwargs: object) -> None:
@@ -115,7 +115,7 @@ def test_a_prediction_that_was_cut_off_goes_on(
         written.append(path.name)
         write_mask(path, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(chain, "write_mask", cut_off)
+    monkeypatch.setattr(image_stream, "write_mask", cut_off)
     with pytest.raises(KeyboardInterrupt):
         predict(SETTINGS, model=model, inputs=[folder], out=out)
     assert len(masks(out)) == stopped_at
@@ -123,7 +123,7 @@ def test_a_prediction_that_was_cut_off_goes_on(
     (out / "masks" / ".c.png.partial").write_bytes(b"what a kill leaves")
     with (out / "predictions.csv").open("a") as file:
         file.write('in/x.png,"masks/')
-    monkeypatch.setattr(chain, "write_mask", write_mask)
+    monkeypatch.setattr(image_stream, "write_mask", write_mask)
     result = predict(SETTINGS, model=model, inputs=[folder], out=out)
     assert (result.predicted, result.before) == (6 - stopped_at, stopped_at)
     assert masks(out) == masks(whole)

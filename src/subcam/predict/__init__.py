@@ -1,0 +1,1 @@
+"""Masks of any image by a trained segmentation network."""
