@@ -10,9 +10,9 @@ from subcam.errors import SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from subcam.audit.dataset import Survey
+    from subcam.audit.finding import Finding
     from subcam.data.dataset import DatasetSettings
-    from subcam.survey.dataset import Survey
-    from subcam.survey.finding import Finding
 
 DESCRIPTION = """Find what is wrong with a data set before hours are spent on it.
 
@@ -59,9 +59,9 @@ def check(words: list[str]) -> None:
 
 
 def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, workers: int | None) -> None:
-    from subcam.report.survey_page import proposed_command, verdict, what, write_survey
+    from subcam.audit.dataset import require_usable, survey_dataset
+    from subcam.report.audit_page import proposed_command, verdict, what, write_survey
     from subcam.runtime.progress import console, say
-    from subcam.survey.dataset import require_usable, survey_dataset
 
     survey = survey_dataset(settings, work_folder=work_folder, workers=workers)
     chosen = _as_words(settings)

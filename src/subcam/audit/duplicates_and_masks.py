@@ -6,9 +6,9 @@ In: the pictures of each split and the facts of their files. Out: findings.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from subcam.audit.files import Facts
+from subcam.audit.finding import Example, Finding, counted
 from subcam.data.records import ImageSet, Record
-from subcam.survey.files import Facts
-from subcam.survey.finding import Example, Finding, counted
 
 
 def duplicate_findings(

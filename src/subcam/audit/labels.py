@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
+from subcam.audit.finding import Example, Finding, counted
 from subcam.data.records import ImageSet
-from subcam.survey.finding import Example, Finding, counted
 
 FEW = 20
 """A class with fewer pictures than this is named."""

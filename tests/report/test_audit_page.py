@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tests.data.made_coco import picture
 
+from subcam.audit.dataset import survey_dataset
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
-from subcam.report.survey_page import LISTED, MOST_CLASSES, SHOWN, proposed_command, survey_html, verdict, write_survey
-from subcam.survey.dataset import survey_dataset
+from subcam.report.audit_page import LISTED, MOST_CLASSES, SHOWN, proposed_command, survey_html, verdict, write_survey
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from tests.data.made_coco import annotation, coco_2014, picture, write_annotations
 
+from subcam.audit.dataset import Survey, require_usable, survey_dataset
+from subcam.audit.finding import Finding
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
 from subcam.errors import BadInputError
-from subcam.survey.dataset import Survey, require_usable, survey_dataset
-from subcam.survey.finding import Finding
 
 SIZE = (100, 120)
 
@@ -228,7 +228,7 @@ def test_masks_that_have_no_class_at_all(tmp_path: Path) -> None:
 
 
 def test_sizes_and_kinds_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subcam.survey.files.HUGE", 100_000)
+    monkeypatch.setattr("subcam.audit.files.HUGE", 100_000)
     root = made(tmp_path / "mine", healthy())
     images = root / "images"
     rng = np.random.default_rng(0)
@@ -293,7 +293,7 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("pictures", "fitting"), [(0, 1), (29, 1), (60, 2), (250, 8), (5000, 10)])
 def test_how_many_subcategories_fit(pictures: int, fitting: int) -> None:
-    from subcam.survey.labels import ClassCounts, fitting_subcategories
+    from subcam.audit.labels import ClassCounts, fitting_subcategories
 
     counts = tuple(ClassCounts(name=name, pictures=n, alone=0) for name, n in (("a", pictures), ("empty", 0)))
     assert fitting_subcategories(counts) == fitting

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from subcam.audit.finding import Example, Finding, Severity, counted
 from subcam.data.images import (
     check_mask_size,
     check_mask_values,
@@ -25,7 +26,6 @@ from subcam.data.images import (
 )
 from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.survey.finding import Example, Finding, Severity, counted
 
 TINY = 100
 """A picture whose longer side has fewer pixels has few cells on a network's grid."""

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from subcam.audit.duplicates_and_masks import duplicate_findings, mask_findings, overlap_findings
+from subcam.audit.files import Facts, file_findings, look_at_all
+from subcam.audit.finding import Example, Finding, Severity, counted, in_order
+from subcam.audit.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
 from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
-from subcam.survey.content import duplicate_findings, mask_findings, overlap_findings
-from subcam.survey.files import Facts, file_findings, look_at_all
-from subcam.survey.finding import Example, Finding, Severity, counted, in_order
-from subcam.survey.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 _LARGE_VOC = 5000

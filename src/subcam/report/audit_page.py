@@ -11,13 +11,13 @@ import jinja2
 from markupsafe import Markup
 
 from subcam._version import __version__
+from subcam.audit.dataset import Survey
+from subcam.audit.finding import Example, Finding, counted
 from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
 from subcam.report.page_pictures import thumbnail
 from subcam.runtime.run_folder import atomic_write, write_json
-from subcam.survey.dataset import Survey
-from subcam.survey.finding import Example, Finding, counted
 
 PAGE, RECORD = "index.html", "survey.json"
 SHOWN = 12
