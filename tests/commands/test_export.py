@@ -96,7 +96,7 @@ def test_networks_go_to_what_writes_them(tmp_path: Path, capsys, monkeypatch) ->
         return 3.1e-6
 
     for name in ("onnx", "torch"):
-        monkeypatch.setattr(f"subcam.export.programs.export_{name}", write)
+        monkeypatch.setattr(f"subcam.export.onnx_and_torch.export_{name}", write)
         words = ["export", name, str(tmp_path / "model"), "--out", str(tmp_path / name), "--output", "probabilities"]
         assert cli.main(words) == 0
         assert calls.pop() == (("cat",), tmp_path / name, {"output": "probabilities", "input_type": "uint8"})

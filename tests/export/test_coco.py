@@ -14,8 +14,8 @@ from tests.export.made_masks import NAMES, SIZES, write_made
 from subcam.data.images import voc_palette, write_mask
 from subcam.errors import BadInputError
 from subcam.export.coco import export_coco_panoptic, export_coco_rle, id_colours, read_coco_ids
+from subcam.export.images import find_pictures
 from subcam.export.mask_folder import open_masks
-from subcam.export.pictures import find_pictures
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.export.test_regions import covered
 from subcam.data.images import voc_palette
 from subcam.errors import BadInputError
 from subcam.export.cvat import class_colours, export_cvat_images, export_cvat_masks
+from subcam.export.images import find_pictures
 from subcam.export.mask_folder import open_masks
-from subcam.export.pictures import find_pictures
 
 
 @pytest.fixture

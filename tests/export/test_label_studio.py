@@ -12,9 +12,9 @@ from scipy import ndimage
 from tests.export.made_masks import NAMES, SIZES, made_labels, write_made
 from tests.export.test_regions import covered
 
+from subcam.export.images import find_pictures
 from subcam.export.label_studio import LOCAL_FILES, brush_rle, export_label_studio
 from subcam.export.mask_folder import open_masks
-from subcam.export.pictures import find_pictures
 
 
 def result_schema(kind: str, value: dict) -> dict:

@@ -13,8 +13,8 @@ from tests.export.made_masks import SIZES, write_made
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError
+from subcam.export.images import find_pictures
 from subcam.export.mask_folder import open_masks
-from subcam.export.pictures import find_pictures
 from subcam.export.voc import check_voc_archive, export_voc
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"

@@ -10,8 +10,8 @@ from tests.data.made_coco import picture
 
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
+from subcam.labels.from_folders_and_tags import LabelledPicture
 from subcam.labels.label_csv import edit_labels, write_label_table
-from subcam.labels.sources import LabelledPicture
 
 
 def pictures(**names: str) -> list[LabelledPicture]:

@@ -10,8 +10,8 @@ from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
     from subcam.data.records import Skipped
+    from subcam.labels.from_folders_and_tags import FoundLabels, Same
     from subcam.labels.label_csv import EditedLabels
-    from subcam.labels.sources import FoundLabels, Same
 
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
 
@@ -28,7 +28,7 @@ def labels(words: list[str]) -> None:
     """`subcam data labels SOURCE [--kind KIND] [--images DIR] [--out FILE] [...]`."""
     import tyro
 
-    from subcam.labels.sources import Same
+    from subcam.labels.from_folders_and_tags import Same
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:
@@ -93,7 +93,7 @@ def kind_of(source: Path) -> Kind:
         SubcamError: there is no such file or folder.
     """
     from subcam.data.readers.json_stream import json_entries
-    from subcam.labels.sources import pictures_in
+    from subcam.labels.from_folders_and_tags import pictures_in
 
     if source.is_dir():
         return "tags" if any(path.with_suffix(".txt").is_file() for path in pictures_in(source)) else "folders"
@@ -112,17 +112,17 @@ def kind_of(source: Path) -> Kind:
 
 
 def _read(source: Path, kind: Kind, *, root: Path, same: "Same", crowd_labels: bool) -> "FoundLabels":
-    from subcam.labels import exports, sources
+    from subcam.labels import from_annotation_tools, from_folders_and_tags
 
     if kind == "folders":
-        return sources.labels_from_folders(source, same=same)
+        return from_folders_and_tags.labels_from_folders(source, same=same)
     if kind == "coco":
-        return exports.labels_from_coco(source, root=root, crowd_labels=crowd_labels)
+        return from_annotation_tools.labels_from_coco(source, root=root, crowd_labels=crowd_labels)
     if kind == "label-studio":
-        return exports.labels_from_label_studio(source, root=root)
+        return from_annotation_tools.labels_from_label_studio(source, root=root)
     if source.is_dir():
-        return sources.labels_from_tag_files(source)
-    return sources.labels_from_tag_table(source, root=root)
+        return from_folders_and_tags.labels_from_tag_files(source)
+    return from_folders_and_tags.labels_from_tag_table(source, root=root)
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:

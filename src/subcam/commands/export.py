@@ -12,8 +12,8 @@ from subcam.hub import FolderSettings
 
 if TYPE_CHECKING:
     from subcam.export.coco import CocoIds
+    from subcam.export.images import Pictures
     from subcam.export.mask_folder import MaskFolder
-    from subcam.export.pictures import Pictures
 
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")]
 
@@ -39,8 +39,8 @@ class Masks:
 
     def open(self) -> "tuple[MaskFolder, Pictures]":
         """The masks and their pictures."""
+        from subcam.export.images import find_pictures
         from subcam.export.mask_folder import class_names_in, open_masks, read_names
-        from subcam.export.pictures import find_pictures
 
         masks = open_masks(self.predictions, class_names=class_names_in(self.classes))
         if self.list is not None:
@@ -263,7 +263,7 @@ class Onnx(Program):
 
     def write(self) -> str:
         """Write the file."""
-        from subcam.export.programs import export_onnx
+        from subcam.export.onnx_and_torch import export_onnx
 
         return self.export(export_onnx, "onnxruntime")
 
@@ -274,7 +274,7 @@ class Torch(Program):
 
     def write(self) -> str:
         """Write the file."""
-        from subcam.export.programs import export_torch
+        from subcam.export.onnx_and_torch import export_torch
 
         return self.export(export_torch, "torch")
 

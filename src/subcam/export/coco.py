@@ -16,9 +16,9 @@ from PIL import Image
 
 from subcam.data.records import suggest
 from subcam.errors import BadInputError
+from subcam.export.images import Pictures
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
-from subcam.export.pictures import Pictures
 from subcam.export.regions import Region, regions_of
 from subcam.runtime.run_folder import atomic_write
 

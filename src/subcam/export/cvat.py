@@ -15,8 +15,8 @@ from PIL import Image
 
 from subcam.data.images import voc_palette
 from subcam.errors import BadInputError
+from subcam.export.images import Pictures
 from subcam.export.mask_folder import MaskFolder
-from subcam.export.pictures import Pictures
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
 from subcam.metrics.folders import BACKGROUND_NAME
 from subcam.runtime.run_folder import atomic_write

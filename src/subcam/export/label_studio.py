@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from subcam.data.images import voc_palette
+from subcam.export.images import Pictures
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
-from subcam.export.pictures import Pictures
 from subcam.export.regions import Region, Shape, outlines, regions_of
 from subcam.runtime.run_folder import atomic_write
 

@@ -20,8 +20,8 @@ from subcam.data.images import voc_palette
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
 from subcam.errors import BadInputError
+from subcam.export.images import Pictures
 from subcam.export.mask_folder import MaskFolder
-from subcam.export.pictures import Pictures
 from subcam.runtime.run_folder import atomic_write
 
 Competition = Literal["comp5", "comp6"]

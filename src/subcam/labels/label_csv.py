@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
-from subcam.labels.sources import LabelledPicture
+from subcam.labels.from_folders_and_tags import LabelledPicture
 from subcam.runtime.run_folder import atomic_write
 
 _SEPARATORS = ",;|"

@@ -9,7 +9,7 @@ import pytest
 from tests.data.made_coco import picture
 
 from subcam.errors import BadInputError
-from subcam.labels.sources import (
+from subcam.labels.from_folders_and_tags import (
     FoundLabels,
     find_picture,
     labels_from_folders,

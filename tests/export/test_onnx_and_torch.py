@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from subcam.export import onnx_check, programs
-from subcam.export.onnx_check import ExportError, check_onnx, check_program, network_output, plain_copy
-from subcam.export.programs import PictureProgram, TraceableGrid, export_onnx, export_torch
+from subcam.export import onnx_and_torch, program_check
+from subcam.export.onnx_and_torch import PictureProgram, TraceableGrid, export_onnx, export_torch
+from subcam.export.program_check import ExportError, check_onnx, check_program, network_output, plain_copy
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.logit_grid import Grid
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
@@ -171,7 +171,7 @@ def test_nothing_is_written_where_the_check_fails(network: SegmentationNetwork, 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images) + 1
 
-    monkeypatch.setattr(programs, "PictureProgram", Wrong)
+    monkeypatch.setattr(onnx_and_torch, "PictureProgram", Wrong)
     (tmp_path / "network.pt2").write_bytes(b"what was there")
     with pytest.raises(ExportError, match=r"the exported program differs by .*; nothing was written"):
         export_torch(network, tmp_path / "network.pt2")
@@ -196,4 +196,4 @@ def test_the_extra_is_asked_for_by_name(network: SegmentationNetwork, tmp_path: 
         export_onnx(network, tmp_path / "network.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ExportError, match="ONNX needs onnxruntime"):
-        onnx_check.check_onnx(b"", network, output="logits")
+        program_check.check_onnx(b"", network, output="logits")

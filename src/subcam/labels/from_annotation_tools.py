@@ -14,7 +14,7 @@ from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
-from subcam.labels.sources import (
+from subcam.labels.from_folders_and_tags import (
     PICTURE_SUFFIXES,
     FoundLabels,
     LabelledPicture,

@@ -21,7 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam._version import __version__
-from subcam.export.onnx_check import (
+from subcam.export.program_check import (
     ExportError,
     Output,
     check_onnx,

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from subcam.errors import BadInputError
-from subcam.export.pictures import find_pictures
+from subcam.export.images import find_pictures
 
 
 def test_names_below_the_folder_and_sizes(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from tests.data.made_coco import annotation, coco_2014, picture, write_annotatio
 
 from subcam.data.readers.coco import read_coco
 from subcam.errors import BadInputError
-from subcam.labels.exports import labels_from_coco, labels_from_label_studio
-from subcam.labels.sources import FoundLabels
+from subcam.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
+from subcam.labels.from_folders_and_tags import FoundLabels
 
 
 def named(found: FoundLabels) -> dict[str, tuple[str, ...]]:
