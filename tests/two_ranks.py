@@ -14,7 +14,7 @@ import torch
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, build_fabric, join
 from subcam.runtime.run_folder import RunFolder
-from subcam.training.synchronised import SynchronisedBatchNorm2d
+from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d
 
 
 def normalised(whole: torch.Tensor) -> dict:

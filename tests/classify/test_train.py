@@ -14,7 +14,6 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from subcam.classify import train
-from subcam.classify.loss import JointLoss, joint_loss
 from subcam.classify.train import ClassifyInputs, ClassifySettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
@@ -25,6 +24,7 @@ from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
+from subcam.training.losses import JointLoss, joint_loss
 
 STEPS = 6
 """Two epochs of 24 pictures in batches of 8."""

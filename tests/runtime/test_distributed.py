@@ -16,7 +16,7 @@ from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
 from subcam.runtime.devices import MachineSettings, join, thread_count
 from subcam.runtime.launch import Launched, launched
-from subcam.training.synchronised import SynchronisedBatchNorm2d, synchronise_batch_norm
+from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d, synchronise_batch_norm
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SLURM = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "8"}

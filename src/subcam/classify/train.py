@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from subcam.classify.loss import joint_loss
 from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
 from subcam.data.augmentation import AugmentationSettings
@@ -26,6 +25,7 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
+from subcam.training.losses import joint_loss
 from subcam.training.optimiser import OptimiserSettings
 
 

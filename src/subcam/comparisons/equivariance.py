@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
-from subcam.classify.loss import joint_loss
 from subcam.data.augmentation import scaled_size
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
+from subcam.training.losses import joint_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
-from subcam.classify.loss import joint_loss
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
+from subcam.training.losses import joint_loss
 
 
 @dataclass(frozen=True, kw_only=True)

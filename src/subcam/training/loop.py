@@ -16,10 +16,10 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
-from subcam.training.average import WeightAverage
 from subcam.training.checkpoint import Stateful, TrainingCheckpoint, TrainingLog
+from subcam.training.ema import WeightAverage
 from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
-from subcam.training.synchronised import synchronise_batch_norm
+from subcam.training.sync_batch_norm import synchronise_batch_norm
 
 LOG_EVERY = 10
 """Steps between two rows of the log, and between two checks that the loss is finite."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from subcam.classify.loss import joint_loss
+from subcam.training.losses import joint_loss
 
 
 def plain_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:

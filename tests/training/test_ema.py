@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from subcam.training.average import WeightAverage
+from subcam.training.ema import WeightAverage
 
 
 @pytest.fixture
