@@ -17,14 +17,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from subcam import pipeline
-from subcam.ablate import scores_of
+from subcam.ablation.dry_run import stages_there
+from subcam.ablation.variants import scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.comparisons.equivariance import EquivarianceSettings
 from subcam.comparisons.methods import RESPONSES, TITLES, CompareSettings, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
-from subcam.dry_run import stages_there
 from subcam.errors import SettingsError
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.networks.classifier import ClassificationNetwork

@@ -16,7 +16,7 @@ from subcam.runtime import distributed
 from subcam.runtime.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
 
 if TYPE_CHECKING:
-    from subcam.ablate import Failed, Finished, Variant
+    from subcam.ablation.variants import Failed, Finished, Variant
     from subcam.data.dataset import Dataset
 
 FOLDER = "ablate"
@@ -39,8 +39,8 @@ def ablate(words: list[str]) -> None:
         raise SubcamError(f"expected a recipe after 'ablate', got {got}; there are: {', '.join(RECIPES)}")
     import tyro
 
-    from subcam.ablate import expand
-    from subcam.grid import read_grid
+    from subcam.ablation.grid import read_grid
+    from subcam.ablation.variants import expand
     from subcam.runtime import launch
     from subcam.runtime.devices import join
     from subcam.settings import RunSettings
@@ -102,7 +102,7 @@ def run_variants(
         Exception: whatever a variant raised, where `on_failure` is "stop".
     """
     from subcam import pipeline
-    from subcam.ablate import Failed
+    from subcam.ablation.variants import Failed
     from subcam.runtime.progress import say
 
     finished: list[Finished] = []
@@ -150,7 +150,7 @@ def run_variants(
 
 def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, Dataset, Path]]":
     """Each variant with its pictures, which are read once for all that share them, and where its record lies."""
-    from subcam.ablate import record_name
+    from subcam.ablation.variants import record_name
     from subcam.data.dataset import open_dataset
 
     opened: dict[str, Dataset] = {}
@@ -166,7 +166,7 @@ def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, D
 
 
 def _read(path: Path, variant: "Variant") -> "Finished":
-    from subcam.ablate import Finished, scores_of
+    from subcam.ablation.variants import Finished, scores_of
 
     record = read_json(path)
     return Finished(
@@ -201,8 +201,8 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
     """
     if not distributed.is_first():
         return
-    from subcam.ablate import label_of, summarise, summary_tables
-    from subcam.grid import shown
+    from subcam.ablation.grid import shown
+    from subcam.ablation.variants import label_of, summarise, summary_tables
     from subcam.report.tables import BEST_NOTE, markdown_table
 
     summary = summarise(finished)
@@ -229,7 +229,7 @@ def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
     """The tables and notes for the terminal of the first process."""
     if not distributed.is_first():
         return
-    from subcam.ablate import label_of, summarise, summary_tables
+    from subcam.ablation.variants import label_of, summarise, summary_tables
     from subcam.report.tables import BEST_NOTE, terminal_table
     from subcam.runtime.progress import console, say
 
@@ -245,7 +245,7 @@ def _say_what_is_there(variants: "Sequence[Variant]", out: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from subcam.dry_run import stages_there
+    from subcam.ablation.dry_run import stages_there
     from subcam.runtime.progress import console, say
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subcam.ablate import Finished, Variant, expand, record_name, scores_of, short_names, summarise, summary_tables
+from subcam.ablation.variants import (
+    Finished,
+    Variant,
+    expand,
+    record_name,
+    scores_of,
+    short_names,
+    summarise,
+    summary_tables,
+)
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet

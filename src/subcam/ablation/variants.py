@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subcam.ablation.grid import SEED, shown, with_values
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
-from subcam.grid import SEED, shown, with_values
 from subcam.report.tables import ScoreTable, Spread, ablation_table
 from subcam.runtime.run_folder import file_digest, fingerprint
 from subcam.settings import RunSettings

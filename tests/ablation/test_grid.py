@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
+from subcam.ablation.grid import read_grid, read_value, setting_types, shown, with_values
 from subcam.errors import SettingsError
-from subcam.grid import read_grid, read_value, setting_types, shown, with_values
 from subcam.recipes import RECIPES
 from subcam.settings import RunSettings
 

@@ -1,0 +1,1 @@
+"""Many runs that share what is equal: grids, seeds, means and deviations."""
