@@ -281,7 +281,7 @@ def test_settings_that_say_paper_and_code_are_those_of_the_recipes():
 
 def test_every_file_of_a_run_is_in_the_documents(tiny_run, tmp_path):
     from subcam.pipeline import run
-    from subcam.report.tables import write_tables
+    from subcam.report.tables.tables import write_tables
 
     refine = replace(
         tiny_run.refine,

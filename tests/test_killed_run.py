@@ -36,7 +36,7 @@ ATTEMPTS = """
 import os, signal, sys
 from pathlib import Path
 from subcam import cli, pipeline
-from subcam.report import tables
+from subcam.report.tables import tables
 
 really_replace = Path.replace
 written = 0

@@ -19,7 +19,7 @@ from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import write_mask
 from subcam.data.readers.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError
-from subcam.report.tables import write_tables
+from subcam.report.tables.tables import write_tables
 from subcam.results import RunResult
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder

@@ -13,7 +13,7 @@ import subcam.classify.train as classify
 from subcam import cli, pipeline, recipes
 from subcam.commands import ablate as command
 from subcam.errors import BadInputError, RunFolderError
-from subcam.report.tables import BEST_NOTE
+from subcam.report.tables.tables import BEST_NOTE
 from subcam.runtime.run_folder import RunFolder, write_json
 from subcam.settings import RunSettings
 

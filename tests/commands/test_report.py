@@ -20,7 +20,7 @@ def written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         page.write_text("")
         return page
 
-    monkeypatch.setattr("subcam.report.page.write_report", write_report)
+    monkeypatch.setattr("subcam.report.page.page.write_report", write_report)
     return asked
 
 

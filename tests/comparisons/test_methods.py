@@ -29,11 +29,11 @@ from subcam.errors import SettingsError
 from subcam.evaluate.refined_stage import RefinedScores
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.label_map import VARIANTS
-from subcam.report.gather import read_run
-from subcam.report.gather_pictures import gather_pictures
-from subcam.report.page_figures import number_figures
-from subcam.report.page_picture_figures import picture_figures
-from subcam.report.tables import csv_table, latex_table, markdown_table, tables_of, terminal_table, write_tables
+from subcam.report.gather.images import gather_pictures
+from subcam.report.gather.run import read_run
+from subcam.report.page.figures import number_figures
+from subcam.report.page.image_figures import picture_figures
+from subcam.report.tables.tables import csv_table, latex_table, markdown_table, tables_of, terminal_table, write_tables
 from subcam.results import RefinedResult, RunResult
 from subcam.settings import RunSettings
 from subcam.training import loop

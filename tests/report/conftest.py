@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from subcam.report.gather_pictures import Pictures
+    from subcam.report.gather.images import Pictures
     from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
@@ -74,7 +74,7 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
 
 @pytest.fixture(scope="session")
 def report_page(finished_run: Path) -> Path:
-    from subcam.report.page import write_report
+    from subcam.report.page.page import write_report
 
     return write_report(finished_run)
 
@@ -82,8 +82,8 @@ def report_page(finished_run: Path) -> Path:
 @pytest.fixture(scope="session")
 def gathered(finished_run: Path) -> Pictures:
     """All 200 scored pictures with their gain."""
-    from subcam.report.gather import open_pictures, read_run
-    from subcam.report.gather_pictures import gather_pictures
+    from subcam.report.gather.images import gather_pictures
+    from subcam.report.gather.run import open_pictures, read_run
 
     run = read_run(finished_run)
     return gather_pictures(run, open_pictures(run), limit=1000)

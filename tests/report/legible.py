@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from subcam.report.style import paper_style
+from subcam.report.figures.style import paper_style
 
 SLACK = 0.5
 """Pixels by which the boxes of two texts may touch."""

@@ -19,7 +19,7 @@ from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
-from subcam.report.tables import ScoreTable, Spread, ablation_table
+from subcam.report.tables.tables import ScoreTable, Spread, ablation_table
 from subcam.runtime.run_folder import file_digest, fingerprint
 from subcam.settings import RunSettings
 

@@ -203,7 +203,7 @@ def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]"
         return
     from subcam.ablation.grid import shown
     from subcam.ablation.variants import label_of, summarise, summary_tables
-    from subcam.report.tables import BEST_NOTE, markdown_table
+    from subcam.report.tables.tables import BEST_NOTE, markdown_table
 
     summary = summarise(finished)
     write_json(
@@ -230,7 +230,7 @@ def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
     if not distributed.is_first():
         return
     from subcam.ablation.variants import label_of, summarise, summary_tables
-    from subcam.report.tables import BEST_NOTE, terminal_table
+    from subcam.report.tables.tables import BEST_NOTE, terminal_table
     from subcam.runtime.progress import console, say
 
     for table in summary_tables(summarise(finished)):

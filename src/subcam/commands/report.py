@@ -35,7 +35,7 @@ class ReportArguments:
 def report(words: list[str]) -> None:
     """`subcam report RUN [--out DIR] [--images N] [--data DIR]`."""
     given = tyro.cli(ReportArguments, args=words, prog="subcam report", description=__doc__)
-    from subcam.report.page import write_report
+    from subcam.report.page.page import write_report
     from subcam.runtime.progress import say
 
     record = given.record or _latest_record(given.run)

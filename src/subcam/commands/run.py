@@ -28,7 +28,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
 
     from subcam.pipeline import run
     from subcam.recipes import RECIPES
-    from subcam.report.tables import explanation, tables_of, terminal_table, write_tables
+    from subcam.report.tables.tables import explanation, tables_of, terminal_table, write_tables
     from subcam.runtime import distributed, launch
     from subcam.runtime.progress import console, say
     from subcam.settings import RunSettings
@@ -66,7 +66,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         say(f"pseudo masks: {result.refined[-1].masks.path / str(result.settings.refine.masks.pseudo_mask)}")
     say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
     if given.report:
-        from subcam.report.page import write_report
+        from subcam.report.page.page import write_report
 
         say(f"all of it to look at: {write_report(given.out)}")
 

@@ -16,7 +16,7 @@ from subcam.audit.finding import Example, Finding, counted
 from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
-from subcam.report.page_pictures import thumbnail
+from subcam.report.page.packing import thumbnail
 from subcam.runtime.run_folder import atomic_write, write_json
 
 PAGE, RECORD = "index.html", "survey.json"

@@ -1,0 +1,1 @@
+"""Figures 3-7 and the others, as SVG and PNG."""

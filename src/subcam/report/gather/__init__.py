@@ -1,0 +1,1 @@
+"""What the page needs, read from a run folder."""

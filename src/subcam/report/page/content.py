@@ -1,0 +1,304 @@
+"""What the page says: a finished run's numbers, pictures and words put into the template.
+
+In: what the `gather` files found and the packed pictures. Out: the HTML text.
+"""
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+
+from subcam._version import __version__
+from subcam.data.images import read_mask, voc_palette
+from subcam.report.figures.style import SEQUENTIAL, class_colour
+from subcam.report.gather.clusters import ClusterRecord, ParentClusters
+from subcam.report.gather.images import VARIANT_NAMES, PictureRecord, Pictures, final_segmentation, picture_iou
+from subcam.report.gather.run import FinishedRun
+from subcam.report.page import sentences
+from subcam.report.page.figures import PageFigure, inline_svg
+from subcam.report.page.headline import headline
+from subcam.report.page.packing import PackedPicture
+from subcam.report.tables.tables import ScoreTable, csv_table, explanation, latex_table, markdown_table
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_FINALS = 9
+_MANY_CLUSTERS = 40
+"""More than these are shown a class at a time, to begin with."""
+
+_BROAD = 600
+"""A figure of more pixels than this has a row of its own."""
+
+_IDENTITY = tuple(range(256))
+
+
+def page_html(
+    run: FinishedRun,
+    *,
+    tables: Sequence[ScoreTable],
+    pictures: Pictures,
+    packed: Sequence[PackedPicture],
+    parents: Sequence[ParentClusters],
+    thumbnails: Mapping[Path, str],
+    figures: Sequence[PageFigure],
+    cost: PageFigure | None,
+    drawings: Mapping[str, str],
+) -> str:
+    """The whole page as one text. thumbnails: data URI of each cluster's pictures. drawings: SVG of each figure."""
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    result = run.result
+    colours = {index + 1: class_colour(index + 1) for index in range(len(result.class_names))}
+    class_options = [("", "all", "")] + [(str(c), result.class_names[c - 1], colour) for c, colour in colours.items()]
+    masks = list(dict.fromkeys(what for picture in packed for what in picture.record.masks))
+    has_truth = any(picture.record.truth for picture in packed)
+    splits = list(dict.fromkeys(picture.record.split for picture in packed))
+    finals = _finals(packed, len(result.class_names) + 1)
+    shown_parents = [parent for parent in parents if parent.clusters]
+    told = headline(run)
+    return environment.get_template("page.html").render(
+        version=__version__,
+        css=Markup((TEMPLATES / "page.css").read_text("utf-8")),
+        js=Markup((TEMPLATES / "page.js").read_text("utf-8")),
+        data=Markup(script_json(_data(packed))),
+        title=result.out.absolute().name,
+        what=sentences.what(run),
+        verdict=told.verdict,
+        tiles=told.tiles,
+        notes=[note for note in (told.note, *sentences.recipe_notes(run)) if note],
+        sections=_sections(
+            tables=tables, pictures=packed, clusters=shown_parents, segmentation=finals, figures=figures
+        ),
+        tables=[_table(table) for table in tables],
+        tables_note=explanation(result),
+        pictures=[_picture(picture, result.class_names) for picture in packed],
+        gallery_note=sentences.gallery_note(pictures, len(packed)),
+        iou_note=sentences.iou_note(has_truth),
+        class_options=class_options,
+        split_options=[("", "all", ""), *((split, split, "") for split in splits)],
+        orders=_orders(packed),
+        last_round=run.rounds[-1].round_index,
+        threshold_percent=round(100 * run.threshold(splits[0] if splits else "", run.rounds[-1])),
+        mask_options=masks,
+        mask_chosen=_preferred(masks, VARIANT_NAMES[result.settings.refine.masks.pseudo_mask]),
+        panels=2 + bool(run.rounds[-1].round_index) + bool(masks) + has_truth,
+        scale_stops=", ".join(
+            matplotlib.colors.to_hex(matplotlib.colormaps[SEQUENTIAL](at)) for at in np.linspace(0, 1, 9)
+        ),
+        colours=colours,
+        class_names=result.class_names,
+        parents=[_parent(parent, thumbnails) for parent in shown_parents],
+        parent_options=class_options,
+        parent_chosen=str(shown_parents[0].class_index + 1)
+        if sum(len(parent.clusters) for parent in shown_parents) > _MANY_CLUSTERS
+        else "",
+        clusters_note=sentences.clusters_note(shown_parents),
+        finals=finals,
+        finals_note=sentences.finals_note(len(finals), has_truth),
+        figures=[_figure(figure, drawings) for figure in figures],
+        cost_figure=_figure(cost, drawings) if cost else None,
+        cost_table=_cost_table(run),
+        cost_note=sentences.cost_note(run),
+        about=sentences.about(run),
+        command=shlex.join((Path(run.command[0]).name, *run.command[1:])) if run.command else "",
+        settings=json.dumps(run.settings, indent=1),
+        skipped=run.skipped,
+    )
+
+
+def _preferred(masks: Sequence[str], variant: str) -> str:
+    """The masks to show first: the final segmentation, else the pseudo masks that the run chose."""
+    chosen = [what for what in masks if what.endswith(f", {variant}")]
+    return final_segmentation(masks) or [*chosen, *masks, ""][0]
+
+
+def _sections(**parts: Sequence[Any]) -> list[tuple[str, str]]:
+    """Targets and names for the navigation: those of the parts that are not empty."""
+    names = {"clusters": "Sub-categories"}
+    found = [(target, names.get(target, target.capitalize())) for target, content in parts.items() if content]
+    return [("summary", "Summary"), *found, ("cost", "Cost"), ("about", "How")]
+
+
+def _data(packed: Sequence[PackedPicture]) -> dict[str, Any]:
+    """What the script needs: colours, and every picture's maps and masks."""
+    scale = matplotlib.colormaps[SEQUENTIAL](np.arange(256), bytes=True)[:, :3]
+    return {
+        "palette": base64.b64encode(voc_palette().tobytes()).decode(),
+        "scale": base64.b64encode(np.ascontiguousarray(scale).tobytes()).decode(),
+        "pictures": [{"width": picture.width, "height": picture.height, **picture.data} for picture in packed],
+    }
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script element, whatever names the user's files and classes have."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _table(table: ScoreTable) -> dict[str, Any]:
+    own = len(table.rows) - table.published_rows
+    files = {"csv": csv_table(table), "md": markdown_table(table), "tex": latex_table(table)}
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": table.columns,
+        "rows": [
+            {
+                "cells": [(text, (place, column) in table.best) for column, text in enumerate(cells)],
+                "kind": ("break " if place in table.sections else "") + ("published" if place >= own else ""),
+            }
+            for place, cells in enumerate(table.rows)
+        ],
+        "text_columns": table.text_columns,
+        "note": table.note,
+        "files": [(kind, _download(text)) for kind, text in files.items()],
+    }
+
+
+def _download(text: str) -> str:
+    return f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _picture(picture: PackedPicture, class_names: tuple[str, ...]) -> dict[str, Any]:
+    record = picture.record
+    labels = [label + 1 for label in record.labels]
+    story = f"IoU {100 * record.last_iou:.1f}" if record.last_iou is not None else ""
+    gain = ""
+    if record.plain_iou is not None and record.last_iou is not None and record.gain is not None:
+        story = f"IoU {100 * record.plain_iou:.1f} → {100 * record.last_iou:.1f}"
+        gain = f"{100 * record.gain:+.1f}".replace("-", "−")
+    return {
+        "name": record.name,
+        "split": record.split,
+        "labels": labels,
+        "label_names": ", ".join(class_names[label - 1] for label in labels) or "nothing",
+        "gain_value": "" if record.gain is None else f"{record.gain:.4f}",
+        "iou_value": "" if record.last_iou is None else f"{record.last_iou:.4f}",
+        "story": story,
+        "gain": gain,
+        "kind": "good" if (record.gain or 0) > 0 else "bad",
+        "thumbnail": picture.thumbnail,
+        "width": picture.width,
+        "height": picture.height,
+        "has_truth": record.truth is not None,
+    }
+
+
+def _orders(packed: Sequence[PackedPicture]) -> list[tuple[str, str, str]]:
+    orders = [("name", "by name", "")]
+    if any(picture.record.last_iou is not None for picture in packed):
+        orders = [("best", "highest IoU", ""), ("worst", "lowest IoU", ""), *orders]
+    if any(picture.record.gain is not None for picture in packed):
+        orders = [("gain", "greatest gain", ""), ("loss", "greatest loss", ""), *orders]
+    return orders
+
+
+def _parent(parent: ParentClusters, thumbnails: Mapping[Path, str]) -> dict[str, Any]:
+    pictures = sum(cluster.size for cluster in parent.clusters)
+    story = f"{pictures} pictures in {len(parent.clusters)} sub-categories"
+    if parent.purity is not None:
+        story += f", purity {100 * parent.purity:.0f}%"
+    return {
+        "label": parent.class_index + 1,
+        "name": parent.class_name,
+        "story": story,
+        "clusters": [
+            {
+                "name": cluster.name,
+                "size": f"{cluster.size} picture{'' if cluster.size == 1 else 's'}",
+                "thumbnails": [thumbnails[path] for path in cluster.nearest],
+                "facts": _facts(cluster),
+            }
+            for cluster in parent.clusters
+        ],
+    }
+
+
+def _facts(cluster: ClusterRecord) -> list[tuple[str, str]]:
+    facts = []
+    if cluster.purity is not None:
+        facts.append(("purity", f"{100 * cluster.purity:.0f}% {cluster.subtype}"))
+    if cluster.silhouette is not None:
+        facts.append(("silhouette", f"{cluster.silhouette:.2f}".replace("-", "−")))
+    if cluster.companion is not None:
+        name, inside, whole = cluster.companion
+        facts.append((f"with {name}", f"{100 * inside:.0f}% (all {100 * whole:.0f}%)"))
+    return facts
+
+
+def _finals(packed: Sequence[PackedPicture], num_classes: int) -> list[dict[str, Any]]:
+    """Pictures with their final segmentation: the best, middle and worst third of what is shown."""
+    found: list[tuple[float, int, PictureRecord]] = []
+    for index, picture in enumerate(packed):
+        what, truth = final_segmentation(picture.record.masks), picture.record.read_truth()
+        if what:
+            mask = read_mask(picture.record.masks[what], _IDENTITY)
+            iou = None if truth is None else picture_iou(mask, truth, num_classes=num_classes)
+            found.append((-1.0 if iou is None else iou, index, picture.record))
+    found.sort(key=lambda entry: -entry[0])
+    third, middle = _FINALS // 3, len(found) // 2
+    chosen = [*found[:third], *found[middle : middle + third], *found[-third:]] if len(found) > _FINALS else found
+    return [
+        {
+            "name": record.name,
+            "story": f"IoU {100 * iou:.1f}" if iou >= 0 else "",
+            "picture": index,
+            "thumbnail": packed[index].thumbnail,
+            "width": packed[index].width,
+            "height": packed[index].height,
+            "panels": [
+                (final_segmentation(record.masks), "segmentation"),
+                *([("truth", "truth")] if record.truth is not None else []),
+            ],
+        }
+        for iou, index, record in chosen
+    ]
+
+
+def _figure(figure: PageFigure, drawings: Mapping[str, str]) -> dict[str, Any]:
+    width = 96 * figure.figure.get_figwidth()
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "caption": figure.caption,
+        "follows_theme": figure.follows_theme,
+        "svg": Markup(inline_svg(drawings[figure.name], figure)),
+        "broad": width > _BROAD,
+        "least_width": round(0.8 * width),
+        "most_width": round(1.5 * width),
+    }
+
+
+def _cost_table(run: FinishedRun) -> dict[str, Any]:
+    energy = any(cost.energy_joules is not None for cost in run.stages)
+    rows = [
+        (
+            cost.name,
+            f"{cost.seconds:.1f}",
+            f"{cost.peak_memory_mib:.0f}",
+            *([f"{cost.energy_joules / 3600:.2f}" if cost.energy_joules is not None else "–"] if energy else []),
+        )
+        for cost in run.stages
+    ]
+    rows.append(("all stages", f"{sum(cost.seconds for cost in run.stages):.1f}", f"{run.peak_memory_mib:.0f}"))
+    if energy:
+        rows[-1] += (f"{sum(cost.energy_joules or 0.0 for cost in run.stages) / 3600:.2f}",)
+    columns = ("stage", "seconds", "peak memory (MiB)", *(["energy (Wh)"] if energy else []))
+    return {
+        "name": "table-cost",
+        "title": "Cost by stage",
+        "columns": columns,
+        "rows": [
+            {"cells": [(text, False) for text in cells], "kind": "break" if cells[0] == "all stages" else ""}
+            for cells in rows
+        ],
+        "text_columns": 1,
+        "note": "",
+        "files": [],
+    }

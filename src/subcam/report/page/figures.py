@@ -1,0 +1,245 @@
+"""The figures of a run's numbers with their words: curves, confusion matrices, Figures 4 and 6, training, and cost.
+
+In: a finished run. Out: drawings, and the elements that stand for them in the page.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from subcam.report.figures.clusters import weights_tsne
+from subcam.report.figures.confusion import confusion_figure
+from subcam.report.figures.curves import Curve, cost_figure, k_figure, threshold_curves, training_curves
+from subcam.report.figures.style import GREY
+from subcam.report.gather.clusters import head_weights
+from subcam.report.gather.run import FinishedRun, StageCost
+from subcam.report.page.headline import headline_split
+from subcam.results import RoundResult
+from subcam.runtime.run_folder import read_json
+
+ABLATION = "ablate.json"
+GRID_K = "discover.num_subcategories"
+MAPS_OF_ROUND = r"response maps: round (\d+)"
+PLAIN_CAM = "response maps: round 0"
+"""What `subcam ablate` calls its file, K, and scores of response maps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageFigure:
+    """A figure with its words. `follows_theme`: it may be shown in light letters on a dark ground."""
+
+    name: str
+    figure: Figure
+    title: str
+    caption: str
+    follows_theme: bool = True
+
+
+def number_figures(run: FinishedRun) -> Iterator[PageFigure]:
+    """Curves, confusion matrices, Figures 4 and 6: those that the run has something for."""
+    yield from _k_figures(run)
+    weights = head_weights(run)
+    if weights is not None:
+        yield PageFigure(
+            name="figure-6-weights",
+            title="Figure 6. Classifier weights",
+            figure=weights_tsne(
+                weights.parent,
+                weights.subcategory,
+                run.result.class_names,
+                seed=run.result.settings.seed,
+                found=weights.found,
+            ),
+            caption=(
+                "t-SNE of the rows of both classifiers: dots are parent classes, crosses their sub-categories in the "
+                "parent's colour. Neighbours look for similar things; distances between far points mean little."
+            ),
+            follows_theme=False,
+        )
+    for split in dict.fromkeys(split for found in run.result.rounds for split in found.scores):
+        yield _thresholds(run, split)
+        yield _confusion(run, split)
+    yield from _training(run)
+
+
+def cost_bars(run: FinishedRun) -> PageFigure | None:
+    """Time and peak memory by kind of stage; None where no stage is known."""
+    kinds: dict[str, list[StageCost]] = {}
+    for cost in run.stages:
+        kinds.setdefault(kind_of(cost), []).append(cost)
+    if not kinds:
+        return None
+    joules = [
+        [np.nan if cost.energy_joules is None else cost.energy_joules for cost in costs] for costs in kinds.values()
+    ]
+    energy = [sum(spent) / 3600 for spent in joules]
+    return PageFigure(
+        name="cost",
+        title="Cost by kind of stage",
+        figure=cost_figure(
+            list(kinds),
+            [sum(cost.seconds for cost in costs) for costs in kinds.values()],
+            [max(cost.peak_memory_mib for cost in costs) for costs in kinds.values()],
+            energy_wh=energy if np.isfinite(energy).any() else None,
+        ),
+        caption="Seconds are summed over rounds; the memory is that of the process when the stage ended.",
+    )
+
+
+def _watt_hours(cost: StageCost) -> float:
+    return np.nan if cost.energy_joules is None else cost.energy_joules / 3600
+
+
+def kind_of(cost: StageCost) -> str:
+    """A stage's name without its round: "round3-control-classify" is "classify (control)"."""
+    found = re.fullmatch(r"(?:round\d+-)?(control-)?(.+)", cost.name)
+    assert found is not None
+    kind = "evaluate" if found[2].startswith("evaluate") else found[2]
+    return f"{kind} (control)" if found[1] else kind
+
+
+def inline_svg(svg: str, figure: PageFigure) -> str:
+    """A figure's SVG file as an element of a page: no prolog, its own ids, a name for those who cannot see it.
+
+    Where it follows the theme, its ink, ground and greys become those of the page.
+    """
+    name = figure.name
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    fill = ""
+    if figure.follows_theme:
+        fill = ' fill="currentColor"'
+        for colour, variable in (("#000000", "ink"), ("#ffffff", "paper"), ("#dddddd", "line"), (GREY, "soft")):
+            svg = svg.replace(f": {colour}", f": var(--{variable})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}"{fill} ', 1)
+
+
+def _thresholds(run: FinishedRun, split: str) -> PageFigure:
+    curves: dict[str, Curve] = {}
+    control_of = {}
+    for found in run.result.rounds:
+        scores = found.scores.get(split)
+        if scores is None or (found.control and found.round_index != run.result.last.round_index):
+            continue
+        label = round_name(found)
+        curves[label] = (scores.thresholds, scores.miou_curve)
+        if found.control:
+            control_of[label] = f"round {found.round_index}"
+    for other in run.result.compared:
+        if split in other.scores:
+            curves[other.title] = (other.scores[split].thresholds, other.scores[split].miou_curve)
+    last = next(found for found in reversed(run.rounds) if split in found.scores)
+    origin = "chosen without masks" if last.scores[split].threshold_chosen else "given"
+    return PageFigure(
+        name=f"thresholds-{file_name(split)}",
+        title=f"mIoU by threshold, {split}",
+        figure=threshold_curves(curves, marked={origin: last.scores[split].fixed_threshold}, control_of=control_of),
+        caption="Stars: the best thresholds. They can only be found with masks, so they are no scores of the method.",
+    )
+
+
+def _confusion(run: FinishedRun, split: str) -> PageFigure:
+    found = next(found for found in reversed(run.rounds) if split in found.scores)
+    return PageFigure(
+        name=f"confusion-{file_name(split)}",
+        title=f"Confusion, {split}: response maps of {round_name(found)}",
+        figure=confusion_figure(np.array(found.scores[split].fixed["matrix"]), run.result.class_names),
+        caption=(
+            "Rows are the truth. Classes that a picture's labels do not name cannot be predicted in it, so most "
+            "confusion is with the background."
+        ),
+        follows_theme=False,
+    )
+
+
+def round_name(found: RoundResult) -> str:
+    """What a round is called in figures."""
+    if not found.round_index:
+        return "plain CAM"
+    return f"round {found.round_index}" + (" control" if found.control else "")
+
+
+def _training(run: FinishedRun) -> Iterator[PageFigure]:
+    by_kind: dict[str, dict[str, dict[str, Curve]]] = {}
+    controls: dict[str, str] = {}
+    for cost in run.stages:
+        kind = kind_of(cost).removesuffix(" (control)")
+        label = re.sub(r"-.*", "", cost.name).replace("round", "round ") if "-" in cost.name else cost.name
+        if "control" in cost.name:
+            controls[f"{label} control"], label = label, f"{label} control"
+        for loss, curve in _losses(cost.folder / "training.csv").items():
+            by_kind.setdefault(kind, {}).setdefault(loss, {})[label] = curve
+    for kind, panels in by_kind.items():
+        yield PageFigure(
+            name=f"training-{file_name(kind)}",
+            title=f"Training: {kind}",
+            figure=training_curves(panels, control_of=controls),
+            caption="Losses as logged while training, on augmented crops; they say nothing about other pictures.",
+        )
+
+
+def _losses(path: Path) -> dict[str, Curve]:
+    """Loss -> (epochs, values) of one training; the total is left out where its parts are there."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
+    found: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    for name in columns:
+        values = [float(row[name]) for row in rows if row[name]]
+        if values and not (name == "loss" and len(columns) > 1) and any(values):
+            found[name.replace("_", " ")] = ([float(row["epoch"]) for row in rows if row[name]], values)
+    return found
+
+
+def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
+    """Figure 4 from what `subcam ablate` left: mIoU of the last round by K, for each point of the rest of the grid."""
+    path = run.result.out / ABLATION
+    split = headline_split(run)
+    summary = read_json(path)["summary"] if path.is_file() else []
+    rests: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
+    for entry in summary:
+        others = {name: value for name, value in entry["grid"].items() if name != GRID_K}
+        if GRID_K in entry["grid"] and entry["split"] == split:
+            steps = rests.setdefault(", ".join(f"{name} = {value}" for name, value in others.items()), {})
+            steps.setdefault(int(entry["grid"][GRID_K]), {})[entry["what"]] = entry
+    for number, (rest, by_k) in enumerate(rests.items(), start=1):
+        last = {k: _last_round(steps) for k, steps in sorted(by_k.items())}
+        points = {k: entry for k, entry in last.items() if entry is not None}
+        if len(points) < 2:
+            continue
+        plain = [steps[PLAIN_CAM]["mean"] for steps in by_k.values() if PLAIN_CAM in steps]
+        yield PageFigure(
+            name=f"figure-4-subcategories-{number}",
+            title=f"Figure 4. mIoU on {split} by number of sub-categories K" + (f" ({rest})" if rest else ""),
+            figure=k_figure(
+                list(points),
+                [entry["mean"] for entry in points.values()],
+                [np.nan if entry["std"] is None else entry["std"] for entry in points.values()],
+                baseline=float(np.mean(plain)) if plain else None,
+                seeds=min(entry["n"] for entry in points.values()),
+            ),
+            caption="Response maps of the last round at the fixed threshold; the paper marks plain CAM at K = 1.",
+        )
+
+
+def _last_round(steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Of one grid point's scores by step, that of the last round's response maps."""
+    rounds = {int(found[1]): entry for what, entry in steps.items() if (found := re.fullmatch(MAPS_OF_ROUND, what))}
+    return rounds[max(rounds)] if rounds else None
+
+
+def file_name(text: str) -> str:
+    """A name of letters, digits and dashes for a file about `text`."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "class"

@@ -1,0 +1,152 @@
+"""Pictures, maps and masks packed small enough that hundreds of them fit into one page.
+
+A photograph becomes a WebP thumbnail. Maps and masks become bytes that the page's script unpacks: the differences
+between neighbours, deflated, in base64. The page draws and scores them itself, at any threshold.
+"""
+
+import base64
+import io
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from subcam.cam.map_files import read_response_maps
+from subcam.data.images import read_image, read_mask
+from subcam.report.gather.images import PictureRecord, evenly_spaced
+from subcam.runtime.progress import track
+
+SIDES = (384, 320, 256, 192, 144, 112)
+"""Longest sides of thumbnails, in pixels, the largest that fits is taken."""
+
+GRID_SHARE = 3
+"""A map has one value for so many pixels of a thumbnail, a side: it is smooth, and its network's grid is coarser."""
+
+_QUALITY = 72
+_SAMPLE = 12
+_IDENTITY = tuple(range(256))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedPicture:
+    """One picture as the page needs it.
+
+    thumbnail: a data URI. width, height: of the thumbnail; labels are of that size.
+    data: for the script, ready for JSON: classes, grid of the maps, the maps by round and class, truth and masks.
+    """
+
+    record: PictureRecord
+    thumbnail: str
+    width: int
+    height: int
+    data: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in the page, about."""
+        return len(self.thumbnail) + sum(len(text) for text in _texts(self.data))
+
+
+def pack_pictures(records: Sequence[PictureRecord], *, budget: int) -> tuple[PackedPicture, ...]:
+    """Pack pictures as large as `budget` bytes allow, all of them the same; at the smallest size, fewer pictures.
+
+    A sample of the pictures says which size fits; that it does is then counted.
+    """
+    sample = [records[index] for index in evenly_spaced(len(records), _SAMPLE)]
+    for side in SIDES:
+        if sample and sum(pack(record, side).size for record in sample) / len(sample) * len(records) > budget:
+            continue
+        packed = [pack(record, side) for record in track(records, "report: pictures", len(records))]
+        if sum(picture.size for picture in packed) <= budget:
+            return tuple(packed)
+    packed = []
+    for record in track(records, "report: pictures", len(records)):
+        packed.append(pack(record, SIDES[-1]))
+        if sum(picture.size for picture in packed) > budget:
+            return tuple(packed[:-1])
+    return tuple(packed)
+
+
+def pack(record: PictureRecord, side: int) -> PackedPicture:
+    """One picture with a thumbnail of at most `side` pixels a side."""
+    image = read_image(record.image)
+    width, height = thumbnail_size(image.shape[1], image.shape[0], side)
+    grid = (min(width, -(-side // GRID_SHARE)), min(height, -(-side // GRID_SHARE)))
+    truth = record.read_truth()
+    classes, maps = _maps(record, grid)
+    data = {
+        "classes": [index + 1 for index in classes],
+        "grid": list(grid) if not classes else [maps.shape[3], maps.shape[2]],
+        "maps": [[packed_bytes(one) for one in round_maps] for round_maps in maps],
+        "truth": packed_bytes(_nearest(truth, width, height)) if truth is not None else "",
+        "masks": {
+            what: packed_bytes(_nearest(read_mask(path, _IDENTITY), width, height))
+            for what, path in record.masks.items()
+        },
+    }
+    return PackedPicture(record=record, thumbnail=thumbnail(image, side), width=width, height=height, data=data)
+
+
+def thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height with the longer one at most `side`, never larger than the picture."""
+    scale = min(1.0, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def thumbnail(image: UInt8[np.ndarray, "h w 3"], side: int, *, square: bool = False) -> str:
+    """A picture as a data URI of a WebP at most `side` pixels a side; `square` keeps only its middle."""
+    picture = Image.fromarray(image)
+    if square:
+        edge = min(picture.size)
+        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+        picture = picture.crop((left, top, left + edge, top + edge))
+    size = thumbnail_size(picture.width, picture.height, side)
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def thumbnails(paths: Iterable[Path], side: int) -> dict[Path, str]:
+    """Square thumbnails of pictures, each once."""
+    return {path: thumbnail(read_image(path), side, square=True) for path in dict.fromkeys(paths)}
+
+
+def packed_bytes(values: UInt8[np.ndarray, "h w"]) -> str:
+    """Bytes as base64 of a zlib stream of the differences to the left (first column: to above), modulo 256."""
+    differences = values.copy()
+    differences[:, 1:] = values[:, 1:] - values[:, :-1]
+    differences[1:, 0] = values[1:, 0] - values[:-1, 0]
+    return base64.b64encode(zlib.compress(differences.tobytes(), 9)).decode()
+
+
+def _maps(record: PictureRecord, grid: tuple[int, int]) -> tuple[list[int], UInt8[np.ndarray, "rounds present h w"]]:
+    """The classes, and the maps of each round in 0..255 on the grid; all zero where a round has none."""
+    stored = [read_response_maps(path) if path else None for path in record.maps]
+    classes: list[int] = next((maps.classes.tolist() for maps in stored if maps is not None), [])
+    own = next((maps.maps.shape[1:] for maps in stored if maps is not None), grid[::-1])
+    width, height = min(grid[0], own[1]), min(grid[1], own[0])
+    scaled = np.zeros((len(stored), len(classes), height, width), np.uint8)
+    for place, maps in enumerate(stored):
+        for row, one in enumerate(maps.maps if maps is not None else ()):
+            scaled[place, row] = np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR))
+    return classes, scaled
+
+
+def _nearest(labels: UInt8[np.ndarray, "h w"], width: int, height: int) -> UInt8[np.ndarray, "height width"]:
+    return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)

@@ -1,0 +1,81 @@
+"""The page of a run: one HTML file that loads nothing, with its figures and tables as files beside it.
+
+In: a run's folder. Out: `report/index.html`, `report/figures/*.png` and `.svg`, `report/tables/*`.
+"""
+
+from pathlib import Path
+
+from subcam.data.dataset import Dataset
+from subcam.report.figures.style import save_figure
+from subcam.report.gather.clusters import gather_clusters
+from subcam.report.gather.images import gather_pictures
+from subcam.report.gather.run import RECORD, open_pictures, read_run
+from subcam.report.page.content import page_html
+from subcam.report.page.figures import cost_bars, number_figures
+from subcam.report.page.image_figures import picture_figures
+from subcam.report.page.packing import pack_pictures, thumbnails
+from subcam.report.tables.tables import class_tables, tables_of, write_table
+from subcam.runtime.run_folder import atomic_write
+
+MEGABYTE = 1_000_000
+PICTURES_BUDGET = 10 * MEGABYTE
+MOST_CLUSTER_PICTURES = 720
+"""Bytes of pictures and maps, and how many pictures of sub-categories (4 kB each), so that a page stays below 15 MB."""
+
+_CLUSTER_SIDE = 104
+
+
+def write_report(
+    run_folder: Path,
+    *,
+    out: Path | None = None,
+    images: int = 200,
+    data: str = "",
+    dataset: Dataset | None = None,
+    record: str = RECORD,
+) -> Path:
+    """Write a run's page, figures and tables; returns the page's path.
+
+    Args:
+        run_folder: the folder of a finished run.
+        out: where to write, `report` in the run's folder if not given.
+        images: most pictures in the gallery.
+        data: where the pictures are now, if they have moved.
+        dataset: the pictures, if they are open already.
+        record: the file in the run's folder that lists what was run.
+
+    Raises:
+        SubcamError: no finished run, pictures that are not there, or a folder that cannot be written.
+    """
+    run = read_run(run_folder, record=record)
+    dataset = dataset or open_pictures(run, data=data)
+    out = out or run_folder / "report"
+    pictures = gather_pictures(run, dataset, limit=images)
+    parents = gather_clusters(run, dataset, most_pictures=MOST_CLUSTER_PICTURES)
+    tables = sorted([*tables_of(run.result), *class_tables(run.result)], key=lambda table: table.name)
+    figures = tuple(number_figures(run))
+    cost = cost_bars(run)
+    drawings = {}
+    for figure in (*figures, *([cost] if cost else [])):
+        _, drawing = save_figure(figure.figure, out / "figures", figure.name)
+        drawings[figure.name] = drawing.read_text("utf-8")
+    for name, drawn in picture_figures(run, pictures.shown, parents):
+        save_figure(drawn, out / "figures", name)
+    for table in tables:
+        write_table(table, out / "tables")
+    nearest = (path for parent in parents for cluster in parent.clusters for path in cluster.nearest)
+    page = page_html(
+        run,
+        tables=tables,
+        pictures=pictures,
+        packed=pack_pictures(pictures.shown, budget=PICTURES_BUDGET),
+        parents=parents,
+        thumbnails=thumbnails(nearest, _CLUSTER_SIDE),
+        figures=figures,
+        cost=cost,
+        drawings=drawings,
+    )
+    path = out / "index.html"
+    with atomic_write(path, "w") as file:
+        file.write(page)
+    return path

@@ -1,0 +1,1 @@
+"""Tables 1-4 and how a number is written."""

@@ -1,0 +1,124 @@
+"""Tables 3 and 4 of a run: IoU of each class by step, and the segmentation networks beside full supervision."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from subcam.report.tables import published
+from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table
+from subcam.results import RunResult, SegmentedResult
+from subcam.runtime.run_folder import Stage, read_json
+
+ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
+"""How the masks of a network are told apart."""
+
+
+def class_table(result: RunResult, split: str) -> ScoreTable:
+    """Table 3 of one split: a row a class, then their mean, and a column a step of the pipeline."""
+    steps: dict[str, tuple[Sequence[float], float]] = {
+        name: (scores["iou"], scores["miou"]) for name, scores in _final_steps(result, split)
+    }
+    own = len(steps)
+    if split == "val" and published.compares(result, split):
+        for row in published.TABLE_3:
+            if row.method == "SC-CAM":
+                name = f"{row.method} seg.{' + CRF' if row.crf else ''} (published)"
+                steps[name] = ([iou / 100 for iou in row.iou], row.miou / 100)
+    names = ("background", *result.class_names)
+    rows: list[list[Cell]] = [
+        [str(label), name, *(iou[label] for iou, _ in steps.values())] for label, name in enumerate(names)
+    ]
+    return score_table(
+        f"Table 3. Each class on {split} (IoU, per cent)",
+        columns={"label": "text", "class": "text", **dict.fromkeys(steps, "percent")},
+        rows=[*rows, ["", "mean", *(miou for _, miou in steps.values())]],
+        sections=[len(rows)],
+        compare="rows",
+        name=f"table-3-{split}",
+        note="Response maps are those at the fixed threshold. Label: the class's value in masks."
+        + (f" {published.NOTE}" if len(steps) > own else ""),
+    )
+
+
+def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Short name and scores of plain CAM, the last round and its control, pseudo masks and segmentation networks."""
+    for found in result.rounds:
+        if split in found.scores and found.round_index in (0, result.last.round_index):
+            name = f"{'control' if found.control else 'round'} {found.round_index}" if found.round_index else "CAM"
+            yield name, found.scores[split].fixed
+    for refined in result.refined:
+        if split in refined.scores:
+            yield (
+                f"masks {refined.round_index}",
+                refined.scores[split].variants[result.settings.refine.masks.pseudo_mask],
+            )
+    for network in result.segmented:
+        for kind, scores in network.scores.get(split, {}).items():
+            name = "full" if network.trained_on == "truth" else f"seg. {network.round_index}"
+            yield name + ENDINGS[kind], scores
+
+
+def segmentation_table(result: RunResult) -> ScoreTable:
+    """Table 4: each network with and without CRF, and what it reaches of a network that learnt from the true masks."""
+    splits = list(dict.fromkeys(split for network in result.segmented for split in network.scores))
+    full = {
+        (split, kind): scores["miou"]
+        for network in result.segmented
+        if network.trained_on == "truth"
+        for split, kinds in network.scores.items()
+        for kind, scores in kinds.items()
+    }
+    rows: list[list[Cell]] = []
+    for network in result.segmented:
+        for kind in dict.fromkeys(kind for kinds in network.scores.values() for kind in kinds):
+            miou = {split: kinds[kind]["miou"] for split, kinds in network.scores.items() if kind in kinds}
+            row: list[Cell] = [network_name(network, kind), _supervision(network), _backbone(network.model)]
+            row += [miou.get(split) for split in splits]
+            if full:
+                row += [_ratio(miou.get(split), full.get((split, kind))) for split in splits]
+            rows.append(row)
+    own = len(rows)
+    if "val" in splits and published.compares(result, "val"):
+        rows += [
+            [
+                f"{row.method}, {row.venue} (published)",
+                "labels",
+                row.backbone,
+                *(row.miou["val"] / 100 if split == "val" else None for split in splits),
+                *([None] * len(splits) if full else []),
+            ]
+            for row in published.TABLE_4
+        ]
+    columns: dict[str, Shows] = dict.fromkeys(("network from", "supervision", "backbone"), "text")
+    columns |= dict.fromkeys(splits, "percent")
+    columns |= dict.fromkeys((f"{split} / full" for split in splits if full), "percent")
+    return score_table(
+        "Table 4. Segmentation networks (mIoU, per cent)",
+        columns=columns,
+        rows=rows,
+        sections=[place for place in range(1, own) if rows[place][1] != rows[place - 1][1]],
+        published_rows=len(rows) - own,
+        name="table-4",
+        note="Published: copied from Table 4 of the paper, not measured here." if len(rows) > own else "",
+    )
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _supervision(network: SegmentedResult) -> str:
+    return "masks" if network.trained_on == "truth" else "labels"
+
+
+def _backbone(model: Stage) -> str:
+    """The network as its saved configuration names it."""
+    path = model.path / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    parts = [config.get("architecture", ""), config.get("network", {}).get("name", "")]
+    return " ".join(part for part in parts if part)
+
+
+def network_name(network: SegmentedResult, kind: str) -> str:
+    """What a segmentation network learnt from, and whether a CRF follows it."""
+    source = "true masks" if network.trained_on == "truth" else f"masks of round {network.round_index}"
+    return source + ENDINGS[kind]
