@@ -67,14 +67,14 @@ def fabric(machine: MachineSettings) -> Fabric:
 @pytest.fixture(scope="session")
 def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
-    from subcam.cam.stage import CamSettings
-    from subcam.classify.train import ClassifySettings
     from subcam.data.augmentation import AugmentationSettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.readers.toy import ToySettings
-    from subcam.discover.stage import DiscoverSettings
     from subcam.networks.backbones.build import NetworkSettings
     from subcam.settings import RunSettings
+    from subcam.stages.cam import CamSettings
+    from subcam.stages.classify import ClassifySettings
+    from subcam.stages.discover import DiscoverSettings
     from subcam.training.optimiser import OptimiserSettings
 
     return RunSettings(

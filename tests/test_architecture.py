@@ -14,7 +14,7 @@ STAGES = ("classify", "discover", "cam", "refine", "segment", "evaluate")
 
 ABOVE_STAGES = (
     "subcam.pipeline",
-    "subcam.steps",
+    "subcam.stages.context",
     "subcam.mask_steps",
     "subcam.results",
     "subcam.ablation.dry_run",
@@ -37,7 +37,7 @@ ABOVE_STAGES = (
 
 MAY_KNOW_STAGES = {
     "pipeline.py",
-    "steps.py",
+    "stages/context.py",
     "mask_steps.py",
     "results.py",
     "cli.py",
@@ -75,12 +75,12 @@ def relative(path: Path) -> str:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {"pipeline.py", "classify/train.py", "cam/stage.py", "discover/stage.py"} <= {relative(f) for f in FILES}
-    assert is_stage("subcam.classify.train")
-    assert is_stage("subcam.refine.walk_stage")
+    assert {"pipeline.py", "stages/classify.py", "stages/cam.py", "stages/discover.py"} <= {relative(f) for f in FILES}
+    assert is_stage("subcam.stages.classify")
+    assert is_stage("subcam.stages.random_walk")
     assert not is_stage("subcam.networks.classifier")
     assert not is_stage("subcam.training.train")
-    assert "subcam.cam.stage" in set(imports(SOURCE / "steps.py"))
+    assert "subcam.stages.cam" in set(imports(SOURCE / "stages/context.py"))
 
 
 def test_only_the_pipeline_knows_the_stages() -> None:

@@ -7,7 +7,7 @@ from subcam.errors import CheckpointError
 from subcam.runtime.run_folder import as_plain, from_plain, read_json, write_json
 
 if TYPE_CHECKING:
-    from subcam.cam.stage import CamSettings
+    from subcam.stages.cam import CamSettings
 else:  # its import takes seconds
     CamSettings = Any
 
@@ -26,7 +26,7 @@ def read_maps_file(folder: Path) -> tuple[CamSettings, float | None] | None:
     Raises:
         CheckpointError: it says something else; names it.
     """
-    from subcam.cam.stage import CamSettings
+    from subcam.stages.cam import CamSettings
 
     path = folder / MAPS_FILE
     if not path.is_file():

@@ -3,21 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
-import subcam.evaluate.refined_stage as refined_stage
-import subcam.evaluate.segmentation_stage as segmentation_stage
-import subcam.refine.affinity_stage as affinity_stage
-import subcam.refine.crf_stage as crf_stage
-import subcam.refine.mask_stage as mask_stage
-import subcam.refine.walk_stage as walk_stage
-import subcam.segment.predict_stage as predict_stage
-import subcam.segment.train as segment_train
+import subcam.stages.affinity as affinity_stage
+import subcam.stages.evaluate_refined as refined_stage
+import subcam.stages.evaluate_segmentation as segmentation_stage
+import subcam.stages.predict as predict_stage
+import subcam.stages.pseudo_masks as mask_stage
+import subcam.stages.random_walk as walk_stage
+import subcam.stages.segment as segment_train
+import subcam.stages.sure_regions as crf_stage
 from subcam.data.dataset import union
 from subcam.data.mask_crops import only_masked, with_masks
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.label_map import mask_path
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
 from subcam.runtime.run_folder import file_digest, fingerprint
-from subcam.steps import Stages
+from subcam.stages.context import Stages
 
 SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf", predict_stage.KNOWN_MASKS: "known"}
 """How results name the folders of a segmentation network's masks."""

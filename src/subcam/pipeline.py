@@ -22,15 +22,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subcam.data.dataset import Dataset, open_dataset
-from subcam.early_checks import check_early
 from subcam.mask_steps import refine, segment
+from subcam.preflight import check_early
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.runtime import distributed
 from subcam.runtime.devices import build_fabric, join
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
-from subcam.steps import Stages
+from subcam.stages.context import Stages
 
 
 def run(

@@ -1,21 +1,21 @@
 """A recipe of MS COCO 2014, on which the paper has no numbers: its recipe of VOC 2012 at COCO's size."""
 
-from subcam.cam.stage import CamSettings
-from subcam.classify.train import ClassifySettings
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.dataset import DatasetSettings
-from subcam.discover.stage import DiscoverSettings
-from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.predict.tiles import InferenceSettings
-from subcam.refine.affinity_stage import AffinitySettings
-from subcam.refine.crf_stage import SureRegionSettings
-from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
-from subcam.refine.walk_stage import WalkSettings
 from subcam.segment.settings import SegmentSettings
-from subcam.segment.train import TrainSettings
 from subcam.settings import RunSettings
+from subcam.stages.affinity import AffinitySettings
+from subcam.stages.cam import CamSettings
+from subcam.stages.classify import ClassifySettings
+from subcam.stages.discover import DiscoverSettings
+from subcam.stages.evaluate import EvaluateSettings
+from subcam.stages.pseudo_masks import MaskSettings
+from subcam.stages.random_walk import WalkSettings
+from subcam.stages.segment import TrainSettings
+from subcam.stages.sure_regions import SureRegionSettings
 from subcam.training.optimiser import OptimiserSettings
 
 

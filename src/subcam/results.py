@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset
-from subcam.evaluate.refined_stage import RefinedScores
-from subcam.evaluate.stage import MapScores
 from subcam.runtime.run_folder import Stage, peak_memory_mib, versions, write_json
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
+from subcam.stages.evaluate_refined import RefinedScores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from subcam.cam.stage import CamSettings
-from subcam.classify.train import ClassifySettings
 from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
-from subcam.discover.prototype_stage import LocalSettings
-from subcam.discover.stage import DiscoverSettings
 from subcam.errors import SettingsError
-from subcam.evaluate.stage import EvaluateSettings
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.settings import RefineSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.segment.settings import SegmentSettings
+from subcam.stages.cam import CamSettings
+from subcam.stages.classify import ClassifySettings
+from subcam.stages.discover import DiscoverSettings
+from subcam.stages.evaluate import EvaluateSettings
+from subcam.stages.prototypes import LocalSettings
 
 
 @dataclass(frozen=True, kw_only=True)

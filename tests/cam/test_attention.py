@@ -12,12 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from subcam.cam import attention as module
-from subcam.cam import stage as cam
 from subcam.cam.attention import guide_by_attention
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response, resize_images, whole_patches
-from subcam.cam.stage import CamInputs, CamSettings
-from subcam.classify import train as classify
 from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
@@ -26,6 +23,8 @@ from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
+from subcam.stages import cam, classify
+from subcam.stages.cam import CamInputs, CamSettings
 
 VIT = NetworkSettings(
     name="vit_tiny_patch16_224",

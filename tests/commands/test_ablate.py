@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import subcam.classify.train as classify
+import subcam.stages.classify as classify
 from subcam import cli, pipeline, recipes
 from subcam.commands import ablate as command
 from subcam.errors import BadInputError, RunFolderError

@@ -26,7 +26,6 @@ from subcam.comparisons.methods import RESPONSES, TITLES, CompareSettings, Compa
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
-from subcam.evaluate.refined_stage import RefinedScores
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.label_map import VARIANTS
 from subcam.report.gather.images import gather_pictures
@@ -36,6 +35,7 @@ from subcam.report.page.image_figures import picture_figures
 from subcam.report.tables.tables import csv_table, latex_table, markdown_table, tables_of, terminal_table, write_tables
 from subcam.results import RefinedResult, RunResult
 from subcam.settings import RunSettings
+from subcam.stages.evaluate_refined import RefinedScores
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 

@@ -26,9 +26,9 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
     """
     from subcam.data.augmentation import AugmentationSettings
     from subcam.pipeline import run
-    from subcam.refine.affinity_stage import AffinitySettings
-    from subcam.refine.mask_stage import MaskSettings
     from subcam.refine.settings import RefineSettings
+    from subcam.stages.affinity import AffinitySettings
+    from subcam.stages.pseudo_masks import MaskSettings
 
     settings = replace(
         tiny_run,

@@ -11,12 +11,12 @@ import torch
 from subcam import pipeline
 from subcam.data.augmentation import AugmentationSettings
 from subcam.networks.compiling import Compiled
-from subcam.refine.affinity_stage import AffinityNetwork, AffinitySettings
-from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
 from subcam.segment.settings import SegmentSettings
-from subcam.segment.train import TrainSettings
 from subcam.settings import RunSettings
+from subcam.stages.affinity import AffinityNetwork, AffinitySettings
+from subcam.stages.pseudo_masks import MaskSettings
+from subcam.stages.segment import TrainSettings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from subcam.runtime.devices import build_fabric
 from subcam.runtime.progress import console
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.steps import Stages
+from subcam.stages.context import Stages
 
 
 def stages_there(settings: RunSettings, out: Path, *, dataset: Dataset) -> tuple[tuple[str, ...], str | None]:

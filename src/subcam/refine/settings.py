@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from subcam.errors import SettingsError
-from subcam.refine.affinity_stage import AffinitySettings
-from subcam.refine.crf_stage import SureRegionSettings
-from subcam.refine.mask_stage import MaskSettings
-from subcam.refine.walk_stage import WalkSettings
+from subcam.stages.affinity import AffinitySettings
+from subcam.stages.pseudo_masks import MaskSettings
+from subcam.stages.random_walk import WalkSettings
+from subcam.stages.sure_regions import SureRegionSettings
 
 
 @dataclass(frozen=True, kw_only=True)

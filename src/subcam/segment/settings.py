@@ -7,7 +7,7 @@ from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
 from subcam.predict.tiles import InferenceSettings
-from subcam.segment.train import TrainSettings
+from subcam.stages.segment import TrainSettings
 
 MaskKind = Literal["pseudo", "truth"]
 """What a segmentation network learns from: the pseudo masks of a round, or true ones (full supervision)."""

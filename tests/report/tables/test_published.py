@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.evaluate.stage import MapScores
 from subcam.report.tables.published import IMAGES, TABLE_1, TABLE_2, TABLE_3, TABLE_4, compares
 from subcam.results import RoundResult, RunResult
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
 
 
 def test_table_3_rows_have_the_mean_that_is_printed() -> None:

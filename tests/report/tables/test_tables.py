@@ -10,8 +10,6 @@ import pytest
 from rich.console import Console
 
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.evaluate.refined_stage import RefinedScores
-from subcam.evaluate.stage import MapScores
 from subcam.refine.label_map import VARIANTS
 from subcam.report.tables.tables import (
     BEST_NOTE,
@@ -28,6 +26,8 @@ from subcam.report.tables.tables import (
 from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.runtime.run_folder import Stage, as_plain
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
+from subcam.stages.evaluate_refined import RefinedScores
 
 
 def map_scores(base: float) -> MapScores:

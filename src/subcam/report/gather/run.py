@@ -14,11 +14,11 @@ from typing import Any
 
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError
-from subcam.evaluate.refined_stage import RefinedScores
-from subcam.evaluate.stage import MapScores
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.runtime.run_folder import Stage, read_json
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
+from subcam.stages.evaluate_refined import RefinedScores
 
 RECORD = "run.json"
 UNSCORED_THRESHOLD = 0.3

@@ -7,8 +7,6 @@ In: what a run left behind (`RunResult`). Out: `ScoreTable`, and files in the ru
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from subcam.evaluate.refined_stage import RefinedScores
-from subcam.evaluate.stage import MapScores
 from subcam.refine.label_map import VARIANTS
 from subcam.report.tables import published
 from subcam.report.tables.formats import (
@@ -28,6 +26,8 @@ from subcam.report.tables.segmentation import class_table, network_name, segment
 from subcam.results import ComparisonResult, RoundResult, RunResult
 from subcam.runtime.run_folder import atomic_write
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
+from subcam.stages.evaluate_refined import RefinedScores
 
 __all__ = [
     "BEST_NOTE",

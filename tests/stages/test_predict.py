@@ -21,8 +21,8 @@ from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.refine.crf_scores import crf_of
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
-from subcam.segment import predict_stage
-from subcam.segment.predict_stage import CRF_MASKS, KNOWN_MASKS, MASKS, PredictInputs, variants
+from subcam.stages import predict as predict_module
+from subcam.stages.predict import CRF_MASKS, KNOWN_MASKS, MASKS, PredictInputs, variants
 
 SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)
 
@@ -40,7 +40,7 @@ def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -
 def run(inputs: PredictInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
     def run(folder: Path, settings: InferenceSettings = SETTINGS, inputs: PredictInputs = inputs) -> Stage:
         stage = RunFolder(path=folder).stage("predict", settings=settings)
-        assert predict_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        assert predict_module.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
         return stage
 
     return run
@@ -94,7 +94,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
         calls.append(record.name)
         return crf_of(record, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict_stage, "crf_of", counted)
+    monkeypatch.setattr(predict_module, "crf_of", counted)
     killed_at = 3
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")

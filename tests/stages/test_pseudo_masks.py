@@ -18,15 +18,15 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.refine import mask_stage
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import VARIANTS, Variant, mask_path
-from subcam.refine.mask_stage import MaskInputs, MaskSettings
 from subcam.refine.settings import RefineSettings
-from subcam.refine.walk_stage import WalkSettings
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.stages import pseudo_masks
+from subcam.stages.pseudo_masks import MaskInputs, MaskSettings
+from subcam.stages.random_walk import WalkSettings
 
 SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iterations=3))
 
@@ -60,7 +60,7 @@ def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -
 def run(inputs: MaskInputs, machine: MachineSettings) -> Callable[..., Stage]:
     def run(folder: Path, settings: MaskSettings = SETTINGS, inputs: MaskInputs = inputs) -> Stage:
         stage = RunFolder(path=folder).stage("masks", settings=settings)
-        assert mask_stage.run(settings, inputs, stage=stage, machine=machine) == stage.path
+        assert pseudo_masks.run(settings, inputs, stage=stage, machine=machine) == stage.path
         return stage
 
     return run
@@ -136,7 +136,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
         calls.append(record.name)
         return crf_of(record, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mask_stage, "crf_of", counted)
+    monkeypatch.setattr(pseudo_masks, "crf_of", counted)
     killed_at = 4  # two of the first picture, one each of the two after it
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")

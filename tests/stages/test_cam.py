@@ -11,11 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
-from subcam.cam import stage as cam
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
-from subcam.cam.stage import CamInputs, CamSettings
-from subcam.classify import train as classify
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
@@ -29,6 +26,8 @@ from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.stages import cam, classify
+from subcam.stages.cam import CamInputs, CamSettings
 
 IMAGENET = {
     "cat": range(281, 286),

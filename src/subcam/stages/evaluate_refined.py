@@ -8,7 +8,6 @@ import numpy as np
 
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.evaluate.stage import summary
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
@@ -16,6 +15,7 @@ from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import Stage
+from subcam.stages.evaluate import summary
 
 
 @dataclass(frozen=True, kw_only=True)

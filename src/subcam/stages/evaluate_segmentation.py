@@ -9,13 +9,13 @@ import numpy as np
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
-from subcam.evaluate.stage import summary
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.label_map import mask_path
 from subcam.runtime import distributed
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import Stage
+from subcam.stages.evaluate import summary
 
 
 @dataclass(frozen=True, kw_only=True)

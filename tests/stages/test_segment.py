@@ -24,8 +24,8 @@ from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
-from subcam.segment import train
-from subcam.segment.train import TrainInputs, TrainSettings, score_pictures, segmentation_loss
+from subcam.stages import segment as segment_module
+from subcam.stages.segment import TrainInputs, TrainSettings, score_pictures, segmentation_loss
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.optimiser import OptimiserSettings
@@ -64,7 +64,7 @@ def inputs(toy_train: CheckedImages) -> TrainInputs:
 def run(settings: TrainSettings, inputs: TrainInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
     def run(folder: Path, settings: TrainSettings = settings, inputs: TrainInputs = inputs) -> Stage:
         stage = RunFolder(path=folder).stage("segment", settings=settings)
-        train.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+        segment_module.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
         return stage
 
     return run
@@ -159,7 +159,7 @@ def test_validation_only_looks(run: Callable, settings: TrainSettings, inputs: T
 def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
-    monkeypatch.delattr(train, "SegmentationNetwork")
+    monkeypatch.delattr(segment_module, "SegmentationNetwork")
     run(tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-import subcam.cam.stage as cam
-import subcam.classify.train as classify
-import subcam.discover.local_label_stage as local_label_stage
-import subcam.discover.prototype_stage as prototype_stage
-import subcam.discover.stage as discover
-import subcam.evaluate.stage as evaluate
+import subcam.stages.cam as cam
+import subcam.stages.classify as classify
+import subcam.stages.discover as discover
+import subcam.stages.evaluate as evaluate
+import subcam.stages.position_labels as local_label_stage
+import subcam.stages.prototypes as prototype_stage
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.clustering.subcategories import Subcategories
@@ -20,7 +20,6 @@ from subcam.comparisons.erasing import ErasingSettings
 from subcam.comparisons.methods import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset, union
-from subcam.evaluate.stage import MapScores
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.model_folder import WEIGHTS_FILE
 from subcam.prototypes.crop_labels import LocalTargets
@@ -28,6 +27,7 @@ from subcam.results import ComparisonResult, RoundResult
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import RunFolder, Stage, file_digest, fingerprint
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import MapScores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from subcam.data.dataset import open_dataset
-from subcam.early_checks import check_early
 from subcam.errors import SubcamError
+from subcam.preflight import check_early
 from subcam.recipes import toy
 
 

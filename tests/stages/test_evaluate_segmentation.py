@@ -12,9 +12,9 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
-from subcam.evaluate import segmentation_stage
-from subcam.evaluate.segmentation_stage import SegmentationInputs
 from subcam.runtime.run_folder import RunFolder
+from subcam.stages import evaluate_segmentation
+from subcam.stages.evaluate_segmentation import SegmentationInputs
 
 VARIANTS = ("masks", "masks-crf")
 
@@ -47,7 +47,7 @@ def test_scores_are_those_of_the_data_set(
 ) -> None:
     inputs = SegmentationInputs(image_set=image_set, masks=tmp_path, variants=VARIANTS)
     stage = RunFolder(path=tmp_path).stage("evaluate")
-    found = segmentation_stage.run(inputs, stage=stage)
+    found = evaluate_segmentation.run(inputs, stage=stage)
     assert found.images == 5
     assert tuple(found.variants) == VARIANTS
     truths = [read_mask(record.mask, image_set.mask_values).ravel() for record in image_set.records if record.mask]
@@ -64,7 +64,7 @@ def test_scores_are_those_of_the_data_set(
         assert scores["f_score"] == pytest.approx(f1_score(true, guess, labels=present, average="macro"))
     assert found.variants["masks-crf"]["miou"] > found.variants["masks"]["miou"]
     (tmp_path / "masks" / f"{image_set.records[0].name}.png").unlink()
-    assert segmentation_stage.run(inputs, stage=stage) == found, "what is done is not counted again"
+    assert evaluate_segmentation.run(inputs, stage=stage) == found, "what is done is not counted again"
 
 
 def test_masks_that_do_not_fit_are_named(
@@ -82,4 +82,4 @@ def test_masks_that_do_not_fit_are_named(
         if content is not None:
             write_mask(path, content, palette=voc_palette())
         with pytest.raises(BadInputError, match=said):
-            segmentation_stage.run(inputs, stage=RunFolder(path=tmp_path).stage("evaluate"))
+            evaluate_segmentation.run(inputs, stage=RunFolder(path=tmp_path).stage("evaluate"))

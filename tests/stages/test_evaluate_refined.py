@@ -20,18 +20,18 @@ from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.errors import BadInputError
-from subcam.evaluate import refined_stage
-from subcam.evaluate.refined_stage import RefinedInputs, RefinedScores
-from subcam.refine.affinity_stage import AffinitySettings
-from subcam.refine.crf_stage import SureRegionSettings
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
-from subcam.refine.mask_stage import MaskSettings
 from subcam.refine.settings import RefineSettings
-from subcam.refine.walk_stage import WalkSettings
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
+from subcam.stages import evaluate_refined
+from subcam.stages.affinity import AffinitySettings
+from subcam.stages.evaluate_refined import RefinedInputs, RefinedScores
+from subcam.stages.pseudo_masks import MaskSettings
+from subcam.stages.random_walk import WalkSettings
+from subcam.stages.sure_regions import SureRegionSettings
 from subcam.training.optimiser import OptimiserSettings
 
 REFINE = RefineSettings(
@@ -231,7 +231,7 @@ def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
 
 
 def scored(inputs: RefinedInputs, folder: Path) -> RefinedScores:
-    return refined_stage.run(inputs, stage=RunFolder(path=folder).stage("evaluate-masks"))
+    return evaluate_refined.run(inputs, stage=RunFolder(path=folder).stage("evaluate-masks"))
 
 
 def test_perfect_masks_score_one(by_hand: RefinedInputs, tmp_path: Path) -> None:

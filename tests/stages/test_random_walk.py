@@ -15,12 +15,12 @@ from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, wr
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.refine import walk_stage
-from subcam.refine.walk_stage import WalkInputs, WalkSettings
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.stages import random_walk as random_walk_module
+from subcam.stages.random_walk import WalkInputs, WalkSettings
 
 SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))
 
@@ -64,7 +64,7 @@ def inputs(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> W
 def run(inputs: WalkInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
     def run(folder: Path, settings: WalkSettings = SETTINGS, inputs: WalkInputs = inputs) -> Stage:
         stage = RunFolder(path=folder).stage("walk", settings=settings)
-        assert walk_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        assert random_walk_module.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
         return stage
 
     return run
@@ -113,7 +113,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
 ) -> None:
     undisturbed = run(tmp_path / "undisturbed")
     walks: list[int] = []
-    really_walk = walk_stage.walk
+    really_walk = random_walk_module.walk
 
     def counted(*args: torch.Tensor, settings: WalkSettings) -> torch.Tensor:
         if len(walks) == killed_at:
@@ -121,7 +121,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
         walks.append(1)
         return really_walk(*args, settings=settings)
 
-    monkeypatch.setattr(walk_stage, "walk", counted)
+    monkeypatch.setattr(random_walk_module, "walk", counted)
     killed_at = 4
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")

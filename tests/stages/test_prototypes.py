@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
-from subcam.discover import local_label_stage, prototype_stage
-from subcam.discover.prototype_stage import LocalInputs, LocalSettings
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
+from subcam.stages import position_labels, prototypes
+from subcam.stages.prototypes import LocalInputs, LocalSettings
 
 SETTINGS = LocalSettings(num_subcategories=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
 
@@ -56,7 +56,7 @@ def inputs(toy_train: CheckedImages, tiny_run: RunSettings, tmp_path: Path) -> L
 def find(inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings) -> Callable[..., Path]:
     def find(folder: str = "run", settings: LocalSettings = SETTINGS) -> Path:
         stage = RunFolder(path=tmp_path / folder).stage("prototypes", settings=settings)
-        return prototype_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+        return prototypes.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
 
     return find
 
@@ -115,7 +115,7 @@ def test_labels_name_the_nearest_prototype(
 ) -> None:
     inputs = replace(inputs, model=find())
     stage = RunFolder(path=tmp_path / "run").stage("labels")
-    found = local_label_stage.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
+    found = position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
     network = ClassificationNetwork.load(inputs.model)
     assert network.local_classifier is not None
     rows = network.local_classifier.prototypes.detach().numpy()
@@ -131,7 +131,7 @@ def test_labels_name_the_nearest_prototype(
         np.testing.assert_array_equal(grid, assign(features, sure, classes, prototypes))
         seen |= set(grid.flatten().tolist())
     assert len(seen) > 8
-    again = local_label_stage.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
+    again = position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
     for mine, theirs in zip(found.grids, again.grids, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -139,7 +139,7 @@ def test_labels_name_the_nearest_prototype(
 def test_labels_need_prototypes(inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings) -> None:
     stage = RunFolder(path=tmp_path / "run").stage("labels")
     with pytest.raises(SettingsError, match="has no prototypes"):
-        local_label_stage.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
+        position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Int16
 from lightning_fabric import Fabric
 
-from subcam.discover.prototype_stage import LocalInputs, LocalSettings, positions
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.prototypes.clustering import Prototypes, assign
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import Stage, atomic_write, open_arrays
+from subcam.stages.prototypes import LocalInputs, LocalSettings, positions
 
 LABELS_FILE = "local-labels.npz"
 

@@ -17,13 +17,13 @@ from subcam.clustering.subcategories import Subcategories, discover_subcategorie
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
-from subcam.discover import stage as discover
-from subcam.discover.stage import DiscoverInputs, DiscoverSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage, as_plain
 from subcam.settings import RunSettings
+from subcam.stages import discover
+from subcam.stages.discover import DiscoverInputs, DiscoverSettings
 
 SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)
 

@@ -14,11 +14,11 @@ from subcam.cam.threshold import threshold_of_maps
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.evaluate import stage as evaluate
-from subcam.evaluate.stage import EvaluateInputs, EvaluateSettings, MapScores
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.runtime.run_folder import RunFolder, write_json
+from subcam.stages import evaluate
+from subcam.stages.evaluate import EvaluateInputs, EvaluateSettings, MapScores
 
 SIZE = (24, 32)
 LABELS = ((0,), (1,), (0, 2), (), (2,))

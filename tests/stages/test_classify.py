@@ -13,8 +13,6 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
-from subcam.classify import train
-from subcam.classify.train import ClassifyInputs, ClassifySettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
@@ -22,6 +20,8 @@ from subcam.prototypes.crop_labels import LocalTargets
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.stages import classify
+from subcam.stages.classify import ClassifyInputs, ClassifySettings
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.losses import JointLoss, joint_loss
@@ -61,7 +61,7 @@ def run(settings: ClassifySettings, inputs: ClassifyInputs, fabric: Fabric, mach
         fabric: Fabric = fabric,
     ) -> Stage:
         stage = RunFolder(path=folder).stage("classify", settings=settings)
-        train.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+        classify.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
         return stage
 
     return run
@@ -127,7 +127,7 @@ def test_chance_comes_from_the_seed_alone(run: Callable, inputs: ClassifyInputs,
 def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
-    monkeypatch.delattr(train, "_initial_network")
+    monkeypatch.delattr(classify, "_initial_network")
     run(tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
 
@@ -249,7 +249,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
     message = r"the loss is nan at step 6 in .*; the last good checkpoint is kept\. Try a lower learning rate"
     with monkeypatch.context() as patch:
-        patch.setattr(train, "joint_loss", explodes)
+        patch.setattr(classify, "joint_loss", explodes)
         with pytest.raises(SubcamError, match=message):
             run(tmp_path / "exploded")
     (path,) = tmp_path.glob("exploded/stages/*/checkpoint.pt")
@@ -271,7 +271,7 @@ def test_gradient_clipping_bounds_the_whole_gradient(
             settings.optimiser, name="sgd", momentum=0, learning_rate=1.0, weight_decay=0, gradient_clip=0.01
         ),
     )
-    before = dict(train._initial_network(one_step, inputs).named_parameters())
+    before = dict(classify._initial_network(one_step, inputs).named_parameters())
     after = load_file(run(tmp_path, one_step).path / "model.safetensors")
     moved = torch.stack([(after[name] - tensor).norm() for name, tensor in before.items()]).norm()
     assert moved.item() == pytest.approx(0.01, rel=1e-3)

@@ -16,12 +16,12 @@ from subcam.affinity.network import AffinityNetwork
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError
-from subcam.refine import affinity_stage, crf_stage
-from subcam.refine.affinity_stage import AffinityInputs, AffinitySettings
-from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.stages import affinity, sure_regions
+from subcam.stages.affinity import AffinityInputs, AffinitySettings
+from subcam.stages.sure_regions import SureRegionInputs, SureRegionSettings
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.optimiser import OptimiserSettings
 
@@ -42,7 +42,7 @@ def inputs(
     image_set = first_pictures(toy_train, 8)
     stage = RunFolder(path=folder).stage("crf")
     maps = write_made_maps(folder / "maps", image_set)
-    crf_stage.run(
+    sure_regions.run(
         SureRegionSettings(low_alpha=2.0, high_alpha=8.0),
         SureRegionInputs(image_set=image_set, maps=maps),
         stage=stage,
@@ -55,7 +55,7 @@ def inputs(
 def run(inputs: AffinityInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
     def run(folder: Path, settings: AffinitySettings = SETTINGS, inputs: AffinityInputs = inputs) -> Stage:
         stage = RunFolder(path=folder).stage("affinity", settings=settings)
-        assert affinity_stage.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+        assert affinity.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
         return stage
 
     return run
@@ -124,7 +124,7 @@ def test_chance_comes_from_the_seed_alone(run: Callable, inputs: AffinityInputs,
 def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     still = replace(SETTINGS, epochs=0)
     run(tmp_path, still)
-    monkeypatch.delattr(affinity_stage, "AffinityNetwork")
+    monkeypatch.delattr(affinity, "AffinityNetwork")
     run(tmp_path, still)
 
 

@@ -17,11 +17,11 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
-from subcam.refine import crf_stage
 from subcam.refine.crf_scores import crf_of, scores_with_background
-from subcam.refine.crf_stage import SureRegionInputs, SureRegionSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.stages import sure_regions
+from subcam.stages.sure_regions import SureRegionInputs, SureRegionSettings
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def run(machine: MachineSettings, pictures: ImageSet, maps: Path) -> Callable:
         settings = settings or SureRegionSettings()
         stage = RunFolder(path=folder).stage("crf", settings=settings)
         inputs = inputs or SureRegionInputs(image_set=pictures, maps=maps)
-        assert crf_stage.run(settings, inputs, stage=stage, machine=machine) == stage.path
+        assert sure_regions.run(settings, inputs, stage=stage, machine=machine) == stage.path
         return stage
 
     return run
@@ -90,13 +90,13 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
         return crf_of(record, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(crf_stage, "crf_of", interrupted)
+        patch.setattr(sure_regions, "crf_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "killed")
     assert not list(tmp_path.glob("killed/stages/*/stage.json"))
     done = set(calls)
     calls.clear()
-    monkeypatch.setattr(crf_stage, "crf_of", counted)
+    monkeypatch.setattr(sure_regions, "crf_of", counted)
     stage = run(tmp_path / "killed")
     assert sorted(calls) == sorted({record.name for record in pictures.records} - done)
     for record in pictures.records:
