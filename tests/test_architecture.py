@@ -28,7 +28,7 @@ ABOVE_STAGES = (
     "subcam.comparisons.methods",
     "subcam.hub",
     "subcam.maps_file",
-    "subcam.model_card",
+    "subcam.hub.model_card",
     "subcam.settings",
     "subcam.estimator",
     "subcam.report",

@@ -10,7 +10,6 @@ from subcam.predict.tiles import InferenceSettings
 from subcam.recipes_coco14 import coco14
 from subcam.recipes_voc12 import voc12_paper, voc12_reference
 from subcam.refine.settings import RefineSettings
-from subcam.segment.settings import SegmentSettings
 from subcam.settings import RunSettings
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.cam import CamSettings
@@ -21,6 +20,7 @@ from subcam.stages.prototypes import LocalSettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 from subcam.stages.segment import TrainSettings
+from subcam.stages.segment_settings import SegmentSettings
 from subcam.stages.sure_regions import SureRegionSettings
 from subcam.training.optimiser import OptimiserSettings
 

@@ -5,7 +5,6 @@ from subcam.data.dataset import DatasetSettings
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.predict.tiles import InferenceSettings
 from subcam.refine.settings import RefineSettings
-from subcam.segment.settings import SegmentSettings
 from subcam.settings import RunSettings
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.cam import CamSettings
@@ -15,6 +14,7 @@ from subcam.stages.evaluate import EvaluateSettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 from subcam.stages.segment import TrainSettings
+from subcam.stages.segment_settings import SegmentSettings
 from subcam.stages.sure_regions import SureRegionSettings
 from subcam.training.optimiser import OptimiserSettings
 

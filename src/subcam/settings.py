@@ -9,12 +9,12 @@ from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.settings import RefineSettings
 from subcam.runtime.devices import MachineSettings
-from subcam.segment.settings import SegmentSettings
 from subcam.stages.cam import CamSettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
 from subcam.stages.evaluate import EvaluateSettings
 from subcam.stages.prototypes import LocalSettings
+from subcam.stages.segment_settings import SegmentSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from subcam import pipeline
 from subcam.data.augmentation import AugmentationSettings
 from subcam.networks.compiling import Compiled
 from subcam.refine.settings import RefineSettings
-from subcam.segment.settings import SegmentSettings
 from subcam.settings import RunSettings
 from subcam.stages.affinity import AffinityNetwork, AffinitySettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.segment import TrainSettings
+from subcam.stages.segment_settings import SegmentSettings
 
 
 @pytest.fixture

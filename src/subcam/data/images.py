@@ -53,7 +53,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`subcam.data.readers.tar_member`).
+    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`readers.tar_member`).
 
     Raises:
         BadInputError: there is no such file, it is a folder or a device, it is empty, or it may not be read.

@@ -1,6 +1,7 @@
 """Makes a CSV of image-level labels from labels of any source: names merged and left out, then written to be read back.
 
-In: `LabelledPicture`s. Out: a file that `subcam.data.readers.folder` reads, and what was left out, by name and by picture.
+In: `LabelledPicture`s. Out: a file that `subcam.data.readers.folder` reads, and what was left out, by name and by
+picture.
 """
 
 import csv

@@ -1,7 +1,8 @@
 """The local classifier: which sub-category of a class, or which surroundings, each position of a feature map shows.
 
 Not in the paper, whose H_s sees the pooled feature of a whole image (Eq. 3). Each class has K prototypes in feature
-space of its objects and some of what surrounds them (`prototypes/clustering.py`); a position is compared with them by angle.
+space of its objects and some of what surrounds them (`prototypes/clustering.py`); a position is compared with them by
+angle.
 """
 
 import torch

@@ -21,7 +21,7 @@ from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
 OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
 SMALL_CLIP = {"embed_dim": 48, "num_heads": 3, "depth": 2, "img_size": 64}
 
 

@@ -27,7 +27,7 @@ from subcam.report.page.headline import headline
 from subcam.report.page.packing import PackedPicture
 from subcam.report.tables.tables import ScoreTable, csv_table, explanation, latex_table, markdown_table
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _FINALS = 9
 _MANY_CLUSTERS = 40

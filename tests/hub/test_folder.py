@@ -19,7 +19,7 @@ from tests.segment.saved_network import save_tiny_network
 
 import subcam
 from subcam import CheckpointError, SettingsError, SubCategoryCAM, cli, hub
-from subcam.model_card import CardSource, metadata, model_card, scores_of
+from subcam.hub.model_card import CardSource, metadata, model_card, scores_of
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.report.gather.run import read_run
 

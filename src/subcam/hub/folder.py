@@ -69,7 +69,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
     Raises:
         SubcamError: there is no such network, it is damaged, or the folder cannot be written.
     """
-    from subcam.model_card import CardSource, model_card
+    from subcam.hub.model_card import CardSource, model_card
     from subcam.networks.model_folder import CONFIG_FILE
 
     settings = settings or FolderSettings()

@@ -1,4 +1,4 @@
-"""Two processes that join as one run and try everything of `subcam.runtime.distributed`; each prints what it found as JSON.
+"""Two processes that join as one run and try all of `subcam.runtime.distributed`; each prints what it found as JSON.
 
 Started by runtime/test_distributed.py, once for each process, with the environment that torchrun or srun would give it.
 """

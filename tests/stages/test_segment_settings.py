@@ -4,7 +4,7 @@ import pytest
 
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
-from subcam.segment.settings import SegmentSettings
+from subcam.stages.segment_settings import SegmentSettings
 
 RUN = NetworkSettings(
     name="mobilenetv2_100", weights="w.safetensors", neck_channels=512, freeze=("conv_stem",), mean=(0.1, 0.2, 0.3)

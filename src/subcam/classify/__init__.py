@@ -1,1 +1,0 @@
-"""Training E, H_p and H_s (Section 3.2)."""

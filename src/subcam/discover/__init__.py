@@ -1,1 +1,0 @@
-"""Sub-category discovery (Eq. 2)."""
