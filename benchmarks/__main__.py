@@ -43,9 +43,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the smallest case of each; times say nothing")
     parser.add_argument("--turns", type=int, default=5, help="how often two ways take turns")
     parser.add_argument("--threads", type=int, default=1, help="threads of arithmetic")
-    parser.add_argument("--images", type=Path, help="folder of .jpg photographs; made pictures without")
+    parser.add_argument("--images", type=Path, help="folder of .jpg photographs; made images without")
     parser.add_argument("--pydensecrf-python", type=Path, help="interpreter that has numpy and pydensecrf2")
-    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000], help="pictures, for memory")
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000], help="images, for memory")
     parser.add_argument("--json", type=Path, help="keep the results; rows of an earlier file that are not new stay")
     parser.add_argument("--load", type=Path, help="measure nothing, take these results")
     parser.add_argument("--against", type=Path, help="results of an earlier run to stand beside")
@@ -110,7 +110,7 @@ def measured(options: argparse.Namespace, console: "Console") -> "Results":
         module, function = BENCHMARKS[name]
         for one in getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked):
             found.append(one)
-            what = one.case if isinstance(one, Row) else f"{one.count} pictures"
+            what = one.case if isinstance(one, Row) else f"{one.count} images"
             console.print(f"{name}: {one.stage}, {what}: {one.seconds:.3g} s", style="dim", highlight=False)
     return Results(
         rows=tuple(one for one in found if isinstance(one, Row)),

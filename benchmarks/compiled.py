@@ -1,6 +1,6 @@
 """Response maps through torch.compile beside the network as it is: what a call gains, and what compiling takes.
 
-Off by default in the package: whether it pays depends on machine, network and number of pictures.
+Off by default in the package: whether it pays depends on machine, network and number of images.
 """
 
 import time

@@ -2,10 +2,10 @@
 
     python -m benchmarks crf --images VOC/JPEGImages --pydensecrf-python ENV/bin/python
 
-The two take turns on the same pictures and scores, and ratios are medians over these turns, so that other work on the
+The two take turns on the same images and scores, and ratios are medians over these turns, so that other work on the
 machine meets both. pydensecrf (`pip install pydensecrf2`) lives in an environment of its own. Two threads are two
-pictures at once, for pydensecrf in two processes, as it keeps the interpreter's lock. A time is that of a whole call,
-the building of the lattices included (but that of the spatial one is kept for each size of picture).
+images at once, for pydensecrf in two processes, as it keeps the interpreter's lock. A time is that of a whole call,
+the building of the lattices included (but that of the spatial one is kept for each size of image).
 """
 
 import importlib
@@ -36,7 +36,7 @@ AT_LEAST = {(2, 1): 3.0, (5, 1): 3.0, (21, 1): 2.0, (2, 2): 4.0, (5, 2): 4.0, (2
 """Times faster than pydensecrf at the yardstick's size on one thread, by (classes, score sets)."""
 
 DIRECT_SIZE = (60, 80)
-PICTURES = 4
+IMAGES = 4
 WORKER = Path(__file__).with_name("pydensecrf_worker.py")
 COMPILE = """
 import time, numpy as np
@@ -48,7 +48,7 @@ start = time.perf_counter(); dense_crf(image, scores); print(time.perf_counter()
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A picture's size, its classes, and how many score sets share its lattices (2 for low and high alpha)."""
+    """An image's size, its classes, and how many score sets share its lattices (2 for low and high alpha)."""
 
     height: int
     width: int
@@ -61,13 +61,13 @@ class Size:
         """The case in words."""
         sets = f", {self.sets} score sets" if self.sets > 1 else ""
         return f"{self.width} x {self.height}, {self.classes} classes{sets}" + (
-            f", {self.threads} pictures at once" if self.threads > 1 else ""
+            f", {self.threads} images at once" if self.threads > 1 else ""
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A picture and its scores, in memory and in a file for the worker."""
+    """An image and its scores, in memory and in a file for the worker."""
 
     image: np.ndarray
     scores: np.ndarray
@@ -112,23 +112,23 @@ def photographs(folder: Path | None, height: int, width: int) -> list[np.ndarray
     """Landscape photographs of the folder, resized, or blocks of noisy colour where there is no folder."""
     rng = np.random.default_rng(0)
     if folder is None or not folder.is_dir():
-        blocks = [rng.integers(0, 256, (6, 8, 3)).astype(np.uint8) for _ in range(PICTURES)]
+        blocks = [rng.integers(0, 256, (6, 8, 3)).astype(np.uint8) for _ in range(IMAGES)]
         images = [Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC) for one in blocks]
         noise = [rng.normal(0, 12, (height, width, 3)) for _ in images]
         return [(np.array(one) + more).clip(0, 255).astype(np.uint8) for one, more in zip(images, noise, strict=True)]
     chosen: list[np.ndarray] = []
     for path in sorted(folder.glob("*.jpg")):
-        with Image.open(path) as picture:
-            if picture.width > picture.height:
-                resized = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        with Image.open(path) as image:
+            if image.width > image.height:
+                resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
                 chosen.append(np.array(resized))
-        if len(chosen) == PICTURES:
+        if len(chosen) == IMAGES:
             break
     return chosen
 
 
 def make_cases(folder: Path | None, scratch: Path, size: Size) -> list[Case]:
-    """Pictures with smooth random scores, from a grid of stride 16 as response maps are."""
+    """Images with smooth random scores, from a grid of stride 16 as response maps are."""
     height, width, classes, sets = size.height, size.width, size.classes, size.sets
     rng = np.random.default_rng(0)
     cases = []
@@ -158,7 +158,7 @@ def peak_mib(path: Path) -> float | None:
 
 
 def measure_row(size: Size, options: Options) -> Row:
-    """Times in turns, then memory of one picture, each way in a fresh process, and the distance of the marginals."""
+    """Times in turns, then memory of one image, each way in a fresh process, and the distance of the marginals."""
     with tempfile.TemporaryDirectory() as scratch:
         cases = make_cases(options.images, Path(scratch), size)
         mine, theirs = _times(cases, size, options)
@@ -226,7 +226,7 @@ def measure_compilation(*, classes: int = 5) -> Row:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Sizes x classes, low and high alpha together, two pictures at once; with --quick one small case."""
+    """Sizes x classes, low and high alpha together, two images at once; with --quick one small case."""
     if options.quick:
         yield measure_row(Size(height=48, width=64, classes=2), options)
         yield measure_direct(options)
@@ -242,7 +242,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def _times(cases: Sequence[Case], size: Size, options: Options) -> tuple[list[float], list[float]]:
-    """Seconds a picture of ours and of pydensecrf, turn by turn; each turn takes `threads` pictures at once."""
+    """Seconds an image of ours and of pydensecrf, turn by turn; each turn takes `threads` images at once."""
     threads = size.threads
     mine: list[float] = []
     theirs: list[float] = []

@@ -17,7 +17,7 @@ EQUAL = Bound(of="difference", limit=0.0)
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """One picture of VOC's usual size; with --quick a small one."""
+    """One image of VOC's usual size; with --quick a small one."""
     height, width = (24, 32) if options.quick else (375, 500)
     rng = np.random.default_rng(0)
     truth = rng.integers(0, CLASSES, (height, width)).astype(np.uint8)

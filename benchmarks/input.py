@@ -1,6 +1,6 @@
-"""Reading and augmenting a training picture beside plain torchvision, and a batch of it beside the network's step.
+"""Reading and augmenting a training image beside plain torchvision, and a batch of it beside the network's step.
 
-Pictures are the .jpg files of `--images`, or made. Processor time says what a batch of input costs beside the network,
+Images are the .jpg files of `--images`, or made. Processor time says what a batch of input costs beside the network,
 whatever else runs on the machine: with one loading process it vanishes behind the network as long as it is less.
 """
 
@@ -25,20 +25,20 @@ from subcam.data.training_batches import TrainingImages, training_loader
 
 FILL = (124, 116, 104)
 CLASSES = 20
-PICTURES = 64
+IMAGES = 64
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """One picture in three ways, then a batch and the step that it is for."""
+    """One image in three ways, then a batch and the step that it is for."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_images(options, Path(folder))
-        yield from _pictures(images, options)
+        yield from _images(images, options)
         yield _batch(images, options)
 
 
 def training_images(options: Options, folder: Path) -> TrainingImages:
-    """Pictures of `options.images`, or 500 x 375 of smooth noise written to `folder`."""
-    count = 4 if options.quick else PICTURES
+    """Images of `options.images`, or 500 x 375 of smooth noise written to `folder`."""
+    count = 4 if options.quick else IMAGES
     paths = sorted(options.images.glob("*.jpg"))[:count] if options.images else []
     rng = np.random.default_rng(0)
     for index in range(count if not paths else 0):
@@ -53,7 +53,7 @@ def training_images(options: Options, folder: Path) -> TrainingImages:
 
 
 def plain_torchvision(images: TrainingImages, *, jitter_whole: bool) -> Callable[[int], object]:
-    """The same steps from torchvision's parts; the published code jitters the whole picture before it crops."""
+    """The same steps from torchvision's parts; the published code jitters the whole image before it crops."""
     chosen = images.augmentation
     jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
     crop = v2.RandomCrop(chosen.crop, pad_if_needed=True, fill=images.fill)
@@ -69,12 +69,12 @@ def plain_torchvision(images: TrainingImages, *, jitter_whole: bool) -> Callable
     return make
 
 
-def _pictures(images: TrainingImages, options: Options) -> Iterator[Row]:
-    """The ways take turns over the pictures, so that all meet the same machine."""
+def _images(images: TrainingImages, options: Options) -> Iterator[Row]:
+    """The ways take turns over the images, so that all meet the same machine."""
     ways: dict[str, Callable[[int], object]] = {
         "": lambda index: images[0, index],
         "torchvision, jitter on the crop": plain_torchvision(images, jitter_whole=False),
-        "torchvision, jitter on the whole picture": plain_torchvision(images, jitter_whole=True),
+        "torchvision, jitter on the whole image": plain_torchvision(images, jitter_whole=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(1 if options.quick else options.turns):

@@ -33,9 +33,9 @@ class Options:
 
     quick: the smallest case of each, to see that it runs and that numbers agree; its times say nothing.
     turns: how often two ways take turns.
-    images: a folder of .jpg photographs; pictures are made where there is none.
+    images: a folder of .jpg photographs; images are made where there is none.
     pydensecrf_python: an interpreter that has NumPy and pydensecrf.
-    counts: of how many pictures the growth of memory is measured.
+    counts: of how many images the growth of memory is measured.
     """
 
     quick: bool = False

@@ -1,6 +1,6 @@
-"""Peak memory of a whole run, in a process of its own, as the number of pictures grows: it should not.
+"""Peak memory of a whole run, in a process of its own, as the number of images grows: it should not.
 
-Generated pictures of 48 pixels, the tiny network, one epoch a training, and every stage: classification, discovery,
+Generated images of 48 pixels, the tiny network, one epoch a training, and every stage: classification, discovery,
 response maps, CRF, AffinityNet, random walk, pseudo masks, segmentation, scores.
 """
 
@@ -14,12 +14,12 @@ from benchmarks.measure import Options, run_process
 from benchmarks.record import Growth
 
 QUICK_COUNTS = (20, 40)
-PICTURE = 48
+IMAGE = 48
 BATCH = 16
 
 
 def growth(options: Options) -> Iterator[Growth]:
-    """One process for each number of pictures; a tenth of the pictures is held out and scored."""
+    """One process for each number of images; a tenth of the images is held out and scored."""
     for count in QUICK_COUNTS if options.quick else options.counts:
         with tempfile.TemporaryDirectory() as folder:
             process = run_process((sys.executable, "-m", "benchmarks.memory", str(count), folder))
@@ -27,7 +27,7 @@ def growth(options: Options) -> Iterator[Growth]:
 
 
 def whole_run(count: int, out: Path) -> None:
-    """Run the recipe of the generated pictures on `count` of them, one epoch each, one thread."""
+    """Run the recipe of the generated images on `count` of them, one epoch each, one thread."""
     from subcam import pipeline
     from subcam.recipes import toy
     from subcam.runtime.devices import MachineSettings
@@ -40,7 +40,7 @@ def whole_run(count: int, out: Path) -> None:
         control=False,
         dataset=replace(
             recipe.dataset,
-            toy=replace(recipe.dataset.toy, train_images=count - held_out, val_images=held_out, size=PICTURE),
+            toy=replace(recipe.dataset.toy, train_images=count - held_out, val_images=held_out, size=IMAGE),
         ),
         classify=replace(recipe.classify, epochs=1, batch_size=BATCH),
         discover=replace(recipe.discover, restarts=1),

@@ -23,7 +23,7 @@ from subcam.runtime.devices import MachineSettings, build_fabric
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """model: folder of a trained network. images: how many of the scored pictures; 0 for all."""
+    """model: folder of a trained network. images: how many of the scored images; 0 for all."""
 
     model: Path
     dataset: DatasetSettings
@@ -36,9 +36,9 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments)
     torch.set_num_threads(1)
-    pictures = open_dataset(arguments.dataset, work_folder=arguments.work).scored[arguments.split].image_set
-    records = [record for record in pictures.records if record.mask][: arguments.images or None]
-    num_classes = pictures.num_classes + 1
+    images = open_dataset(arguments.dataset, work_folder=arguments.work).scored[arguments.split].image_set
+    records = [record for record in images.records if record.mask][: arguments.images or None]
+    num_classes = images.num_classes + 1
     networks = {
         precision: for_inference(
             ClassificationNetwork.load(arguments.model), build_fabric(MachineSettings(threads=1), precision=precision)
@@ -51,11 +51,11 @@ def main() -> None:
     stored_bytes = full_bytes = 0
     for record in records:
         image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
-        labels = torch.zeros(1, pictures.num_classes, dtype=torch.uint8)
+        labels = torch.zeros(1, images.num_classes, dtype=torch.uint8)
         labels[0, list(record.labels)] = 1
         classes = labels[0].nonzero().flatten().numpy()
         assert record.mask is not None
-        truth = read_mask(record.mask, pictures.mask_values)
+        truth = read_mask(record.mask, images.mask_values)
         for precision, network in networks.items():
             started = time.perf_counter()
             found = multiscale_response(network, image, labels)[0]
@@ -73,8 +73,8 @@ def main() -> None:
             sweeps[f"{short}, stored"].add(back.full_size(), classes, truth)
             stored_bytes += stored.nbytes
             full_bytes += found.maps.numel() * 4
-    table = Table(title=f"{len(records)} pictures, one thread")
-    for column in ("maps", "s/picture", "mIoU at 0.15", "mIoU at 0.2", "best mIoU"):
+    table = Table(title=f"{len(records)} images, one thread")
+    for column in ("maps", "s/image", "mIoU at 0.15", "mIoU at 0.2", "best mIoU"):
         table.add_column(column)
     for name, sweep in sweeps.items():
         time_each = seconds["32-true" if name.startswith("float32") else "bf16-mixed"] / len(records)

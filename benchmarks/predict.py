@@ -1,6 +1,6 @@
-"""`subcam predict` as a person meets it: a fresh process for one picture, and throughput and memory for many.
+"""`subcam predict` as a person meets it: a fresh process for one image, and throughput and memory for many.
 
-The network is DeepLab-v2 on MobileNetV2 at stride 8 with random weights and six classes; pictures are made. Time is
+The network is DeepLab-v2 on MobileNetV2 at stride 8 with random weights and six classes; images are made. Time is
 that of the whole process, interpreter and imports included; memory is its highest resident.
 """
 
@@ -41,8 +41,8 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def write_pictures(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
-    """Pictures of smooth noise as JPEG."""
+def write_images(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
+    """Images of smooth noise as JPEG."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(count):
@@ -52,18 +52,18 @@ def write_pictures(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """A fresh process for one picture, beside one that does no more than import torch."""
+    """A fresh process for one image, beside one that does no more than import torch."""
     turns = 1 if options.quick else options.turns
     with tempfile.TemporaryDirectory() as work:
         model = save_model(Path(work) / "model")
-        one = write_pictures(Path(work) / "one", count=1, size=SMALL if options.quick else (SHORT_SIDE, LONG_SIDE))
+        one = write_images(Path(work) / "one", count=1, size=SMALL if options.quick else (SHORT_SIDE, LONG_SIDE))
         pairs = [
             (predict(model, one, Path(work) / f"{turn}"), run_process((sys.executable, "-c", "import torch")))
             for turn in range(turns)
         ]
     yield Row(
         stage="prediction",
-        case=f"a fresh process for one picture of {LONG_SIDE} x {SHORT_SIDE}",
+        case=f"a fresh process for one image of {LONG_SIDE} x {SHORT_SIDE}",
         seconds=statistics.median(ours.seconds for ours, _ in pairs),
         other="a process that imports torch",
         other_seconds=statistics.median(torch.seconds for _, torch in pairs),
@@ -74,10 +74,10 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def growth(options: Options) -> Iterator[Growth]:
-    """One process for each number of small pictures."""
+    """One process for each number of small images."""
     with tempfile.TemporaryDirectory() as work:
         model = save_model(Path(work) / "model")
         for count in (2, 4) if options.quick else options.counts:
-            folder = write_pictures(Path(work) / f"{count}", count=count, size=SMALL)
+            folder = write_images(Path(work) / f"{count}", count=count, size=SMALL)
             found = predict(model, folder, Path(work) / f"out{count}")
             yield Growth(stage="subcam predict", count=count, seconds=found.seconds, peak_mib=found.peak_mib)

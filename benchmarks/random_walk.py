@@ -1,6 +1,6 @@
 """Random walk beside psa's dense squarings and plain sparse steps, and pair affinities beside an index of all pairs.
 
-Grids are those of pictures of 320 x 240 and 500 x 375 pixels at stride 8. Each way is measured in a fresh process: the
+Grids are those of images of 320 x 240 and 500 x 375 pixels at stride 8. Each way is measured in a fresh process: the
 peak is what resident memory grows by while the first call runs, the time is the best of several calls.
 """
 

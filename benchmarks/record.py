@@ -39,7 +39,7 @@ class Row:
     """One stage on one case, beside a plain way of doing the same; None where something was not measured.
 
     stage, case: what was done, and with what.
-    items, unit: how many of what one call does, such as 16 pictures.
+    items, unit: how many of what one call does, such as 16 images.
     seconds, other_seconds: of one call; medians over turns.
     other: the plain way; empty where there is none.
     ratio: its time over ours, the median over turns.
@@ -51,7 +51,7 @@ class Row:
     case: str
     seconds: float
     items: int = 1
-    unit: str = "pictures"
+    unit: str = "images"
     other: str = ""
     other_seconds: float | None = None
     ratio: float | None = None
@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """One whole process with `count` pictures: how long it ran and its highest resident memory."""
+    """One whole process with `count` images: how long it ran and its highest resident memory."""
 
     stage: str
     count: int

@@ -1,6 +1,6 @@
 """Response maps beside the naive loop: one scale and mirror image at a time, float32, every class at full size.
 
-The loop is what published code does: a picture at a time, contiguous tensors, maps of all parents and all of their
+The loop is what published code does: an image at a time, contiguous tensors, maps of all parents and all of their
 sub-categories upsampled, absent classes thrown away at the end. For ResNet-38, whose forward pass on a CPU is slow and
 the same for both, its maps are made beforehand, and what is timed is everything but it.
 
@@ -50,7 +50,7 @@ class Case:
 
 
 class StoredMaps(nn.Module):
-    """In place of a backbone's body: random feature maps for each size of picture, given without any work."""
+    """In place of a backbone's body: random feature maps for each size of image, given without any work."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class StoredMaps(nn.Module):
         self.contiguous_maps: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps of a picture and its mirror image, laid out channels last as convolutions leave them."""
+        """Maps of an image and its mirror image, laid out channels last as convolutions leave them."""
         return self.maps[x.shape[2], x.shape[3]]
 
     def one(self, x: Tensor, *, mirrored: bool) -> Tensor:
@@ -90,8 +90,8 @@ def naive_response(
         network: with sub-categories, contiguous.
         image: RGB 0..255, [3, height, width].
         labels: multi-hot; maps of absent classes are zero.
-        scales: factors on the picture's size.
-        feature_map: of a normalised picture and whether it is mirrored; the network's backbone where None.
+        scales: factors on the image's size.
+        feature_map: of a normalised image and whether it is mirrored; the network's backbone where None.
     """
     assert network.subcategory_head is not None
     size = (image.shape[1], image.shape[2])
@@ -201,7 +201,7 @@ def measure_rows(case: Case, *, turns: int) -> Iterator[Row]:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """MobileNetV2 whole, ResNet-38 without its forward pass; with --quick the tiny network on a small picture."""
+    """MobileNetV2 whole, ResNet-38 without its forward pass; with --quick the tiny network on a small image."""
     if options.quick:
         cases = (
             Case(network="tiny", height=48, width=64),

@@ -1,4 +1,4 @@
-"""Masks of a segmentation network over scales and flips beside a loop of one picture, one scale, one flip at a time."""
+"""Masks of a segmentation network over scales and flips beside a loop of one image, one scale, one flip at a time."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,15 +15,15 @@ from subcam.runtime.devices import MachineSettings, build_fabric
 
 CLASSES = 20
 SETTINGS = InferenceSettings(scales=(0.5, 1.0, 1.5), flip=True)
-PICTURES = 2
+IMAGES = 2
 
 Ways = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 
 
 def both_ways(name: str, height: int, width: int) -> Ways:
-    """Calls that give the probabilities of the same pictures in the two ways."""
+    """Calls that give the probabilities of the same images in the two ways."""
     images = torch.randint(
-        0, 256, (PICTURES, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        0, 256, (IMAGES, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     fabric = build_fabric(MachineSettings(accelerator="cpu", threads=torch.get_num_threads()), precision="32-true")
     plain, fast = _network(name), for_inference(_network(name), fabric)
@@ -35,7 +35,7 @@ def both_ways(name: str, height: int, width: int) -> Ways:
 
 @torch.inference_mode()
 def naive_probabilities(network: SegmentationNetwork, image: Tensor) -> Tensor:
-    """Mean probabilities of one picture."""
+    """Mean probabilities of one image."""
     size = (image.shape[2], image.shape[3])
     found = []
     for scale in SETTINGS.scales:
@@ -70,7 +70,7 @@ def rows(options: Options) -> Iterator[Row]:
         stage="segmentation",
         case=f"DeepLab-v2 on {name}, {width} x {height}, {CLASSES} classes, {len(SETTINGS.scales)} scales and flips",
         seconds=times.seconds,
-        items=PICTURES,
+        items=IMAGES,
         other="naive loop",
         other_seconds=times.other_seconds,
         ratio=times.ratio,

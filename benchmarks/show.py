@@ -25,7 +25,7 @@ HEADINGS = (
     "difference",
     "bound",
 )
-GROWTH_HEADINGS = ("what", "pictures", "time", "a second", "peak", "above the first")
+GROWTH_HEADINGS = ("what", "images", "time", "a second", "peak", "above the first")
 NOTHING = "-"
 
 
@@ -72,7 +72,7 @@ def to_table(results: Results, *, against: Results | None = None) -> Table:
 
 
 def to_growth_table(growth: Sequence[Growth]) -> Table:
-    """Peak memory by number of pictures, for a terminal."""
+    """Peak memory by number of images, for a terminal."""
     table = Table(*GROWTH_HEADINGS)
     for row in growth_cells(growth):
         table.add_row(*row)

@@ -6,10 +6,10 @@ Rules, each giving one threshold for a split unless it says otherwise:
   auto       subcam's: (mean share of response variance explained) x (mean share of colour variance explained)^2
   by class   the same for each class
   product    the same without the square
-  Otsu       share of response variance alone, mean over pictures; "pooled": of all pixels of all pictures at once
+  Otsu       share of response variance alone, mean over images; "pooled": of all pixels of all images at once
   colour     share of colour variance alone
   contours   mean difference of colours across the contour
-  CRF        agreement (Cohen's kappa) of the thresholded maps with themselves after the dense CRF (--crf-pictures)
+  CRF        agreement (Cohen's kappa) of the thresholded maps with themselves after the dense CRF (--crf-images)
 """
 
 from collections.abc import Sequence
@@ -51,12 +51,12 @@ class Arguments:
 
     run: Path
     dataset: DatasetSettings
-    crf_pictures: int = 0
+    crf_images: int = 0
     work: Path = Path("runs/benchmark")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Image:
     """What the rules look at: the strongest response and mean colours on the grid of the maps, and their shares."""
 
     response: np.ndarray
@@ -66,17 +66,17 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Pictures for the rules, and what masks say."""
+    """Images for the rules, and what masks say."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
     sweep: ThresholdSweep
     num_classes: int
 
 
 def measure(image_set: ImageSet, folder: Path) -> Measured:
-    """Look at each picture and its maps, stored in `folder`, once."""
+    """Look at each image and its maps, stored in `folder`, once."""
     sweep = ThresholdSweep(image_set.num_classes + 1)
-    pictures = []
+    images = []
     for record in image_set.records:
         if record.mask is None:
             continue
@@ -86,18 +86,18 @@ def measure(image_set: ImageSet, folder: Path) -> Measured:
             response = found.maps.max(0).astype(np.float32) / 255
             colours = cell_colours(read_image(record.image), grid=response.shape)
             shares = split_shares(response, colours, classes=record.labels)
-            pictures.append(Picture(response=response, colours=colours, shares=shares))
-    return Measured(pictures=tuple(pictures), sweep=sweep, num_classes=image_set.num_classes)
+            images.append(Image(response=response, colours=colours, shares=shares))
+    return Measured(images=tuple(images), sweep=sweep, num_classes=image_set.num_classes)
 
 
-def contour_contrast(pictures: Sequence[Picture]) -> np.ndarray:
+def contour_contrast(images: Sequence[Image]) -> np.ndarray:
     """At each threshold, colour difference of neighbouring cells across the contour over that of all neighbours."""
     across, count = np.zeros(len(THRESHOLDS) + 1), np.zeros(len(THRESHOLDS) + 1)
-    for picture in pictures:
-        level = np.searchsorted(THRESHOLDS, picture.response, side="left")
+    for image in images:
+        level = np.searchsorted(THRESHOLDS, image.response, side="left")
         pairs = []
         for axis in (0, 1):
-            difference = np.linalg.norm(np.diff(picture.colours, axis=axis), axis=-1).ravel()
+            difference = np.linalg.norm(np.diff(image.colours, axis=axis), axis=-1).ravel()
             ends = [np.delete(level, end, axis).ravel() for end in (-1, 0)]
             pairs.append(np.stack([difference, np.minimum(*ends), np.maximum(*ends)]))
         difference, low, high = np.concatenate(pairs, 1)
@@ -110,13 +110,13 @@ def contour_contrast(pictures: Sequence[Picture]) -> np.ndarray:
     return across.cumsum()[:-1] / np.maximum(count.cumsum()[:-1], 1)
 
 
-def crf_agreement(pictures: Sequence[Picture], *, thresholds: np.ndarray) -> np.ndarray:
+def crf_agreement(images: Sequence[Image], *, thresholds: np.ndarray) -> np.ndarray:
     """Mean Cohen's kappa of mask(t) and its refinement, on the grid of the maps."""
     kappas = []
-    for picture in pictures:
-        masks = [picture.response > threshold for threshold in thresholds]
+    for image in images:
+        masks = [image.response > threshold for threshold in thresholds]
         scores = [np.stack([np.where(mask, 0.1, 0.9), np.where(mask, 0.9, 0.1)]).astype(np.float32) for mask in masks]
-        refined = dense_crf_many(picture.colours.round().astype(np.uint8), scores, settings=DEEPLAB)
+        refined = dense_crf_many(image.colours.round().astype(np.uint8), scores, settings=DEEPLAB)
         row = []
         for mask, (background, front) in zip(masks, refined, strict=True):
             after = front > background
@@ -126,12 +126,12 @@ def crf_agreement(pictures: Sequence[Picture], *, thresholds: np.ndarray) -> np.
     return np.mean(kappas, 0)
 
 
-def rules(measured: Measured, *, crf_pictures: int) -> dict[str, tuple[str, float]]:
+def rules(measured: Measured, *, crf_images: int) -> dict[str, tuple[str, float]]:
     """For each rule what it chose and the mIoU that it gives, in per cent."""
-    pictures, sweep = measured.pictures, measured.sweep
-    shares = [picture.shares for picture in pictures]
+    images, sweep = measured.images, measured.sweep
+    shares = [image.shares for image in images]
     response, colour = (np.mean([getattr(each, name) for each in shares], 0) for name in ("response", "colour"))
-    pooled = np.concatenate([picture.response.ravel() for picture in pictures])
+    pooled = np.concatenate([image.response.ravel() for image in images])
     level = np.searchsorted(THRESHOLDS, pooled, side="left")
     chosen = choose_threshold(shares, num_classes=measured.num_classes)
     curve = 100 * sweep.curve()
@@ -141,12 +141,12 @@ def rules(measured: Measured, *, crf_pictures: int) -> dict[str, tuple[str, floa
         "Otsu": THRESHOLDS[response.argmax()],
         "Otsu pooled": THRESHOLDS[explained_share(pooled[:, None], level, num_thresholds=len(THRESHOLDS)).argmax()],
         "colour": THRESHOLDS[colour.argmax()],
-        "contours": THRESHOLDS[contour_contrast(pictures).argmax()],
+        "contours": THRESHOLDS[contour_contrast(images).argmax()],
         **{f"fixed {threshold:g}": threshold for threshold in FIXED},
     }
-    if crf_pictures:
+    if crf_images:
         grid = np.arange(2, 17) / 20
-        some = pictures[:: max(1, len(pictures) // crf_pictures)]
+        some = images[:: max(1, len(images) // crf_images)]
         thresholds["CRF"] = grid[crf_agreement(some, thresholds=grid).argmax()]
     found = {name: (f"{t:.2f}", float(curve[np.abs(THRESHOLDS - t).argmin()])) for name, t in thresholds.items()}
     low, high = min(chosen.by_class), max(chosen.by_class)
@@ -167,7 +167,7 @@ def main() -> None:
         folder = arguments.run / found["maps"]
         for split, images in dataset.scored.items():
             measured = measure(images.image_set, folder)
-            row = rules(measured, crf_pictures=arguments.crf_pictures)
+            row = rules(measured, crf_images=arguments.crf_images)
             if not columns:
                 columns = [name for name in row if name != "best *"]
                 for column in ("split", "round", "best *", *columns):

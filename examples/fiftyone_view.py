@@ -3,7 +3,7 @@
     pip install fiftyone
     python examples/fiftyone_view.py predictions --truth true-masks
 
-`predictions` is what `subcam predict` wrote. Each sample has its picture, the field `prediction`, the names of the
+`predictions` is what `subcam predict` wrote. Each sample has its image, the field `prediction`, the names of the
 classes in it as tags, and with --truth the field `truth`.
 """
 
@@ -17,7 +17,7 @@ from subcam.export.mask_folder import open_masks
 
 
 def open_in_fiftyone(fiftyone: Any, predictions: Path, *, truth: Path | None = None, name: str = "subcam") -> Any:
-    """A FiftyOne data set of the pictures of a folder of predictions; one that has this name is replaced.
+    """A FiftyOne data set of the images of a folder of predictions; one that has this name is replaced.
 
     Args:
         fiftyone: the module.
@@ -29,17 +29,17 @@ def open_in_fiftyone(fiftyone: Any, predictions: Path, *, truth: Path | None = N
     true_masks = open_masks(truth).files if truth else {}
     names = masks.class_names or ()
     with (predictions / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        pictures = {predictions / row["mask"]: row["image"] for row in csv.DictReader(file)}
+        images = {predictions / row["mask"]: row["image"] for row in csv.DictReader(file)}
 
     def segmentation(path: Path) -> Any:
-        # As an array: FiftyOne takes the palette of an indexed PNG for a picture of three channels.
+        # As an array: FiftyOne takes the palette of an indexed PNG for an image of three channels.
         return fiftyone.Segmentation(mask=read_indices(path))
 
     samples = []
     for key, path in masks.files.items():
         found = segmentation(path)
         present = [class_name for value, class_name in enumerate(names, start=1) if (found.mask == value).any()]
-        sample = fiftyone.Sample(filepath=str(Path(pictures[path]).absolute()), tags=present, prediction=found)
+        sample = fiftyone.Sample(filepath=str(Path(images[path]).absolute()), tags=present, prediction=found)
         if key in true_masks:
             sample["truth"] = segmentation(true_masks[key])
         samples.append(sample)

@@ -49,9 +49,9 @@ def detections_of(mask: np.ndarray, names: Sequence[str], *, least_area: int = 1
     )
 
 
-def draw(picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
-    """A copy of the picture (RGB, 0..255) with masks, boxes and names over it."""
-    scene = picture[..., ::-1].copy()  # supervision draws in BGR, as OpenCV does
+def draw(image: np.ndarray, detections: sv.Detections) -> np.ndarray:
+    """A copy of the image (RGB, 0..255) with masks, boxes and names over it."""
+    scene = image[..., ::-1].copy()  # supervision draws in BGR, as OpenCV does
     by_class = sv.ColorLookup.CLASS
     for annotator in (sv.MaskAnnotator(color_lookup=by_class), sv.BoxAnnotator(color_lookup=by_class)):
         scene = annotator.annotate(scene=scene, detections=detections)
@@ -60,16 +60,16 @@ def draw(picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
 
 
 def draw_folder(predictions: Path, out: Path, *, least_area: int = 1) -> list[Path]:
-    """Draw every picture of a folder of predictions; returns the files, which have the pictures' names."""
+    """Draw every image of a folder of predictions; returns the files, which have the images' names."""
     masks = open_masks(predictions)
     with (predictions / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        pictures = {predictions / row["mask"]: row["image"] for row in csv.DictReader(file)}
+        images = {predictions / row["mask"]: row["image"] for row in csv.DictReader(file)}
     written = []
     for name, path in masks.files.items():
         found = detections_of(read_indices(path), masks.class_names or (), least_area=least_area)
         target = out / f"{name}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw(read_image(Path(pictures[path])), found)).save(target)
+        Image.fromarray(draw(read_image(Path(images[path])), found)).save(target)
         written.append(target)
     return written
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--least-area", type=int, default=50, help="pieces of fewer pixels are left out")
     given = parser.parse_args()
-    print(f"{len(draw_folder(given.predictions, given.out, least_area=given.least_area))} pictures in {given.out}")
+    print(f"{len(draw_folder(given.predictions, given.out, least_area=given.least_area))} images in {given.out}")
 
 
 if __name__ == "__main__":

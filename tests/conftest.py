@@ -66,7 +66,7 @@ def fabric(machine: MachineSettings) -> Fabric:
 
 @pytest.fixture(scope="session")
 def tiny_run(machine: MachineSettings) -> RunSettings:
-    """Rounds 0 and 1 on 24 + 8 generated pictures of 48 pixels, with dropout: about a second."""
+    """Rounds 0 and 1 on 24 + 8 generated images of 48 pixels, with dropout: about a second."""
     from subcam.data.augmentation import AugmentationSettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.readers.toy import ToySettings
@@ -96,7 +96,7 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
 
 @pytest.fixture(scope="session")
 def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures of `tiny_run` as a plain folder; not to be changed."""
+    """The images of `tiny_run` as a plain folder; not to be changed."""
     from subcam.data.readers.toy import write_toy
 
     return write_toy(tmp_path_factory.mktemp("toy"), tiny_run.dataset.toy)
@@ -104,7 +104,7 @@ def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def toy_train(toy_folder: Path) -> CheckedImages:
-    """The 24 training pictures of `toy_folder`."""
+    """The 24 training images of `toy_folder`."""
     from subcam.data.check import check_images
     from subcam.data.readers.folder import read_folder
 

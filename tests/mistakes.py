@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.segment.saved_network import save_tiny_network
+from tests.predict.saved_network import save_tiny_network
 
 from subcam.data.images import voc_palette, write_mask
 
-PICTURES = Path("pictures")
-TABLE = PICTURES / "labels.csv"
+IMAGES = Path("images")
+TABLE = IMAGES / "labels.csv"
 RUN = (
-    "run toy --data pictures --out out --machine.accelerator cpu --machine.workers 0 --machine.threads 1 --rounds 0"
+    "run toy --data images --out out --machine.accelerator cpu --machine.workers 0 --machine.threads 1 --rounds 0"
     " --no-control --classify.epochs 0 --refine.rounds none --segment.train-on"
 )
 """Stops after the plain classifier, which is not trained: a mistake is found before, or in it."""
 
 TIMM = f"{RUN} --network.name mobilenetv2_100"
-PREDICT = "predict model pictures --out masks --accelerator cpu --threads 1"
+PREDICT = "predict model images --out masks --accelerator cpu --threads 1"
 
 
 def rows(*lines: str) -> Callable[[], object]:
@@ -29,11 +29,11 @@ def rows(*lines: str) -> Callable[[], object]:
 
 
 def classes(*names: str) -> Callable[[], object]:
-    return lambda: (PICTURES / "classes.txt").write_text("\n".join(names) + "\n")
+    return lambda: (IMAGES / "classes.txt").write_text("\n".join(names) + "\n")
 
 
 def mask(value: int = 1, size: tuple[int, int] = (16, 24)) -> Callable[[], object]:
-    return lambda: write_mask(PICTURES / "masks" / "a.png", np.full(size, value, np.uint8), palette=voc_palette())
+    return lambda: write_mask(IMAGES / "masks" / "a.png", np.full(size, value, np.uint8), palette=voc_palette())
 
 
 def masks(folder: str, names: str, value: int = 1, size: tuple[int, int] = (8, 8)) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tests.mistakes import (
-    PICTURES,
+    IMAGES,
     PREDICT,
     RUN,
     TABLE,
@@ -36,114 +36,114 @@ MISTAKES = {
         command="trian", message="there is no command 'trian'; there are: run, demo, recipes, <...>"
     ),
     "a recipe misspelt": Mistake(
-        command="run smal --data pictures",
+        command="run smal --data images",
         message="expected a recipe after 'run', got smal; there are: toy, small, voc12_paper, voc12_reference<...>",
     ),
-    # --- the folder of pictures
-    "no pictures named": Mistake(
+    # --- the folder of images
+    "no images named": Mistake(
         command="run small --out out",
-        message="no pictures were named; give --data DIR, or --data toy for the generated set",
+        message="no images were named; give --data DIR, or --data toy for the generated set",
     ),
     "the folder's name misspelt": Mistake(
-        command=RUN.replace("pictures", "picturs"),
-        message="picturs is no folder; --data takes a folder of pictures with labels, or 'toy'",
+        command=RUN.replace("images", "picturs"),
+        message="picturs is no folder; --data takes a folder of images with labels, or 'toy'",
     ),
     "the table in place of its folder": Mistake(
-        command=RUN.replace("pictures", "pictures/labels.csv"),
-        message="pictures/labels.csv is no folder; --data takes a folder of pictures with labels, or 'toy'",
+        command=RUN.replace("images", "images/labels.csv"),
+        message="images/labels.csv is no folder; --data takes a folder of images with labels, or 'toy'",
     ),
     "no table of labels": Mistake(
         command=RUN,
         prepare=(TABLE.unlink,),
-        message="pictures/labels.csv: expected a text file, got none (No such file or directory); check its name",
+        message="images/labels.csv: expected a text file, got none (No such file or directory); check its name",
     ),
     # --- the table of labels
     "no header": Mistake(
         command=RUN,
         prepare=(rows("a.png,cat", "b.png,dog"),),
-        message="pictures/labels.csv:1: expected a header with the column 'image', got a.png, cat; add the header line",
+        message="images/labels.csv:1: expected a header with the column 'image', got a.png, cat; add the header line",
     ),
     "no column of labels": Mistake(
         command=RUN,
         prepare=(rows("image,split", "a.png,train"),),
-        message="pictures/labels.csv:1: expected a column 'labels' or one column a class, got image, split; add the labels",
+        message="images/labels.csv:1: expected a column 'labels' or one column a class, got image, split; add the labels",
     ),
     "nothing below the header": Mistake(
         command=RUN,
         prepare=(rows("image,labels"),),
-        message="pictures/labels.csv: expected one row a picture below the header, got none; add the pictures",
+        message="images/labels.csv: expected one row an image below the header, got none; add the images",
     ),
     "not one name": Mistake(
         command=RUN,
         prepare=(rows("image,labels", "a.png,", "b.png,"),),
-        message="pictures/labels.csv: expected the names of the classes, got none; label the pictures",
+        message="images/labels.csv: expected the names of the classes, got none; label the images",
     ),
     "a name that is no class": Mistake(
         command=RUN,
         prepare=(classes("cat", "dgo"),),
-        message="pictures/labels.csv:3: unknown class name 'dog': did you mean 'dgo'?",
+        message="images/labels.csv:3: unknown class name 'dog': did you mean 'dgo'?",
     ),
     "a class that is not there, asked for": Mistake(
         command=f"{RUN} --dataset.classes cats",
         prepare=(classes("cat", "dog"),),
-        message="pictures/classes.txt: unknown class name 'cats': did you mean 'cat'?",
+        message="images/classes.txt: unknown class name 'cats': did you mean 'cat'?",
     ),
     "a name spelt in two ways": Mistake(
         command=RUN,
         prepare=(rows("image,labels", "a.png,Cat", "b.png,cat"),),
-        message="pictures/labels.csv:3: 'cat' differs only in case from 'Cat' on line 2; spell them alike, or list both in"
+        message="images/labels.csv:3: 'cat' differs only in case from 'Cat' on line 2; spell them alike, or list both in"
         " classes.txt",
     ),
-    "a picture twice": Mistake(
+    "an image twice": Mistake(
         command=RUN,
         prepare=(rows("image,labels", "a.png,cat", "a.png,dog"),),
-        message="pictures/labels.csv:3: duplicate name 'a', first on line 2; remove one of them",
+        message="images/labels.csv:3: duplicate name 'a', first on line 2; remove one of them",
     ),
     "a path out of the folder": Mistake(
         command=RUN,
         prepare=(rows("image,labels", "../a.png,cat"),),
-        message="pictures/labels.csv:2: expected a path inside pictures without '..', got '../a.png'; write it relative",
+        message="images/labels.csv:2: expected a path inside images without '..', got '../a.png'; write it relative",
     ),
     "a split misspelt": Mistake(
         command=f"{RUN} --dataset.train-split trian",
         prepare=(rows("image,labels,split", "a.png,cat,train", "b.png,dog,val"),),
-        message="pictures/labels.csv: expected rows of split 'trian', got none; there are: train, val",
+        message="images/labels.csv: expected rows of split 'trian', got none; there are: train, val",
     ),
-    # --- pictures and masks
-    "a picture that is not there": Mistake(
+    # --- images and masks
+    "an image that is not there": Mistake(
         command=RUN,
-        prepare=((PICTURES / "b.png").unlink,),
-        message="pictures/labels.csv:3: 'b.png' is no file in pictures or pictures/images; restore it or correct the name"
+        prepare=((IMAGES / "b.png").unlink,),
+        message="images/labels.csv:3: 'b.png' is no file in images or images/images; restore it or correct the name"
         " (capital letters count, and the ending is part of it)",
     ),
-    "a picture cut off": Mistake(
+    "an image cut off": Mistake(
         command=RUN,
-        prepare=(jpeg("pictures/x.jpg"), cut("pictures/x.jpg"), rows("image,labels", "a.png,cat", "x.jpg,dog")),
-        message="pictures/x.jpg: expected a whole picture, got one that cannot be decoded (<...>); copy it again or"
+        prepare=(jpeg("images/x.jpg"), cut("images/x.jpg"), rows("image,labels", "a.png,cat", "x.jpg,dog")),
+        message="images/x.jpg: expected a whole image, got one that cannot be decoded (<...>); copy it again or"
         " remove it",
     ),
-    "a picture that is a text": Mistake(
+    "an image that is a text": Mistake(
         command=RUN,
-        prepare=(file("pictures/b.png", "<html>not found</html>"),),
-        message="pictures/b.png: expected a picture (JPEG, PNG, ...), got something else; open it in a viewer, or copy it"
+        prepare=(file("images/b.png", "<html>not found</html>"),),
+        message="images/b.png: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it"
         " again",
     ),
     "a mask of another size": Mistake(
         command=RUN,
         prepare=(mask(size=(16, 20)),),
-        message="pictures/masks/a.png: expected a mask as large as its picture, 24 x 16 pixels (width x height), got 20 x"
-        " 16; export the mask again at the picture's size, without smoothing",
+        message="images/masks/a.png: expected a mask as large as its image, 24 x 16 pixels (width x height), got 20 x"
+        " 16; export the mask again at the image's size, without smoothing",
     ),
     "a mask with a value that no class has": Mistake(
         command=RUN,
         prepare=(mask(7),),
-        message="pictures/masks/a.png: expected the values 0 (background), 1..2 (classes, in their order) and 255 (not"
+        message="images/masks/a.png: expected the values 0 (background), 1..2 (classes, in their order) and 255 (not"
         " scored), got 7; renumber the mask or name the missing classes",
     ),
     "a mask saved as JPEG": Mistake(
         command=RUN,
-        prepare=(mask(), jpeg("pictures/masks/a.png")),
-        message="pictures/masks/a.png: expected an indexed PNG, got a JPEG, whose compression changes the class indices;"
+        prepare=(mask(), jpeg("images/masks/a.png")),
+        message="images/masks/a.png: expected an indexed PNG, got a JPEG, whose compression changes the class indices;"
         " export the mask again as PNG",
     ),
     # --- weights and networks
@@ -194,7 +194,7 @@ MISTAKES = {
     # --- settings
     "a batch of nothing": Mistake(
         command=f"{RUN} --classify.batch-size 0",
-        message="expected pictures and a batch size of 1 or more, got 2 and 0",
+        message="expected images and a batch size of 1 or more, got 2 and 0",
     ),
     "a negative rate": Mistake(
         command=f"{RUN} --classify.optimiser.learning-rate -1",
@@ -259,19 +259,19 @@ MISTAKES = {
         " newer one",
     ),
     "an empty folder to predict": Mistake(
-        command=PREDICT.replace("pictures", "empty"),
+        command=PREDICT.replace("images", "empty"),
         prepare=(model, Path("empty").mkdir),
-        message="empty: expected pictures in this folder (<...>), got none",
+        message="empty: expected images in this folder (<...>), got none",
     ),
-    "pictures to predict that are not there": Mistake(
-        command=PREDICT.replace("pictures", "picturs"),
+    "images to predict that are not there": Mistake(
+        command=PREDICT.replace("images", "picturs"),
         prepare=(model,),
         message="picturs: no such file or folder; check the path",
     ),
-    "no picture that can be predicted": Mistake(
-        command=PREDICT.replace("pictures", "a.jpg"),
+    "no image that can be predicted": Mistake(
+        command=PREDICT.replace("images", "a.jpg"),
         prepare=(model, file("a.jpg", "x")),
-        message="expected at least one usable picture, got none of 1; a.jpg: expected a picture (JPEG, PNG, ...), got"
+        message="expected at least one usable image, got none of 1; a.jpg: expected an image (JPEG, PNG, ...), got"
         " something else; open it in a viewer, or copy it again",
     ),
     "a GPU to predict on where there is none": Mistake(
@@ -290,7 +290,7 @@ MISTAKES = {
         command="evaluate --predictions p --truth t",
         prepare=(masks("t", "a"), masks("p", "a", size=(8, 9))),
         message="p/a.png: expected a mask as large as t/a.png, 8 x 8 pixels (width x height), got 9 x 8; predict at the"
-        " picture's size",
+        " image's size",
     ),
     "predictions with a value that no class has": Mistake(
         command="evaluate --predictions p --truth t --classes cat",
@@ -319,8 +319,8 @@ MISTAKES = {
     ),
     # --- report
     "a report of no run": Mistake(
-        command="report pictures",
-        message="pictures holds no finished run: expected run.json in it; give the folder that was --out of `subcam run`,"
+        command="report images",
+        message="images holds no finished run: expected run.json in it; give the folder that was --out of `subcam run`,"
         " or end that run first",
     ),
     "a report of a damaged record": Mistake(
@@ -340,11 +340,11 @@ MISTAKES = {
     ),
     "nothing to check": Mistake(
         command="data check nowhere",
-        message="nowhere is no folder; --data takes a folder of pictures with labels, or 'toy'",
+        message="nowhere is no folder; --data takes a folder of images with labels, or 'toy'",
     ),
     "no source of labels": Mistake(
         command="data labels exported.json --out labels.csv",
-        message="exported.json: expected a folder of pictures or a file of labels, got none; check its name",
+        message="exported.json: expected a folder of images or a file of labels, got none; check its name",
     ),
     # --- ablate
     "a grid over a setting that is not there": Mistake(

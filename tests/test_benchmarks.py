@@ -119,7 +119,7 @@ def test_a_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert "| maps | small | 500 ms | 8 pictures | naive / loop | 1 s | 2 | 10 MiB | 40 MiB | 1.0e-06 |" in text
+    assert "| maps | small | 500 ms | 8 images | naive / loop | 1 s | 2 | 10 MiB | 40 MiB | 1.0e-06 |" in text
     assert "ratio >= 4 *" in text
     assert "| run | 1000 | 2 s | 500 | 510 MiB | +9 MiB |" in text
     page.write_text("nothing\n", "utf-8")

@@ -22,8 +22,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures with labels."""
-    root = tmp_path / "pictures"
+    """Two images with labels."""
+    root = tmp_path / "images"
     root.mkdir()
     for name in ("a", "b"):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / f"{name}.png")
@@ -57,9 +57,9 @@ def test_unknown_words(mistake: Callable) -> None:
     assert mistake("recipes", "toy") == "'recipes' takes no arguments, got toy"
 
 
-def test_missing_pictures(mistake: Callable, folder: Path, tmp_path: Path) -> None:
+def test_missing_images(mistake: Callable, folder: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    assert mistake("run", "small", "--out", out).startswith("no pictures were named; give --data DIR")
+    assert mistake("run", "small", "--out", out).startswith("no images were named; give --data DIR")
     nowhere = str(tmp_path / "nowhere")
     assert mistake("run", "small", "--data", nowhere, "--out", out).startswith(f"{nowhere} is no folder; --data takes")
     (folder / "b.png").unlink()
@@ -121,7 +121,7 @@ def test_debug_shows_where_a_mistake_was_found(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "Traceback (most recent call last)" in said
     assert "in open_dataset" in said
-    assert said.splitlines()[-1].startswith("error: no pictures were named")
+    assert said.splitlines()[-1].startswith("error: no images were named")
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(

@@ -11,7 +11,7 @@ from subcam.recipes import toy
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     settings = ToySettings(train_images=24, val_images=0, size=48)
     return read_folder(write_toy(tmp_path_factory.mktemp("toy"), settings))
 
@@ -31,8 +31,8 @@ def settings():
 
 
 @pytest.fixture(scope="module")
-def fitted(pictures, settings):
-    return SubCategoryCAM(settings).fit(pictures)
+def fitted(images, settings):
+    return SubCategoryCAM(settings).fit(images)
 
 
 def test_fit_keeps_every_round_and_its_scores(fitted):
@@ -40,8 +40,8 @@ def test_fit_keeps_every_round_and_its_scores(fitted):
     assert fitted.result_.last.scores["all"].images == 24
 
 
-def test_maps_of_an_array_and_of_a_file_are_the_same_and_absent_classes_are_zero(fitted, pictures):
-    record = pictures.records[0]
+def test_maps_of_an_array_and_of_a_file_are_the_same_and_absent_classes_are_zero(fitted, images):
+    record = images.records[0]
     names = [fitted.class_names_[c] for c in record.labels]
     maps = fitted.response_maps(record.image, labels=names)
     assert maps.shape == (4, 48, 48)
@@ -53,8 +53,8 @@ def test_maps_of_an_array_and_of_a_file_are_the_same_and_absent_classes_are_zero
     assert np.allclose(every[list(record.labels)], maps[list(record.labels)], atol=1e-5)
 
 
-def test_a_mask_is_where_the_strongest_response_is_above_the_threshold(fitted, pictures):
-    record = pictures.records[0]
+def test_a_mask_is_where_the_strongest_response_is_above_the_threshold(fitted, images):
+    record = images.records[0]
     names = [fitted.class_names_[c] for c in record.labels]
     maps = fitted.response_maps(record.image, labels=names)
     expected = np.zeros(maps.shape[1:], np.uint8)
@@ -70,8 +70,8 @@ def test_a_mask_is_where_the_strongest_response_is_above_the_threshold(fitted, p
     )
 
 
-def test_without_labels_the_classifier_says_what_is_there(fitted, pictures, monkeypatch):
-    image = read_image(pictures.records[0].image)
+def test_without_labels_the_classifier_says_what_is_there(fitted, images, monkeypatch):
+    image = read_image(images.records[0].image)
     found = fitted.probabilities(image)
     with torch.inference_mode():
         batch = torch.from_numpy(image).permute(2, 0, 1)[None]
@@ -84,13 +84,13 @@ def test_without_labels_the_classifier_says_what_is_there(fitted, pictures, monk
     assert not fitted.predict(image).any()
 
 
-def test_the_threshold_is_chosen_without_masks_or_given(fitted, pictures, settings):
+def test_the_threshold_is_chosen_without_masks_or_given(fitted, images, settings):
     assert settings.evaluate.background_threshold == "auto"
     assert 0 < fitted.threshold_ < 1
-    # All pictures are scored here, so that the run chose on the same ones.
+    # All images are scored here, so that the run chose on the same ones.
     assert fitted.threshold_ == fitted.result_.last.scores["all"].fixed_threshold
     given = replace(settings, rounds=0, evaluate=replace(settings.evaluate, background_threshold=0.25))
-    assert SubCategoryCAM(given).fit(pictures).threshold_ == 0.25
+    assert SubCategoryCAM(given).fit(images).threshold_ == 0.25
 
 
 def test_it_says_what_it_is(fitted, settings):
@@ -98,18 +98,18 @@ def test_it_says_what_it_is(fitted, settings):
     assert "not trained" in repr(SubCategoryCAM(settings))
 
 
-def test_saved_and_loaded_gives_the_same_maps(fitted, pictures, tmp_path):
+def test_saved_and_loaded_gives_the_same_maps(fitted, images, tmp_path):
     fitted.save(tmp_path / "model")
     loaded = SubCategoryCAM.load(tmp_path / "model")
-    image = pictures.records[0].image
+    image = images.records[0].image
     assert loaded.settings.cam == fitted.settings.cam
     assert loaded.threshold_ == fitted.threshold_
     assert np.array_equal(loaded.predict(image), fitted.predict(image))
     assert np.array_equal(loaded.response_maps(image), fitted.response_maps(image))
 
 
-def test_a_folder_is_a_data_set_too_and_a_run_folder_is_taken_up(pictures, settings, tmp_path):
-    root = pictures.records[0].image.parents[1]
+def test_a_folder_is_a_data_set_too_and_a_run_folder_is_taken_up(images, settings, tmp_path):
+    root = images.records[0].image.parents[1]
     first = SubCategoryCAM(settings).fit(root, out=tmp_path / "run")
     again = SubCategoryCAM(settings).fit(root, out=tmp_path / "run")
     assert first.result_.last.model == again.result_.last.model
@@ -117,13 +117,13 @@ def test_a_folder_is_a_data_set_too_and_a_run_folder_is_taken_up(pictures, setti
     assert loaded.class_names_ == first.class_names_
 
 
-def test_mistakes(fitted, pictures, tmp_path):
+def test_mistakes(fitted, images, tmp_path):
     with pytest.raises(SettingsError, match="no recipe 'big'"):
         SubCategoryCAM("big")
     with pytest.raises(SettingsError, match="call fit or load first"):
         SubCategoryCAM("toy").response_maps(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(SettingsError, match=r"\['zebra'\] are no classes"):
-        fitted.response_maps(pictures.records[0].image, labels=["zebra"])
+        fitted.response_maps(images.records[0].image, labels=["zebra"])
     with pytest.raises(BadInputError, match=r"nothing\.png"):
         fitted.response_maps(tmp_path / "nothing.png")
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):

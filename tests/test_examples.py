@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.segment.saved_network import CLASSES, save_tiny_network
+from tests.predict.saved_network import CLASSES, save_tiny_network
 
 from subcam import cli
 from subcam.data.images import read_indices, voc_palette, write_mask
@@ -33,14 +33,14 @@ def example(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures, one of them in a sub-folder, as `subcam predict` leaves them; then with masks that we know."""
+    """Two images, one of them in a sub-folder, as `subcam predict` leaves them; then with masks that we know."""
     root = tmp_path_factory.mktemp("predicted")
     for index, name in enumerate(("a", "below/b")):
-        path = root / "pictures" / f"{name}.png"
+        path = root / "images" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((*SIZE, 3), 60 * index + 40, np.uint8)).save(path)
     model = save_tiny_network(root / "model")
-    words = ["predict", str(model), str(root / "pictures"), "--out", str(root / "out"), "--threads", "1"]
+    words = ["predict", str(model), str(root / "images"), "--out", str(root / "out"), "--threads", "1"]
     assert cli.main([*words, "--accelerator", "cpu"]) == 0
     write_mask(root / "out" / "masks" / "a.png", known_mask(), palette=voc_palette())
     write_mask(root / "out" / "masks" / "below" / "b.png", np.zeros(SIZE, np.uint8), palette=voc_palette())
@@ -75,18 +75,18 @@ class TestSupervision:
         assert len(overlay.detections_of(np.zeros(SIZE, np.uint8), CLASSES)) == 0
 
     def test_what_is_no_piece_stays_as_it_was(self, overlay: ModuleType) -> None:
-        picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-        before = picture.copy()
-        nothing = overlay.draw(picture, overlay.detections_of(np.zeros(SIZE, np.uint8), CLASSES))
-        assert np.array_equal(nothing, picture)
-        drawn = overlay.draw(picture, overlay.detections_of(known_mask(), CLASSES, least_area=2))
-        assert not np.array_equal(drawn[22:28, 5:18], picture[22:28, 5:18])
-        assert np.array_equal(picture, before)
+        image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        before = image.copy()
+        nothing = overlay.draw(image, overlay.detections_of(np.zeros(SIZE, np.uint8), CLASSES))
+        assert np.array_equal(nothing, image)
+        drawn = overlay.draw(image, overlay.detections_of(known_mask(), CLASSES, least_area=2))
+        assert not np.array_equal(drawn[22:28, 5:18], image[22:28, 5:18])
+        assert np.array_equal(image, before)
 
     def test_a_folder(self, overlay: ModuleType, predictions: Path, tmp_path: Path, capsys: Any, monkeypatch) -> None:
         monkeypatch.setattr(sys, "argv", ["overlay", str(predictions), "--out", str(tmp_path)])
         overlay.main()
-        assert capsys.readouterr().out == f"2 pictures in {tmp_path}\n"
+        assert capsys.readouterr().out == f"2 images in {tmp_path}\n"
         with Image.open(tmp_path / "a.jpg") as drawn:
             assert drawn.size == SIZE[::-1]
         untouched = np.array(Image.open(tmp_path / "below" / "b.jpg"))
@@ -118,13 +118,13 @@ class TestFiftyOne:
     def view(self) -> ModuleType:
         return example("fiftyone_view")
 
-    def test_each_picture_is_a_sample(self, view: ModuleType, predictions: Path, tmp_path: Path) -> None:
+    def test_each_image_is_a_sample(self, view: ModuleType, predictions: Path, tmp_path: Path) -> None:
         write_mask(tmp_path / "truth" / "a.png", known_mask(), palette=voc_palette())
         found = view.open_in_fiftyone(StandIn, predictions, truth=tmp_path / "truth", name="pets")
         assert found.name == "pets"
         assert found.default_mask_targets == {1: "cat", 2: "dog", 3: "owl"}
         first, second = found.samples
-        assert Path(first.filepath) == predictions.parent / "pictures" / "a.png"
+        assert Path(first.filepath) == predictions.parent / "images" / "a.png"
         assert Path(second.filepath).is_file()
         assert first.tags == ["cat", "dog", "owl"]
         assert second.tags == []

@@ -309,7 +309,7 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     line = said.splitlines()[-1]
-    assert line.startswith("error: a process that prepares pictures was ended by the system (DataLoader worker (pid")
+    assert line.startswith("error: a process that prepares images was ended by the system (DataLoader worker (pid")
     assert "lower --machine.workers (0 needs no such process) or the batch sizes" in line
     assert line.endswith("The same command goes on from here")
 

@@ -30,7 +30,7 @@ COMMAND = """
 """
 
 PREDICT = "predict OUT OUT --out OUT/predictions --no-overlays --threads 1 --accelerator cpu --precision 32-true"
-"""Its pictures are the generated ones, pseudo masks and all: any picture will do."""
+"""Its images are the generated ones, pseudo masks and all: any image will do."""
 
 ATTEMPTS = """
 import os, signal, sys
@@ -63,7 +63,7 @@ for number in range(200):
         break
 """
 """Runs the command again and again, each time in a process of its own that is killed (-9) as it renames its n-th file
-into place, by turns just before and just after; the first that lives to the end is the last. The generated pictures
+into place, by turns just before and just after; the first that lives to the end is the last. The generated images
 are written anew until they are complete, so the first two processes are given more files; so is the page, which has
 more files than a process is given, and is therefore left out."""
 

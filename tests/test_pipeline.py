@@ -96,7 +96,7 @@ def test_the_control_has_no_subcategories_and_the_method_has(finished: RunResult
     assert weights == [0, 5, 0]
 
 
-def test_maps_are_of_the_scored_pictures_and_in_the_last_round_of_all(finished: RunResult) -> None:
+def test_maps_are_of_the_scored_images_and_in_the_last_round_of_all(finished: RunResult) -> None:
     counts = [len(list((found.maps.path / "maps").iterdir())) for found in finished.rounds]
     assert counts == [8, 8 + 24, 8]
 
@@ -121,7 +121,7 @@ def test_the_record_names_everything(finished: RunResult) -> None:
 def test_a_second_run_does_nothing_and_gives_the_same(
     finished: RunResult, copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline.run(finished.settings, copied)  # the generated pictures lie at a new place: they are checked once
+    pipeline.run(finished.settings, copied)  # the generated images lie at a new place: they are checked once
     before = stamps(copied)
     capsys.readouterr()
     again = pipeline.run(finished.settings, copied)
@@ -193,13 +193,13 @@ def test_a_folder_that_is_in_use_is_refused(tiny_run: RunSettings, tmp_path: Pat
         pipeline.run(tiny_run, tmp_path)
 
 
-# Pictures that are not as one would like
+# Images that are not as one would like
 
 
 @pytest.fixture
-def pictures(toy_folder: Path, tmp_path: Path) -> Path:
-    """The generated pictures as somebody's own folder, without masks, sub-types and the record of how they arose."""
-    folder = tmp_path / "pictures"
+def images(toy_folder: Path, tmp_path: Path) -> Path:
+    """The generated images as somebody's own folder, without masks, sub-types and the record of how they arose."""
+    folder = tmp_path / "images"
     shutil.copytree(toy_folder / "images", folder / "images")
     shutil.copy(toy_folder / "labels.csv", folder)
     return folder
@@ -218,9 +218,9 @@ def on(folder: Path, settings: RunSettings, **changes: object) -> RunSettings:
     return replace(settings, dataset=replace(settings.dataset, root=str(folder)), **changes)  # type: ignore[arg-type]
 
 
-def test_pictures_without_masks_still_get_response_maps(pictures: Path, tiny_run: RunSettings, tmp_path: Path) -> None:
-    write_table(pictures, [row[:2] for row in table(pictures)])
-    result = pipeline.run(on(pictures, tiny_run), tmp_path / "run")
+def test_images_without_masks_still_get_response_maps(images: Path, tiny_run: RunSettings, tmp_path: Path) -> None:
+    write_table(images, [row[:2] for row in table(images)])
+    result = pipeline.run(on(images, tiny_run), tmp_path / "run")
     assert [found.scores for found in result.rounds] == [{}, {}]
     for found in result.rounds:
         assert len(list((found.maps.path / "maps").iterdir())) == 32
@@ -228,22 +228,22 @@ def test_pictures_without_masks_still_get_response_maps(pictures: Path, tiny_run
     assert (tmp_path / "run" / "summary.md").is_file()
 
 
-def test_small_classes_absent_classes_and_pictures_of_nothing(
-    pictures: Path, toy_folder: Path, tiny_run: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_small_classes_absent_classes_and_images_of_nothing(
+    images: Path, toy_folder: Path, tiny_run: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """K is larger than every class; one class has no picture; some pictures, of both splits, have no label."""
-    shutil.copytree(toy_folder / "masks", pictures / "masks")
-    (pictures / "classes.txt").write_text("\n".join([*CLASSES, "unicorn"]))
-    rows = table(pictures)
+    """K is larger than every class; one class has no image; some images, of both splits, have no label."""
+    shutil.copytree(toy_folder / "masks", images / "masks")
+    (images / "classes.txt").write_text("\n".join([*CLASSES, "unicorn"]))
+    rows = table(images)
     for row in (1, 2, 25, 26):
         rows[row][1] = ""
         name = Path(rows[row][0]).name
-        write_mask(pictures / "masks" / name, np.zeros((48, 48), np.uint8), palette=np.zeros((256, 3), np.uint8))
-    write_table(pictures, rows)
+        write_mask(images / "masks" / name, np.zeros((48, 48), np.uint8), palette=np.zeros((256, 3), np.uint8))
+    write_table(images, rows)
     discover = replace(tiny_run.discover, num_subcategories=50)
-    result = pipeline.run(on(pictures, tiny_run, discover=discover), tmp_path / "run")
+    result = pipeline.run(on(images, tiny_run, discover=discover), tmp_path / "run")
     said = capsys.readouterr().out.replace("\n", " ")
-    assert "22 training pictures" not in said
+    assert "22 training images" not in said
     assert "unicorn 0)" in said
     assert "fewer sub-categories than K = 50" in said
     assert "'unicorn': 0}" in said
@@ -257,14 +257,14 @@ def test_small_classes_absent_classes_and_pictures_of_nothing(
     assert load_file(result.last.model.path / "model.safetensors")["subcategory_head.weight"].shape == (250, 128)
 
 
-def test_a_bad_picture_is_left_out_everywhere_and_named(
-    pictures: Path, tiny_run: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_bad_image_is_left_out_everywhere_and_named(
+    images: Path, tiny_run: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = pictures / "images" / "train-00003.png"
+    bad = images / "images" / "train-00003.png"
     bad.write_bytes(bad.read_bytes()[:60])
     with pytest.raises(BadInputError, match=r"train-00003\.png: expected a"):
-        pipeline.run(on(pictures, tiny_run), tmp_path / "stopped")
-    skipping = replace(tiny_run.dataset, root=str(pictures), on_bad_input="skip")
+        pipeline.run(on(images, tiny_run), tmp_path / "stopped")
+    skipping = replace(tiny_run.dataset, root=str(images), on_bad_input="skip")
     result = pipeline.run(replace(tiny_run, dataset=skipping), tmp_path / "run")
     (skipped,) = record_of(tmp_path / "run")["skipped"]
     assert skipped["file"] == str(bad)
@@ -275,10 +275,10 @@ def test_a_bad_picture_is_left_out_everywhere_and_named(
     assert "train-00004" in written
 
 
-def test_pictures_of_many_kinds_go_all_the_way(pictures: Path, tiny_run: RunSettings, tmp_path: Path) -> None:
+def test_images_of_many_kinds_go_all_the_way(images: Path, tiny_run: RunSettings, tmp_path: Path) -> None:
     """Grey, palette, CMYK, 16-bit and rotated ones, of other sizes."""
     for index, mode in enumerate(("L", "P", "CMYK", "I;16")):
-        path = pictures / "images" / f"train-{index:05d}.png"
+        path = images / "images" / f"train-{index:05d}.png"
         image = Image.open(path).convert("RGB").resize((40 + index, 56))
         path.unlink()
         if mode == "I;16":
@@ -286,11 +286,11 @@ def test_pictures_of_many_kinds_go_all_the_way(pictures: Path, tiny_run: RunSett
         elif mode != "RGB":
             image = image.convert(mode)
         image.save(path, format="TIFF")
-    rotated = pictures / "images" / "train-00004.png"
+    rotated = images / "images" / "train-00004.png"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(rotated).resize((30, 60)).save(rotated, format="JPEG", exif=exif)
-    result = pipeline.run(on(pictures, tiny_run, rounds=0), tmp_path / "run")
+    result = pipeline.run(on(images, tiny_run, rounds=0), tmp_path / "run")
     sizes = [read_response_maps(maps_path(result.last.maps.path, f"train-{index:05d}")).size for index in range(5)]
     assert sizes == [(56, 40), (56, 41), (56, 42), (56, 43), (30, 60)]
 

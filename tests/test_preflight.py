@@ -15,15 +15,15 @@ from subcam.recipes import toy
 
 @pytest.fixture
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The error of a run on pictures with these rows in their table, and settings changed by a function."""
+    """The error of a run on images with these rows in their table, and settings changed by a function."""
     monkeypatch.chdir(tmp_path)
-    folder = Path("pictures")
+    folder = Path("images")
     folder.mkdir()
     for name in "abc":
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / f"{name}.png")
     own = toy()
     settings = replace(
-        own, dataset=replace(own.dataset, root="pictures"), segment=replace(own.segment, train_on=("pseudo",))
+        own, dataset=replace(own.dataset, root="images"), segment=replace(own.segment, train_on=("pseudo",))
     )
 
     def refusal(rows: str, change=lambda settings: settings) -> str:
@@ -42,7 +42,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 GOOD = "a.png,cat\nb.png,dog\nc.png,\n"
 
 
-def test_a_class_without_pictures_is_said(refusal, capsys: pytest.CaptureFixture) -> None:
+def test_a_class_without_images_is_said(refusal, capsys: pytest.CaptureFixture) -> None:
     """It ends no run: a list of classes may be that of a larger set."""
     said = refusal(
         "a.png,cat\nb.png,\n",
@@ -53,18 +53,18 @@ def test_a_class_without_pictures_is_said(refusal, capsys: pytest.CaptureFixture
         ),
     )
     assert said.startswith("expected true masks")
-    assert "no training picture shows owl, eel: nothing will be learned of that" in capsys.readouterr().out
+    assert "no training image shows owl, eel: nothing will be learned of that" in capsys.readouterr().out
 
 
-def test_one_class_in_every_picture(refusal) -> None:
-    assert refusal("a.png,cat\nb.png,cat\n").startswith("expected pictures without 'cat' as well, got 'cat' in all 2")
+def test_one_class_in_every_image(refusal) -> None:
+    assert refusal("a.png,cat\nb.png,cat\n").startswith("expected images without 'cat' as well, got 'cat' in all 2")
 
 
-def test_one_class_and_pictures_without_it_are_enough(refusal) -> None:
+def test_one_class_and_images_without_it_are_enough(refusal) -> None:
     said = refusal(
         "a.png,cat\nb.png,\n", lambda found: replace(found, segment=replace(found.segment, train_on=("truth",)))
     )
-    assert said.startswith("expected true masks of the training pictures, got none of 2; train on pseudo masks,")
+    assert said.startswith("expected true masks of the training images, got none of 2; train on pseudo masks,")
 
 
 @pytest.mark.parametrize("stage", ["classify", "refine", "segment"])
@@ -88,7 +88,7 @@ def test_a_table_of_clusters(refusal) -> None:
         return replace(found, discover=replace(found.discover, clusters="clusters.csv"))
 
     assert "clusters.csv: expected a text file, got none" in refusal(GOOD, change)
-    Path("clusters.csv").write_text("picture;cluster\n")
+    Path("clusters.csv").write_text("image;cluster\n")
     assert refusal(GOOD, change).startswith("clusters.csv:1: expected a header with the columns image, parent, cluster")
 
 

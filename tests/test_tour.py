@@ -28,7 +28,7 @@ def test_it_is_stored_without_outputs_and_noise(tour):
 
 
 def test_cells_that_draw_say_what(tour):
-    """The site takes the words for people who do not see the picture from there."""
+    """The site takes the words for people who do not see the image from there."""
     drawing = [cell for cell in tour.cells if "plt.show()" in cell.source]
     assert len(drawing) == 4
     for cell in drawing:

@@ -1,4 +1,4 @@
-"""The whole pipeline as two processes, which share each batch and all pictures: what one process makes, and no less."""
+"""The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less."""
 
 import csv
 import os
@@ -62,7 +62,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two") / "run"
     status, printed = ended(started([*WORDS, "--out", str(out), "--machine.devices", "2"]))
     assert status == 0, printed
-    assert printed.count("24 training pictures") == 1  # the first process speaks for both
+    assert printed.count("24 training images") == 1  # the first process speaks for both
     assert "Table 2" in printed
     return out
 
@@ -169,18 +169,18 @@ def rank_of(process: int) -> str | None:
 
 @pytest.mark.slow
 def test_two_processes_predict_what_one_does(two: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for path in sorted(next(two.glob("toy-*/images")).iterdir())[:7]:
-        (pictures / path.name).write_bytes(path.read_bytes())
+        (images / path.name).write_bytes(path.read_bytes())
     for name in ("bad.jpg", "worse.jpg"):
-        (pictures / name).write_bytes(b"no picture")
+        (images / name).write_bytes(b"no image")
     usual = ["--threads", "1", "--accelerator", "cpu", "--precision", "32-true", "--batch-size", "1"]
-    words = ["predict", str(two), str(pictures), *usual]
+    words = ["predict", str(two), str(images), *usual]
     assert cli.main([*words, "--out", str(tmp_path / "one")]) == 0
     status, printed = ended(started([*words, "--out", str(tmp_path / "two"), "--devices", "2"]))
     assert status == 0, printed
-    assert "7 pictures in" in printed
+    assert "7 images in" in printed
     assert "2 files could not be used" in printed
     assert set(files(tmp_path / "one")) == set(files(tmp_path / "two"))
     for mine, theirs in pairs(tmp_path / "one", tmp_path / "two", "*.png"):

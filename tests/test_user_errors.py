@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.mistakes import PICTURES, RUN, Mistake, rows
+from tests.mistakes import IMAGES, RUN, Mistake, rows
 from tests.mistakes_table import MISTAKES
 
 from subcam import cli
@@ -23,17 +23,17 @@ from subcam.runtime.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A current folder with two labelled pictures, where nobody is on the network."""
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current folder with two labelled images, where nobody is on the network."""
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
-    PICTURES.mkdir()
+    IMAGES.mkdir()
     for name in "ab":
-        Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(PICTURES / f"{name}.png")
+        Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(IMAGES / f"{name}.png")
     rows("image,labels", "a.png,cat", "b.png,dog")()
 
 
@@ -75,7 +75,7 @@ PARSED = {
     "a choice that there is not": (f"{RUN} --machine.accelerator gpu", "invalid choice 'gpu'", "('auto', 'cpu', 'cuda', 'mps')"),
     "a setting without its value": (f"{RUN} --rounds", "Missing value for argument '--rounds'", "--help"),
     "no truth": ("evaluate --predictions p", "Required options", "--truth PATH"),
-    "words too many": ("run small --data pictures more pictures", "Unrecognized options: more, pictures", "--help"),
+    "words too many": ("run small --data images more images", "Unrecognized options: more, images", "--help"),
 }  # fmt: skip
 """Mistakes in the words themselves: the command, what was wrong, and what helps."""
 

@@ -21,21 +21,21 @@ OBJECT = "<object><name>{}</name></object>"
 def build(folder: Path, *, settings: "RunSettings", toy_folder: Path) -> Path:
     """Write into `folder` what the commands of the documents name; returns it.
 
-    my-pictures: a folder with a CSV. more-pictures, pictures: pictures alone. VOC2012: the same in VOC's layout.
-    runs/mine: a run with a segmentation network. predictions: what that says of `pictures`. val.txt, test.txt: names.
+    my-images: a folder with a CSV. more-images, images: images alone. VOC2012: the same in VOC's layout.
+    runs/mine: a run with a segmentation network. predictions: what that says of `images`. val.txt, test.txt: names.
     broken: a folder for each mistake that the page on troubleshooting makes.
     """
     from subcam.pipeline import run
     from subcam.predict.run import PredictSettings, predict
 
-    mine = folder / "my-pictures"
+    mine = folder / "my-images"
     copytree(toy_folder, mine)
     for file in ("labels.csv", "classes.txt"):
         text = (mine / file).read_text("utf-8")
         for drawn, animal in NAMES.items():
             text = text.replace(drawn, animal)
         (mine / file).write_text(text, "utf-8")
-    for name in ("pictures", "more-pictures"):
+    for name in ("images", "more-images"):
         copytree(mine / "images", folder / name)
     _write_voc(folder / "VOC2012", mine)
     for name in ("val", "test"):
@@ -48,7 +48,7 @@ def build(folder: Path, *, settings: "RunSettings", toy_folder: Path) -> Path:
         segment=replace(settings.segment, train_on=("truth",), train=replace(settings.segment.train, epochs=1)),
     )
     run(settings, folder / "runs" / "mine", recipe="small")
-    predict(PredictSettings(), model=folder / "runs/mine", inputs=(folder / "pictures",), out=folder / "predictions")
+    predict(PredictSettings(), model=folder / "runs/mine", inputs=(folder / "images",), out=folder / "predictions")
     _write_broken(folder / "broken", mine)
     return folder
 
@@ -61,21 +61,21 @@ def _write_voc(root: Path, mine: Path) -> None:
     for name in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
     for split in ("train", "val"):
-        pictures = read_folder(mine, split=split)
-        values = np.array([0, *(VOC_CLASSES.index(name) + 1 for name in pictures.class_names)], np.uint8)
-        for record in pictures.records:
+        images = read_folder(mine, split=split)
+        values = np.array([0, *(VOC_CLASSES.index(name) + 1 for name in images.class_names)], np.uint8)
+        for record in images.records:
             name = record.image.stem
             Image.open(record.image).convert("RGB").save(root / "JPEGImages" / f"{name}.jpg")
-            objects = "".join(OBJECT.format(pictures.class_names[c]) for c in record.labels)
+            objects = "".join(OBJECT.format(images.class_names[c]) for c in record.labels)
             (root / "Annotations" / f"{name}.xml").write_text(ANNOTATION.format(objects))
-            truth = values[read_mask(record.mask, mask_values=pictures.mask_values)]
+            truth = values[read_mask(record.mask, mask_values=images.mask_values)]
             write_mask(root / "SegmentationClassAug" / f"{name}.png", truth, palette=voc_palette())
-        names = "".join(f"{record.image.stem}\n" for record in pictures.records)
+        names = "".join(f"{record.image.stem}\n" for record in images.records)
         (root / "ImageSets/Segmentation" / f"{split}.txt").write_text(names)
 
 
 def _write_broken(folder: Path, mine: Path) -> None:
-    picture = (mine / "images" / "train-00000.png").read_bytes()
+    image = (mine / "images" / "train-00000.png").read_bytes()
     tables = {
         "missing": "image,labels\nbeach.png,dog\nbaech.png,cat\n",
         "cut-off": "image,labels\nbeach.png,dog\nstreet.png,cat\n",
@@ -90,8 +90,8 @@ def _write_broken(folder: Path, mine: Path) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name / "labels.csv").write_text(table)
         for file in ("beach.png", "street.png"):
-            (folder / name / file).write_bytes(picture)
-    (folder / "cut-off" / "street.png").write_bytes(picture[: len(picture) // 2])
+            (folder / name / file).write_bytes(image)
+    (folder / "cut-off" / "street.png").write_bytes(image[: len(image) // 2])
     (folder / "unknown" / "classes.txt").write_text("cat\ndog\n")
     height, width = np.asarray(Image.open(mine / "images" / "train-00000.png")).shape[:2]
     for name, mask in (
@@ -101,5 +101,5 @@ def _write_broken(folder: Path, mine: Path) -> None:
         (folder / name / "masks").mkdir()
         Image.fromarray(mask).save(folder / name / "masks" / "beach.png")
     (folder / "no-labels").mkdir()
-    (folder / "no-labels" / "beach.png").write_bytes(picture)
+    (folder / "no-labels" / "beach.png").write_bytes(image)
     (folder / "weights.pth").write_bytes(b"<html>404 Not Found</html>")

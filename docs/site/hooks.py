@@ -39,11 +39,11 @@ def equation(source: str, *_: Any, **__: Any) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the tour as a page, and its pictures."""
+    """Add the tour as a page, and its images."""
     source = Path(config.docs_dir) / NOTEBOOK
-    text, pictures = notebook_page(notebook(source.read_text("utf-8"), execute=config.extra["execute_tour"]))
+    text, images = notebook_page(notebook(source.read_text("utf-8"), execute=config.extra["execute_tour"]))
     files.append(File.generated(config, "tour.md", content=text))
-    for name, content in pictures.items():
+    for name, content in images.items():
         files.append(File.generated(config, name, content=content))
     return files
 
@@ -61,9 +61,9 @@ def notebook(source: str, *, execute: bool) -> nbformat.NotebookNode:
 
 
 def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
-    """A notebook as Markdown, and its pictures by file name."""
+    """A notebook as Markdown, and its images by file name."""
     parts: list[str] = []
-    pictures: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     for cell in source.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
@@ -73,18 +73,18 @@ def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
-                name = f"tour-{len(pictures) + 1}.png"
-                pictures[name] = base64.b64decode(data["image/png"])
+                name = f"tour-{len(images) + 1}.png"
+                images[name] = base64.b64decode(data["image/png"])
                 parts.append(f"![{_alternative_text(cell)}]({name})")
             else:
                 printed += output.get("text", data.get("text/plain", "")).rstrip() + "\n"
         if printed:
             parts.append(f"```text\n{printed}```")
-    return "\n\n".join(parts) + "\n", pictures
+    return "\n\n".join(parts) + "\n", images
 
 
 def _alternative_text(cell: nbformat.NotebookNode) -> str:
-    """What a picture shows: the comment that the cell begins with."""
+    """What an image shows: the comment that the cell begins with."""
     first = cell.source.partition("\n")[0]
     if not first.startswith("# "):
         raise ValueError(f"expected a cell that draws to begin with a comment that says what, got {first!r}")

@@ -14,12 +14,12 @@ from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
 
-  subcam demo                      the whole way on generated pictures, in minutes, without a download
+  subcam demo                      the whole way on generated images, in minutes, without a download
   subcam run RECIPE --data DIR --out DIR
-                                   labelled pictures in; response maps, pseudo masks, a segmentation network and
+                                   labelled images in; response maps, pseudo masks, a segmentation network and
                                    a page to look at out; every setting can be given, see subcam run RECIPE --help
   subcam recipes                   what the recipes are
-  subcam predict MODEL IMAGES...   masks and overlays of any pictures by a trained network or run; no labels needed
+  subcam predict MODEL IMAGES...   masks and overlays of any images by a trained network or run; no labels needed
   subcam evaluate --predictions DIR --truth DIR
                                    scores of any folder of masks against another
   subcam export FORMAT ...         masks and networks for VOC's server, COCO, Label Studio, CVAT, ONNX, torch

@@ -1,4 +1,4 @@
-"""`SubCategoryCAM`: the method as one object. Settings in the constructor, pictures in `fit`, maps and masks out."""
+"""`SubCategoryCAM`: the method as one object. Settings in the constructor, images in `fit`, maps and masks out."""
 
 import tempfile
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from subcam.results import RunResult
 from subcam.runtime import launch
 from subcam.settings import RunSettings
 
-Picture = UInt8[np.ndarray, "height width 3"] | str | Path
+Image = UInt8[np.ndarray, "height width 3"] | str | Path
 """RGB 0..255, or a file."""
 
 PRESENT = 0.5
-"""A class is taken to be in a picture above this probability, where nobody says what is in it."""
+"""A class is taken to be in an image above this probability, where nobody says what is in it."""
 
 
 class SubCategoryCAM:
@@ -42,7 +42,7 @@ class SubCategoryCAM:
             for class i.
         network_: the trained network, a torch module.
         threshold_: a pixel whose strongest response is not above it is background; as the settings give it, else chosen
-            on the training pictures without masks, None where a folder that was loaded does not say.
+            on the training images without masks, None where a folder that was loaded does not say.
         result_: after `fit` alone: every round with its scores.
     """
 
@@ -69,7 +69,7 @@ class SubCategoryCAM:
         """Train all rounds.
 
         Args:
-            dataset: pictures with labels as a reader returned them, or a folder that `subcam run --data` takes. An
+            dataset: images with labels as a reader returned them, or a folder that `subcam run --data` takes. An
                 `ImageSet` is scored as well where it has masks.
             out: the run's folder, in which a training that was cut off goes on; None works in a temporary one.
         """
@@ -97,9 +97,9 @@ class SubCategoryCAM:
         return self
 
     def response_maps(
-        self, image: Picture, labels: Sequence[str] | None = None
+        self, image: Image, labels: Sequence[str] | None = None
     ) -> Float32[np.ndarray, "classes height width"]:
-        """Response maps of one picture (Eq. 1), over the settings' scales and flips, in 0..1.
+        """Response maps of one image (Eq. 1), over the settings' scales and flips, in 0..1.
 
         Args:
             image: RGB 0..255, or a file.
@@ -108,7 +108,7 @@ class SubCategoryCAM:
 
         Raises:
             SettingsError: nothing was trained or loaded yet, or a name is no class.
-            BadInputError: the file is no picture.
+            BadInputError: the file is no image.
         """
         network = self._trained()
         pixels = _pixels(image)
@@ -130,12 +130,12 @@ class SubCategoryCAM:
         maps[present[0].bool().numpy()] = found.cpu().numpy()
         return maps
 
-    def probabilities(self, image: Picture) -> Float32[np.ndarray, " classes"]:
-        """How likely the picture shows each class, 0..1, at its own size.
+    def probabilities(self, image: Image) -> Float32[np.ndarray, " classes"]:
+        """How likely the image shows each class, 0..1, at its own size.
 
         Raises:
             SettingsError: nothing was trained or loaded yet.
-            BadInputError: the file is no picture.
+            BadInputError: the file is no image.
         """
         network = self._trained()
         with torch.inference_mode():
@@ -143,7 +143,7 @@ class SubCategoryCAM:
         return found.cpu().numpy()
 
     def predict(
-        self, image: Picture, labels: Sequence[str] | None = None, *, threshold: float | None = None
+        self, image: Image, labels: Sequence[str] | None = None, *, threshold: float | None = None
     ) -> UInt8[np.ndarray, "height width"]:
         """The mask that the response maps make: 0 background, i + 1 class i. Without CRF, random walk or segmentation.
 
@@ -154,7 +154,7 @@ class SubCategoryCAM:
 
         Raises:
             SettingsError: as `response_maps`; or no threshold is known and none is given.
-            BadInputError: the file is no picture.
+            BadInputError: the file is no image.
         """
         limit = self.threshold_ if threshold is None else threshold
         if limit is None:
@@ -196,7 +196,7 @@ class SubCategoryCAM:
         return self.network_
 
 
-def _pixels(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
+def _pixels(image: Image) -> UInt8[np.ndarray, "height width 3"]:
     return read_image(Path(image)) if isinstance(image, str | Path) else image
 
 

@@ -24,7 +24,7 @@ SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf", predi
 
 
 def refine(stages: Stages, found: RoundResult) -> RefinedResult:
-    """From a round's response maps to pseudo masks of all pictures, scored in all variants."""
+    """From a round's response maps to pseudo masks of all images, scored in all variants."""
     settings, name, machine = stages.settings.refine, f"round{found.round_index}", stages.settings.machine
     train, everything = stages.dataset.train, union(*stages.dataset.all)
     sure = stages.stage(f"{name}-crf", settings.sure_regions, (train.digest, found.maps.key))
@@ -87,7 +87,7 @@ def refine(stages: Stages, found: RoundResult) -> RefinedResult:
 def segment(stages: Stages, refined: RefinedResult | None) -> SegmentedResult:
     """Train a segmentation network on a round's pseudo masks, or on true ones (None), and score what it predicts.
 
-    Pictures on which it is scored have no labels then: every class is open.
+    Images on which it is scored have no labels then: every class is open.
     """
     settings, machine, train = stages.settings.segment, stages.settings.machine, stages.dataset.train
     if refined:
@@ -111,11 +111,11 @@ def segment(stages: Stages, refined: RefinedResult | None) -> SegmentedResult:
         fabric=stages.fabric,
         machine=machine,
     )
-    pictures = union(*(stages.dataset.scored.values() or (train,)))
-    predicted = stages.stage(f"{name}-predict", settings.predict, (pictures.digest, model.key, stages.precision()))
+    scored = union(*(stages.dataset.scored.values() or (train,)))
+    predicted = stages.stage(f"{name}-predict", settings.predict, (scored.digest, model.key, stages.precision()))
     predict_stage.run(
         settings.predict,
-        predict_stage.PredictInputs(image_set=pictures.image_set, sizes=pictures.sizes, model=model.path),
+        predict_stage.PredictInputs(image_set=scored.image_set, sizes=scored.sizes, model=model.path),
         stage=predicted,
         fabric=stages.inference,
         machine=machine,

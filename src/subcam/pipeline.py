@@ -41,7 +41,7 @@ def run(
     Args:
         settings: of all stages.
         out: the run's folder; made if it is not there, never emptied.
-        dataset: pictures to use instead of those that `settings.dataset` names.
+        dataset: images to use instead of those that `settings.dataset` names.
         recipe: name of the recipe that the settings came from, for the record.
         record: the file in `out` that lists what was run, where it lies and its scores.
 
@@ -148,9 +148,9 @@ def local_rounds(stages: Stages, *, rounds: int, control_of: Sequence[RoundResul
 def _say_what_is_there(dataset: Dataset) -> None:
     train = dataset.train.image_set
     counts = ", ".join(f"{name} {n}" for name, n in zip(train.class_names, train.labels.sum(0), strict=True))
-    say(f"{len(train)} training pictures ({counts})")
+    say(f"{len(train)} training images ({counts})")
     for split, images in dataset.scored.items():
-        say(f"{len(images.image_set)} pictures of {split} to score")
+        say(f"{len(images.image_set)} images of {split} to score")
     skipped = dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)
     if skipped:
         say(f"left out {len(skipped)} files that cannot be used:")

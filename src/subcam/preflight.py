@@ -1,6 +1,6 @@
 """What would end a run after hours, found before it begins: classes, masks and files that are asked for and not there.
 
-In: settings and the checked pictures. Out: nothing, or the error. What the first stage finds by itself within seconds,
+In: settings and the checked images. Out: nothing, or the error. What the first stage finds by itself within seconds,
 and what only building a network can tell (weights that do not fit), is left to the stages.
 """
 
@@ -24,7 +24,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     """Refuse a run that cannot come to a good end.
 
     Raises:
-        SettingsError: a single class that all training pictures show, an unknown architecture, or attention
+        SettingsError: a single class that all training images show, an unknown architecture, or attention
             asked of a network that has none.
         BadInputError: a table of clusters that cannot be used, or a network is to learn from true masks that are not
             there.
@@ -48,12 +48,12 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
 def _check_classes(train: ImageSet) -> None:
     counts = dict(zip(train.class_names, train.labels.sum(0).tolist(), strict=True))
     if empty := [name for name, count in counts.items() if not count]:
-        say(f"no training picture shows {', '.join(empty)}: nothing will be learned of that")
+        say(f"no training image shows {', '.join(empty)}: nothing will be learned of that")
     if len(counts) == 1 and len(train) in counts.values():
         (name,) = counts
         raise SettingsError(
-            f"expected pictures without {name!r} as well, got {name!r} in all {len(train)}: from these nothing can be"
-            " learned about what tells it; add pictures without it, with an empty cell in the column of labels"
+            f"expected images without {name!r} as well, got {name!r} in all {len(train)}: from these nothing can be"
+            " learned about what tells it; add images without it, with an empty cell in the column of labels"
         )
 
 

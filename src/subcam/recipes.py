@@ -26,10 +26,10 @@ from subcam.training.optimiser import OptimiserSettings
 
 
 def toy() -> RunSettings:
-    """Generated pictures, a small network of our own from scratch, rounds 0-3 and the lambda = 0 control.
+    """Generated images, a small network of our own from scratch, rounds 0-3 and the lambda = 0 control.
 
-    Alphas were chosen by looking at masks of such pictures: its scores show the effect and no more.
-    A picture of 64 pixels has 8 x 8 cells at stride 8, too few for psa's rule to make a pair: the random walk leaves
+    Alphas were chosen by looking at masks of such images: its scores show the effect and no more.
+    An image of 64 pixels has 8 x 8 cells at stride 8, too few for psa's rule to make a pair: the random walk leaves
     the maps as they are on that grid, and the pseudo masks come from the CRF alone.
     Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time and scores: `docs/log.md`.
     """
@@ -108,7 +108,7 @@ def toy() -> RunSettings:
 
 
 def small() -> RunSettings:
-    """Any timm backbone on your own pictures, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
+    """Any timm backbone on your own images, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
     Rounds find sub-categories of positions, not of images (`pipeline.local_rounds`), and the background threshold is
     chosen without masks. Limits of sure positions, alphas, beta and the last CRF (DeepLab's) were chosen by looking at

@@ -23,8 +23,8 @@ def coco14() -> RunSettings:
     """MS COCO 2014, 80 classes: `voc12_paper` with its numbers of epochs and its segmentation network at COCO's size.
 
     Written down, not run. The paper has no numbers on COCO. Published work that has some learns from the image-level
-    labels of train2014 (82,081 pictures with an object, eight times VOC's) and scores val2014 (40,137); DeepLab-v2
-    takes 100,000 steps of 10 pictures at a rate of 0.0002. A quarter of VOC's epochs, K and all thresholds are ours
+    labels of train2014 (82,081 images with an object, eight times VOC's) and scores val2014 (40,137); DeepLab-v2
+    takes 100,000 steps of 10 images at a rate of 0.0002. A quarter of VOC's epochs, K and all thresholds are ours
     or VOC's, and untried here.
     Command: `subcam run coco14 --data COCO --network.weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params`.
     Hardware: a GPU of 12 GB or more, and days of it. Time and scores: not measured.

@@ -53,7 +53,7 @@ class RefinedResult:
 class SegmentedResult:
     """A segmentation network: the masks that it learned from, the stages of it and of its predictions, and scores.
 
-    scores: by split, then "plain", with a dense CRF on top "crf", and "known" where only the classes of the picture's
+    scores: by split, then "plain", with a dense CRF on top "crf", and "known" where only the classes of the image's
         image-level labels may occur.
     """
 

@@ -72,7 +72,7 @@ def test_golden_label_maps(reference, case):
 
 
 def test_label_map_by_hand():
-    #        sure object 2, object vs background, unsure, sure background, off the picture, tie
+    #        sure object 2, object vs background, unsure, sure background, off the image, tie
     low = [[0.1, 0.4, 0.9, 0.9, 0.0, 0.5], [0.2, 0.6, 0.1, 0.1, 0.0, 0.5], [0.7, 0.0, 0.0, 0.0, 9e-6, 0.0]]
     high = [[0.0, 0.8, 0.3, 0.7, 0.0, 0.0], [0.4, 0.2, 0.7, 0.3, 0.0, 1.0], [0.6, 0.0, 0.0, 0.0, 0.0, 0.0]]
     label = affinity_label_map(torch.tensor(low).reshape(3, 1, 6), torch.tensor(high).reshape(3, 1, 6))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.affinity.dense_walk import random_features, to_dense
 from tests.networks.golden_weights import golden_state
-from tests.refine.dense_walk import random_features, to_dense
 
 from subcam.affinity.labels import PairLabels
 from subcam.affinity.loss import AffinityHead, affinity_loss, pair_affinity

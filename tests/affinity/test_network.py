@@ -1,4 +1,4 @@
-"""AffinityNet as a whole: its grid for any picture, published weights, saving, and what does not fit."""
+"""AffinityNet as a whole: its grid for any image, published weights, saving, and what does not fit."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tests.affinity.dense_walk import to_dense
 from tests.networks.golden_weights import golden_state
-from tests.refine.dense_walk import to_dense
 
 from subcam.affinity.loss import AffinityHead, pair_affinity
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
@@ -27,7 +27,7 @@ def network(name: str = "tiny", **settings: Any) -> AffinityNetwork:
     return AffinityNetwork(AffinityConfig(network=NetworkSettings(name=name, weights="none", **settings))).eval()
 
 
-def picture(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
+def image(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
     """Smooth colours, uint8 [1, 3, height, width]."""
     coarse = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
     return (255 * F.interpolate(coarse, size=(height, width), mode="bilinear")).to(torch.uint8)
@@ -38,25 +38,25 @@ def picture(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
 def test_grid_is_an_eighth_rounded_up(name: str) -> None:
     net = network(name)
     for height, width in ((67, 93), (64, 96), (1, 1), (9, 200)):
-        assert net(picture(height, width)).shape == (1, net.head.dim, -(-height // 8), -(-width // 8))
+        assert net(image(height, width)).shape == (1, net.head.dim, -(-height // 8), -(-width // 8))
 
 
 @pytest.mark.parametrize(
     ("name", "multiple"), [("tiny", 8), ("resnet18", 32), ("mobilenetv2_100", 32), ("vit_tiny_patch16_224", 16)]
 )
 @torch.no_grad()
-def test_cells_lie_where_they_lie_when_the_padding_is_part_of_the_picture(name: str, multiple: int) -> None:
+def test_cells_lie_where_they_lie_when_the_padding_is_part_of_the_image(name: str, multiple: int) -> None:
     """The cells of every stride begin and end with those of the grid, so nothing is stretched towards the edges."""
     net = network(name, mean=(0.0, 0.0, 0.0))  # so that black is the padding
-    small = picture(67, 37)
+    small = image(67, 37)
     whole = F.pad(small, (0, -37 % multiple, 0, -67 % multiple))
     torch.testing.assert_close(net(small), net(whole)[:, :, :9, :5])
 
 
 @torch.no_grad()
-def test_pictures_are_normalised_as_the_backbone_wants_them() -> None:
+def test_images_are_normalised_as_the_backbone_wants_them() -> None:
     net = network("resnet18")
-    x = picture(64, 64)
+    x = image(64, 64)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (net.backbone.mean, net.backbone.std))
     expected = net.head(feature_pyramid(net.backbone, net.plan, (x / 255 - mean) / std), grid=(8, 8))
     torch.testing.assert_close(net(x), expected)
@@ -88,7 +88,7 @@ def test_a_saved_network_comes_back_the_same(name: str, tmp_path: Path) -> None:
     found = AffinityNetwork.load(tmp_path / "net").eval()
     assert found.config == net.config
     assert found.config.network.mean == (0.1, 0.2, 0.3)
-    x = picture(60, 75)
+    x = image(60, 75)
     assert torch.equal(found(x), net(x))
 
 

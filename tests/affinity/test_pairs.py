@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.refine.dense_walk import is_pair
+from tests.affinity.dense_walk import is_pair
 
 from subcam.affinity.pairs import (
     pair_indices,
@@ -93,6 +93,6 @@ def test_upsampling_by_hand():
     assert torch.equal(upsampled, torch.tensor([[[0, 0.25, 0.75]] * 2]).reshape(1, 2, 3))
 
 
-def test_upsampling_refuses_another_picture():
+def test_upsampling_refuses_another_image():
     with pytest.raises(SettingsError, match="expected 3 x 2 cells"):
         upsample_from_grid(torch.zeros(1, 2, 2), size=(17, 16))

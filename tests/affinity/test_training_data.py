@@ -1,4 +1,4 @@
-"""Crops and label maps of AffinityNet: the maps move as the picture does, and follow rules written out plainly."""
+"""Crops and label maps of AffinityNet: the maps move as the image does, and follow rules written out plainly."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.refine.made_maps import first_pictures
+from tests.refine.made_maps import first_images
 
 from subcam.affinity.marginals import CRFMarginals, marginals_path, write_marginals
 from subcam.affinity.training_data import AffinityImages, apply_geometry
@@ -28,8 +28,8 @@ def coarse_maps(rng: np.random.Generator, channels: int, height: int, width: int
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_maps_move_as_the_picture_does(seed: int) -> None:
-    """The maps as the colours of a picture: the same bytes, whether it is scaled up, down, cut, placed or flipped."""
+def test_maps_move_as_the_image_does(seed: int) -> None:
+    """The maps as the colours of an image: the same bytes, whether it is scaled up, down, cut, placed or flipped."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(20, 90, 2).tolist()
     settings = AugmentationSettings(crop=56, scale_long_side=(30, 120), resampling="bilinear", **PLAIN)
@@ -85,26 +85,26 @@ def test_maps_are_moved_by_definition(
 
 
 @pytest.fixture(scope="module")
-def pictures(toy_train: CheckedImages) -> ImageSet:
-    return first_pictures(toy_train, 3)
+def image_set(toy_train: CheckedImages) -> ImageSet:
+    return first_images(toy_train, 3)
 
 
 @pytest.fixture(scope="module")
-def marginals(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For each of the pictures a background and as many classes as it has, in blocks of changing order."""
+def marginals(image_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each of the images a background and as many classes as it has, in blocks of changing order."""
     folder = tmp_path_factory.mktemp("marginals")
     rng = np.random.default_rng(1)
-    for record in pictures.records:
+    for record in image_set.records:
         low, high = (coarse_maps(rng, 1 + len(record.labels), 48, 48) for _ in range(2))
         write_marginals(marginals_path(folder, record.name), CRFMarginals(low_alpha=low, high_alpha=high))
     return folder
 
 
 @pytest.fixture
-def images(pictures: ImageSet, marginals: Path) -> Callable[..., AffinityImages]:
+def images(image_set: ImageSet, marginals: Path) -> Callable[..., AffinityImages]:
     def images(*, seed: int = 5, **changes: Any) -> AffinityImages:
         augmentation = replace(AugmentationSettings(crop=80, scale_long_side=(40, 100)), **changes)
-        return AffinityImages(pictures.records, marginals, augmentation, seed=seed, fill=(9, 8, 7))
+        return AffinityImages(image_set.records, marginals, augmentation, seed=seed, fill=(9, 8, 7))
 
     return images
 
@@ -118,12 +118,12 @@ def label_of_cell(low: np.ndarray, high: np.ndarray) -> int:
     return int(low.argmax()) or IGNORE_INDEX
 
 
-def test_label_map_by_hand(images: Callable, pictures: ImageSet, marginals: Path) -> None:
-    """At the picture's own size: the marginals lie on a field of zeros where the picture lies on the crop."""
+def test_label_map_by_hand(images: Callable, image_set: ImageSet, marginals: Path) -> None:
+    """At the image's own size: the marginals lie on a field of zeros where the image lies on the crop."""
     data = images(scale_long_side=(48, 48), **PLAIN)
-    assert len(data) == len(pictures)
+    assert len(data) == len(image_set)
     kinds = set()
-    for index, record in enumerate(pictures.records):
+    for index, record in enumerate(image_set.records):
         crop, found = data[4, index]
         drawn = draw_augmentation(np.random.default_rng((5, 4, index)), (48, 48), data.augmentation)
         top, left = drawn.placed
@@ -144,7 +144,7 @@ def test_label_map_by_hand(images: Callable, pictures: ImageSet, marginals: Path
     assert kinds >= {0, 1, IGNORE_INDEX}
 
 
-def test_cells_beside_the_picture_are_ignored(images: Callable) -> None:
+def test_cells_beside_the_image_are_ignored(images: Callable) -> None:
     data = images()
     outside = 0
     for epoch, index in np.ndindex(8, 3):
@@ -156,7 +156,7 @@ def test_cells_beside_the_picture_are_ignored(images: Callable) -> None:
         beside = ~seen.reshape(10, 8, 10, 8).any((1, 3))
         assert (label[beside] == IGNORE_INDEX).all()
         outside += beside.sum()
-    assert outside > 100, "no crop left its picture: nothing was tested"
+    assert outside > 100, "no crop left its image: nothing was tested"
 
 
 def test_chance_comes_from_seed_epoch_and_index(images: Callable) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.made_coco import annotation, coco_2014, picture, write_annotations
+from tests.data.readers.made_coco import annotation, coco_2014, image, write_annotations
 
 from subcam.audit.dataset import Survey, require_usable, survey_dataset
 from subcam.audit.finding import Finding
@@ -22,9 +22,9 @@ Rows = dict[str, tuple[str, str]]
 
 
 def made(root: Path, rows: Rows, *, mask: Callable[[str], np.ndarray] | None = None) -> Path:
-    """A folder with a picture for each row of name: (labels, split)."""
+    """A folder with an image for each row of name: (labels, split)."""
     for name in rows:
-        picture(root / "images" / f"{name}.png", SIZE)
+        image(root / "images" / f"{name}.png", SIZE)
         if mask is not None:
             write_mask(root / "masks" / f"{name}.png", mask(name), palette=voc_palette())
     lines = [f"{name}.png,{labels},{split}" for name, (labels, split) in rows.items()]
@@ -33,7 +33,7 @@ def made(root: Path, rows: Rows, *, mask: Callable[[str], np.ndarray] | None = N
 
 
 def healthy() -> Rows:
-    """60 pictures to learn from, each class alone and with the other; 6 to score."""
+    """60 images to learn from, each class alone and with the other; 6 to score."""
     rows = {f"t{i}": (("cat", "dog", "cat;dog")[i % 3], "train") for i in range(60)}
     return rows | {f"v{i}": (("cat", "dog")[i % 2], "val") for i in range(6)}
 
@@ -53,7 +53,7 @@ def only(survey: Survey, kind: str) -> Finding:
 
 
 def labelled(name: str) -> np.ndarray:
-    """A mask of a `healthy` picture that agrees with its labels."""
+    """A mask of a `healthy` image that agrees with its labels."""
     mask = np.zeros(SIZE, np.uint8)
     index = int(name[1:])
     present = (index % 3) if name[0] == "t" else index % 2
@@ -69,15 +69,15 @@ def test_a_healthy_set_has_no_finding_and_plain_counts(tmp_path: Path) -> None:
     found = surveyed(made(tmp_path / "mine", rows, mask=labelled), tmp_path)
     assert found.findings == ()
     require_usable(found)
-    assert [(split.name, split.learned, split.pictures, split.masks) for split in found.splits] == [
+    assert [(split.name, split.learned, split.images, split.masks) for split in found.splits] == [
         ("train", True, 60, 60),
         ("val", False, 6, 6),
     ]
     for row in found.classes:
         train = [labels.split(";") for labels, split in rows.values() if split == "train"]
-        assert row.pictures == sum(row.name in labels for labels in train)
+        assert row.images == sum(row.name in labels for labels in train)
         assert row.alone == sum(labels == [row.name] for labels in train)
-        assert row.share == pytest.approx(row.pictures / 60)
+        assert row.share == pytest.approx(row.images / 60)
         assert row.scored == (3,)
         assert row.area == pytest.approx({"cat": 0.25, "dog": 0.1}[row.name])
     assert found.together == ((40, 20), (20, 40))
@@ -91,7 +91,7 @@ def test_a_healthy_set_has_no_finding_and_plain_counts(tmp_path: Path) -> None:
 def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
     root = made(tmp_path / "mine", healthy(), mask=labelled)
     (root / "images" / "t0.png").write_bytes(b"")
-    (root / "images" / "t1.png").write_bytes(b"no picture")
+    (root / "images" / "t1.png").write_bytes(b"no image")
     (root / "images" / "v0.png").write_bytes((root / "images" / "v0.png").read_bytes()[:800])
     (root / "images" / "v1.png").unlink()
     (root / "masks" / "t2.png").write_bytes(b"no mask")
@@ -100,16 +100,16 @@ def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
     found = surveyed(root, tmp_path)
     named = {finding.kind: [example.text for example in finding.examples] for finding in found.of("stop")}
     assert {kind: len(texts) for kind, texts in named.items()} == {
-        "picture-bad": 3,
+        "image-bad": 3,
         "mask-damaged": 1,
         "mask-values": 1,
         "mask-size": 1,
         "entry-bad": 1,
     }
     for kind, parts in {
-        "picture-bad": ["t0.png: expected a picture, got an empty file", "t1.png: expected a picture", "v0.png"],
+        "image-bad": ["t0.png: expected an image, got an empty file", "t1.png: expected an image", "v0.png"],
         "mask-values": ["t3.png: expected the values 0"],
-        "mask-size": ["t4.png: expected a mask as large as its picture"],
+        "mask-size": ["t4.png: expected a mask as large as its image"],
         "entry-bad": ["labels.csv:63: 'v1.png' is no file"],
     }.items():
         assert all(part in text for part, text in zip(parts, named[kind], strict=True)), kind
@@ -123,7 +123,7 @@ def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
 def test_nothing_that_can_be_read_stops_in_any_case(tmp_path: Path) -> None:
     root = made(tmp_path / "mine", {"a": ("cat", "train"), "b": ("", "train")})
     for path in (root / "images").iterdir():
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     found = surveyed(root, tmp_path, on_bad_input="skip")
     assert [finding.kind for finding in found.of("stop")] == ["nothing-left"]
     assert found.sizes is None
@@ -146,19 +146,19 @@ def test_labels_that_maps_cannot_be_learned_from(tmp_path: Path) -> None:
     ]
     assert [example.text for example in only(found, "class-empty").examples] == ["none"]
     few = [example.text for example in only(found, "class-few").examples]
-    assert few == ["rare: 1 picture", "bird: 15 pictures"]
-    assert only(found, "class-everywhere").examples[0].text == "cat: not in 1 picture"
-    # bird has too few pictures to tell chance from rule
+    assert few == ["rare: 1 image", "bird: 15 images"]
+    assert only(found, "class-everywhere").examples[0].text == "cat: not in 1 image"
+    # bird has too few images to tell chance from rule
     assert [example.text for example in only(found, "classes-together").examples] == [
-        "dog: 30 of 30 pictures also show cat (100%)"
+        "dog: 30 of 30 images also show cat (100%)"
     ]
-    assert [example.text for example in only(found, "never-alone").examples] == ["dog: 30 pictures"]
+    assert [example.text for example in only(found, "never-alone").examples] == ["dog: 30 images"]
     assert only(found, "unlabelled").examples[0].images == (root / "images" / "u.png",)
 
 
-def test_a_single_class_in_every_picture(tmp_path: Path) -> None:
+def test_a_single_class_in_every_image(tmp_path: Path) -> None:
     found = surveyed(made(tmp_path / "mine", {f"t{i}": ("cat", "train") for i in range(25)}), tmp_path)
-    assert "in every picture" in only(found, "class-everywhere").title
+    assert "in every image" in only(found, "class-everywhere").title
 
 
 def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
 
 def voc(root: Path, lists: dict[str, str]) -> Path:
     for name in {name for names in lists.values() for name in names.split()}:
-        picture(root / "JPEGImages" / f"{name}.jpg", SIZE)
+        image(root / "JPEGImages" / f"{name}.jpg", SIZE)
         path = root / "Annotations" / f"{name}.xml"
         path.parent.mkdir(exist_ok=True)
         path.write_text("<a><object><name>cat</name></object></a>")
@@ -193,12 +193,12 @@ def voc(root: Path, lists: dict[str, str]) -> Path:
     return root
 
 
-def test_a_split_inside_the_training_pictures_is_meant_and_a_mixture_is_not(tmp_path: Path) -> None:
+def test_a_split_inside_the_training_images_is_meant_and_a_mixture_is_not(tmp_path: Path) -> None:
     root = voc(tmp_path / "voc", {"train_aug": "a b c d", "train": "a b", "val": "e f"})
     assert "overlap" not in kinds(surveyed(root, tmp_path))
     root = voc(tmp_path / "mixed", {"train_aug": "a b c d", "train": "a b", "val": "d e f"})
     finding = only(surveyed(root, tmp_path), "overlap")
-    assert finding.title == "1 picture of split val (3) also learned from"
+    assert finding.title == "1 image of split val (3) also learned from"
     assert [example.text for example in finding.examples] == ["d"]
 
 
@@ -227,7 +227,7 @@ def test_masks_that_have_no_class_at_all(tmp_path: Path) -> None:
     assert kinds(found) == ["mask-without-class"]
 
 
-def test_sizes_and_kinds_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_and_kinds_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subcam.audit.files.HUGE", 100_000)
     root = made(tmp_path / "mine", healthy())
     images = root / "images"
@@ -264,9 +264,9 @@ def test_sizes_and_kinds_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.sizes.kinds == {"PNG": 64, "JPEG": 2}
 
 
-def test_pictures_that_no_row_names(tmp_path: Path) -> None:
+def test_images_that_no_row_names(tmp_path: Path) -> None:
     root = made(tmp_path / "mine", healthy(), mask=labelled)
-    picture(root / "images" / "more" / "extra.jpg")
+    image(root / "images" / "more" / "extra.jpg")
     finding = only(surveyed(root, tmp_path), "unlisted")
     assert [example.text for example in finding.examples] == ["images/more/extra.jpg"]
 
@@ -278,7 +278,7 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
     write_annotations(root / "annotations" / "instances_val2014.json", val, annotations)
     found = surveyed(root, tmp_path)
     assert found.layout == "coco"
-    assert [(split.name, split.pictures, split.masks) for split in found.splits] == [
+    assert [(split.name, split.images, split.masks) for split in found.splits] == [
         ("train2014", 3, 0),
         ("val2014", 1, 1),
     ]
@@ -287,13 +287,13 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
     content = json.loads((root / "annotations" / "instances_val2014.json").read_text())
     content["categories"].append({"id": 3, "name": "car"})
     (root / "annotations" / "instances_val2014.json").write_text(json.dumps(content))
-    with pytest.raises(BadInputError, match="split val2014: expected the classes of the training pictures"):
+    with pytest.raises(BadInputError, match="split val2014: expected the classes of the training images"):
         surveyed(root, tmp_path)
 
 
-@pytest.mark.parametrize(("pictures", "fitting"), [(0, 1), (29, 1), (60, 2), (250, 8), (5000, 10)])
-def test_how_many_subcategories_fit(pictures: int, fitting: int) -> None:
+@pytest.mark.parametrize(("images", "fitting"), [(0, 1), (29, 1), (60, 2), (250, 8), (5000, 10)])
+def test_how_many_subcategories_fit(images: int, fitting: int) -> None:
     from subcam.audit.labels import ClassCounts, fitting_subcategories
 
-    counts = tuple(ClassCounts(name=name, pictures=n, alone=0) for name, n in (("a", pictures), ("empty", 0)))
+    counts = tuple(ClassCounts(name=name, images=n, alone=0) for name, n in (("a", images), ("empty", 0)))
     assert fitting_subcategories(counts) == fitting

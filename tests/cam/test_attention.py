@@ -47,18 +47,18 @@ def lowered(weights: Tensor, maps: Tensor) -> Tensor:
 
 
 def plain_guide(maps: Tensor, layers: list[LayerAttention], *, steps: int) -> Tensor:
-    """The matrix A written down, one picture, layer and head at a time."""
+    """The matrix A written down, one image, layer and head at a time."""
     height, width = maps.shape[2:]
     positions = height * width
     out = []
-    for picture in range(len(maps)):
+    for image in range(len(maps)):
         mean = torch.zeros(positions, positions)
         for queries, keys, scale in layers:
             for head in range(queries.shape[1]):
-                weights = (queries[picture, head] @ keys[picture, head].T * scale).softmax(-1)
+                weights = (queries[image, head] @ keys[image, head].T * scale).softmax(-1)
                 patches = weights[-positions:, -positions:]
                 mean += patches / patches.sum(1, keepdim=True) / (len(layers) * queries.shape[1])
-        out.append(lowered(torch.linalg.matrix_power(mean, steps), maps[picture]))
+        out.append(lowered(torch.linalg.matrix_power(mean, steps), maps[image]))
     return torch.stack(out)
 
 
@@ -150,7 +150,7 @@ def timms_attention(network: ClassificationNetwork, images: Tensor, *, layers: i
 def plain_response(
     network: ClassificationNetwork, image: Tensor, *, layers: int, steps: int, subcategories: bool
 ) -> Tensor:
-    """All maps of one picture, one scale and one mirror image at a time."""
+    """All maps of one image, one scale and one mirror image at a time."""
     head = network.subcategory_head if subcategories else network.parent_head
     assert head is not None
     height, width = image.shape[1:]
@@ -198,7 +198,7 @@ def test_over_scales_and_flips_they_equal_a_plain_loop(network: ClassificationNe
 
 @torch.no_grad()
 def test_a_map_keeps_its_place_whatever_the_size() -> None:
-    """A cell of the map lies over the picture's part that it saw, also where the side is no multiple of the patch.
+    """A cell of the map lies over the image's part that it saw, also where the side is no multiple of the patch.
 
     The patches' projection is the mean colour, all layers after it do nothing, and the class is brightness.
     """
@@ -219,7 +219,7 @@ def test_a_map_keeps_its_place_whatever_the_size() -> None:
     assert edge == pytest.approx(31.5, abs=1)  # padded to 48 pixels, it would lie at 28
 
 
-def test_the_whole_way_on_generated_pictures(
+def test_the_whole_way_on_generated_images(
     tiny_run: RunSettings, toy_train: CheckedImages, fabric: Fabric, machine: MachineSettings, tmp_path: Path
 ) -> None:
     """A small transformer learns, and its guided maps come in the same files, taken up as any others."""

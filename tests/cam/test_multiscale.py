@@ -32,7 +32,7 @@ def network() -> ClassificationNetwork:
     return network.eval()
 
 
-def pictures(count: int, height: int, width: int) -> torch.Tensor:
+def made_images(count: int, height: int, width: int) -> torch.Tensor:
     """Blobs of different colours, so that different places look different to the network."""
     coarse = torch.rand(count, 3, 5, 4, generator=torch.Generator().manual_seed(height * width))
     smooth = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
@@ -72,7 +72,7 @@ def plain_response(
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (37, 53), (9, 64)])
 def test_equals_the_plain_loop(network: ClassificationNetwork, height: int, width: int, *, flip: bool) -> None:
-    images = pictures(4, height, width)
+    images = made_images(4, height, width)
     labels = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.uint8)
     found = multiscale_response(network, images, labels, scales=SCALES, flip=flip, subcategories=True)
     assert len(found) == 4
@@ -88,7 +88,7 @@ def test_equals_the_plain_loop(network: ClassificationNetwork, height: int, widt
 
 @torch.no_grad()
 def test_one_product_for_both_heads_equals_two(network: ClassificationNetwork) -> None:
-    images, labels = pictures(2, 37, 53), torch.tensor([[1, 0, 1], [1, 1, 1]], dtype=torch.uint8)
+    images, labels = made_images(2, 37, 53), torch.tensor([[1, 0, 1], [1, 1, 1]], dtype=torch.uint8)
 
     def einsum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return torch.einsum("...dhw,cd->...chw", features, weights).relu_()
@@ -102,7 +102,7 @@ def test_one_product_for_both_heads_equals_two(network: ClassificationNetwork) -
 
 @torch.no_grad()
 def test_the_company_of_an_image_changes_nothing(network: ClassificationNetwork) -> None:
-    images, labels = pictures(3, 33, 45), torch.ones(3, CLASSES, dtype=torch.uint8)
+    images, labels = made_images(3, 33, 45), torch.ones(3, CLASSES, dtype=torch.uint8)
     together = multiscale_response(network, images, labels, scales=SCALES)
     for index in range(3):
         (alone,) = multiscale_response(network, images[index : index + 1], labels[:1], scales=SCALES)
@@ -113,7 +113,7 @@ def test_the_company_of_an_image_changes_nothing(network: ClassificationNetwork)
 
 @torch.no_grad()
 def test_logits_are_of_scale_1_even_where_no_map_is(network: ClassificationNetwork) -> None:
-    images, labels = pictures(2, 32, 40), torch.ones(2, CLASSES, dtype=torch.uint8)
+    images, labels = made_images(2, 32, 40), torch.ones(2, CLASSES, dtype=torch.uint8)
     found = multiscale_response(network, images, labels, scales=(0.5, 2.0))
     expected = network(images).parent
     for index, response in enumerate(found):
@@ -126,7 +126,7 @@ def test_a_round_without_subcategories_has_no_maps_of_them(network: Classificati
         ModelConfig(network=network.config.network, class_names=network.config.class_names)
     ).eval()
     labels = torch.ones(1, CLASSES, dtype=torch.uint8)
-    (found,) = multiscale_response(plain, pictures(1, 32, 32), labels, scales=(1.0,), subcategories=True)
+    (found,) = multiscale_response(plain, made_images(1, 32, 32), labels, scales=(1.0,), subcategories=True)
     assert found.subcategory_maps is None
     assert found.maps.shape == (CLASSES, 32, 32)
 
@@ -136,7 +136,7 @@ def test_a_local_classifier_gives_squared_mean_probabilities(network: Classifica
     """A plain loop over scales and mirror images; the network's heads for whole images do not matter."""
     prototypes = torch.randn(CLASSES, 3, network.backbone.num_features, generator=torch.Generator().manual_seed(2))
     local = network.with_prototypes(prototypes, num_subcategories=2)
-    images, labels = pictures(2, 40, 56), torch.tensor([[1, 0, 1], [0, 1, 0]], dtype=torch.uint8)
+    images, labels = made_images(2, 40, 56), torch.tensor([[1, 0, 1], [0, 1, 0]], dtype=torch.uint8)
     found = multiscale_response(local, images, labels, scales=SCALES, subcategories=True)
     assert local.local_classifier is not None
     for image, row, response in zip(images, labels, found, strict=True):
@@ -155,12 +155,12 @@ def test_a_local_classifier_gives_squared_mean_probabilities(network: Classifica
 
 
 @pytest.mark.parametrize("size", [(20, 30), (55, 83), (1, 7)])
-def test_pictures_are_resized_as_pillow_does(size: tuple[int, int]) -> None:
-    images = pictures(2, 40, 60)
+def test_images_are_resized_as_pillow_does(size: tuple[int, int]) -> None:
+    images = made_images(2, 40, 60)
     found = resize_images(images, size)
     assert torch.equal(found, found.round())
     for image, mine in zip(images, found, strict=True):
-        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-        theirs = np.asarray(picture.resize(size[::-1], Image.Resampling.BICUBIC), np.float32)
+        pil_image = Image.fromarray(image.permute(1, 2, 0).numpy())
+        theirs = np.asarray(pil_image.resize(size[::-1], Image.Resampling.BICUBIC), np.float32)
         assert np.abs(mine.permute(1, 2, 0).numpy() - theirs).max() <= 1  # Pillow rounds between the two axes too
     assert resize_images(images, (40, 60)) is images

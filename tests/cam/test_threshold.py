@@ -25,7 +25,7 @@ from subcam.errors import SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
 
 
-def picture(seed: int, *, edge: float = 0.5, size: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def made_image(seed: int, *, edge: float = 0.5, size: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A response that falls off from a centre, colours that change where it is `edge`, and the object's mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] - size * rng.uniform(0.35, 0.65, 2)[:, None, None]
@@ -53,7 +53,7 @@ def test_four_pixels_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_shares_are_those_of_the_slow_version(seed: int) -> None:
-    response, colours, _ = picture(seed)
+    response, colours, _ = made_image(seed)
     found = split_shares(response, colours)
     for i in range(0, 101, 7):
         front = response.ravel() > THRESHOLDS[i]
@@ -69,7 +69,7 @@ def test_a_pixel_at_the_threshold_is_background() -> None:
 
 
 def test_moving_scaling_and_turning_colours_changes_nothing() -> None:
-    response, colours, _ = picture(0)
+    response, colours, _ = made_image(0)
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     first = split_shares(response, colours)
     for changed in (colours / 255, colours + 40, colours @ rotation, colours[::-1]):
@@ -81,11 +81,11 @@ def test_moving_scaling_and_turning_colours_changes_nothing() -> None:
 
 @pytest.mark.parametrize("edge", [0.25, 0.4, 0.55, 0.7])
 def test_the_threshold_is_where_the_colours_change(edge: float) -> None:
-    shares = [split_shares(*picture(seed, edge=edge)[:2]) for seed in range(6)]
+    shares = [split_shares(*made_image(seed, edge=edge)[:2]) for seed in range(6)]
     assert choose_threshold(shares, num_classes=1).threshold == pytest.approx(edge, abs=0.06)
 
 
-def test_flat_pictures_leave_it_to_the_responses() -> None:
+def test_flat_images_leave_it_to_the_responses() -> None:
     """Two levels of response, 0.2 and 0.8: every threshold from one to just below the other splits them."""
     response = np.full((10, 10), 0.2)
     response[3:7, 3:7] = 0.8
@@ -93,7 +93,7 @@ def test_flat_pictures_leave_it_to_the_responses() -> None:
     found = choose_threshold([split_shares(response, grey)], num_classes=1)
     assert found.threshold == 0.2
     assert found.scores[20:80] == pytest.approx(np.ones(60))
-    coloured = [*picture(0, edge=0.6)[:2]]
+    coloured = [*made_image(0, edge=0.6)[:2]]
     flat = split_shares(np.full((4, 4), 0.3), np.full((4, 4, 3), 7.0))
     both = choose_threshold([split_shares(*coloured), flat], num_classes=1)
     assert both.threshold == choose_threshold([split_shares(*coloured)], num_classes=1).threshold
@@ -106,16 +106,16 @@ def test_the_score_is_the_product_of_the_means() -> None:
     ]
     found = choose_threshold(shares, num_classes=3, thresholds=np.array([0.3, 0.6]))
     np.testing.assert_allclose(found.scores, [0.4 * 0.3**2, 0.3 * 0.2**2])
-    assert (found.threshold, found.pictures) == (0.3, 2)
+    assert (found.threshold, found.images) == (0.3, 2)
     assert found.by_class == (0.3, 0.3, 0.3)
-    with pytest.raises(ValueError, match="one picture or more, got none"):
+    with pytest.raises(ValueError, match="one image or more, got none"):
         choose_threshold([], num_classes=3)
 
 
-def test_a_class_with_many_pictures_has_its_own_threshold_and_one_with_few_the_common_one() -> None:
+def test_a_class_with_many_images_has_its_own_threshold_and_one_with_few_the_common_one() -> None:
     edges = {0: (0.3, 40), 1: (0.6, 40), 2: (0.8, 1)}
     shares = [
-        split_shares(*picture(seed, edge=edge)[:2], classes=(c,))
+        split_shares(*made_image(seed, edge=edge)[:2], classes=(c,))
         for c, (edge, count) in edges.items()
         for seed in range(count)
     ]
@@ -135,12 +135,12 @@ def test_the_colours_of_a_cell_are_the_mean_of_its_pixels() -> None:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., list[Record]]:
-    """Pictures and their maps as files; the last picture has no class."""
+    """Images and their maps as files; the last image has no class."""
 
     def write(count: int, *, edge: float = 0.5) -> list[Record]:
         records = []
         for index in range(count + 1):
-            response, colours, _ = picture(index, edge=edge)
+            response, colours, _ = made_image(index, edge=edge)
             image = tmp_path / f"{index}.png"
             Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(image)
             maps = (255 * response[None]).round().astype(np.uint8)[: index < count]
@@ -160,22 +160,22 @@ def stored(tmp_path: Path) -> Callable[..., list[Record]]:
     return write
 
 
-def test_stored_maps_and_pictures_give_the_threshold_without_their_masks(
+def test_stored_maps_and_images_give_the_threshold_without_their_masks(
     stored: Callable[..., list[Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = stored(6, edge=0.6)
     found = threshold_of_maps(records, tmp_path, num_classes=1)
     assert found.threshold == pytest.approx(0.6, abs=0.05)
-    assert found.pictures == 6
+    assert found.images == 6
     assert threshold_of_maps(records[::-1], tmp_path, num_classes=1).threshold == found.threshold
-    monkeypatch.setattr("subcam.cam.threshold.MOST_PICTURES", 3)
+    monkeypatch.setattr("subcam.cam.threshold.MOST_IMAGES", 3)
     fewer = threshold_of_maps(records, tmp_path, num_classes=1)
-    assert fewer.pictures == 3
+    assert fewer.images == 3
     np.testing.assert_array_equal(fewer.scores, threshold_of_maps(records[:6:2], tmp_path, num_classes=1).scores)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_on_generated_pictures_it_is_within_two_points_of_the_best_that_masks_choose(power: float) -> None:
+def test_on_generated_images_it_is_within_two_points_of_the_best_that_masks_choose(power: float) -> None:
     """Maps are blurred masks to a power, which moves the best threshold."""
     sweep, shares = ThresholdSweep(5), []
     for index in range(40):
@@ -190,8 +190,8 @@ def test_on_generated_pictures_it_is_within_two_points_of_the_best_that_masks_ch
     assert sweep.at(choose_threshold(shares, num_classes=4).threshold).miou > best.scores.miou - 0.02
 
 
-def test_pictures_without_a_class_cannot_be_split(stored: Callable[..., list[Record]], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no picture has a label; give --evaluate\.background-threshold"):
+def test_images_without_a_class_cannot_be_split(stored: Callable[..., list[Record]], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no image has a label; give --evaluate\.background-threshold"):
         threshold_of_maps(stored(0), tmp_path, num_classes=1)
 
 

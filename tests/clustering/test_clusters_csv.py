@@ -35,7 +35,7 @@ def image_set_of(
 
 @pytest.fixture
 def image_set() -> ImageSet:
-    """Eight pictures: cat in all but one, dög in four, neither in the last."""
+    """Eight images: cat in all but one, dög in four, neither in the last."""
     labels = [(0,), (0, 1), (0,), (0, 1), (1,), (0, 1), (0,), ()]
     return image_set_of(labels, [f"2007_{i:06d}" for i in range(8)])
 
@@ -179,7 +179,7 @@ def composed(text: str) -> str:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_names_come_back(data: st.DataObject, tmp_path: Path) -> None:
-    """Pictures, parents and clusters of hostile names, random clusters; names come back in Unicode's composed form."""
+    """Images, parents and clusters of hostile names, random clusters; names come back in Unicode's composed form."""
     classes = tuple(data.draw(st.lists(texts, min_size=1, max_size=3, unique_by=composed)))
     images = data.draw(st.lists(texts, min_size=1, max_size=6, unique_by=composed))
     every = tuple(range(len(classes)))
@@ -217,7 +217,7 @@ def test_a_chain_of_merges_ends_where_it_ends(path: Path, image_set: ImageSet, e
     assert set(read.assignments[:, 0]) == {-1, 0}
 
 
-def test_a_moved_picture_and_an_emptied_cluster(path: Path, image_set: ImageSet, found: Subcategories) -> None:
+def test_a_moved_image_and_an_emptied_cluster(path: Path, image_set: ImageSet, found: Subcategories) -> None:
     rows = rows_of(path)
     for row in rows[1:]:
         if row[1] == "cat" and row[2] == "0":
@@ -275,7 +275,7 @@ def test_rows_that_cannot_be(path: Path, image_set: ImageSet, edit: Callable, ce
         read_clusters(path, image_set)
 
 
-def test_a_picture_without_a_row_is_named(path: Path, image_set: ImageSet) -> None:
+def test_a_image_without_a_row_is_named(path: Path, image_set: ImageSet) -> None:
     write_rows(path, [row for row in rows_of(path) if row[0] != "2007_000003"])
     message = "2 are missing: '2007_000003' (cat), '2007_000003' (dög); add them"
     with pytest.raises(BadInputError, match=re.escape(message)):

@@ -147,19 +147,19 @@ def test_other_settings_are_other_variants_and_share_what_is_equal(copied: Path,
     assert len(list((copied / "ablate").glob("*.json"))) == 3 + 2
 
 
-def test_changed_pictures_are_other_variants(toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = shutil.copytree(toy_folder, tmp_path / "pictures")
+def test_changed_images_are_other_variants(toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = shutil.copytree(toy_folder, tmp_path / "images")
     ran = recorded(monkeypatch)
-    words = ("--data", str(pictures))
+    words = ("--data", str(images))
     assert ablate(tmp_path / "run", *words) == ablate(tmp_path / "run", *words) == cli.EXIT_OK
     assert len(ran) == 1
-    shutil.copy(pictures / "images" / "val-00001.png", pictures / "images" / "val-00000.png")
+    shutil.copy(images / "images" / "val-00001.png", images / "images" / "val-00000.png")
     assert ablate(tmp_path / "run", *words) == cli.EXIT_OK
     assert len(ran) == 2
 
 
 def test_rounds_share_every_training(copied: Path, never_trained: None) -> None:
-    """Only the last round's maps are of the training pictures too; they are made again, nothing is trained."""
+    """Only the last round's maps are of the training images too; they are made again, nothing is trained."""
     assert ablate(copied, "--grid", "rounds=0,1", "discover.num_subcategories=3") == cli.EXIT_OK
     stages = [path.name.rpartition("-")[0] for path in (copied / "stages").iterdir()]
     assert [stages.count(f"round0-{what}") for what in ("classify", "cam", "evaluate-val")] == [1, 2, 2]
@@ -225,7 +225,7 @@ def test_a_kill_between_variants_costs_nothing(tmp_path: Path, monkeypatch: pyte
     assert {row["std"] for row in results(tmp_path)["summary"]} == {0}
 
 
-@pytest.mark.parametrize("error", [BadInputError("the picture is bad"), ZeroDivisionError("ours")])
+@pytest.mark.parametrize("error", [BadInputError("the image is bad"), ZeroDivisionError("ours")])
 def test_a_failure_is_said_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
@@ -330,7 +330,7 @@ def test_a_dry_run_sees_a_lost_record(
         (["tiny", "--grid", "discover.k=1"], "there is no setting 'discover.k'"),
         (["tiny", "--grid", "rounds=x"], "--grid rounds: expected a whole number, got 'x'"),
         (["tiny", "--seeds", "1", "1"], "expected one seed or more, each once, got [1, 1]"),
-        (["small", "--grid", "rounds=0"], "no pictures were named; give --data DIR"),
+        (["small", "--grid", "rounds=0"], "no images were named; give --data DIR"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.data.made_coco import coco_2014, picture
+from tests.data.readers.made_coco import coco_2014, image
 
 from subcam.commands.data_check import check
 from subcam.errors import BadInputError, SettingsError
@@ -15,7 +15,7 @@ def mine(tmp_path: Path) -> Path:
     root = tmp_path / "mine"
     rows = ["image,labels"]
     for number in range(45):
-        picture(root / f"{number}.png", (110, 120))
+        image(root / f"{number}.png", (110, 120))
         rows.append(f"{number}.png,{('cat', 'dog', '[cow]')[number % 3]}")
     (root / "tags.csv").write_text("\n".join(rows))
     return root
@@ -24,10 +24,10 @@ def mine(tmp_path: Path) -> Path:
 def test_what_is_printed(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check([str(mine), "--labels", "tags.csv", "--workers", "1"])
     said = capsys.readouterr().out
-    assert "45 pictures to learn from (all), 0 masks" in said
+    assert "45 images to learn from (all), 0 masks" in said
     assert "[cow]" in said
-    assert "warning: 3 classes with fewer than 20 training pictures" in said
-    assert "  - cat: 15 pictures" in said
+    assert "warning: 3 classes with fewer than 20 training images" in said
+    assert "  - cat: 15 images" in said
     assert "A run goes through. 1 thing worth mending" in said
     assert f"subcam run small --data {mine} --dataset.labels tags.csv --out runs/mine" in said
     assert "with --out DIR: a page" in said
@@ -47,11 +47,11 @@ def test_a_run_that_would_stop_ends_with_an_error_after_all_was_said(
     mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(5):
-        (mine / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(BadInputError, match=r"a run would stop: 5 pictures that cannot be read\. The first: .*0\.png"):
+        (mine / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(BadInputError, match=r"a run would stop: 5 images that cannot be read\. The first: .*0\.png"):
         check([str(mine), "--labels", "tags.csv", "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
-    assert "STOPS A RUN: 5 pictures that cannot be read" in said
+    assert "STOPS A RUN: 5 images that cannot be read" in said
     assert "  - and 2 more" in said
     assert "A run would stop: 1 thing must be mended first, 1 more should be." in said
     assert (tmp_path / "out" / "index.html").is_file()
@@ -66,7 +66,7 @@ def test_masks_of_a_coco_file_are_looked_at_and_not_left_behind(
     before = sorted(root.rglob("*"))
     check([str(root), "--no-crowd-labels"])
     said = capsys.readouterr().out
-    assert "2 pictures of val2014, 2 masks" in said
+    assert "2 images of val2014, 2 masks" in said
     assert "--dataset.no-crowd-labels --out" in said
     assert sorted(root.rglob("*")) == before
 
@@ -77,7 +77,7 @@ def test_the_real_photographs(voc_animals: Path, capsys: pytest.CaptureFixture[s
     words = ["--train-split", "train", "--scored-splits", "val", "--classes", "cat", "cow", "dog", "horse", "sheep"]
     check([str(voc_animals), *words])
     said = capsys.readouterr().out
-    assert "209 pictures to learn from (train), 209 masks; 245 pictures of val, 245 masks" in said
+    assert "209 images to learn from (train), 209 masks; 245 images of val, 245 masks" in said
     assert "STOPS A RUN" not in said
     assert "both learned from and scored" not in said
 
@@ -85,7 +85,7 @@ def test_the_real_photographs(voc_animals: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "no pictures were named"),
+        ([], "no images were named"),
         (["nowhere"], "nowhere is no folder"),
         (["a", "--data", "b"], "expected one folder, got a and --data b"),
         (["a", "--workers", "-1"], "expected workers of 0 or more, got -1"),

@@ -14,9 +14,9 @@ def test_a_run_on_shards_is_that_on_the_folder(
     toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "shards"
-    assert cli.main(["data", "shards", str(toy_folder), "--out", str(root), "--pictures-each", "10"]) == cli.EXIT_OK
+    assert cli.main(["data", "shards", str(toy_folder), "--out", str(root), "--images-each", "10"]) == cli.EXIT_OK
     said = capsys.readouterr().out
-    assert "train: 24 pictures in 3 shards\nval: 8 pictures in 1 shards\n" in said
+    assert "train: 24 images in 3 shards\nval: 8 images in 1 shards\n" in said
     assert f"ready: subcam run RECIPE --data {root}" in said
     assert len(read_shards(root)) == len(read_folder(toy_folder))
     stages = {}
@@ -26,10 +26,10 @@ def test_a_run_on_shards_is_that_on_the_folder(
         assert cli.main(words) == cli.EXIT_OK, capsys.readouterr().err
         stages[data] = {path.name for path in (out / "stages").iterdir()}
         assert json.loads((out / "run.json").read_text())["rounds"][0]["scores"]
-    # Stages are named after what they were given: equal names, equal pictures.
+    # Stages are named after what they were given: equal names, equal images.
     assert stages[toy_folder] == stages[root]
     assert cli.main(["data", "check", str(root)]) == cli.EXIT_OK
-    assert "tar shards: 24 pictures to learn from (train)" in capsys.readouterr().out
+    assert "tar shards: 24 images to learn from (train)" in capsys.readouterr().out
 
 
 SHORT = (
@@ -45,8 +45,8 @@ SHORT = (
     [
         (["{folder}", "--out", "{folder}"], "expected another folder for the shards"),
         (["{folder}", "--data", "toy", "--out", "x"], "expected one folder, got"),
-        (["{folder}", "--out", "x", "--pictures-each", "0"], "expected pictures-each of 1 or more, got 0"),
-        (["--out", "x"], "no pictures were named"),
+        (["{folder}", "--out", "x", "--images-each", "0"], "expected images-each of 1 or more, got 0"),
+        (["--out", "x"], "no images were named"),
     ],
 )
 def test_mistakes(toy_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

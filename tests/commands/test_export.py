@@ -37,7 +37,7 @@ def export(name: str, predictions: Path, out: Path, *words: object) -> int:
 def test_each_format_of_masks(name: str, predictions: Path, tmp_path: Path, capsys) -> None:
     place, words, files = WRITTEN[name]
     out = tmp_path / "exported" / place
-    images = ("--images", predictions / "pictures")
+    images = ("--images", predictions / "images")
     assert export(name, predictions, out, *images, *words) == 0
     assert str(out) in capsys.readouterr().out
     folder = out if out.is_dir() else out.parent

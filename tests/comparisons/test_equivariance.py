@@ -1,4 +1,4 @@
-"""Attention consistency: nothing to learn where maps move with the picture; the loss by hand and by loops."""
+"""Attention consistency: nothing to learn where maps move with the image; the loss by hand and by loops."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_equals_loops() -> None:
     assert found.item() == pytest.approx(sum(differences) / len(differences), rel=1e-4)
 
 
-def test_maps_that_move_with_the_picture_cost_nothing() -> None:
+def test_maps_that_move_with_the_image_cost_nothing() -> None:
     """At any strength: only where the strongest response lies, and how it falls off, counts."""
     maps, labels = some_maps(2, 3, 6, 8), torch.ones(2, 3)
     moved = F.interpolate(maps / maps.amax((2, 3), keepdim=True), size=(4, 4), mode="bilinear")

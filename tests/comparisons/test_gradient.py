@@ -17,7 +17,7 @@ METHODS: tuple[GradientMethod, ...] = ("grad-cam", "grad-cam++", "layer-cam")
 
 
 def features(height: int = 5, width: int = 7) -> torch.Tensor:
-    """Of two pictures, 0 or more as after a ReLU."""
+    """Of two images, 0 or more as after a ReLU."""
     return torch.randn(2, 6, height, width, generator=torch.Generator().manual_seed(height)).clamp(min=0)
 
 
@@ -27,7 +27,7 @@ def weights() -> torch.Tensor:
 
 
 def plain_map(feature: torch.Tensor, weight: torch.Tensor, method: GradientMethod) -> torch.Tensor:
-    """One picture's map of one class by the methods' papers, from the gradient of the logit behind average pooling."""
+    """One image's map of one class by the methods' papers, from the gradient of the logit behind average pooling."""
     feature = feature.double().requires_grad_()
     logit = feature.mean((1, 2)) @ weight.double()
     (gradient,) = torch.autograd.grad(logit, feature)
@@ -67,7 +67,7 @@ def test_layer_cam_of_a_linear_classifier_is_that_of_its_positive_weights(weight
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_repeated_picture_has_the_same_values_at_any_size(weights: torch.Tensor, method: GradientMethod) -> None:
+def test_a_repeated_image_has_the_same_values_at_any_size(weights: torch.Tensor, method: GradientMethod) -> None:
     """So no scale of a sum over scales outweighs the others; the package's 1e-6 alone would break this."""
     small = features()
     large = small.tile(1, 1, 9, 9)

@@ -28,10 +28,10 @@ from subcam.data.images import read_image
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.label_map import VARIANTS
-from subcam.report.gather.images import gather_pictures
+from subcam.report.gather.images import gather_images
 from subcam.report.gather.run import read_run
 from subcam.report.page.figures import number_figures
-from subcam.report.page.image_figures import picture_figures
+from subcam.report.page.image_figures import image_figures
 from subcam.report.tables.tables import csv_table, latex_table, markdown_table, tables_of, terminal_table, write_tables
 from subcam.results import RefinedResult, RunResult
 from subcam.settings import RunSettings
@@ -70,7 +70,7 @@ def test_every_method_is_known_everywhere() -> None:
     assert set(METHODS) == set(TITLES) == set(RESPONSES)
 
 
-def test_each_has_maps_and_scores_of_the_scored_pictures(finished: RunResult) -> None:
+def test_each_has_maps_and_scores_of_the_scored_images(finished: RunResult) -> None:
     assert [found.method for found in finished.compared] == list(METHODS)
     plain = finished.rounds[0]
     for found in finished.compared:
@@ -192,8 +192,8 @@ def test_the_figures_of_the_page_show_them(finished: RunResult, dataset: Dataset
     thresholds = next(figure.figure for figure in number_figures(run) if figure.name == "thresholds-val")
     labels = [text.get_text() for text in thresholds.legends[0].get_texts()]
     assert labels[:-1] == ["plain CAM", "round 1", *TITLES.values()]
-    shown = gather_pictures(run, dataset, limit=2).shown
-    name, figure = next(picture_figures(run, shown, ()))
+    shown = gather_images(run, dataset, limit=2).shown
+    name, figure = next(image_figures(run, shown, ()))
     assert name == "figure-3-responses"
     titles = [axes.get_title() for axes in figure.axes[:8]]
     assert titles == ["image", "plain CAM", *TITLES.values(), "round 1", "truth"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.refine.direct_crf import (
+from tests.crf.direct_crf import (
     PlainLattice,
     direct_dense_crf,
     features,
@@ -231,8 +231,8 @@ def test_no_kernels_leave_the_scores():
     np.testing.assert_allclose(marginals, scores.clip(1e-5) / scores.clip(1e-5).sum(0), rtol=1e-5, atol=1e-7)
 
 
-def test_large_pictures_share_no_cache_but_the_answer():
-    """A picture above the size whose spatial lattice is kept; the kernels' tables grow several times."""
+def test_large_images_share_no_cache_but_the_answer():
+    """An image above the size whose spatial lattice is kept; the kernels' tables grow several times."""
     image = random_image(CACHED_PIXELS // 400 + 1, 400)
     assert image[..., 0].size > CACHED_PIXELS
     scores = np.stack([np.full(image.shape[:2], 0.25, np.float32), np.full(image.shape[:2], 0.75, np.float32)])

@@ -2,7 +2,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from tests.refine.direct_crf import plain_dense_crf, random_image, random_scores, smooth_image
+from tests.crf.direct_crf import plain_dense_crf, random_image, random_scores, smooth_image
 
 from subcam.crf.dense_crf import CRFSettings, dense_crf, dense_crf_many
 from subcam.crf.dense_crf_torch import build_batch_lattice, dense_crf_torch

@@ -1,4 +1,4 @@
-"""Augmentation: against a slow way that resizes the whole picture, against torchvision, and its own laws."""
+"""Augmentation: against a slow way that resizes the whole image, against torchvision, and its own laws."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,8 @@ PLAIN = AugmentationSettings(crop=64, brightness=0, contrast=0, saturation=0, hu
 
 
 @pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    """A picture with fine and coarse structure, 150 wide and 100 high."""
+def image() -> Image.Image:
+    """An image with fine and coarse structure, 150 wide and 100 high."""
     rng = np.random.default_rng(5)
     coarse = Image.fromarray(rng.integers(0, 256, (10, 15, 3), dtype=np.uint8)).resize((150, 100))
     noise = rng.integers(-20, 21, (100, 150, 3))
@@ -38,7 +38,7 @@ def picture() -> Image.Image:
 
 
 def slowly(image: Image.Image, drawn: Augmentation, fill: tuple[int, ...]) -> np.ndarray:
-    """Resize the whole picture, put it on a large canvas, cut the crop out of it, then flip what is not filling."""
+    """Resize the whole image, put it on a large canvas, cut the crop out of it, then flip what is not filling."""
     resampling = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[drawn.resampling]
     whole = np.asarray(image.resize(drawn.scaled[::-1], resampling))
     top, left, height, width = drawn.taken
@@ -54,40 +54,40 @@ def slowly(image: Image.Image, drawn: Augmentation, fill: tuple[int, ...]) -> np
 
 @pytest.mark.parametrize("resampling", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("scale", [(20, 60), (40, 120), (120, 300)])
-def test_equal_to_resizing_the_whole_first(picture: Image.Image, scale: tuple[int, int], resampling: Any) -> None:
+def test_equal_to_resizing_the_whole_first(image: Image.Image, scale: tuple[int, int], resampling: Any) -> None:
     chosen = replace(PLAIN, scale_long_side=scale, resampling=resampling)
     for seed in range(20):
         drawn = draw_augmentation(np.random.default_rng(seed), (100, 150), chosen)
-        got = apply_augmentation(picture, drawn, fill=FILL).numpy()
-        difference = np.abs(got.astype(int) - slowly(picture, drawn, FILL))
+        got = apply_augmentation(image, drawn, fill=FILL).numpy()
+        difference = np.abs(got.astype(int) - slowly(image, drawn, FILL))
         # Pillow keeps a region's corners as 32-bit floats, so that ties of its two roundings fall to either side;
         # a region that is off by 0.03 pixels already has a mean above 0.25
         assert difference.max() <= 2
         assert difference.mean() < 0.1
 
 
-def test_equal_to_the_slow_way_with_jitter(picture: Image.Image) -> None:
+def test_equal_to_the_slow_way_with_jitter(image: Image.Image) -> None:
     chosen = AugmentationSettings(crop=64, scale_long_side=(40, 200))
     for seed in range(20):
         drawn = draw_augmentation(np.random.default_rng(seed), (100, 150), chosen)
         difference = np.abs(
-            apply_augmentation(picture, drawn, fill=FILL).numpy().astype(int) - slowly(picture, drawn, FILL)
+            apply_augmentation(image, drawn, fill=FILL).numpy().astype(int) - slowly(image, drawn, FILL)
         )
         # one level of difference before the hue's 8-bit turn can be several after it, in few pixels
         assert difference.mean() < 0.02
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_jitter_is_torchvision_s(picture: Image.Image, seed: int) -> None:
+def test_jitter_is_torchvision_s(image: Image.Image, seed: int) -> None:
     """The same factors in the same order, taken out of torchvision's own draw."""
     torch.manual_seed(seed)
     theirs = v2.ColorJitter(0.3, 0.3, 0.3, 0.1)
-    drawn = theirs.make_params([picture])
+    drawn = theirs.make_params([image])
     names = ("brightness", "contrast", "saturation", "hue")
     ours = tuple((names[place], drawn[f"{names[place]}_factor"]) for place in drawn["fn_idx"].tolist())
-    expected = np.asarray(theirs.transform(picture, drawn))
-    np.testing.assert_array_equal(np.asarray(jitter_colours(picture, ours)), expected)
-    assert (expected != np.asarray(picture)).any()
+    expected = np.asarray(theirs.transform(image, drawn))
+    np.testing.assert_array_equal(np.asarray(jitter_colours(image, ours)), expected)
+    assert (expected != np.asarray(image)).any()
 
 
 def test_draws_follow_the_settings() -> None:
@@ -117,11 +117,11 @@ def test_every_position_of_the_crop_is_drawn() -> None:
     assert {draw.placed for draw in drawn} == {(0, left) for left in range(3)}
 
 
-def test_filling_is_neither_jittered_nor_elsewhere(picture: Image.Image) -> None:
+def test_filling_is_neither_jittered_nor_elsewhere(image: Image.Image) -> None:
     chosen = AugmentationSettings(crop=64, scale_long_side=(32, 32))
     for seed in range(10):
         drawn = draw_augmentation(np.random.default_rng(seed), (100, 150), chosen)
-        crop = apply_augmentation(picture, drawn, fill=FILL).numpy()
+        crop = apply_augmentation(image, drawn, fill=FILL).numpy()
         filled = (crop == np.array(FILL)[:, None, None]).all(0)
         inside = np.zeros((64, 64), bool)
         top, left = drawn.placed
@@ -130,16 +130,16 @@ def test_filling_is_neither_jittered_nor_elsewhere(picture: Image.Image) -> None
         assert filled[inside].mean() < 0.05
 
 
-def test_flip_mirrors_the_part(picture: Image.Image) -> None:
+def test_flip_mirrors_the_part(image: Image.Image) -> None:
     drawn = replace(draw_augmentation(np.random.default_rng(1), (100, 150), replace(PLAIN, scale_long_side=(150, 150))))
-    straight = apply_augmentation(picture, replace(drawn, flip=False), fill=FILL)
-    flipped = apply_augmentation(picture, replace(drawn, flip=True), fill=FILL)
+    straight = apply_augmentation(image, replace(drawn, flip=False), fill=FILL)
+    flipped = apply_augmentation(image, replace(drawn, flip=True), fill=FILL)
     assert torch.equal(straight, flipped.flip(-1))
     assert not torch.equal(straight, flipped)
 
 
-def test_nothing_to_vary_gives_the_picture(picture: Image.Image) -> None:
-    square = picture.crop((0, 0, 64, 64))
+def test_nothing_to_vary_gives_the_image(image: Image.Image) -> None:
+    square = image.crop((0, 0, 64, 64))
     chosen = replace(PLAIN, scale_long_side=(64, 64), flip=0)
     got = augment(square, np.random.default_rng(0), chosen)
     np.testing.assert_array_equal(got.permute(1, 2, 0).numpy(), np.asarray(square))
@@ -148,9 +148,9 @@ def test_nothing_to_vary_gives_the_picture(picture: Image.Image) -> None:
     assert got.is_contiguous()
 
 
-def test_augment_depends_on_the_generator_alone(picture: Image.Image) -> None:
+def test_augment_depends_on_the_generator_alone(image: Image.Image) -> None:
     chosen = AugmentationSettings(crop=32)
-    first, second, other = (augment(picture, np.random.default_rng(seed), chosen) for seed in (7, 7, 8))
+    first, second, other = (augment(image, np.random.default_rng(seed), chosen) for seed in (7, 7, 8))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
@@ -164,7 +164,7 @@ def test_augment_depends_on_the_generator_alone(picture: Image.Image) -> None:
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_part_lies_in_picture_and_crop(height: int, width: int, low: int, more: int, crop: int, seed: int) -> None:
+def test_a_part_lies_in_image_and_crop(height: int, width: int, low: int, more: int, crop: int, seed: int) -> None:
     chosen = AugmentationSettings(crop=crop, scale_long_side=(low, low + more))
     drawn = draw_augmentation(np.random.default_rng(seed), (height, width), chosen)
     assert low <= max(drawn.scaled) <= low + more
@@ -180,7 +180,7 @@ def test_a_part_lies_in_picture_and_crop(height: int, width: int, low: int, more
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), long_side=st.integers(1, 99), seed=st.integers(0, 99))
 @settings(max_examples=300, deadline=None)
-def test_any_picture_can_be_cropped(height: int, width: int, long_side: int, seed: int) -> None:
+def test_any_image_can_be_cropped(height: int, width: int, long_side: int, seed: int) -> None:
     chosen = replace(PLAIN, crop=16, scale_long_side=(long_side, long_side))
     image = np.full((height, width, 3), 200, np.uint8)
     crop = augment(image, np.random.default_rng(seed), chosen, fill=(7, 7, 7))

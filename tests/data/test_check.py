@@ -23,7 +23,7 @@ from subcam.errors import BadInputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Pictures a, b and c with masks, of 40 x 30 pixels."""
+    """Images a, b and c with masks, of 40 x 30 pixels."""
     folder = tmp_path / "set"
     rng = np.random.default_rng(0)
     for name in "abc":
@@ -73,15 +73,15 @@ def rewrite_labels(root: Path, text: str, encoding: str = "utf-8") -> None:
 BAD = {
     "missing image": (lambda r: image_of(r).unlink(), r"labels\.csv:3: 'b\.jpg' is no file"),
     "zero-byte image": (lambda r: spoil_bytes(image_of(r), 0), r"b\.jpg: .*empty file \(0 bytes\); copy it again"),
-    "truncated JPEG": (lambda r: spoil_bytes(image_of(r), 0.5), r"b\.jpg: expected a whole picture.*copy it again"),
-    "text as image": (lambda r: image_of(r).write_text("<html>"), r"b\.jpg: expected a picture .*got something else"),
+    "truncated JPEG": (lambda r: spoil_bytes(image_of(r), 0.5), r"b\.jpg: expected a whole image.*copy it again"),
+    "text as image": (lambda r: image_of(r).write_text("<html>"), r"b\.jpg: expected an image .*got something else"),
     "zero-byte mask": (lambda r: spoil_bytes(r / "masks/b.png", 0), r"masks/b\.png: .*empty file"),
-    "truncated mask": (lambda r: spoil_bytes(r / "masks/b.png", 0.6), r"masks/b\.png: expected a whole picture"),
+    "truncated mask": (lambda r: spoil_bytes(r / "masks/b.png", 0.6), r"masks/b\.png: expected a whole image"),
     "mask of another size": (
         lambda r: replace_mask(r, np.ones((30, 41), np.uint8)),
-        r"masks/b\.png: expected a mask as large as its picture, 40 x 30 pixels.*, got 41 x 30",
+        r"masks/b\.png: expected a mask as large as its image, 40 x 30 pixels.*, got 41 x 30",
     ),
-    "mask not turned with its picture": (rotate_with_exif, r"masks/b\.png: .*30 x 40.*got 40 x 30 .*EXIF rotation"),
+    "mask not turned with its image": (rotate_with_exif, r"masks/b\.png: .*30 x 40.*got 40 x 30 .*EXIF rotation"),
     "mask with a class too many": (
         lambda r: replace_mask(r, np.full((30, 40), 3, np.uint8)),
         r"masks/b\.png: .*got 3; renumber the mask or name the missing classes",
@@ -147,7 +147,7 @@ def test_an_empty_split_is_an_error_in_any_case(root: Path, on_bad_input: check_
     with pytest.raises(BadInputError, match="expected rows of split 'val', got none; there are: train"):
         read_folder(root, split="val", on_bad_input=on_bad_input)
     rewrite_labels(root, "image,labels\n")
-    with pytest.raises(BadInputError, match="expected one row a picture below the header, got none"):
+    with pytest.raises(BadInputError, match="expected one row an image below the header, got none"):
         read_folder(root, on_bad_input=on_bad_input)
 
 
@@ -215,7 +215,7 @@ def test_remembered_masks_are_still_compared(root: Path, tmp_path: Path) -> None
         check_images(image_set, cache=cache)
 
 
-def test_pictures_in_a_tar_are_remembered_until_the_tar_changes(
+def test_images_in_a_tar_are_remembered_until_the_tar_changes(
     toy_folder: Path, tmp_path: Path, decoded: list[str]
 ) -> None:
     write_shards(tmp_path, read_folder(toy_folder, split="val"), split="val")

@@ -1,4 +1,4 @@
-"""What a run makes of `--data`: which pictures it trains on, which it scores, and what it says where it cannot."""
+"""What a run makes of `--data`: which images it trains on, which it scores, and what it says where it cannot."""
 
 import zlib
 from dataclasses import replace
@@ -19,7 +19,7 @@ from subcam.errors import BadInputError, SettingsError
 TOY = ToySettings(train_images=6, val_images=3, size=16)
 
 
-def picture(path: Path, size: tuple[int, int] = (9, 12)) -> None:
+def image(path: Path, size: tuple[int, int] = (9, 12)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(zlib.crc32(path.name.encode()))
     Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
@@ -33,13 +33,13 @@ def mask(path: Path, value: int, size: tuple[int, int] = (9, 12)) -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    """Six pictures with a column `split`; only those of val have masks."""
+    """Six images with a column `split`; only those of val have masks."""
     root = tmp_path / "plain"
     rows = ["image,labels,split"]
     for index, (split, label) in enumerate(
         [("train", "cat"), ("train", "dog"), ("train", "cat;dog"), ("val", "cat"), ("val", "dog"), ("all", "cat")]
     ):
-        picture(root / "images" / f"{index}.png")
+        image(root / "images" / f"{index}.png")
         rows.append(f"{index}.png,{label},{split}")
         if split == "val":
             mask(root / "masks" / f"{index}.png", 1)
@@ -54,7 +54,7 @@ def without_splits(root: Path) -> None:
 
 def voc(root: Path, splits: dict[str, list[str]]) -> Path:
     for name in {name for names in splits.values() for name in names}:
-        picture(root / "JPEGImages" / f"{name}.jpg")
+        image(root / "JPEGImages" / f"{name}.jpg")
         mask(root / "SegmentationClass" / f"{name}.png", 8)
         (root / "Annotations").mkdir(exist_ok=True)
         (root / "Annotations" / f"{name}.xml").write_text("<annotation><object><name>cat</name></object></annotation>")
@@ -69,7 +69,7 @@ def names(images: CheckedImages) -> list[str]:
     return [record.name for record in images.image_set.records]
 
 
-# Which pictures
+# Which images
 
 
 def test_the_generated_set(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_splits_of_a_plain_folder(plain: Path, tmp_path: Path, capsys: pytest.Ca
     found = open_dataset(DatasetSettings(root=str(plain)), work_folder=tmp_path)
     assert names(found.train) == ["0", "1", "2"]
     assert {split: names(images) for split, images in found.scored.items()} == {"val": ["3", "4"]}
-    assert "no picture of the set has a mask: nothing is scored there" in capsys.readouterr().out
+    assert "no image of the set has a mask: nothing is scored there" in capsys.readouterr().out
 
 
 def test_a_split_that_is_called_all_is_that_split(plain: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_splits_of_a_voc_folder(tmp_path: Path, there: list[str], train: str, sc
 
 
 def test_the_real_photographs(voc_animals: Path, tmp_path: Path) -> None:
-    """The training pictures of VOC alone; decoding all 1,216 belongs to no test."""
+    """The training images of VOC alone; decoding all 1,216 belongs to no test."""
     settings = DatasetSettings(root=str(voc_animals), train_split="train", scored_splits=("train",), classes=("sheep",))
     found = open_dataset(settings, work_folder=tmp_path)
     assert found.scored == {"train": found.train}
@@ -156,7 +156,7 @@ def test_the_real_photographs(voc_animals: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"root": ""}, "no pictures were named; give --data DIR"),
+        ({"root": ""}, "no images were named; give --data DIR"),
         ({"root": "nowhere"}, "nowhere is no folder; --data takes a folder"),
     ],
 )
@@ -176,10 +176,10 @@ def test_splits_must_be_there(plain: Path, tmp_path: Path) -> None:
         open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path)
 
 
-def test_a_bad_picture_stops_or_is_left_out_and_named(plain: Path, tmp_path: Path) -> None:
-    (plain / "images" / "1.png").write_bytes(b"not a picture")
+def test_a_bad_image_stops_or_is_left_out_and_named(plain: Path, tmp_path: Path) -> None:
+    (plain / "images" / "1.png").write_bytes(b"not an image")
     settings = DatasetSettings(root=str(plain))
-    with pytest.raises(BadInputError, match=r"1\.png: expected a picture"):
+    with pytest.raises(BadInputError, match=r"1\.png: expected an image"):
         open_dataset(settings, work_folder=tmp_path)
     found = open_dataset(replace(settings, on_bad_input="skip"), work_folder=tmp_path)
     assert names(found.train) == ["0", "2"]
@@ -189,7 +189,7 @@ def test_a_bad_picture_stops_or_is_left_out_and_named(plain: Path, tmp_path: Pat
 def shards(root: Path, splits: dict[str, list[str]]) -> Path:
     for split, stems in splits.items():
         for stem in stems:
-            picture(root / "from" / f"{stem}.png")
+            image(root / "from" / f"{stem}.png")
         images = tuple(Record(name=stem, image=root / "from" / f"{stem}.png", labels=(0,)) for stem in stems)
         write_shards(root, ImageSet(class_names=("cat",), records=images, mask_values=tuple(range(256))), split=split)
     return root
@@ -214,7 +214,7 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
 # Several splits as one set
 
 
-def test_a_union_has_each_picture_once(plain: Path, tmp_path: Path) -> None:
+def test_a_union_has_each_image_once(plain: Path, tmp_path: Path) -> None:
     (plain / "images" / "4.png").unlink()
     settings = DatasetSettings(root=str(plain), on_bad_input="skip")
     found = open_dataset(settings, work_folder=tmp_path)
@@ -234,5 +234,5 @@ def test_the_digest_of_a_union_changes_with_its_parts(plain: Path, tmp_path: Pat
 
     before = digest()
     assert digest() == before
-    picture(plain / "images" / "0.png", (9, 13))
+    image(plain / "images" / "0.png", (9, 13))
     assert digest() != before

@@ -1,4 +1,4 @@
-"""Pictures kept decoded: the same pixels, the same crops, decoded once."""
+"""Images kept decoded: the same pixels, the same crops, decoded once."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from subcam.data.records import Record
 from subcam.data.training_batches import TrainingImages
 
 
-def picture(path: Path, *, width: int, height: int, orientation: int = 1) -> Record:
+def image(path: Path, *, width: int, height: int, orientation: int = 1) -> Record:
     small = np.random.default_rng(width).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -27,13 +27,13 @@ def picture(path: Path, *, width: int, height: int, orientation: int = 1) -> Rec
 @pytest.fixture
 def records(tmp_path: Path) -> list[Record]:
     return [
-        picture(tmp_path / "a.jpg", width=80, height=60),
-        picture(tmp_path / "turned.jpg", width=80, height=60, orientation=6),
-        picture(tmp_path / "large.jpg", width=400, height=300),
+        image(tmp_path / "a.jpg", width=80, height=60),
+        image(tmp_path / "turned.jpg", width=80, height=60, orientation=6),
+        image(tmp_path / "large.jpg", width=400, height=300),
     ]
 
 
-def test_a_picture_is_decoded_once(records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_decoded_once(records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = DecodedImages(folder=tmp_path / "decoded")
     expected = [read_image(record.image) for record in records]
     for record, image in zip(records, expected, strict=True):
@@ -45,11 +45,11 @@ def test_a_picture_is_decoded_once(records: list[Record], tmp_path: Path, monkey
         np.testing.assert_array_equal(found, image)
 
 
-def test_a_changed_picture_is_decoded_anew(records: list[Record], tmp_path: Path) -> None:
+def test_a_changed_image_is_decoded_anew(records: list[Record], tmp_path: Path) -> None:
     kept = DecodedImages(folder=tmp_path / "decoded")
     first = records[0].image
     kept.read(first)
-    picture(first, width=96, height=60)
+    image(first, width=96, height=60)
     np.testing.assert_array_equal(kept.read(first), read_image(first))
 
 

@@ -1,4 +1,4 @@
-"""Pictures and masks of every kind that people have, against arrays worked out by hand and PNGs packed byte by byte."""
+"""Images and masks of every kind that people have, against arrays worked out by hand and PNGs packed byte by byte."""
 
 import io
 import struct
@@ -45,7 +45,7 @@ def pack_png(raw_rows: list[bytes], *, width: int, depth: int, colour: int, pale
 
 @pytest.fixture
 def photograph() -> Image.Image:
-    """A smooth picture, 40 wide and 30 high, that survives JPEG nearly unchanged."""
+    """A smooth image, 40 wide and 30 high, that survives JPEG nearly unchanged."""
     rows, columns = np.mgrid[0:30, 0:40]
     return Image.fromarray(np.stack([rows * 8, columns * 6, 240 - rows * 4 - columns * 2], -1).astype(np.uint8))
 
@@ -147,17 +147,17 @@ def test_large_jpegs_are_decoded_at_a_fraction(tmp_path: Path, photograph: Image
     assert np.abs(np.asarray(reduced).astype(int) - expected).mean() < 1.5
 
 
-BAD_PICTURES = {
+BAD_IMAGES = {
     "missing": (None, "no such file"),
     "empty": (b"", r"empty file \(0 bytes\)"),
-    "text": (b"<!DOCTYPE html><html>404 not found</html>", "expected a picture"),
+    "text": (b"<!DOCTYPE html><html>404 not found</html>", "expected an image"),
     "cut_header": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "expected a"),
 }
 
 
-@pytest.mark.parametrize("kind", BAD_PICTURES)
-def test_bad_pictures_name_the_file(tmp_path: Path, kind: str) -> None:
-    content, message = BAD_PICTURES[kind]
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_images_name_the_file(tmp_path: Path, kind: str) -> None:
+    content, message = BAD_IMAGES[kind]
     path = tmp_path / f"{kind}.jpg"
     if content is not None:
         path.write_bytes(content)
@@ -167,16 +167,16 @@ def test_bad_pictures_name_the_file(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_pictures_name_the_file(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_images_name_the_file(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = save(Image.fromarray(noise), tmp_path / f"cut.{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(BadInputError, match=rf"cut\.{suffix}: expected a whole picture.*cannot be decoded"):
+    with pytest.raises(BadInputError, match=rf"cut\.{suffix}: expected a whole image.*cannot be decoded"):
         read_image(path)
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="got a folder or a device"):
         read_image(tmp_path)
 
@@ -311,14 +311,14 @@ def test_mask_values_without_meaning_are_named(tmp_path: Path) -> None:
         read_mask(tmp_path / "m.png", tuple(mapping))
 
 
-def test_errors_from_the_caller_are_not_taken_for_bad_pictures(tmp_path: Path, photograph: Image.Image) -> None:
+def test_errors_from_the_caller_are_not_taken_for_bad_images(tmp_path: Path, photograph: Image.Image) -> None:
     buffer = io.BytesIO()
     photograph.save(buffer, "PNG")
     with pytest.raises(ZeroDivisionError), open_image(tmp_path / "a.png", data=buffer.getvalue()):
         _ = 1 / 0
 
 
-def test_too_many_open_files_is_not_the_picture_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_open_files_is_not_the_image_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
 

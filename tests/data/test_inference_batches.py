@@ -1,4 +1,4 @@
-"""Whole pictures in batches of one size: all of them, once, as they are."""
+"""Whole images in batches of one size: all of them, once, as they are."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def records(tmp_path: Path) -> list[Record]:
     return found
 
 
-def test_batches_hold_one_size_and_every_picture_once() -> None:
+def test_batches_hold_one_size_and_every_image_once() -> None:
     assert same_size_batches(range(6), SIZES, batch_size=2) == ((0, 2), (3,), (1, 4), (5,))
     assert same_size_batches(range(6), SIZES, batch_size=9) == ((0, 2, 3), (1, 4), (5,))
     assert same_size_batches([5, 3, 0], SIZES, batch_size=9) == ((5,), (3, 0))
@@ -33,7 +33,7 @@ def test_batches_hold_one_size_and_every_picture_once() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_pictures_arrive_as_they_are_read(records: list[Record], workers: int) -> None:
+def test_images_arrive_as_they_are_read(records: list[Record], workers: int) -> None:
     batches = same_size_batches(range(6), SIZES, batch_size=2)
     found = list(inference_batches(records, batches, workers=workers))
     assert [batch for batch, _ in found] == list(batches)
@@ -48,10 +48,10 @@ def test_nothing_left_to_do(records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_went_bad_is_named_without_a_traceback(records: list[Record], workers: int) -> None:
+def test_a_image_that_went_bad_is_named_without_a_traceback(records: list[Record], workers: int) -> None:
     records[3].image.write_bytes(b"")
     batches = same_size_batches(range(6), SIZES, batch_size=2)
     with pytest.raises(BadInputError) as caught:
         list(inference_batches(records, batches, workers=workers))
-    expected = f"{records[3].image}: expected a picture, got an empty file (0 bytes); copy it again"
+    expected = f"{records[3].image}: expected an image, got an empty file (0 bytes); copy it again"
     assert str(caught.value) == expected

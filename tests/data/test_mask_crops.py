@@ -1,4 +1,4 @@
-"""Training crops: mask and picture have one geometry, chance comes from the key, and bad masks are named."""
+"""Training crops: mask and image have one geometry, chance comes from the key, and bad masks are named."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,22 +44,22 @@ def test_masks_are_cut_as_the_docstring_says(seed: int) -> None:
 
 
 def two_halves(folder: Path, *, height: int = 60, width: int = 80) -> ImageSet:
-    """A picture whose colour is its mask: four rectangles, so that a shift or a missing flip shows."""
+    """An image whose colour is its mask: four rectangles, so that a shift or a missing flip shows."""
     labels = np.zeros((height, width), np.uint8)
     labels[: height // 2, : width // 3] = 1
     labels[height // 3 :, width // 2 :] = 2
     labels[:10, -20:] = 255
     colours = np.array([[0, 0, 0], [250, 0, 0], [0, 250, 0]] + [[0, 0, 250]] * 253, np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(colours[labels]).save(folder / "picture.png")
+    Image.fromarray(colours[labels]).save(folder / "image.png")
     write_mask(folder / "mask.png", labels, palette=voc_palette())
-    record = Record(name="picture", image=folder / "picture.png", labels=(0, 1))
+    record = Record(name="image", image=folder / "image.png", labels=(0, 1))
     return with_masks(
         ImageSet(class_names=("a", "b"), records=(record,), mask_values=()), lambda _: folder / "mask.png"
     )
 
 
-def test_mask_and_picture_have_one_geometry(tmp_path: Path) -> None:
+def test_mask_and_image_have_one_geometry(tmp_path: Path) -> None:
     """The colour of each pixel that is not at a border says the label that the mask must have there."""
     images = SegmentationImages(two_halves(tmp_path), SETTINGS, seed=5, fill=(0, 0, 250))
     for epoch in range(12):
@@ -73,7 +73,7 @@ def test_mask_and_picture_have_one_geometry(tmp_path: Path) -> None:
         assert (mask[certain] == expected[certain]).float().mean() > 0.995
 
 
-def test_outside_the_picture_nothing_is_learned(tmp_path: Path) -> None:
+def test_outside_the_image_nothing_is_learned(tmp_path: Path) -> None:
     small = replace(SETTINGS, scale_long_side=(20, 20))
     images = SegmentationImages(two_halves(tmp_path), small, seed=5, fill=(9, 9, 9))
     crop, mask = images[0, 0]
@@ -114,7 +114,7 @@ def test_a_mask_of_another_size_or_value_is_named(tmp_path: Path) -> None:
         images[0, 0]
     write_mask(tmp_path / "mask.png", np.zeros((60, 81), np.uint8), palette=voc_palette())
     with pytest.raises(
-        BadInputError, match=r"mask\.png: expected a mask as large as its picture, 80 x 60 .* got 81 x 60"
+        BadInputError, match=r"mask\.png: expected a mask as large as its image, 80 x 60 .* got 81 x 60"
     ):
         images[0, 0]
     (tmp_path / "mask.png").unlink()
@@ -122,12 +122,12 @@ def test_a_mask_of_another_size_or_value_is_named(tmp_path: Path) -> None:
         images[0, 0]
 
 
-def test_pictures_without_masks_are_left_out_or_refused(tmp_path: Path) -> None:
+def test_images_without_masks_are_left_out_or_refused(tmp_path: Path) -> None:
     given = two_halves(tmp_path)
     without = replace(given.records[0], name="other", mask=None)
     both = replace(given, records=(*given.records, without))
     assert only_masked(both) == given
-    with pytest.raises(BadInputError, match=r"picture\.png: expected a mask to learn from, got none"):
+    with pytest.raises(BadInputError, match=r"image\.png: expected a mask to learn from, got none"):
         SegmentationImages(both, SETTINGS, seed=0, fill=(0, 0, 0))
-    with pytest.raises(BadInputError, match="expected true masks of the training pictures, got none of 1"):
+    with pytest.raises(BadInputError, match="expected true masks of the training images, got none of 1"):
         only_masked(replace(given, records=(without,)))

@@ -1,4 +1,4 @@
-"""Masks over pictures: the right colour at the right pixel, against plain loops."""
+"""Masks over images: the right colour at the right pixel, against plain loops."""
 
 import numpy as np
 import pytest

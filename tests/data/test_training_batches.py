@@ -25,7 +25,7 @@ AUGMENTATION = AugmentationSettings(crop=16, scale_long_side=(12, 30))
 
 @pytest.fixture
 def images(tmp_path: Path) -> TrainingImages:
-    """Eleven small pictures of different sizes with labels that name their index in binary."""
+    """Eleven small images of different sizes with labels that name their index in binary."""
     rng = np.random.default_rng(0)
     records = []
     for index in range(11):
@@ -47,10 +47,10 @@ def assert_same(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, T
         assert torch.equal(labels_1, labels_2)
 
 
-def test_an_item_is_its_picture_augmented(images: TrainingImages) -> None:
+def test_an_item_is_its_image_augmented(images: TrainingImages) -> None:
     crop, labels = images[2, 5]
-    picture = read_image(images.records[5].image)
-    expected = augment(picture, np.random.default_rng((3, 2, 5)), AUGMENTATION, fill=(1, 2, 3))
+    image = read_image(images.records[5].image)
+    expected = augment(image, np.random.default_rng((3, 2, 5)), AUGMENTATION, fill=(1, 2, 3))
     assert torch.equal(crop, expected)
     assert labels.tolist() == [1, 0, 1, 0]
     assert not torch.equal(crop, images[3, 5][0])
@@ -106,7 +106,7 @@ def keys(num_images: int = 10, **changed: int) -> list[list[tuple[int, int]]]:
     return list(EpochSampler(num_images, **chosen))
 
 
-def test_an_epoch_is_a_permutation_without_its_last_pictures() -> None:
+def test_an_epoch_is_a_permutation_without_its_last_images() -> None:
     batches = keys(10, batch_size=3, epochs=40)
     assert len(batches) == 120
     counts = np.zeros(10, int)
@@ -116,7 +116,7 @@ def test_an_epoch_is_a_permutation_without_its_last_pictures() -> None:
         indices = [index for _, index in of_epoch]
         assert len(set(indices)) == 9
         counts[indices] += 1
-    # which picture is left out changes from epoch to epoch
+    # which image is left out changes from epoch to epoch
     assert counts.min() >= 28
     assert counts.sum() == 360
 
@@ -155,10 +155,10 @@ def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
 @pytest.mark.parametrize(
     ("num_images", "changed", "message"),
     [
-        (0, {}, "expected pictures and a batch size of 1 or more"),
-        (5, {"batch_size": 0}, "expected pictures and a batch size of 1 or more"),
-        (9, {"batch_size": 3, "world_size": 2}, "2 processes can share equally, got 3 pictures"),
-        (3, {"batch_size": 8, "world_size": 2}, "2 processes can share equally, got 3 pictures"),
+        (0, {}, "expected images and a batch size of 1 or more"),
+        (5, {"batch_size": 0}, "expected images and a batch size of 1 or more"),
+        (9, {"batch_size": 3, "world_size": 2}, "2 processes can share equally, got 3 images"),
+        (3, {"batch_size": 8, "world_size": 2}, "2 processes can share equally, got 3 images"),
     ],
 )
 def test_batches_that_cannot_be(num_images: int, changed: dict[str, int], message: str) -> None:
@@ -166,21 +166,21 @@ def test_batches_that_cannot_be(num_images: int, changed: dict[str, int], messag
         keys(num_images, **changed)
 
 
-def test_labels_must_fit_the_pictures(images: TrainingImages) -> None:
-    with pytest.raises(SettingsError, match="got 3 for 11 pictures"):
+def test_labels_must_fit_the_images(images: TrainingImages) -> None:
+    with pytest.raises(SettingsError, match="got 3 for 11 images"):
         TrainingImages(images.records, np.zeros((3, 2), np.uint8), AUGMENTATION, seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_went_bad_is_named_without_a_traceback(images: TrainingImages, workers: int) -> None:
+def test_a_image_that_went_bad_is_named_without_a_traceback(images: TrainingImages, workers: int) -> None:
     path = images.records[4].image
     path.write_bytes(b"")
     with pytest.raises(BadInputError) as caught:
         collect(training_loader(images, batch_size=11, epochs=1, workers=workers))
-    assert str(caught.value) == f"{path}: expected a picture, got an empty file (0 bytes); copy it again"
+    assert str(caught.value) == f"{path}: expected an image, got an empty file (0 bytes); copy it again"
 
 
-def test_large_pictures_are_reduced_while_decoding(tmp_path: Path) -> None:
+def test_large_images_are_reduced_while_decoding(tmp_path: Path) -> None:
     """The result is close to the one without JPEG's own down-scaling, and made from far fewer pixels."""
     rows, columns = np.mgrid[0:1200, 0:1600]
     waves = 127 + 60 * np.sin(rows / 90)[..., None] + 60 * np.cos(columns / 70)[..., None] * np.array([1, 0.5, -1])

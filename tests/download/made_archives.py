@@ -1,4 +1,4 @@
-"""VOC 2012 and SBD in small: archives of the same layout with pictures, lists, annotations and masks."""
+"""VOC 2012 and SBD in small: archives of the same layout with images, lists, annotations and masks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SBD = "benchmark_RELEASE/dataset"
 SIZE = (5, 7)
 LISTS = {"train": ["2007_000001", "2007_000002"], "val": ["2007_000003", "2007_000004"]}
 SBD_LISTS = {"train": ["2007_000002", "2007_000003", "2008_000005"], "val": ["2007_000004", "2008_000006"]}
-"""Two pictures are SBD's alone; of the others SBD has masks that VOC's own ones come before."""
+"""Two images are SBD's alone; of the others SBD has masks that VOC's own ones come before."""
 TRAIN_AUG = {"2007_000001", "2007_000002", "2008_000005", "2008_000006"}
-PICTURES = [*LISTS["train"], *LISTS["val"], "2008_000005", "2008_000006", "2011_000007"]
+IMAGES = [*LISTS["train"], *LISTS["val"], "2008_000005", "2008_000006", "2011_000007"]
 CLASS_NAMES = ("aeroplane", "cat", "dog")
 
 
 def mask_of(name: str, *, ours: bool) -> np.ndarray:
-    """A mask that differs by picture and by who drew it."""
+    """A mask that differs by image and by who drew it."""
     rng = np.random.default_rng([int(name[-1]), ours])
     return rng.choice(np.array([0, 1, 8, 12, 20] + [255] * ours, np.uint8), SIZE)
 
@@ -39,7 +39,7 @@ def png(mask: np.ndarray) -> bytes:
 
 
 def jpeg(name: str) -> bytes:
-    """A picture whose side is that of its mask."""
+    """An image whose side is that of its mask."""
     return _encoded(Image.new("RGB", SIZE[::-1], (int(name[-1]) * 20, 90, 90)), "JPEG")
 
 
@@ -69,7 +69,7 @@ def voc_files() -> dict[str, bytes]:
         f"{VOC}/ImageSets/Segmentation/{split}.txt": "".join(f"{name}\n" for name in names).encode()
         for split, names in {**LISTS, "trainval": LISTS["train"] + LISTS["val"]}.items()
     }
-    for name in PICTURES:
+    for name in IMAGES:
         label = CLASS_NAMES[int(name[-1]) % 3]
         files[f"{VOC}/JPEGImages/{name}.jpg"] = jpeg(name)
         files[f"{VOC}/Annotations/{name}.xml"] = (

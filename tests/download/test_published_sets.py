@@ -113,7 +113,7 @@ def test_the_whole_way_to_a_run(site: Site, to: Path, tmp_path: Path, capsys: py
     with Image.open(voc / "SegmentationClassAug" / "2008_000006.png") as mask:
         assert (np.asarray(mask) == mask_of("2008_000006", ours=False)).all()
     said = capsys.readouterr().out
-    assert "6 masks in SegmentationClassAug, 2 of them SBD's; 4 pictures in train_aug" in said
+    assert "6 masks in SegmentationClassAug, 2 of them SBD's; 4 images in train_aug" in said
     assert "NOTE" not in said
     assert site.asked == [VOC_TAR, SBD_TGZ]
 
@@ -344,7 +344,7 @@ def test_sbd_goes_into_a_folder_of_voc_that_lies_elsewhere(site: Site, to: Path,
     (to / VOC).rename(voc)
     assert site.fetch("sbd", voc, keep_archives=False) == voc
     assert len(list((voc / "SegmentationClassAug").glob("*.png"))) == 6
-    with pytest.raises(SettingsError, match="is itself a folder of VOC's pictures"):
+    with pytest.raises(SettingsError, match="is itself a folder of VOC's images"):
         site.fetch("voc2012", voc)
 
 
@@ -352,7 +352,7 @@ def test_another_count_of_names_is_said(site: Site, to: Path, capsys: pytest.Cap
     site.fetch("voc2012", to)
     fetch("sbd", FetchSettings(to=to), sources=site.sources)
     said = capsys.readouterr().out.replace("\n", " ")
-    assert "NOTE: train_aug is known to have 10582 pictures, here it has 4: the lists in" in said
+    assert "NOTE: train_aug is known to have 10582 images, here it has 4: the lists in" in said
 
 
 def test_two_at_once_are_refused(site: Site, to: Path) -> None:

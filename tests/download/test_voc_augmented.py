@@ -132,7 +132,7 @@ def test_a_list_that_is_there(voc: Path, archive: Path) -> None:
     path = voc / "ImageSets/Segmentation/train_aug.txt"
     others = "2007_000001\n2011_000007\n"
     path.write_text(others)
-    with pytest.raises(BadInputError, match=r"train_aug\.txt is there already, with 2 pictures that are not the 4"):
+    with pytest.raises(BadInputError, match=r"train_aug\.txt is there already, with 2 images that are not the 4"):
         augment_voc(voc, archive, limits=LIMITS)
     assert path.read_text() == others
     assert not (voc / MASKS).exists()
@@ -142,8 +142,8 @@ def test_a_list_that_is_there(voc: Path, archive: Path) -> None:
     assert path.read_text() == "".join(lines)
 
 
-def test_pictures_of_val_stay_out(voc: Path, archive: Path) -> None:
-    """SBD's train has a picture of VOC's val: it is not learned from, whatever SBD calls it."""
+def test_images_of_val_stay_out(voc: Path, archive: Path) -> None:
+    """SBD's train has an image of VOC's val: it is not learned from, whatever SBD calls it."""
     assert set(SBD_LISTS["train"]) & set(LISTS["val"])
     augment_voc(voc, archive, limits=LIMITS)
     assert not {record.name for record in read_voc(voc, split=LIST).records} & set(LISTS["val"])
@@ -153,12 +153,12 @@ FAULTS = {
     "no list": ({f"{SBD}/val.txt": None}, r"expected benchmark_RELEASE/dataset/train\.txt and val\.txt, got train"),
     "no text": ({f"{SBD}/val.txt": b"\xff\xfe"}, r"val\.txt: expected names such as 2007_000032"),
     "a name that leads out": ({f"{SBD}/val.txt": b"..\\x"}, r"val\.txt: expected names such as 2007_000032"),
-    "no mask": ({f"{SBD}/cls/2008_000005.mat": None}, "1 listed pictures have no mask in .*cls, as 2008_000005"),
+    "no mask": ({f"{SBD}/cls/2008_000005.mat": None}, "1 listed images have no mask in .*cls, as 2008_000005"),
     "another size": (
         {f"{SBD}/cls/2008_000005.mat": mat(np.zeros((7, 5), np.uint8))},
         r"2008_000005\.mat: expected the size of .*2008_000005\.jpg, 7 x 5, got 5 x 7",
     ),
-    "no such picture": (
+    "no such image": (
         {f"{SBD}/cls/2008_000009.mat": mat(np.zeros((7, 5), np.uint8))},
         r"2008_000009\.jpg: cannot be read .*2008_000009\.mat is its mask",
     ),
@@ -179,10 +179,10 @@ def test_faults_of_the_archive_are_named(voc: Path, archive: Path, name: str) ->
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("ImageSets/Segmentation/train.txt", r"train\.txt: expected a list of VOC 2012's pictures"),
+        ("ImageSets/Segmentation/train.txt", r"train\.txt: expected a list of VOC 2012's images"),
         ("SegmentationClass/2007_000003.png", r"2007_000003\.png: cannot be read .*VOC 2012's own masks are needed"),
-        ("JPEGImages/2007_000001.jpg", "1 of the 4 pictures of train_aug are not there, as 2007_000001"),
-        ("Annotations/2008_000006.xml", "1 of the 4 pictures of train_aug are not there, as 2008_000006"),
+        ("JPEGImages/2007_000001.jpg", "1 of the 4 images of train_aug are not there, as 2007_000001"),
+        ("Annotations/2008_000006.xml", "1 of the 4 images of train_aug are not there, as 2008_000006"),
     ],
 )
 def test_a_voc_folder_that_is_not_whole(voc: Path, archive: Path, missing: str, message: str) -> None:

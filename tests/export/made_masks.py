@@ -1,4 +1,4 @@
-"""Folders of made masks with pictures beside them, for the tests of every format."""
+"""Folders of made masks with images beside them, for the tests of every format."""
 
 from pathlib import Path
 
@@ -30,15 +30,15 @@ def made_labels(size: tuple[int, int], seed: int) -> np.ndarray:
 def write_made(
     folder: Path, *, names: tuple[str, ...] | None = NAMES, unlabelled: bool = True
 ) -> dict[str, np.ndarray]:
-    """Write masks/NAME.png, classes.csv and pictures/NAME.jpg into `folder`; returns the label maps."""
+    """Write masks/NAME.png, classes.csv and images/NAME.jpg into `folder`; returns the label maps."""
     made = {}
     for seed, (name, size) in enumerate(SIZES.items()):
         made[name] = made_labels(size, seed)
         if not unlabelled:
             made[name][made[name] == 255] = 0
         write_mask(folder / "masks" / f"{name}.png", made[name], palette=voc_palette(), durable=False)
-        (folder / "pictures").mkdir(exist_ok=True)
-        Image.new("RGB", size[::-1]).save(folder / "pictures" / f"{name}.jpg")
+        (folder / "images").mkdir(exist_ok=True)
+        Image.new("RGB", size[::-1]).save(folder / "images" / f"{name}.jpg")
     if names is not None:
         rows = "".join(f'{value},"{name}"\n' for value, name in enumerate(("background", *names)))
         (folder / "classes.csv").write_text(f"index,name\n{rows}255,unlabelled\n")

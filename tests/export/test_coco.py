@@ -14,7 +14,7 @@ from tests.export.made_masks import NAMES, SIZES, write_made
 from subcam.data.images import voc_palette, write_mask
 from subcam.errors import BadInputError
 from subcam.export.coco import export_coco_panoptic, export_coco_rle, id_colours, read_coco_ids
-from subcam.export.images import find_pictures
+from subcam.export.images import find_images
 from subcam.export.mask_folder import open_masks
 
 
@@ -26,8 +26,8 @@ def made(tmp_path: Path) -> dict[str, np.ndarray]:
 def export(tmp_path: Path, **given) -> tuple[COCO, COCO]:
     """The annotations and the results as pycocotools holds them."""
     masks = open_masks(tmp_path)
-    pictures = find_pictures(masks.files, tmp_path / "pictures")
-    results, annotations = export_coco_rle(masks, tmp_path / "out", pictures=pictures, **given)
+    images = find_images(masks.files, tmp_path / "images")
+    results, annotations = export_coco_rle(masks, tmp_path / "out", images=images, **given)
     truth = COCO(str(annotations))
     return truth, truth.loadRes(str(results))
 
@@ -95,7 +95,7 @@ def test_numbers_of_cocos_own_file(tmp_path: Path, made) -> None:
     with pytest.raises(BadInputError, match="the class 'cat' is no category of the COCO file"):
         export(tmp_path, ids=read_coco_ids(numbers))
     numbers.write_text(json.dumps({"images": [], "categories": [{"id": 1, "name": name} for name in NAMES]}))
-    with pytest.raises(BadInputError, match=r"2008_000001\.png: no picture of this name is in the COCO file"):
+    with pytest.raises(BadInputError, match=r"2008_000001\.png: no image of this name is in the COCO file"):
         export(tmp_path, ids=read_coco_ids(numbers))
     for wrong in ("[1]", '{"images": [{}]}', '{"annotations": []}'):
         numbers.write_text(wrong)
@@ -107,18 +107,18 @@ def test_numbers_of_cocos_own_file(tmp_path: Path, made) -> None:
     ("names", "numbers"),
     [(("000000000139", "000000000042"), [42, 139]), (("b", "a"), [1, 2]), (("7", "007"), [1, 2])],
 )
-def test_pictures_without_numbers_are_counted(tmp_path: Path, names: tuple[str, ...], numbers: list[int]) -> None:
+def test_images_without_numbers_are_counted(tmp_path: Path, names: tuple[str, ...], numbers: list[int]) -> None:
     for name in names:
         write_mask(tmp_path / "masks" / f"{name}.png", np.ones((4, 5), np.uint8), palette=voc_palette())
     masks = open_masks(tmp_path)
-    export_coco_rle(masks, tmp_path / "out", pictures=find_pictures(masks.files, None))
+    export_coco_rle(masks, tmp_path / "out", images=find_images(masks.files, None))
     assert COCO(str(tmp_path / "out" / "annotations.json")).getImgIds() == numbers
 
 
 @pytest.mark.parametrize("pieces", [False, True])
 def test_panoptic_pngs_hold_what_the_json_says(tmp_path: Path, made, pieces: bool) -> None:
     masks = open_masks(tmp_path)
-    path = export_coco_panoptic(masks, tmp_path / "out", pictures=find_pictures(masks.files, None), pieces=pieces)
+    path = export_coco_panoptic(masks, tmp_path / "out", images=find_images(masks.files, None), pieces=pieces)
     content = json.loads(path.read_text())
     categories = {category["id"]: category for category in content["categories"]}
     assert [(c["name"], c["isthing"]) for c in categories.values()] == [(name, int(pieces)) for name in NAMES]
@@ -148,7 +148,7 @@ def test_numbers_beyond_one_byte_by_hand() -> None:
 def test_a_mask_of_another_size_stops_the_export_and_leaves_what_was_there(tmp_path: Path, made) -> None:
     export(tmp_path)
     before = (tmp_path / "out" / "results.json").read_bytes()
-    Image.new("RGB", (3, 3)).save(tmp_path / "pictures" / "2008_000007.jpg")
+    Image.new("RGB", (3, 3)).save(tmp_path / "images" / "2008_000007.jpg")
     with pytest.raises(BadInputError, match="2008_000007"):
         export(tmp_path, score=0.1)
     assert (tmp_path / "out" / "results.json").read_bytes() == before

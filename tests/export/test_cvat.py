@@ -15,7 +15,7 @@ from tests.export.test_regions import covered
 from subcam.data.images import voc_palette
 from subcam.errors import BadInputError
 from subcam.export.cvat import class_colours, export_cvat_images, export_cvat_masks
-from subcam.export.images import find_pictures
+from subcam.export.images import find_images
 from subcam.export.mask_folder import open_masks
 
 
@@ -26,8 +26,8 @@ def made(tmp_path: Path) -> dict[str, np.ndarray]:
 
 def export(tmp_path: Path, **given) -> ElementTree.Element:
     masks = open_masks(tmp_path)
-    pictures = find_pictures(masks.files, tmp_path / "pictures")
-    path = export_cvat_images(masks, tmp_path / "out" / "annotations.xml", pictures=pictures, **given)
+    images = find_images(masks.files, tmp_path / "images")
+    path = export_cvat_images(masks, tmp_path / "out" / "annotations.xml", images=images, **given)
     return ElementTree.parse(path).getroot()
 
 
@@ -93,18 +93,18 @@ def test_polygons_cover_the_pieces(tmp_path: Path, made) -> None:
             assert (filled[value] == np.any(pieces, axis=0)).all()
 
 
-def test_pictures_are_counted_in_the_order_of_their_names(tmp_path: Path, made) -> None:
+def test_images_are_counted_in_the_order_of_their_names(tmp_path: Path, made) -> None:
     masks = open_masks(tmp_path).only(list(reversed(SIZES)))
-    path = export_cvat_images(masks, tmp_path / "a.xml", pictures=find_pictures(masks.files, None))
+    path = export_cvat_images(masks, tmp_path / "a.xml", images=find_images(masks.files, None))
     found = [(image.get("id"), image.get("name")) for image in ElementTree.parse(path).getroot().iterfind("image")]
     assert found == [(str(2 - index), f"{name}.jpg") for index, name in enumerate(reversed(SIZES))]
 
 
 def test_the_archive_of_masks(tmp_path: Path, made) -> None:
     masks = open_masks(tmp_path)
-    pictures = find_pictures(masks.files, tmp_path / "pictures")
-    path = export_cvat_masks(masks, tmp_path / "a.zip", pictures=pictures)
-    assert export_cvat_masks(masks, tmp_path / "b.zip", pictures=pictures).read_bytes() == path.read_bytes()
+    images = find_images(masks.files, tmp_path / "images")
+    path = export_cvat_masks(masks, tmp_path / "a.zip", images=images)
+    assert export_cvat_masks(masks, tmp_path / "b.zip", images=images).read_bytes() == path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         content = {name: archive.read(name) for name in archive.namelist()}
@@ -136,4 +136,4 @@ def test_colours_of_classes_and_of_many_objects() -> None:
 def test_a_name_that_the_label_map_cannot_hold(tmp_path: Path, made) -> None:
     masks = open_masks(tmp_path, class_names=("a", "b:c", "d"))
     with pytest.raises(BadInputError, match="no class name with ':', got 'b:c'"):
-        export_cvat_masks(masks, tmp_path / "a.zip", pictures=find_pictures(masks.files, None))
+        export_cvat_masks(masks, tmp_path / "a.zip", images=find_images(masks.files, None))

@@ -12,7 +12,7 @@ from scipy import ndimage
 from tests.export.made_masks import NAMES, SIZES, made_labels, write_made
 from tests.export.test_regions import covered
 
-from subcam.export.images import find_pictures
+from subcam.export.images import find_images
 from subcam.export.label_studio import LOCAL_FILES, brush_rle, export_label_studio
 from subcam.export.mask_folder import open_masks
 
@@ -111,8 +111,8 @@ def made(tmp_path: Path) -> dict[str, np.ndarray]:
 
 def export(tmp_path: Path, **given) -> tuple[list[dict], ElementTree.Element]:
     masks = open_masks(tmp_path)
-    pictures = find_pictures(masks.files, tmp_path / "pictures")
-    tasks, interface = export_label_studio(masks, tmp_path / "out", pictures=pictures, **given)
+    images = find_images(masks.files, tmp_path / "images")
+    tasks, interface = export_label_studio(masks, tmp_path / "out", images=images, **given)
     return json.loads(tasks.read_text()), ElementTree.parse(interface).getroot()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from subcam.export import onnx_and_torch, program_check
-from subcam.export.onnx_and_torch import PictureProgram, TraceableGrid, export_onnx, export_torch
+from subcam.export.onnx_and_torch import ImageProgram, TraceableGrid, export_onnx, export_torch
 from subcam.export.program_check import ExportError, check_onnx, check_program, network_output, plain_copy
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.logit_grid import Grid
@@ -55,7 +55,7 @@ def written(network: SegmentationNetwork, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def pictures(shape: tuple[int, int, int]) -> torch.Tensor:
+def made_images(shape: tuple[int, int, int]) -> torch.Tensor:
     batch, height, width = shape
     return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
 
@@ -66,7 +66,7 @@ def test_onnx_gives_what_the_network_gives(written: Path, network: SegmentationN
     (taken,), (given,) = session.get_inputs(), session.get_outputs()
     assert (taken.name, taken.type, taken.shape) == ("images", "tensor(uint8)", ["batch", 3, "height", "width"])
     assert (given.name, given.shape) == ("probabilities", ["batch", 3, "height", "width"])
-    images = pictures(shape)
+    images = made_images(shape)
     (found,) = session.run(None, {"images": images.numpy()})
     expected = network_output(plain_copy(network), images, output="probabilities").numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -86,7 +86,7 @@ def test_onnx_says_what_it_is(written: Path) -> None:
 def test_the_torch_program_runs_without_this_package(
     written: Path, network: SegmentationNetwork, tmp_path: Path
 ) -> None:
-    images = [pictures(shape).float() for shape in UNSEEN]
+    images = [made_images(shape).float() for shape in UNSEEN]
     torch.save(images, tmp_path / "images.pt")
     code = f"""
 import sys, torch
@@ -110,7 +110,7 @@ def test_the_network_is_left_as_it_was(written: Path, network: SegmentationNetwo
     assert network.training, "as a network comes from its file"
 
 
-def test_pictures_that_are_padded_by_more_than_a_cell(tmp_path: Path) -> None:
+def test_images_that_are_padded_by_more_than_a_cell(tmp_path: Path) -> None:
     """As encoders with more strides need it: sides that fit, that fit by cells only, and that do not fit at all."""
     network = small_network()
     network.model.grid = Grid(stride=4, pad_multiple=16, least_side=48)
@@ -145,7 +145,7 @@ def test_a_program_that_differs_is_refused(written: Path, network: SegmentationN
     other = small_network()
     other.model.classifier.branches[0].bias.data[0] += 0.1
     with pytest.raises(
-        ExportError, match=r"differs by 0\.0\d+ on 1 pictures of 97 x 65 pixels, expected at most 0\.0001"
+        ExportError, match=r"differs by 0\.0\d+ on 1 images of 97 x 65 pixels, expected at most 0\.0001"
     ):
         check_onnx(written / "network.onnx", other, output="probabilities")
 
@@ -155,10 +155,10 @@ def test_a_program_that_differs_is_refused(written: Path, network: SegmentationN
     [
         (
             lambda images: np.zeros((1, 3, 2, 2), np.float32),
-            r"gives \(1, 3, 2, 2\) on 1 pictures .*, expected \(1, 3, 65, 97\)",
+            r"gives \(1, 3, 2, 2\) on 1 images .*, expected \(1, 3, 65, 97\)",
         ),
         (lambda images: np.full((1, 3, 65, 97), np.nan, np.float32), "differs by nan"),
-        (lambda images: {}["input"], "fails on 1 pictures of 97 x 65 pixels .KeyError: 'input'"),
+        (lambda images: {}["input"], "fails on 1 images of 97 x 65 pixels .KeyError: 'input'"),
     ],
 )
 def test_programs_that_are_none(network: SegmentationNetwork, program, says: str) -> None:
@@ -167,11 +167,11 @@ def test_programs_that_are_none(network: SegmentationNetwork, program, says: str
 
 
 def test_nothing_is_written_where_the_check_fails(network: SegmentationNetwork, tmp_path: Path, monkeypatch) -> None:
-    class Wrong(PictureProgram):
+    class Wrong(ImageProgram):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images) + 1
 
-    monkeypatch.setattr(onnx_and_torch, "PictureProgram", Wrong)
+    monkeypatch.setattr(onnx_and_torch, "ImageProgram", Wrong)
     (tmp_path / "network.pt2").write_bytes(b"what was there")
     with pytest.raises(ExportError, match=r"the exported program differs by .*; nothing was written"):
         export_torch(network, tmp_path / "network.pt2")

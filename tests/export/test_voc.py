@@ -13,7 +13,7 @@ from tests.export.made_masks import SIZES, write_made
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError
-from subcam.export.images import find_pictures
+from subcam.export.images import find_images
 from subcam.export.mask_folder import open_masks
 from subcam.export.voc import check_voc_archive, export_voc
 
@@ -28,8 +28,8 @@ def made(tmp_path: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def archive(made, tmp_path: Path) -> Path:
-    pictures = find_pictures(made, tmp_path / "pictures")
-    return export_voc(open_masks(tmp_path), tmp_path / "results.tar.gz", pictures=pictures)
+    images = find_images(made, tmp_path / "images")
+    return export_voc(open_masks(tmp_path), tmp_path / "results.tar.gz", images=images)
 
 
 def content(archive: Path) -> dict[str, bytes]:
@@ -90,8 +90,8 @@ def test_a_real_split(voc_animals: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"some without a label \(255\)"):
         export_voc(masks, tmp_path / "r.tar.gz")
     assert not (tmp_path / "r.tar.gz").exists()
-    pictures = find_pictures(names, voc_animals / "JPEGImages")
-    archive = export_voc(masks, tmp_path / "r.tar.gz", pictures=pictures, fill_unlabelled=True)
+    images = find_images(names, voc_animals / "JPEGImages")
+    archive = export_voc(masks, tmp_path / "r.tar.gz", images=images, fill_unlabelled=True)
     sizes = {name: masks.read(name, num_classes=20).shape for name in names}
     check_voc_archive(archive, names=names, sizes=sizes)
 
@@ -100,9 +100,9 @@ def test_what_cannot_be_exported(made, tmp_path: Path) -> None:
     out = tmp_path / "r.tar.gz"
     with pytest.raises(BadInputError, match="the class 'kat' is none of PASCAL VOC's: did you mean 'cat'"):
         export_voc(open_masks(tmp_path, class_names=("kat", "dog", "cow")), out)
-    Image.new("RGB", (3, 3)).save(tmp_path / "pictures" / "2008_000001.jpg")
-    with pytest.raises(BadInputError, match=r"2008_000001\.png: expected a mask as large as its picture, 3 x 3"):
-        export_voc(open_masks(tmp_path), out, pictures=find_pictures(made, tmp_path / "pictures"))
+    Image.new("RGB", (3, 3)).save(tmp_path / "images" / "2008_000001.jpg")
+    with pytest.raises(BadInputError, match=r"2008_000001\.png: expected a mask as large as its image, 3 x 3"):
+        export_voc(open_masks(tmp_path), out, images=find_images(made, tmp_path / "images"))
     write_mask(tmp_path / "masks" / "sub" / "a.png", np.zeros((2, 2), np.uint8), palette=voc_palette())
     with pytest.raises(BadInputError, match=r"sub/a\.png: VOC's names have no folders"):
         export_voc(open_masks(tmp_path), out)
@@ -131,8 +131,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "VOC's colour map, got another",
     ),
     "too few colours": (lambda files, v: files.update({FIRST: png(v, palette=voc_palette()[:3])}), "VOC's colour map"),
-    "no picture": (lambda files, _: files.update({FIRST: b"nothing"}), "not a whole picture"),
-    "cut off": (lambda files, _: files.update({FIRST: files[FIRST][:-40]}), "not a whole picture"),
+    "no image": (lambda files, _: files.update({FIRST: b"nothing"}), "not a whole image"),
+    "cut off": (lambda files, _: files.update({FIRST: files[FIRST][:-40]}), "not a whole image"),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.segment.saved_network import save_tiny_network
+from tests.predict.saved_network import save_tiny_network
 
 import subcam
 from subcam import CheckpointError, SettingsError, SubCategoryCAM, cli, hub
@@ -88,11 +88,11 @@ def test_the_metadata_are_what_hubs_read(model_folder):
         ("image-segmentation", "val", "mean_iou", 0.6123),
         ("image-segmentation", "val", "mean_iou", 0.6623),
     ]
-    assert card.data.eval_results[0].dataset_type == "generated-pictures"
+    assert card.data.eval_results[0].dataset_type == "generated-images"
     assert card.data.model_name == "fishes"
 
 
-def test_the_card_counts_the_pictures_and_tells_what_masks_were_used_for(run_folder, model_folder):
+def test_the_card_counts_the_images_and_tells_what_masks_were_used_for(run_folder, model_folder):
     card = (model_folder / "README.md").read_text("utf-8")
     run = read_run(run_folder)
     names = run.result.class_names
@@ -103,13 +103,13 @@ def test_the_card_counts_the_pictures_and_tells_what_masks_were_used_for(run_fol
     assert {name: int(count) for name, count in rows.items()} == {
         name: sum(name in line for line in lines) for name in names
     }
-    assert "Training pictures: 24 pictures of generated pictures." in card
+    assert "Training images: 24 images of generated images." in card
     assert "No mask took part in the training." in card
     threshold = run.result.last.scores["val"].fixed_threshold
     assert f"Response maps of round 1 on val: threshold {threshold:g}, given." in card
-    assert "| val | mIoU | 61.2 | nothing is known of the picture |" in card
-    assert "| val | mIoU, labels known | 66.2 | the classes in the picture are known |" in card
-    assert "Classes with fewer than 20 training pictures" in card
+    assert "| val | mIoU | 61.2 | nothing is known of the image |" in card
+    assert "| val | mIoU, labels known | 66.2 | the classes in the image are known |" in card
+    assert "Classes with fewer than 20 training images" in card
     assert "nan" not in card
 
 
@@ -124,7 +124,7 @@ def test_a_network_from_true_masks_is_not_called_weakly_supervised(run_folder):
     assert "learned from true masks. Do not compare" in card
     assert "No mask took part" not in card
     assert yaml.safe_load(card.split("---\n")[1]) == metadata(source)
-    assert "an unknown number of pictures of x: y" in card
+    assert "an unknown number of images of x: y" in card
 
 
 def test_a_classifier_comes_with_the_settings_of_its_maps(run_folder, tmp_path, tiny_run):
@@ -155,7 +155,7 @@ def test_a_classifier_comes_with_the_settings_of_its_maps(run_folder, tmp_path, 
     ).read_bytes()
 
 
-def test_pictures_that_are_gone_are_not_counted_and_that_is_said(run_folder, tmp_path, capsys):
+def test_images_that_are_gone_are_not_counted_and_that_is_said(run_folder, tmp_path, capsys):
     record = json.loads((run_folder / "run.json").read_text("utf-8"))
     record["settings"]["dataset"]["root"] = "gone"
     moved = tmp_path / "run"
@@ -163,8 +163,8 @@ def test_pictures_that_are_gone_are_not_counted_and_that_is_said(run_folder, tmp
     (moved / "stages").symlink_to(run_folder / "stages")
     (moved / "run.json").write_text(json.dumps(record))
     hub.write_folder(moved, tmp_path / "m")
-    assert "does not count the training pictures" in capsys.readouterr().out
-    assert "unknown number of pictures of gone" in (tmp_path / "m" / "README.md").read_text()
+    assert "does not count the training images" in capsys.readouterr().out
+    assert "unknown number of images of gone" in (tmp_path / "m" / "README.md").read_text()
     words = ["export", "hub", str(moved), "--out", str(tmp_path / "m"), "--data", str(tmp_path / "nowhere")]
     assert cli.main(words) == cli.EXIT_USER
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.made_coco import annotation, coco_2014, picture, write_annotations
+from tests.data.readers.made_coco import annotation, coco_2014, image, write_annotations
 
 from subcam.data.readers.coco import read_coco
 from subcam.errors import BadInputError
@@ -14,7 +14,7 @@ from subcam.labels.from_folders_and_tags import FoundLabels
 
 
 def named(found: FoundLabels) -> dict[str, tuple[str, ...]]:
-    return {entry.image: entry.names for entry in found.pictures}
+    return {entry.image: entry.names for entry in found.images}
 
 
 def test_coco_gives_what_its_reader_gives(tmp_path: Path) -> None:
@@ -29,13 +29,13 @@ def test_coco_gives_what_its_reader_gives(tmp_path: Path) -> None:
 
 
 def test_coco_entries_that_cannot_be_used(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     files = {1: "a.png", 2: "gone.png", 3: "../a.png", 4: "bad.png"}
     path = write_annotations(tmp_path / "all.json", files, [annotation(1, 17), annotation(4, 99), annotation(9, 17)])
     found = labels_from_coco(path, root=tmp_path)
     assert named(found) == {"a.png": ("cat",)}
     assert [skip.file for skip in found.skipped] == [str(path), "gone.png", "../a.png", "bad.png"]
-    with pytest.raises(BadInputError, match=r"expected pictures with labels, got none that can be used; the first"):
+    with pytest.raises(BadInputError, match=r"expected images with labels, got none that can be used; the first"):
         labels_from_coco(path, root=tmp_path / "elsewhere")
 
 
@@ -50,7 +50,7 @@ def region(kind: str, *names: str) -> dict[str, Any]:
 
 def test_label_studio_s_full_form(tmp_path: Path) -> None:
     for name in ("cat.jpg", "0a1b2c3d-real.jpg", "sub/box.png", "other/box.png", "brush é.png", "none.jpg"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     cancelled = {"result": [region("choices", "dog")], "was_cancelled": True}
     second = {"result": [region("choices", "tree")], "was_cancelled": False}
     tasks = [
@@ -78,7 +78,7 @@ def test_label_studio_s_short_form(tmp_path: Path) -> None:
     tasks = []
     values: list[Any] = ["cat", {"choices": ["cat", "dog"]}, [{"x": 1, "rectanglelabels": ["dog"]}], None]
     for number, value in enumerate(values):
-        picture(tmp_path / f"{number}.jpg")
+        image(tmp_path / f"{number}.jpg")
         address = f"/data/upload/1/0000000{number}-{number}.jpg"
         entry = {"image": address, "id": number, "annotator": 1, "lead_time": 2.5}
         tasks.append(entry | ({"choice": value} if value is not None else {}) | {"created_at": "2026-01-01T00:00:00Z"})
@@ -90,8 +90,8 @@ def test_label_studio_s_short_form(tmp_path: Path) -> None:
 
 def test_label_studio_tasks_that_cannot_be_used(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/1.jpg", "good.jpg"):
-        picture(tmp_path / "mine" / name)
-    picture(tmp_path / "secret.jpg")
+        image(tmp_path / "mine" / name)
+    image(tmp_path / "secret.jpg")
     tasks = [task("good.jpg"), task("1.jpg"), task("../secret.jpg"), task("gone.jpg"), {"id": 4, "data": {"text": "x"}}]
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
@@ -99,7 +99,7 @@ def test_label_studio_tasks_that_cannot_be_used(tmp_path: Path) -> None:
     assert named(found) == {"good.jpg": ()}
     for skip, part in zip(
         found.skipped,
-        ("may be a/1.jpg or b/1.jpg", "no picture 'secret.jpg'", "no picture 'gone.jpg'", "expected the address"),
+        ("may be a/1.jpg or b/1.jpg", "no image 'secret.jpg'", "no image 'gone.jpg'", "expected the address"),
         strict=True,
     ):
         assert part in skip.reason

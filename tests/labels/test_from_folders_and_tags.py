@@ -1,4 +1,4 @@
-"""Labels from folders and from tags: who is in which, what is one picture, and what cannot be used."""
+"""Labels from folders and from tags: who is in which, what is one image, and what cannot be used."""
 
 import json
 import shutil
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.made_coco import picture
+from tests.data.readers.made_coco import image
 
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import (
     FoundLabels,
-    find_picture,
+    find_image,
     labels_from_folders,
     labels_from_tag_files,
     labels_from_tag_table,
@@ -20,7 +20,7 @@ from subcam.labels.from_folders_and_tags import (
 
 
 def named(found: FoundLabels) -> dict[str, tuple[str, ...]]:
-    return {entry.image: entry.names for entry in found.pictures}
+    return {entry.image: entry.names for entry in found.images}
 
 
 def copied(source: Path, target: Path) -> None:
@@ -31,34 +31,34 @@ def copied(source: Path, target: Path) -> None:
 # Folders
 
 
-def test_a_picture_in_two_folders_has_two_labels(tmp_path: Path) -> None:
-    both = picture(tmp_path / "cat" / "both.png")
+def test_a_image_in_two_folders_has_two_labels(tmp_path: Path) -> None:
+    both = image(tmp_path / "cat" / "both.png")
     copied(both, tmp_path / "dog" / "copy of both.png")
-    picture(tmp_path / "dog" / "deep" / "1.jpg", seed=1)
-    picture(tmp_path / "cat" / "1.jpg", seed=2)
+    image(tmp_path / "dog" / "deep" / "1.jpg", seed=1)
+    image(tmp_path / "cat" / "1.jpg", seed=2)
     expected = {"cat/1.jpg": ("cat",), "cat/both.png": ("cat", "dog"), "dog/deep/1.jpg": ("dog",)}
     assert named(labels_from_folders(tmp_path)) == expected
     by_name = named(labels_from_folders(tmp_path, same="name"))
     assert by_name["cat/1.jpg"] == ("cat", "dog")
     assert by_name["dog/copy of both.png"] == ("dog",)
-    assert len(labels_from_folders(tmp_path, same="never").pictures) == 4
+    assert len(labels_from_folders(tmp_path, same="never").images) == 4
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
-    first = picture(tmp_path / "train" / "cat" / "1.png")
+    first = image(tmp_path / "train" / "cat" / "1.png")
     copied(first, tmp_path / "val" / "dog" / "1.png")
     found = labels_from_folders(tmp_path)
-    assert [(entry.image, entry.names, entry.split) for entry in found.pictures] == [
+    assert [(entry.image, entry.names, entry.split) for entry in found.images] == [
         ("train/cat/1.png", ("cat",), "train"),
         ("val/dog/1.png", ("dog",), "val"),
     ]
 
 
 def test_what_is_in_no_folder_or_leads_out_is_said(tmp_path: Path) -> None:
-    root, secret = tmp_path / "mine", picture(tmp_path / "secret.png")
-    picture(root / "cat" / "1.png")
-    picture(root / "stray.png")
-    picture(root / ".hidden" / "2.png")
+    root, secret = tmp_path / "mine", image(tmp_path / "secret.png")
+    image(root / "cat" / "1.png")
+    image(root / "stray.png")
+    image(root / ".hidden" / "2.png")
     (root / "cat" / "link.png").symlink_to(secret)
     found = labels_from_folders(root)
     assert named(found) == {"cat/1.png": ("cat",)}
@@ -78,18 +78,18 @@ def test_no_folders_of_classes(tmp_path: Path, make: bool) -> None:
 
 def test_a_data_set_that_has_its_csv_already(tmp_path: Path) -> None:
     for name in ("images", "masks"):
-        picture(tmp_path / name / "1.png")
-    with pytest.raises(BadInputError, match="expected a folder for each class with pictures in it, got images, masks"):
+        image(tmp_path / name / "1.png")
+    with pytest.raises(BadInputError, match="expected a folder for each class with images in it, got images, masks"):
         labels_from_folders(tmp_path)
 
 
 # Tags
 
 
-def test_texts_beside_pictures(tmp_path: Path) -> None:
+def test_texts_beside_images(tmp_path: Path) -> None:
     for name, text in (("a", "1girl, cat ,cat"), ("sub/b", "dog\nlong hair\n"), ("c", ""), ("d", r"saber \(fate\)")):
-        picture(tmp_path / f"{name}.png").with_suffix(".txt").write_text(text)
-    picture(tmp_path / "without.png")
+        image(tmp_path / f"{name}.png").with_suffix(".txt").write_text(text)
+    image(tmp_path / "without.png")
     found = labels_from_tag_files(tmp_path)
     assert named(found) == {
         "a.png": ("1girl", "cat"),
@@ -100,7 +100,7 @@ def test_texts_beside_pictures(tmp_path: Path) -> None:
     assert ["without.txt" in skip.reason for skip in found.skipped] == [True]
     for text in tmp_path.rglob("*.txt"):
         text.unlink()
-    with pytest.raises(BadInputError, match="expected pictures with a text file of tags beside each"):
+    with pytest.raises(BadInputError, match="expected images with a text file of tags beside each"):
         labels_from_tag_files(tmp_path)
 
 
@@ -116,8 +116,8 @@ TABLES = {
 
 @pytest.mark.parametrize(("name", "content"), TABLES.values(), ids=TABLES)
 def test_one_file_of_tags(tmp_path: Path, name: str, content: Any) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "images" / "b.png")
+    image(tmp_path / "a.png")
+    image(tmp_path / "images" / "b.png")
     (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
     found = labels_from_tag_table(tmp_path / name, root=tmp_path)
     assert named(found) == {"a.png": ("cat", "dog"), "images/b.png": ("dog",)}
@@ -125,8 +125,8 @@ def test_one_file_of_tags(tmp_path: Path, name: str, content: Any) -> None:
 
 
 def test_entries_that_cannot_be_used(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "images" / "b.png")
+    image(tmp_path / "a.png")
+    image(tmp_path / "images" / "b.png")
     entries = [
         {"image": "a.png", "tags": "cat"},
         {"image": "a.png", "tags": "dog"},
@@ -164,14 +164,14 @@ def test_what_are_no_tags(value: Any) -> None:
 
 @pytest.mark.parametrize("written", ["/etc/hosts", "../x.png", "C:\\x.png", "a/../../x.png", "", "a\0.png"])
 def test_paths_that_lead_out(tmp_path: Path, written: str) -> None:
-    picture(tmp_path / "x.png")
+    image(tmp_path / "x.png")
     with pytest.raises(BadInputError, match=r"labels\.json: expected a path inside"):
-        find_picture(tmp_path / "mine", written, "labels.json")
+        find_image(tmp_path / "mine", written, "labels.json")
 
 
 def test_links_that_lead_out(tmp_path: Path) -> None:
-    secret = picture(tmp_path / "secret.png")
+    secret = image(tmp_path / "secret.png")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.png").symlink_to(secret)
     with pytest.raises(BadInputError, match=r"a link to .*secret\.png, outside"):
-        find_picture(tmp_path / "mine", "a.png", "labels.json")
+        find_image(tmp_path / "mine", "a.png", "labels.json")

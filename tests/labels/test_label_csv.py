@@ -6,42 +6,42 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.data.made_coco import picture
+from tests.data.readers.made_coco import image
 
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import LabelledPicture
+from subcam.labels.from_folders_and_tags import LabelledImage
 from subcam.labels.label_csv import edit_labels, write_label_table
 
 
-def pictures(**names: str) -> list[LabelledPicture]:
-    return [LabelledPicture(image=f"{image}.png", names=tuple(text.split())) for image, text in names.items()]
+def images(**names: str) -> list[LabelledImage]:
+    return [LabelledImage(image=f"{image}.png", names=tuple(text.split())) for image, text in names.items()]
 
 
 MADE = {"a": "cat dog", "b": "kitten", "c": "dog", "d": "dog tree", "e": ""}
 
 
 def test_names_are_merged_then_left_out() -> None:
-    found = edit_labels(pictures(**MADE), rename={"kitten": "cat"}, min_count=2)
+    found = edit_labels(images(**MADE), rename={"kitten": "cat"}, min_count=2)
     assert found.counts == {"dog": 3, "cat": 2}
-    assert found.left_out == {"tree": (1, "in fewer than 2 pictures")}
-    assert [entry.names for entry in found.pictures] == [("cat", "dog"), ("cat",), ("dog",), ("dog",), ()]
+    assert found.left_out == {"tree": (1, "in fewer than 2 images")}
+    assert [entry.names for entry in found.images] == [("cat", "dog"), ("cat",), ("dog",), ("dog",), ()]
     assert found.unlabelled == 1
-    assert list(edit_labels(pictures(**MADE), drop=["dog"]).left_out) == ["dog"]
-    assert edit_labels(pictures(**MADE), only=["dog"]).counts == {"dog": 3}
-    merged = edit_labels(pictures(a="cat kitten"), rename={"kitten": "cat"})
+    assert list(edit_labels(images(**MADE), drop=["dog"]).left_out) == ["dog"]
+    assert edit_labels(images(**MADE), only=["dog"]).counts == {"dog": 3}
+    merged = edit_labels(images(a="cat kitten"), rename={"kitten": "cat"})
     assert merged.counts == {"cat": 1}
 
 
 @pytest.mark.parametrize("words", [{"drop": ["cats"]}, {"only": ["cats"]}, {"rename": {"cats": "cat"}}])
-def test_names_that_no_picture_has(words: dict) -> None:
-    with pytest.raises(BadInputError, match=r"no picture has the name 'cats': did you mean 'cat'\?"):
-        edit_labels(pictures(**MADE), **words)
+def test_names_that_no_image_has(words: dict) -> None:
+    with pytest.raises(BadInputError, match=r"no image has the name 'cats': did you mean 'cat'\?"):
+        edit_labels(images(**MADE), **words)
 
 
 def test_nothing_left() -> None:
     with pytest.raises(BadInputError, match="expected names to be left, got none of 4"):
-        edit_labels(pictures(**MADE), min_count=9)
+        edit_labels(images(**MADE), min_count=9)
 
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=["C", "Z", "M"], exclude_characters=",;|/\\.")
@@ -61,7 +61,7 @@ def test_what_is_written_is_read_back(
         image = f"{'images/' if data.draw(st.booleans()) else ''}{number} é.png"
         (root / image).parent.mkdir(exist_ok=True)
         (root / image).touch()
-        made.append(LabelledPicture(image=image, names=tuple(sorted(names)), split="train"))
+        made.append(LabelledImage(image=image, names=tuple(sorted(names)), split="train"))
     write_label_table(root / "labels.csv", made, root=root)
     found = read_folder(root, split="train")
     assert found.class_names == tuple(everyone)
@@ -69,22 +69,22 @@ def test_what_is_written_is_read_back(
     assert read == [entry.names for entry in made]
 
 
-def test_a_csv_above_the_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "pictures" / "a.png")
-    rows, _ = write_label_table(tmp_path / "labels.csv", pictures(a="cat"), root=tmp_path / "pictures")
-    assert rows[0].image == "pictures/a.png"
-    assert read_folder(tmp_path).records[0].image == tmp_path / "pictures" / "a.png"
-    with pytest.raises(BadInputError, match=r"expected a place in .*pictures or above it"):
-        write_label_table(tmp_path / "elsewhere" / "labels.csv", pictures(a="cat"), root=tmp_path / "pictures")
+def test_a_csv_above_the_images(tmp_path: Path) -> None:
+    image(tmp_path / "images" / "a.png")
+    rows, _ = write_label_table(tmp_path / "labels.csv", images(a="cat"), root=tmp_path / "images")
+    assert rows[0].image == "images/a.png"
+    assert read_folder(tmp_path).records[0].image == tmp_path / "images" / "a.png"
+    with pytest.raises(BadInputError, match=r"expected a place in .*images or above it"):
+        write_label_table(tmp_path / "elsewhere" / "labels.csv", images(a="cat"), root=tmp_path / "images")
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("mine")
     with pytest.raises(BadInputError, match="is there already; give --overwrite"):
-        write_label_table(path, pictures(a="cat"), root=tmp_path)
+        write_label_table(path, images(a="cat"), root=tmp_path)
     assert path.read_text() == "mine"
-    write_label_table(path, pictures(a="cat"), root=tmp_path, overwrite=True)
+    write_label_table(path, images(a="cat"), root=tmp_path, overwrite=True)
     assert path.read_bytes() == b"image,labels\r\na.png,cat\r\n"
 
 
@@ -100,17 +100,17 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
 )
 def test_names_that_a_csv_would_lose(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
-        write_label_table(tmp_path / "labels.csv", [LabelledPicture(image="a.png", names=names)], root=tmp_path)
+        write_label_table(tmp_path / "labels.csv", [LabelledImage(image="a.png", names=names)], root=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_that_a_csv_cannot_hold(tmp_path: Path) -> None:
+def test_images_that_a_csv_cannot_hold(tmp_path: Path) -> None:
     made = [
-        LabelledPicture(image=image, names=("cat",))
+        LabelledImage(image=image, names=("cat",))
         for image in ("a.png", "a.jpg", "images/a.png", " b.png", "c\\d.png", "e\n.png", "f\udcff.png", "g.png")
     ]
     rows, skipped = write_label_table(tmp_path / "labels.csv", made, root=tmp_path)
     assert [row.image for row in rows] == ["a.png", "g.png"]
     assert ["same name" in skip.reason for skip in skipped] == [True, True, False, False, False, False]
-    with pytest.raises(BadInputError, match="expected pictures to write, got none"):
+    with pytest.raises(BadInputError, match="expected images to write, got none"):
         write_label_table(tmp_path / "other.csv", made[3:4], root=tmp_path)

@@ -27,7 +27,7 @@ def write(folder: Path, masks: Mapping[str, object]) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Twelve pictures of different sizes with classes 0..3, some pixels not scored; predictions are right by half."""
+    """Twelve images of different sizes with classes 0..3, some pixels not scored; predictions are right by half."""
     rng = np.random.default_rng(0)
     truth, found = {}, {}
     for index in range(12):
@@ -64,7 +64,7 @@ def test_equals_scikit_learn_and_torchmetrics(pair) -> None:
     assert found.pixel_accuracy == pytest.approx(accuracy_score(**arguments))
     assert found.frequency_weighted_iou == pytest.approx(jaccard_score(**arguments, average="weighted"))
     index = MulticlassJaccardIndex(4, ignore_index=255)
-    for name in pair[1]:  # one picture after another, as a network would be scored
+    for name in pair[1]:  # one image after another, as a network would be scored
         one, other = (torch.from_numpy(np.array(Image.open(side[name]))).long() for side in pair)
         index.update(one, other)
     assert found.miou == pytest.approx(index.compute().item(), abs=1e-6)

@@ -80,7 +80,7 @@ def test_prototypes_may_be_replaced_by_others(network: ClassificationNetwork) ->
     assert torch.equal(second.local_classifier.prototypes, torch.full((3, 2, 32), 2.0))
 
 
-def test_pictures_are_normalised_inside(network: ClassificationNetwork, images: torch.Tensor) -> None:
+def test_images_are_normalised_inside(network: ClassificationNetwork, images: torch.Tensor) -> None:
     own = NetworkSettings(name="tiny", weights="none", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     network = ClassificationNetwork(replace(CONFIG, network=own)).eval()
     by_hand = torch.empty(images.shape)

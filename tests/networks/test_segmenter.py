@@ -29,7 +29,7 @@ def build() -> Callable[..., SegmentationNetwork]:
     return build
 
 
-def picture(height: int, width: int, *, batch: int = 1) -> Tensor:
+def image(height: int, width: int, *, batch: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(height * width)
     return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
 
@@ -66,17 +66,17 @@ def test_upsampling_puts_each_cell_where_it_belongs(stride: int, size: tuple[int
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 90), (3, 5), (1, 1)])
 @torch.no_grad()
-def test_pictures_of_any_size_have_a_cell_for_each_begun_stride(build: Callable, size: tuple[int, int]) -> None:
+def test_images_of_any_size_have_a_cell_for_each_begun_stride(build: Callable, size: tuple[int, int]) -> None:
     net = build()
     assert net.stride == 4
-    assert net(picture(*size, batch=2)).shape == (2, 3, -(-size[0] // 4), -(-size[1] // 4))
+    assert net(image(*size, batch=2)).shape == (2, 3, -(-size[0] // 4), -(-size[1] // 4))
 
 
 @torch.no_grad()
-def test_padding_is_the_mean_colour_after_the_picture(build: Callable) -> None:
-    """So the cells of a picture are those of the same picture laid on a larger ground of that colour."""
+def test_padding_is_the_mean_colour_after_the_image(build: Callable) -> None:
+    """So the cells of an image are those of the same image laid on a larger ground of that colour."""
     net = build()
-    small = picture(41, 50).float()
+    small = image(41, 50).float()
     ground = torch.full((1, 3, 44, 52), 127.5)
     ground[:, :, :41, :50] = small
     torch.testing.assert_close(net(small), net(ground), rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_every_scale_speaks_of_the_same_place(build: Callable) -> None:
 @torch.no_grad()
 def test_the_greatest_of_the_scales_is_the_answer(build: Callable) -> None:
     net = build(multi_scale_inputs=(0.5, 0.75))
-    x = picture(50, 70)
+    x = image(50, 70)
     scales = net.logits_by_scale(x)
     found = net(x)
     assert [scale.shape for scale in scales] == [found.shape] * 3
@@ -132,7 +132,7 @@ def test_an_unknown_architecture_lists_what_there_is() -> None:
 def test_another_architecture_on_the_runs_own_backbone(build: Callable, tmp_path: Path) -> None:
     settings = NetworkSettings(name="mobilenetv3_small_050", weights="none")
     net = build(network=settings, architecture="deeplabv3plus")
-    x = picture(40, 75)
+    x = image(40, 75)
     assert net(x).shape == (1, 3, 10, 19)
     net.save(tmp_path)
     found = SegmentationNetwork.load(tmp_path).eval()
@@ -154,7 +154,7 @@ def test_a_saved_network_comes_back_the_same(build: Callable, tmp_path: Path, fa
     assert found.config.class_names == ("cat", "dog")
     assert found.config.network.mean == (0.1, 0.2, 0.3)
     assert (found.stride, found.fill_colour) == (4, (26, 51, 76))
-    x = picture(30, 41)
+    x = image(30, 41)
     torch.testing.assert_close(found(x), net(x), rtol=1e-4, atol=1e-5)
 
 

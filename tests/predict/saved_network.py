@@ -1,4 +1,4 @@
-"""A segmentation network small enough to predict in a blink, with weights that make pictures of several classes."""
+"""A segmentation network small enough to predict in a blink, with weights that make images of several classes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which pictures are meant, and under which names their outputs go: never outside, never two of one name."""
+"""Which images are meant, and under which names their outputs go: never outside, never two of one name."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from subcam.errors import BadInputError, SettingsError
-from subcam.predict.find_images import find_pictures
+from subcam.predict.find_images import find_images
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def touch(here: Path) -> Callable[..., None]:
 
 
 def names(*inputs: str, lists: tuple[str, ...] = (), outputs: str | None = None) -> dict[str, str]:
-    found = find_pictures(
+    found = find_images(
         [Path(path) for path in inputs],
         lists=[Path(path) for path in lists],
         outputs=Path(outputs) if outputs else None,
@@ -121,8 +121,8 @@ def test_names_that_are_not_utf8_are_kept_byte_for_byte(here: Path) -> None:
             "an output of in/a.gif would have the name of the folder for in/a.jpg/b",
         ),
         ([], ["nowhere"], "nowhere: no such file or folder"),
-        (["in/notes.txt"], ["in"], "in: expected pictures in this folder"),
-        ([], [], "no pictures were named; give files or folders, or --list"),
+        (["in/notes.txt"], ["in"], "in: expected images in this folder"),
+        ([], [], "no images were named; give files or folders, or --list"),
     ],
 )
 def test_what_cannot_be_is_said_before_work_starts(
@@ -137,7 +137,7 @@ def test_what_cannot_be_is_said_before_work_starts(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\n \n", "expected paths of pictures, one a line, got none"),
+        (b"\n \n", "expected paths of images, one a line, got none"),
         (b"a.jpg\nb\0.jpg\n", r"one a line, got 'b\\x00.jpg'; correct the list"),
         (b"/\n", "one a line, got '/'; correct the list"),
         (None, "list.txt: the list cannot be read"),

@@ -82,7 +82,7 @@ def test_names_keep_their_bytes(tmp_path: Path) -> None:
     assert len(lines(tmp_path / TABLE_FILE)) == 2
 
 
-def test_a_mask_of_another_picture_is_not_taken(tmp_path: Path) -> None:
+def test_a_mask_of_another_image_is_not_taken(tmp_path: Path) -> None:
     with Table(tmp_path, NAMES).begin([]) as table:
         table.add(row("a", tmp_path))
     table = Table(tmp_path, NAMES)

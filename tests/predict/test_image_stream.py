@@ -1,4 +1,4 @@
-"""From picture to files, one after the other: nothing piles up, and one bad picture stops nothing."""
+"""From image to files, one after the other: nothing piles up, and one bad image stops nothing."""
 
 import gc
 import weakref
@@ -46,7 +46,7 @@ def network() -> ColourNetwork:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Record]:
-    """A picture with a block of each of some colours on black."""
+    """An image with a block of each of some colours on black."""
 
     def write(
         name: str, *, size: tuple[int, int] = (24, 30), colours: tuple[int, ...] = (0, 2), noise: int = 90
@@ -69,7 +69,7 @@ def run(
     return list(predict_each(network, records, outputs, settings=settings, device=torch.device("cpu"), threads=2))
 
 
-def test_all_that_is_written_of_a_picture(network: ColourNetwork, write: Callable, tmp_path: Path) -> None:
+def test_all_that_is_written_of_a_image(network: ColourNetwork, write: Callable, tmp_path: Path) -> None:
     record = write("sub/a")
     outputs = Outputs(out=tmp_path / "out", names=NAMES, probabilities=True)
     assert not outputs.there(record)
@@ -127,7 +127,7 @@ def test_the_crf_is_deeplabs(network: ColourNetwork, write: Callable, tmp_path: 
     assert (found != probabilities.argmax(0)).any(), "a CRF that changes nothing shows nothing"
 
 
-def test_pictures_of_one_size_share_a_batch(network: ColourNetwork, write: Callable, tmp_path: Path) -> None:
+def test_images_of_one_size_share_a_batch(network: ColourNetwork, write: Callable, tmp_path: Path) -> None:
     records = [write(f"p{index}", size=((20, 30), (30, 20))[index % 2]) for index in range(8)]
     rows = run(network, records, Outputs(out=tmp_path, names=NAMES), InferenceSettings(batch_size=3))
     assert sorted(row.image for row in rows if isinstance(row, Row)) == [str(record.image) for record in records]
@@ -136,7 +136,7 @@ def test_pictures_of_one_size_share_a_batch(network: ColourNetwork, write: Calla
         assert Image.open(mask_path(tmp_path, record.name)).size == Image.open(record.image).size
 
 
-def test_bad_pictures_are_told_and_stop_nothing(
+def test_bad_images_are_told_and_stop_nothing(
     network: ColourNetwork, write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, empty, missing = write("good"), write("empty"), write("missing")
@@ -159,10 +159,10 @@ def test_bad_pictures_are_told_and_stop_nothing(
 
 
 @pytest.mark.parametrize("crf", [False, True])
-def test_many_pictures_take_no_more_memory_than_a_few(
+def test_many_images_take_no_more_memory_than_a_few(
     write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crf: bool
 ) -> None:
-    """Counts the decoded pictures that are alive at once: at most those under way in threads or waiting for a batch."""
+    """Counts the decoded images that are alive at once: at most those under way in threads or waiting for a batch."""
     record = write("a", size=(8, 8))
     alive: set[int] = set()
     most: dict[int, int] = {}

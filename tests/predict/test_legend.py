@@ -1,4 +1,4 @@
-"""The legend below a picture: it names the classes that are there, and covers nothing."""
+"""The legend below an image: it names the classes that are there, and covers nothing."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_a_legend_takes_as_many_rows_as_it_needs() -> None:
     names = {index: f"a class with number {index}" for index in range(1, 21)}
     narrow, wide = (with_legend(np.zeros((10, width, 3), np.uint8), names) for width in (150, 1200))
     assert len(narrow) > len(wide) > 10
-    for picture in (narrow, wide):
-        pixels = {tuple(pixel) for pixel in picture[10:].reshape(-1, 3).tolist()}
+    for drawn in (narrow, wide):
+        pixels = {tuple(pixel) for pixel in drawn[10:].reshape(-1, 3).tolist()}
         assert {tuple(colour) for colour in voc_palette()[1:21].tolist()} <= pixels
     assert with_legend(np.zeros((2, 1, 3), np.uint8), {1: "cat"}).shape[1] == 1

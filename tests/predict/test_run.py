@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.segment.saved_network import CLASSES, save_tiny_network
+from tests.predict.saved_network import CLASSES, save_tiny_network
 
 from subcam.cli import EXIT_OK, EXIT_USER, main
 from subcam.data.images import read_image
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Six pictures in two folders, one of them turned by EXIF; the current folder is above."""
+    """Six images in two folders, one of them turned by EXIF; the current folder is above."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
     root = tmp_path / "in"
@@ -57,7 +57,7 @@ def masks(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out / "masks").as_posix(): path.read_bytes() for path in (out / "masks").rglob("*.png")}
 
 
-def test_every_picture_gets_the_networks_mask(model: Path, folder: Path, tmp_path: Path) -> None:
+def test_every_image_gets_the_networks_mask(model: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = predict(SETTINGS, model=model, inputs=[Path("in")], out=out)
     assert (result.predicted, result.before, result.failed) == (6, 0, ())
@@ -84,7 +84,7 @@ def test_the_command_line(model: Path, folder: Path, tmp_path: Path, capsys: pyt
     assert main(["predict", str(model), "--out", "listed", "--list", "list.txt", "--no-overlays", *WORDS]) == EXIT_OK
     assert set(masks(tmp_path / "listed")) == {"sub/a.png", "b.png"}
     assert not (tmp_path / "listed" / "overlays").exists()
-    assert "2 pictures in" in capsys.readouterr().out
+    assert "2 images in" in capsys.readouterr().out
     words = ["predict", str(model), "in/a.png", "in/sub", "--out", "out", "--scales", "0.5", "1", "--flip", *WORDS]
     assert main(words) == EXIT_USER
     said = capsys.readouterr().err
@@ -143,7 +143,7 @@ def test_an_output_asked_for_later_is_made(model: Path, folder: Path, tmp_path: 
     assert (out / "overlays" / "a.jpg").is_file()
 
 
-def test_another_model_or_another_picture_is_refused(model: Path, folder: Path, tmp_path: Path) -> None:
+def test_another_model_or_another_image_is_refused(model: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(SETTINGS, model=model, inputs=[folder / "a.png"], out=out)
     before = masks(out)
@@ -160,7 +160,7 @@ def test_another_model_or_another_picture_is_refused(model: Path, folder: Path, 
 def test_bad_files_are_named_in_the_end(
     model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "b.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"no image")
     (folder / "sub/d.png").write_bytes((folder / "c.png").read_bytes()[:60])
     words = ["predict", str(model), "in", "--out", "out", *WORDS]
     assert main(words) == EXIT_OK
@@ -173,7 +173,7 @@ def test_bad_files_are_named_in_the_end(
     shutil.copy(folder / "a.png", folder / "b.png")
     shutil.copy(folder / "a.png", folder / "sub/d.png")
     assert main(words) == EXIT_OK
-    assert "2 pictures in" in capsys.readouterr().out
+    assert "2 images in" in capsys.readouterr().out
     assert table(tmp_path / "out", "failed.csv") == []
 
 
@@ -183,7 +183,7 @@ def test_bad_files_with_names_that_are_not_utf8(
     for name, content in ((b"bad\xe9.png", b""), (b"good\xe9.png", (folder / "a.png").read_bytes())):
         (folder / "sub" / os.fsdecode(name)).write_bytes(content)
     assert main(["predict", str(model), "in/sub", "--out", "out", *WORDS]) == EXIT_OK
-    assert "in/sub/bad\\udce9.png: expected a picture, got an empty file" in capsys.readouterr().out
+    assert "in/sub/bad\\udce9.png: expected an image, got an empty file" in capsys.readouterr().out
     assert (tmp_path / "out" / "masks" / os.fsdecode(b"good\xe9.png")).is_file()
     assert b"in/sub/bad\xe9.png," in (tmp_path / "out" / "failed.csv").read_bytes()
 
@@ -192,10 +192,10 @@ def test_bad_files_may_stop_it(model: Path, folder: Path, tmp_path: Path, capsys
     (folder / "b.png").write_bytes(b"")
     words = ["predict", str(model), "in/b.png", "--out", "out", *WORDS]
     assert main(words) == EXIT_USER
-    assert "error: expected at least one usable picture, got none of 1; in/b.png: expected" in capsys.readouterr().err
+    assert "error: expected at least one usable image, got none of 1; in/b.png: expected" in capsys.readouterr().err
     assert [row["image"] for row in table(tmp_path / "out", "failed.csv")] == ["in/b.png"]
     assert main(["predict", str(model), "in", "--out", "stopped", "--on-bad-input", "stop", *WORDS]) == EXIT_USER
-    assert capsys.readouterr().err.startswith("error: in/b.png: expected a picture, got an empty file")
+    assert capsys.readouterr().err.startswith("error: in/b.png: expected an image, got an empty file")
     assert not [thread.name for thread in threading.enumerate() if "ThreadPool" in thread.name]
     with pytest.raises(BadInputError, match="none of 1"):
         predict(SETTINGS, model=model, inputs=[folder / "b.png"], out=tmp_path / "out")
@@ -219,9 +219,9 @@ def test_hostile_names_stay_inside(model: Path, folder: Path, tmp_path: Path) ->
     assert {path for path in made if path.suffix in (".png", ".jpg") and not path.is_relative_to(out)} == {
         path for path in folder.rglob("*.*") if path.suffix in (".png", ".jpg") and not path.is_relative_to(out)
     }
-    for picture, name in (("sub/a.png", "sub/a"), ("b.png", "b"), ("c.png", "c")):
+    for image, name in (("sub/a.png", "sub/a"), ("b.png", "b"), ("c.png", "c")):
         (mask,) = [found for found in masks(out) if found.endswith(f"{name}.png")]
-        assert Image.open(out / "masks" / mask).size == Image.open(folder / picture).size
+        assert Image.open(out / "masks" / mask).size == Image.open(folder / image).size
 
 
 def test_a_folder_in_use_is_left_alone(model: Path, folder: Path, tmp_path: Path) -> None:

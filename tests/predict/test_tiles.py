@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import map_coordinates
-from tests.segment.saved_network import save_tiny_network
+from tests.predict.saved_network import save_tiny_network
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
@@ -51,7 +51,7 @@ def network() -> CellNetwork:
     return CellNetwork().eval().requires_grad_(False)
 
 
-def pictures(count: int, height: int, width: int) -> Tensor:
+def made_images(count: int, height: int, width: int) -> Tensor:
     """Patches of colour, so that neighbouring cells differ."""
     rng = np.random.default_rng(5)
     small = rng.integers(0, 256, (count, 3, -(-height // 12), -(-width // 12)), dtype=np.uint8)
@@ -59,7 +59,7 @@ def pictures(count: int, height: int, width: int) -> Tensor:
 
 
 def slow_probabilities(network: nn.Module, image: Tensor, scales: tuple[float, ...], flip: bool) -> np.ndarray:
-    """One picture, one look at a time; cells are put on pixels by SciPy, sizes are changed by torchvision."""
+    """One image, one look at a time; cells are put on pixels by SciPy, sizes are changed by torchvision."""
     height, width = image.shape[1:]
     looks = []
     for scale in scales:
@@ -81,7 +81,7 @@ def slow_probabilities(network: nn.Module, image: Tensor, scales: tuple[float, .
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.75)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_equal_to_one_look_at_a_time(network: CellNetwork, scales: tuple[float, ...], flip: bool) -> None:
-    images = pictures(2, 45, 67)
+    images = made_images(2, 45, 67)
     found = segment_probabilities(network, images, settings=InferenceSettings(scales=scales, flip=flip))
     assert found.dtype == torch.float32
     expected = np.stack([slow_probabilities(network, image, scales, flip) for image in images])
@@ -93,8 +93,8 @@ def test_equal_to_one_look_at_a_time(network: CellNetwork, scales: tuple[float, 
     assert len(labels.unique()) > 1
 
 
-def test_with_flips_a_mirrored_picture_has_the_mirrored_answer(network: CellNetwork) -> None:
-    images = pictures(1, 45, 67)
+def test_with_flips_a_mirrored_image_has_the_mirrored_answer(network: CellNetwork) -> None:
+    images = made_images(1, 45, 67)
     for flip, same in ((True, True), (False, False)):
         settings = InferenceSettings(flip=flip, scales=(1.0, 0.75))
         plain, mirrored = (
@@ -106,7 +106,7 @@ def test_with_flips_a_mirrored_picture_has_the_mirrored_answer(network: CellNetw
 @pytest.mark.parametrize("size", [(300, 404), (200, 500), (510, 150)])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
 def test_tiles_leave_no_seam(network: CellNetwork, size: tuple[int, int], scales: tuple[float, ...]) -> None:
-    images = pictures(2, *size)
+    images = made_images(2, *size)
     reach = 20 / min(scales)
     tiled = InferenceSettings(scales=scales, flip=False, tile=384, overlap=math.ceil(4 * reach))
     whole = segment_probabilities(network, images, settings=replace(tiled, tile=0, overlap=0))
@@ -121,15 +121,15 @@ def test_tiles_leave_no_seam(network: CellNetwork, size: tuple[int, int], scales
 
 
 def test_tiles_with_flips_blend_smoothly(network: CellNetwork) -> None:
-    """Mirrored tiles have their cells elsewhere than the mirrored picture; the difference is small and has no edge."""
-    images = pictures(1, 300, 401)
+    """Mirrored tiles have their cells elsewhere than the mirrored image; the difference is small and has no edge."""
+    images = made_images(1, 300, 401)
     settings = InferenceSettings(flip=True, tile=192, overlap=96)
     whole = segment_probabilities(network, images, settings=replace(settings, tile=0))
     assert (segment_probabilities(network, images, settings=settings) - whole).abs().mean() < 0.02
 
 
-def test_a_large_picture_is_never_held_as_a_whole(network: CellNetwork) -> None:
-    images = pictures(1, 1000, 200)
+def test_a_large_image_is_never_held_as_a_whole(network: CellNetwork) -> None:
+    images = made_images(1, 1000, 200)
     settings = InferenceSettings(tile=128, overlap=64)
     rows = [(top, len(band[0, 0])) for top, band in probability_bands(network, images, settings=settings)]
     assert max(count for _, count in rows) <= 128
@@ -164,14 +164,14 @@ def test_windows_pass_over_in_the_middle_of_what_tiles_share() -> None:
 
 def test_the_real_network(tmp_path: Path) -> None:
     network = SegmentationNetwork.load(save_tiny_network(tmp_path)).eval()
-    images = pictures(2, 61, 83)
+    images = made_images(2, 61, 83)
     with torch.inference_mode():
         logits = upsample_logits(network(images), (61, 83), stride=network.stride)
     found = segment_probabilities(network, images)
     np.testing.assert_allclose(found.numpy(), logits.softmax(1).numpy(), atol=1e-5)
     tiled = segment_probabilities(network, images, settings=InferenceSettings(tile=48, overlap=16, scales=(0.5, 1.25)))
     np.testing.assert_allclose(tiled.sum(1).numpy(), 1, atol=1e-5)
-    assert segment_labels(network, pictures(1, 1, 1)).shape == (1, 1, 1)
+    assert segment_labels(network, made_images(1, 1, 1)).shape == (1, 1, 1)
 
 
 def test_settings_that_cannot_be(network: CellNetwork) -> None:
@@ -186,5 +186,5 @@ def test_settings_that_cannot_be(network: CellNetwork) -> None:
         with pytest.raises(SettingsError, match=said):
             InferenceSettings(**wrong)
     with pytest.raises(SettingsError, match="at least 32 pixels larger than their overlap"):
-        segment_labels(network, pictures(1, 90, 90), settings=InferenceSettings(tile=48, overlap=24))
+        segment_labels(network, made_images(1, 90, 90), settings=InferenceSettings(tile=48, overlap=24))
     assert InferenceSettings().crf_settings is DEEPLAB_CRF

@@ -67,12 +67,12 @@ def test_one_seed_gives_one_result() -> None:
     np.testing.assert_array_equal(first.together, second.together)
 
 
-def sampled(pictures: list[int], size: int, *, seed: int = 0) -> list[float]:
-    """A sample of pictures with 1, 2, 3, ... positions; a position's feature is its picture's number."""
+def sampled(images: list[int], size: int, *, seed: int = 0) -> list[float]:
+    """A sample of images with 1, 2, 3, ... positions; a position's feature is its image's number."""
     sample = PositionSample(size, dim=1)
-    for picture in pictures:
-        sample.add(np.full((picture, 1), picture, np.float32), np.random.default_rng((seed, picture)))
-    assert sample.seen == sum(pictures)
+    for image in images:
+        sample.add(np.full((image, 1), image, np.float32), np.random.default_rng((seed, image)))
+    assert sample.seen == sum(images)
     return sample.features[:, 0].tolist()
 
 
@@ -80,12 +80,12 @@ def test_a_small_sample_is_everything() -> None:
     assert sorted(sampled([1, 2, 3], 10)) == [1, 2, 2, 3, 3, 3]
 
 
-def test_a_sample_does_not_depend_on_the_order_of_pictures() -> None:
+def test_a_sample_does_not_depend_on_the_order_of_images() -> None:
     assert sampled([1, 2, 3, 4], 5) == sampled([4, 2, 1, 3], 5)
 
 
 def test_every_position_is_equally_likely() -> None:
-    """Of 10 positions 3 are taken, 2000 times: each picture's share is that of its positions, within 5 deviations."""
+    """Of 10 positions 3 are taken, 2000 times: each image's share is that of its positions, within 5 deviations."""
     counts = np.zeros(5)
     for seed in range(2000):
         taken = sampled([1, 2, 3, 4], 3, seed=seed)

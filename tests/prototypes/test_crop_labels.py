@@ -21,16 +21,16 @@ PLAIN = AugmentationSettings(crop=64, flip=0, brightness=0, contrast=0, saturati
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_cells_show_what_their_pixels_show(flip: float) -> None:
-    """The picture is its own label map: a colour a cell, fill 255; cells whose surroundings are of one colour count."""
+    """The image is its own label map: a colour a cell, fill 255; cells whose surroundings are of one colour count."""
     painted = np.kron(GRID, np.ones((32, 32))).astype(np.uint8)
-    picture = Image.fromarray(np.repeat(painted[:, :, None], 3, axis=2))
+    image = Image.fromarray(np.repeat(painted[:, :, None], 3, axis=2))
     settings = replace(PLAIN, scale_long_side=(48, 192), flip=flip)
     rng = np.random.default_rng(0)
     compared = set()
     for _ in range(60):
         drawn = draw_augmentation(rng, SIZE, settings)
         found = targets_of_crop(GRID, drawn, cells=(8, 4))
-        pixels = apply_augmentation(picture, drawn, fill=(255, 255, 255))[0].numpy()
+        pixels = apply_augmentation(image, drawn, fill=(255, 255, 255))[0].numpy()
         for row in range(8):
             for column in range(4):
                 y, x = row * 8 + 4, column * 16 + 8
@@ -42,7 +42,7 @@ def test_cells_show_what_their_pixels_show(flip: float) -> None:
     assert compared == {-1, *range(12)}
 
 
-def test_a_whole_picture_keeps_its_grid() -> None:
+def test_a_whole_image_keeps_its_grid() -> None:
     settings = replace(PLAIN, crop=128, scale_long_side=(128, 128))
     drawn = replace(draw_augmentation(np.random.default_rng(0), (128, 128), settings), placed=(0, 0))
     square = np.arange(16, dtype=np.int16).reshape(4, 4)
@@ -62,9 +62,7 @@ def targets(checked: CheckedImages) -> LocalTargets:
     return LocalTargets(grids=grids, sizes=checked.sizes, model=Path("model"))
 
 
-def test_a_picture_comes_with_its_labels_and_those_of_its_cells(
-    images: TrainingImages, toy_train: CheckedImages
-) -> None:
+def test_a_image_comes_with_its_labels_and_those_of_its_cells(images: TrainingImages, toy_train: CheckedImages) -> None:
     local = LocalTrainingImages(images, targets(toy_train), cells=(8, 8))
     assert (len(local), local.seed) == (len(images), 5)
     for key in ((0, 3), (2, 0)):
@@ -77,7 +75,7 @@ def test_a_picture_comes_with_its_labels_and_those_of_its_cells(
         assert labels[len(expected) :].tolist() == cells.flatten().tolist()
 
 
-def test_each_picture_needs_its_grid(images: TrainingImages, toy_train: CheckedImages) -> None:
+def test_each_image_needs_its_grid(images: TrainingImages, toy_train: CheckedImages) -> None:
     some = targets(toy_train)
-    with pytest.raises(SettingsError, match="expected one grid of local labels a picture, got 3 for 24 pictures"):
+    with pytest.raises(SettingsError, match="expected one grid of local labels an image, got 3 for 24 images"):
         LocalTrainingImages(images, replace(some, grids=some.grids[:3]), cells=(8, 8))

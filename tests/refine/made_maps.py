@@ -1,4 +1,4 @@
-"""Response maps made from the masks of generated pictures, as a classifier might have left them."""
+"""Response maps made from the masks of generated images, as a classifier might have left them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from subcam.data.images import read_mask
 from subcam.data.records import ImageSet, Record
 
 
-def first_pictures(images: CheckedImages, count: int) -> ImageSet:
+def first_images(images: CheckedImages, count: int) -> ImageSet:
     return replace(images.image_set, records=images.image_set.records[:count])
 
 

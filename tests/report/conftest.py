@@ -1,4 +1,4 @@
-"""One run of all stages on generated pictures, and its page, for all tests of the report."""
+"""One run of all stages on generated images, and its page, for all tests of the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from subcam.report.gather.images import Pictures
+    from subcam.report.gather.images import Images
     from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
@@ -20,7 +20,7 @@ VAL_IMAGES = 200
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rounds 0 and 1, control, pseudo masks of round 1, 200 scored pictures; and what later commands add.
+    """Rounds 0 and 1, control, pseudo masks of round 1, 200 scored images; and what later commands add.
 
     A segmentation network takes long to train: its entry names copies of the pseudo masks, with their scores.
     """
@@ -80,10 +80,10 @@ def report_page(finished_run: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gathered(finished_run: Path) -> Pictures:
-    """All 200 scored pictures with their gain."""
-    from subcam.report.gather.images import gather_pictures
-    from subcam.report.gather.run import open_pictures, read_run
+def gathered(finished_run: Path) -> Images:
+    """All 200 scored images with their gain."""
+    from subcam.report.gather.images import gather_images
+    from subcam.report.gather.run import open_images, read_run
 
     run = read_run(finished_run)
-    return gather_pictures(run, open_pictures(run), limit=1000)
+    return gather_images(run, open_images(run), limit=1000)

@@ -1,4 +1,4 @@
-"""Whether what a figure says can be read: no text is cut off, none lies on another or on a picture."""
+"""Whether what a figure says can be read: no text is cut off, none lies on another or on an image."""
 
 import itertools
 from unittest import mock
@@ -53,7 +53,7 @@ def faults(figure: Figure) -> list[str]:
     for axes in figure.axes:
         if axes.images:
             found += [
-                f"{text.get_text()!r} lies on a picture"
+                f"{text.get_text()!r} lies on an image"
                 for text, box in boxes.items()
                 if text not in axes.texts and overlap(box, axes.get_window_extent())
             ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.made_coco import picture
+from tests.data.readers.made_coco import image
 
 from subcam.audit.dataset import survey_dataset
 from subcam.data.dataset import DatasetSettings
@@ -22,9 +22,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("page") / "mine & yours"
     rows = []
     for i in range(60):
-        picture(root / "images" / f"{i}.png", (60, 90))
+        image(root / "images" / f"{i}.png", (60, 90))
         rows.append(f"{i}.png,{('<b>cat</b>', 'dog', '<b>cat</b>;dog')[i % 3]},{'val' if i > 55 else 'train'}")
-    (root / "images" / "1.png").write_bytes(b"no picture")
+    (root / "images" / "1.png").write_bytes(b"no image")
     (root / "images" / "4.png").write_bytes((root / "images" / "3.png").read_bytes())
     mask = np.zeros((60, 90), np.uint8)
     mask[:30] = 2
@@ -39,7 +39,7 @@ def test_what_the_page_says(page: Path) -> None:
     text = page.read_text("utf-8")
     assert "<b>cat" not in text
     assert "mine &amp; yours" in text
-    assert "1 picture that cannot be read" in text
+    assert "1 image that cannot be read" in text
     assert "A run would stop: 1 thing must be mended first" in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert any("(the same file)" in caption for caption in shown)
@@ -53,16 +53,16 @@ def test_what_the_page_says(page: Path) -> None:
 def test_the_record_has_every_case(page: Path) -> None:
     record = json.loads((page.parent / "survey.json").read_text("utf-8"))
     kinds = {finding["kind"]: finding for finding in record["findings"]}
-    assert kinds["picture-bad"]["severity"] == "stop"
+    assert kinds["image-bad"]["severity"] == "stop"
     assert len(kinds["tiny"]["examples"]) == 59
     assert kinds["tiny"]["examples"][0]["images"][0].endswith(".png")
-    assert record["splits"][0] == {"name": "train", "learned": True, "pictures": 56, "masks": 1}
+    assert record["splits"][0] == {"name": "train", "learned": True, "images": 56, "masks": 1}
 
 
 def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
     root = tmp_path / "mine"
     names = [f"class {number:03}" for number in range(LISTED + 30)]
-    picture(root / "a.png", (120, 120))
+    image(root / "a.png", (120, 120))
     (root / "labels.csv").write_text("image,labels\na.png,class 000\n")
     (root / "classes.txt").write_text("\n".join(names))
     survey = survey_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")

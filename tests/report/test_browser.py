@@ -65,7 +65,7 @@ def opened(browser: sync_api.Browser, path: Path, *, width: int = 1440, scheme: 
     page.on("console", lambda said: found.complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: found.complaints.append(str(error)))
     page.goto(path.as_uri())
-    page.locator("#pictures").scroll_into_view_if_needed()
+    page.locator("#images").scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)
     return found
 
@@ -89,7 +89,7 @@ def either(request: pytest.FixtureRequest) -> Opened:
     return request.getfixturevalue(request.param)
 
 
-def test_all_pictures_load_and_nothing_is_fetched(either: Opened, report_page: Path) -> None:
+def test_all_images_load_and_nothing_is_fetched(either: Opened, report_page: Path) -> None:
     broken = "() => [...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).length"
     assert either.page.evaluate("document.images.length") > 200
     assert either.page.evaluate(broken) == 0
@@ -145,7 +145,7 @@ def test_sliders_answer_the_keyboard(either: Opened) -> None:
 def test_the_iou_that_is_shown_is_right(wide: Opened) -> None:
     card = wide.page.locator(".card:not([hidden])").first
     data = json.loads(wide.page.locator("#data").text_content() or "")
-    packed = data["pictures"][int(card.get_attribute("data-picture") or 0)]
+    packed = data["images"][int(card.get_attribute("data-image") or 0)]
     width, height = packed["width"], packed["height"]
     scale = -(-240 // max(width, height))
     size = (height * scale, width * scale)

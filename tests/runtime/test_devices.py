@@ -21,7 +21,7 @@ from subcam.stages.segment_settings import SegmentSettings
 
 @pytest.fixture
 def whole(tiny_run: RunSettings) -> RunSettings:
-    """From pictures to the masks of a segmentation network, as short as it can be."""
+    """From images to the masks of a segmentation network, as short as it can be."""
     varied = AugmentationSettings(crop=80, scale_long_side=(72, 104))
     toy = replace(tiny_run.dataset.toy, train_images=16, val_images=4)
     return replace(
@@ -45,7 +45,7 @@ def results(folder: Path) -> dict[Path, bytes]:
     }
 
 
-def test_decoded_pictures_and_compiled_networks_change_no_file(
+def test_decoded_images_and_compiled_networks_change_no_file(
     whole: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[torch.nn.Module] = []
@@ -66,8 +66,8 @@ def test_decoded_pictures_and_compiled_networks_change_no_file(
     # features of round 1, response maps of both rounds, AffinityNet, the segmentation network
     assert len(compiled) >= 5
     assert any(isinstance(network, AffinityNetwork) for network in compiled)
-    pictures = {path.relative_to(tmp_path / "fast") for path in (tmp_path / "fast").glob("toy-*/images/*")}
-    assert len(list((tmp_path / "decoded").rglob("*.npy"))) == len(pictures) == 20
+    images = {path.relative_to(tmp_path / "fast") for path in (tmp_path / "fast").glob("toy-*/images/*")}
+    assert len(list((tmp_path / "decoded").rglob("*.npy"))) == len(images) == 20
 
 
 def test_what_cannot_be_compiled_runs_and_says_why(

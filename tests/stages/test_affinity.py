@@ -1,4 +1,4 @@
-"""Training AffinityNet on generated pictures: it learns, survives a kill, and takes published weights as they are."""
+"""Training AffinityNet on generated images: it learns, survives a kill, and takes published weights as they are."""
 
 import csv
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from tests.refine.made_maps import first_pictures, write_made_maps
+from tests.refine.made_maps import first_images, write_made_maps
 
 from subcam.affinity.network import AffinityNetwork
 from subcam.data.augmentation import AugmentationSettings
@@ -37,9 +37,9 @@ SETTINGS = AffinitySettings(
 def inputs(
     toy_train: CheckedImages, tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> AffinityInputs:
-    """Eight pictures with marginals of maps made from their masks."""
+    """Eight images with marginals of maps made from their masks."""
     folder = tmp_path_factory.mktemp("sure")
-    image_set = first_pictures(toy_train, 8)
+    image_set = first_images(toy_train, 8)
     stage = RunFolder(path=folder).stage("crf")
     maps = write_made_maps(folder / "maps", image_set)
     sure_regions.run(

@@ -41,21 +41,21 @@ IMAGENET = {
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A saved network and pictures for it."""
+    """A saved network and images for it."""
 
     folder: Path
-    pictures: CheckedImages
+    images: CheckedImages
 
     @property
     def inputs(self) -> CamInputs:
-        return CamInputs(image_set=self.pictures.image_set, sizes=self.pictures.sizes, model=self.folder)
+        return CamInputs(image_set=self.images.image_set, sizes=self.images.sizes, model=self.folder)
 
 
 @pytest.fixture(scope="module")
 def trained(
     tiny_run: RunSettings, machine: MachineSettings, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory
 ) -> Model:
-    """The small network after some epochs on generated pictures, with sub-category heads; 48 other pictures."""
+    """The small network after some epochs on generated images, with sub-category heads; 48 other images."""
     root = tmp_path_factory.mktemp("trained")
     toy = write_toy(root / "toy", ToySettings(train_images=120, val_images=48))
     train = check_images(read_folder(toy, split="train"))
@@ -75,7 +75,7 @@ def trained(
     )
     stage = RunFolder(path=root).stage("classify")
     classify.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
-    return Model(folder=stage.path, pictures=check_images(read_folder(toy, split="val")))
+    return Model(folder=stage.path, images=check_images(read_folder(toy, split="val")))
 
 
 @pytest.fixture
@@ -89,11 +89,11 @@ def run(machine: MachineSettings, fabric: Fabric) -> Callable[[CamSettings, CamI
 
 
 def full_maps(model: Model, settings: CamSettings) -> list[np.ndarray]:
-    """The maps of the present classes of each picture, float32, at its size."""
+    """The maps of the present classes of each image, float32, at its size."""
     network = ClassificationNetwork.load(model.folder).eval()
-    labels = torch.from_numpy(model.pictures.image_set.labels)
+    labels = torch.from_numpy(model.images.image_set.labels)
     found = []
-    for record, row in zip(model.pictures.image_set.records, labels, strict=True):
+    for record, row in zip(model.images.image_set.records, labels, strict=True):
         image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
         (response,) = multiscale_response(network, image, row[None], scales=settings.scales, flip=settings.flip)
         found.append(response.maps.numpy())
@@ -114,7 +114,7 @@ def test_each_image_has_its_file(trained: Model, run: Callable, tmp_path: Path) 
     settings = CamSettings(scales=(1.0, 1.5), subcategory_maps=True, batch_size=3)
     stage = run(settings, trained.inputs, tmp_path)
     assert stage.record["outputs"] == {"images": 48}
-    records = trained.pictures.image_set.records
+    records = trained.images.image_set.records
     assert len(list((stage.path / "maps").iterdir())) == len(records)
     network = ClassificationNetwork.load(trained.folder).eval()
     for record, full in zip(records, full_maps(trained, settings), strict=True):
@@ -133,7 +133,7 @@ def assert_storing_costs_little(
     model: Model, settings: CamSettings, stage: Stage, *, thresholds: tuple[float, ...]
 ) -> None:
     """Less than 0.1 points of mIoU at fixed thresholds, and less than a tenth of the space of float32 arrays."""
-    image_set = model.pictures.image_set
+    image_set = model.images.image_set
     full = full_maps(model, settings)
     paths = [maps_path(stage.path, record.name) for record in image_set.records]
     stored = [read_response_maps(path).full_size() for path in paths]
@@ -143,7 +143,7 @@ def assert_storing_costs_little(
 
 
 def test_storing_costs_little(trained: Model, run: Callable, tmp_path: Path) -> None:
-    """Pictures of 64 pixels, whose maps have ridges 4 pixels apart, need the finer grid."""
+    """Images of 64 pixels, whose maps have ridges 4 pixels apart, need the finer grid."""
     settings = CamSettings(batch_size=16, storage_stride=2)
     stage = run(settings, trained.inputs, tmp_path)
     assert_storing_costs_little(trained, settings, stage, thresholds=(0.3, 0.4, 0.5))
@@ -166,7 +166,7 @@ def test_storing_costs_little_on_real_photographs(
     network.parent_head.weight.data = torch.stack([rows[list(ids)].mean(0) for ids in IMAGENET.values()]) - rows.mean(0)
     network.save(tmp_path / "model")
     val = read_voc(voc_animals, split="val", classes=tuple(IMAGENET))
-    model = Model(folder=tmp_path / "model", pictures=check_images(replace(val, records=val.records[::20])))
+    model = Model(folder=tmp_path / "model", images=check_images(replace(val, records=val.records[::20])))
     settings = CamSettings(scales=(1.0, 0.5))
     stage = run(settings, model.inputs, tmp_path)
     assert_storing_costs_little(model, settings, stage, thresholds=(0.15, 0.2, 0.3, 0.4, 0.5))
@@ -175,10 +175,10 @@ def test_storing_costs_little_on_real_photographs(
 def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
     trained: Model, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole batches are done again, so that every picture is computed in the company that it had."""
+    """Whole batches are done again, so that every image is computed in the company that it had."""
     settings = CamSettings(scales=(1.0,), batch_size=20)
     undisturbed = run(settings, trained.inputs, tmp_path / "undisturbed")
-    names = [record.name for record in trained.pictures.image_set.records]
+    names = [record.name for record in trained.images.image_set.records]
     writes: list[Path] = []
     really_write = cam.write_response_maps
 
@@ -208,11 +208,11 @@ def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
     assert sizes == []
 
 
-def test_pictures_without_labels_get_empty_maps(trained: Model, run: Callable, tmp_path: Path) -> None:
-    pictures = trained.pictures
-    bare = replace(pictures.image_set.records[0], labels=())
-    image_set = replace(pictures.image_set, records=(bare, *pictures.image_set.records[1:3]))
-    inputs = CamInputs(image_set=image_set, sizes=pictures.sizes[:3], model=trained.folder)
+def test_images_without_labels_get_empty_maps(trained: Model, run: Callable, tmp_path: Path) -> None:
+    images = trained.images
+    bare = replace(images.image_set.records[0], labels=())
+    image_set = replace(images.image_set, records=(bare, *images.image_set.records[1:3]))
+    inputs = CamInputs(image_set=image_set, sizes=images.sizes[:3], model=trained.folder)
     stage = run(CamSettings(scales=(1.0,), subcategory_maps=True), inputs, tmp_path)
     found = read_response_maps(maps_path(stage.path, bare.name))
     assert found.maps.shape == (0, 16, 16)
@@ -221,7 +221,7 @@ def test_pictures_without_labels_get_empty_maps(trained: Model, run: Callable, t
     assert found.full_size().shape == (0, 64, 64)
 
 
-def test_pictures_of_different_sizes(tiny_run: RunSettings, run: Callable, tmp_path: Path) -> None:
+def test_images_of_different_sizes(tiny_run: RunSettings, run: Callable, tmp_path: Path) -> None:
     small, large = (write_toy(tmp_path / str(n), ToySettings(train_images=3, val_images=1, size=n)) for n in (31, 50))
     sets = [check_images(read_folder(folder, split="train")) for folder in (small, large)]
     records = [
@@ -242,11 +242,11 @@ def test_pictures_of_different_sizes(tiny_run: RunSettings, run: Callable, tmp_p
         assert read_response_maps(maps_path(stage.path, record.name)).size == size
 
 
-def test_a_picture_that_went_bad_is_named(trained: Model, run: Callable, tmp_path: Path) -> None:
-    pictures = trained.pictures
-    gone = replace(pictures.image_set.records[1], image=tmp_path / "gone.png")
-    image_set = replace(pictures.image_set, records=(pictures.image_set.records[0], gone))
-    inputs = CamInputs(image_set=image_set, sizes=pictures.sizes[:2], model=trained.folder)
+def test_a_image_that_went_bad_is_named(trained: Model, run: Callable, tmp_path: Path) -> None:
+    images = trained.images
+    gone = replace(images.image_set.records[1], image=tmp_path / "gone.png")
+    image_set = replace(images.image_set, records=(images.image_set.records[0], gone))
+    inputs = CamInputs(image_set=image_set, sizes=images.sizes[:2], model=trained.folder)
     with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
         run(CamSettings(scales=(1.0,)), inputs, tmp_path)
 

@@ -27,7 +27,7 @@ from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.losses import JointLoss, joint_loss
 
 STEPS = 6
-"""Two epochs of 24 pictures in batches of 8."""
+"""Two epochs of 24 images in batches of 8."""
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
 
 @pytest.fixture
 def local_inputs(inputs: ClassifyInputs, toy_train: CheckedImages, tmp_path: Path) -> ClassifyInputs:
-    """Positions of the upper half show the first sub-category of a class of the picture, the lower half context."""
+    """Positions of the upper half show the first sub-category of a class of the image, the lower half context."""
     prototypes = torch.randn(inputs.image_set.num_classes, 3, 128, generator=torch.Generator().manual_seed(0))
     config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
     ClassificationNetwork(config).with_prototypes(prototypes, num_subcategories=2).save(tmp_path / "prototypes")
@@ -283,7 +283,7 @@ def test_gradient_clipping_bounds_the_whole_gradient(
 def test_continue_takes_body_parents_and_normalisation_of_the_round_before(
     run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
 ) -> None:
-    """The first round's weights come from a file whose head says how pictures are normalised."""
+    """The first round's weights come from a file whose head says how images are normalised."""
     network = ClassificationNetwork(ModelConfig(network=inputs.network, class_names=("a",)))
     save_file(
         network.backbone.body.state_dict(), tmp_path / "body.safetensors", {"mean": "0.1,0.2,0.3", "std": "1,1,2"}

@@ -1,4 +1,4 @@
-"""The stage between two rounds: features of whole pictures, clusters, and what is left after a kill."""
+"""The stage between two rounds: features of whole images, clusters, and what is left after a kill."""
 
 import csv
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def run(
 
 
 def plain_features(model: Path, image_set: ImageSet) -> np.ndarray:
-    """One picture at a time: the mean of its feature map."""
+    """One image at a time: the mean of its feature map."""
     network = ClassificationNetwork.load(model).eval()
     rows = []
     with torch.no_grad():
@@ -176,7 +176,7 @@ def test_a_stage_that_is_done_is_read_back(run: Callable, tmp_path: Path, monkey
 def test_features_that_are_there_are_not_computed_again(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
-    """24 pictures in parts of 10; killed at the part of that number."""
+    """24 images in parts of 10; killed at the part of that number."""
     monkeypatch.setattr(feature_parts, "IMAGES_PER_PART", 10)
     undisturbed, _ = run(tmp_path / "undisturbed")
     parts: list[range] = []
@@ -201,7 +201,7 @@ def test_features_that_are_there_are_not_computed_again(
 def test_classes_with_few_or_no_images_are_reported(
     run: Callable, toy_train: CheckedImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One class keeps two pictures, one keeps none, and one picture has no label at all."""
+    """One class keeps two images, one keeps none, and one image has no label at all."""
     kept = {2: 0, 3: 0}
 
     def fewer(labels: tuple[int, ...]) -> tuple[int, ...]:

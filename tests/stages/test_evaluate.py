@@ -1,4 +1,4 @@
-"""Scoring a stage's maps: the same numbers as counting by hand, each kind of picture counted where it belongs."""
+"""Scoring a stage's maps: the same numbers as counting by hand, each kind of image counted where it belongs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ SETTINGS = EvaluateSettings(background_threshold=0.3)
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> EvaluateInputs:
-    """Five pictures of three classes; the last has no mask. Masks hold a class that is not scored, as 255."""
+    """Five images of three classes; the last has no mask. Masks hold a class that is not scored, as 255."""
     rng = np.random.default_rng(0)
     records = []
     for index, labels in enumerate(LABELS):
@@ -60,7 +60,7 @@ def run(inputs: EvaluateInputs, folder: Path, settings: EvaluateSettings = SETTI
 
 
 def plain_matrix(inputs: EvaluateInputs, threshold: float, indices: Sequence[int]) -> np.ndarray:
-    """Background where no response is above the threshold, else the strongest class; summed over pictures."""
+    """Background where no response is above the threshold, else the strongest class; summed over images."""
     total = np.zeros((4, 4), np.int64)
     for index in indices:
         maps = read_response_maps(maps_path(inputs.maps, str(index)))
@@ -120,7 +120,7 @@ def test_a_threshold_chosen_without_masks_is_the_same_with_other_masks(
     expected = threshold_of_maps(inputs.image_set.records, inputs.maps, num_classes=3)
     assert found.threshold_chosen
     assert found.fixed_threshold == expected.threshold
-    assert found.choice["pictures"] == 4
+    assert found.choice["images"] == 4
     np.testing.assert_allclose(found.choice["scores"], expected.scores)
     assert found.fixed["matrix"] == plain_matrix(inputs, expected.threshold, range(4)).tolist()
     assert f"threshold {expected.threshold:g}, chosen without masks" in capsys.readouterr().out
@@ -177,7 +177,7 @@ def test_a_threshold_is_a_share(threshold: Any) -> None:
         EvaluateSettings(background_threshold=threshold)
 
 
-def test_average_precision_counts_pictures_without_masks_too(inputs: EvaluateInputs, tmp_path: Path) -> None:
+def test_average_precision_counts_images_without_masks_too(inputs: EvaluateInputs, tmp_path: Path) -> None:
     found = run(inputs, tmp_path)
     logits = np.stack([read_response_maps(maps_path(inputs.maps, str(index))).logits for index in range(5)])
     expected = [average_precision_score([c in labels for labels in LABELS], logits[:, c]) for c in range(3)]
@@ -193,7 +193,7 @@ def test_a_stage_that_is_done_is_read_back(
     assert run(inputs, tmp_path) == first
 
 
-def test_a_class_that_no_picture_has(inputs: EvaluateInputs, tmp_path: Path) -> None:
+def test_a_class_that_no_image_has(inputs: EvaluateInputs, tmp_path: Path) -> None:
     """Its scores are not numbers, and no mean counts it; this survives being written and read."""
     only_a = replace(inputs.image_set, records=(inputs.image_set.records[0], inputs.image_set.records[3]))
     given = replace(inputs, image_set=only_a)
@@ -215,5 +215,5 @@ def test_a_mask_of_another_size_is_named(inputs: EvaluateInputs, tmp_path: Path)
     mask = inputs.image_set.records[1].mask
     assert mask is not None
     write_mask(mask, np.zeros((24, 31), np.uint8), palette=voc_palette())
-    with pytest.raises(BadInputError, match=rf"{mask}: expected a mask as large as its picture, 32 x 24 pixels"):
+    with pytest.raises(BadInputError, match=rf"{mask}: expected a mask as large as its image, 32 x 24 pixels"):
         run(inputs, tmp_path)

@@ -1,4 +1,4 @@
-"""Refinement from end to end on generated pictures, and its scores against confusion matrices counted plainly."""
+"""Refinement from end to end on generated images, and its scores against confusion matrices counted plainly."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.refine.made_maps import first_pictures
+from tests.refine.made_maps import first_images
 
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
@@ -116,8 +116,8 @@ def test_only_the_last_round_where_asked(settings: RunSettings, tmp_path: Path) 
     assert pipeline.run(none, tmp_path).refined == ()
 
 
-def test_pictures_without_masks_get_pseudo_masks(settings: RunSettings, toy_folder: Path, tmp_path: Path) -> None:
-    """A folder of pictures and a table of labels is all that there is."""
+def test_images_without_masks_get_pseudo_masks(settings: RunSettings, toy_folder: Path, tmp_path: Path) -> None:
+    """A folder of images and a table of labels is all that there is."""
     names = [f"train-{index:05d}.png" for index in range(16)]
     rows = {line.split(",")[0]: line for line in (toy_folder / "labels.csv").read_text().splitlines()}
     (tmp_path / "mine" / "images").mkdir(parents=True)
@@ -206,8 +206,8 @@ def test_the_curve_at_the_settings_alpha_is_the_walks_score(result: RunResult) -
 
 @pytest.fixture
 def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
-    """Three pictures whose pseudo masks are their masks, in all variants; the last has no mask to be scored against."""
-    image_set = first_pictures(toy_train, 3)
+    """Three images whose pseudo masks are their masks, in all variants; the last has no mask to be scored against."""
+    image_set = first_images(toy_train, 3)
     first, second, third = image_set.records
     for record in image_set.records:
         assert record.mask is not None
@@ -270,7 +270,7 @@ def test_a_missing_or_foreign_mask_is_named(by_hand: RefinedInputs, tmp_path: Pa
     record = by_hand.image_set.records[1]
     path = mask_path(by_hand.masks, "crf", record.name)
     write_mask(path, np.zeros((48, 40), np.uint8), palette=voc_palette())
-    with pytest.raises(BadInputError, match=rf"{path}: expected a mask as large as its picture, 48 x 48"):
+    with pytest.raises(BadInputError, match=rf"{path}: expected a mask as large as its image, 48 x 48"):
         scored(by_hand, tmp_path)
     path.unlink()
     with pytest.raises(BadInputError, match=rf"{path}: no such file"):

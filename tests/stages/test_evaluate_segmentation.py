@@ -21,7 +21,7 @@ VARIANTS = ("masks", "masks-crf")
 
 @pytest.fixture
 def image_set(toy_train: CheckedImages) -> ImageSet:
-    """Six pictures, the last of which has no mask."""
+    """Six images, the last of which has no mask."""
     records = toy_train.image_set.records[:6]
     return replace(toy_train.image_set, records=(*records[:5], replace(records[5], mask=None)))
 
@@ -75,7 +75,7 @@ def test_masks_that_do_not_fit_are_named(
     shape = predicted["masks"][1].shape
     for content, said in (
         (np.full(shape, image_set.num_classes + 1, np.uint8), "prediction holds values"),
-        (np.zeros((3, 4), np.uint8), "expected a mask as large as its picture"),
+        (np.zeros((3, 4), np.uint8), "expected a mask as large as its image"),
         (None, "no such file"),
     ):
         path.unlink()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
-from tests.segment.saved_network import save_tiny_network
+from tests.predict.saved_network import save_tiny_network
 
 from subcam.crf.dense_crf import dense_crf
 from subcam.data.check import CheckedImages
@@ -75,7 +75,7 @@ def test_masks_are_the_best_of_the_probabilities(run: Callable, inputs: PredictI
     assert len(seen) > 1
 
 
-def test_without_the_crf_there_is_one_mask_a_picture(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+def test_without_the_crf_there_is_one_mask_a_image(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
     stage = run(tmp_path, replace(SETTINGS, crf=False))
     expected = {stage.path / MASKS / f"{record.name}.png" for record in inputs.image_set.records}
     assert set(stage.path.rglob("*.png")) == expected
@@ -111,7 +111,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     assert calls == []
 
 
-def test_a_picture_that_went_bad_is_named(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+def test_a_image_that_went_bad_is_named(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
     record = replace(inputs.image_set.records[0], image=tmp_path / "gone.png")
     broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), sizes=inputs.sizes[:1])
     with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
@@ -119,7 +119,7 @@ def test_a_picture_that_went_bad_is_named(run: Callable, inputs: PredictInputs, 
 
 
 @pytest.mark.parametrize("crf", [False, True])
-def test_with_known_labels_only_the_classes_of_the_picture_occur(
+def test_with_known_labels_only_the_classes_of_the_image_occur(
     run: Callable, inputs: PredictInputs, tmp_path: Path, crf: bool
 ) -> None:
     stage = run(tmp_path, replace(SETTINGS, crf=crf, known_labels=True))

@@ -1,4 +1,4 @@
-"""From maps to prototypes to labels of positions, on generated pictures, by way of files."""
+"""From maps to prototypes to labels of positions, on generated images, by way of files."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The stage of pseudo masks: each variant from its own scores, as palette PNGs, for the pictures that want it."""
+"""The stage of pseudo masks: each variant from its own scores, as palette PNGs, for the images that want it."""
 
 import itertools
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
+from tests.refine.made_maps import first_images, made_maps, write_made_maps
 
 from subcam.affinity.pairs import pool_to_grid
 from subcam.cam.response import background_score
@@ -33,9 +33,9 @@ SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iteration
 
 @pytest.fixture(scope="module")
 def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> MaskInputs:
-    """Four pictures, the second without a label; their walked maps are merely pooled. The first is compared."""
+    """Four images, the second without a label; their walked maps are merely pooled. The first is compared."""
     folder = tmp_path_factory.mktemp("inputs")
-    found = first_pictures(toy_train, 4)
+    found = first_images(toy_train, 4)
     first, second, *others = found.records
     image_set = replace(found, records=(first, replace(second, labels=()), *others))
     write_made_maps(folder / "maps", image_set)
@@ -98,7 +98,7 @@ def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInput
 
 
 @pytest.mark.parametrize("chosen", VARIANTS)
-def test_all_variants_only_for_the_pictures_that_are_compared(
+def test_all_variants_only_for_the_images_that_are_compared(
     run: Callable, inputs: MaskInputs, tmp_path: Path, chosen: Variant
 ) -> None:
     stage = run(tmp_path, replace(SETTINGS, pseudo_mask=chosen))
@@ -137,7 +137,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
         return crf_of(record, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pseudo_masks, "crf_of", counted)
-    killed_at = 4  # two of the first picture, one each of the two after it
+    killed_at = 4  # two of the first image, one each of the two after it
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
     done, killed_at = calls.copy(), -1
@@ -154,7 +154,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     assert calls == []
 
 
-def test_a_picture_of_which_one_variant_is_missing_is_done_again(
+def test_a_image_of_which_one_variant_is_missing_is_done_again(
     run: Callable, inputs: MaskInputs, tmp_path: Path
 ) -> None:
     stage = run(tmp_path)
@@ -167,9 +167,7 @@ def test_a_picture_of_which_one_variant_is_missing_is_done_again(
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.5])
-def test_scores_that_cannot_be_name_the_picture(
-    run: Callable, inputs: MaskInputs, tmp_path: Path, value: float
-) -> None:
+def test_scores_that_cannot_be_name_the_image(run: Callable, inputs: MaskInputs, tmp_path: Path, value: float) -> None:
     record = inputs.image_set.records[0]
     walked = read_walked(walked_path(inputs.walked, record.name))
     walked.maps[0, 1, 2] = value

@@ -1,4 +1,4 @@
-"""The stage of the random walk: equal to a dense walk of scores pooled by hand, for any picture, taken up where cut."""
+"""The stage of the random walk: equal to a dense walk of scores pooled by hand, for any image, taken up where cut."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from PIL import Image
-from tests.refine.dense_walk import dense_affinity, dense_walk
+from tests.affinity.dense_walk import dense_affinity, dense_walk
 
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, write_response_maps
@@ -24,7 +24,7 @@ from subcam.stages.random_walk import WalkInputs, WalkSettings
 
 SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))
 
-PICTURES = {
+IMAGES = {
     "two-classes": (57, 90, (0, 3)),
     "nobody-labelled-it": (64, 80, ()),
     "eight-cells-across": (40, 64, (2,)),
@@ -37,11 +37,11 @@ PICTURES = {
 
 @pytest.fixture(scope="module")
 def inputs(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> WalkInputs:
-    """Pictures of smooth colour, their response maps, and an AffinityNet with random weights."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Images of smooth colour, their response maps, and an AffinityNet with random weights."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     records = []
-    for name, (height, width, labels) in PICTURES.items():
+    for name, (height, width, labels) in IMAGES.items():
         blocks = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
         Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
         grid = (-(-height // 4), -(-width // 4))
@@ -86,10 +86,10 @@ def pooled_by_hand(full: np.ndarray, alphas: tuple[float, ...], size: tuple[int,
 def test_it_walks_the_pooled_scores(run: Callable, inputs: WalkInputs, tmp_path: Path, *, all_pairs: bool) -> None:
     settings = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0), all_pairs=all_pairs)
     stage = run(tmp_path, settings)
-    assert stage.record["outputs"] == {"images": len(PICTURES)}
+    assert stage.record["outputs"] == {"images": len(IMAGES)}
     network = AffinityNetwork.load(inputs.model).eval()
     for record in inputs.image_set.records:
-        height, width, labels = PICTURES[record.name]
+        height, width, labels = IMAGES[record.name]
         found = read_walked(walked_path(stage.path, record.name))
         assert found.alphas == settings.alphas
         assert found.size == (height, width)
@@ -129,12 +129,12 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     killed_at = -1
     walks.clear()
     stage = run(tmp_path / "killed")
-    assert len(walks) == len(PICTURES) - 4
-    for name in PICTURES:
+    assert len(walks) == len(IMAGES) - 4
+    for name in IMAGES:
         mine, theirs = (walked_path(found.path, name).read_bytes() for found in (stage, undisturbed))
         assert mine == theirs
     walks.clear()
-    stage.record_path.unlink()  # cut off between the last picture and the record
+    stage.record_path.unlink()  # cut off between the last image and the record
     assert run(tmp_path / "killed").done
     run(tmp_path / "killed")
     assert walks == []
@@ -146,7 +146,7 @@ def test_a_stage_that_is_done_asks_for_no_model(run: Callable, inputs: WalkInput
     run(tmp_path, inputs=gone)
 
 
-def test_a_network_gone_wrong_names_the_picture(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+def test_a_network_gone_wrong_names_the_image(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
     network = AffinityNetwork.load(inputs.model)
     torch.nn.init.constant_(network.head.f9.weight, torch.nan)
     network.save(tmp_path / "model")
@@ -155,7 +155,7 @@ def test_a_network_gone_wrong_names_the_picture(run: Callable, inputs: WalkInput
         run(tmp_path, inputs=broken)
 
 
-def test_maps_of_another_picture_are_named(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+def test_maps_of_another_image_are_named(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
     first, second = inputs.image_set.records[:2]
     other = read_response_maps(maps_path(inputs.maps, second.name))
     write_response_maps(maps_path(tmp_path / "maps", first.name), other)

@@ -25,13 +25,13 @@ from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, f
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import segment as segment_module
-from subcam.stages.segment import TrainInputs, TrainSettings, score_pictures, segmentation_loss
+from subcam.stages.segment import TrainInputs, TrainSettings, score_images, segmentation_loss
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.optimiser import OptimiserSettings
 
 STEPS = 6
-"""Two epochs of 24 pictures in batches of 8."""
+"""Two epochs of 24 images in batches of 8."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def settings() -> TrainSettings:
 
 @pytest.fixture
 def inputs(toy_train: CheckedImages) -> TrainInputs:
-    """Two looks at each picture, and eight pictures to validate on."""
+    """Two looks at each image, and eight images to validate on."""
     network = NetworkSettings(name="tiny", weights="none", freeze_batch_norm=False)
     few = np.arange(24) < 8
     return TrainInputs(
@@ -109,7 +109,7 @@ def test_it_learns_and_says_how_well(
     # what is saved is what was scored last
     assert one_look.validation is not None
     network = for_inference(SegmentationNetwork.load(stage.path), fabric)
-    again = score_pictures(network, one_look.validation, fabric=fabric, batch_size=3, machine=machine)
+    again = score_images(network, one_look.validation, fabric=fabric, batch_size=3, machine=machine)
     assert again.miou == pytest.approx(outputs["miou"], abs=1e-4)
 
 
@@ -167,7 +167,7 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
 def test_pseudo_masks_are_learned_in_place_of_true_ones(
     run: Callable, settings: TrainSettings, inputs: TrainInputs, tmp_path: Path
 ) -> None:
-    """Masks that say class 2 everywhere: the network says so too, whatever the pictures show."""
+    """Masks that say class 2 everywhere: the network says so too, whatever the images show."""
     for record in inputs.image_set.records:
         path = tmp_path / "masks" / f"{record.name}.png"
         write_mask(path, np.full((48, 48), 3, np.uint8), palette=voc_palette())
@@ -178,7 +178,7 @@ def test_pseudo_masks_are_learned_in_place_of_true_ones(
     assert (network(image).argmax(1) == 3).all()
 
 
-def test_a_picture_without_a_mask_is_named_before_anything_is_trained(
+def test_a_image_without_a_mask_is_named_before_anything_is_trained(
     run: Callable, inputs: TrainInputs, tmp_path: Path
 ) -> None:
     first, *others = inputs.image_set.records
@@ -246,24 +246,24 @@ def test_masks_without_a_label_teach_nothing(labelled: tuple[Tensor, Tensor]) ->
 
 
 @torch.no_grad()
-def test_scores_are_those_of_whole_pictures_one_by_one(
+def test_scores_are_those_of_whole_images_one_by_one(
     inputs: TrainInputs, fabric: Fabric, machine: MachineSettings
 ) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(inputs.config).eval()
-    pictures = inputs.validation
-    assert pictures is not None
-    records = pictures.image_set.records
-    without = replace(pictures.image_set, records=(replace(records[0], mask=None), *records[1:]))
+    images = inputs.validation
+    assert images is not None
+    records = images.image_set.records
+    without = replace(images.image_set, records=(replace(records[0], mask=None), *records[1:]))
     expected = 0
     for record in records[1:]:
         assert record.mask is not None
         image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
         prediction = upsample_logits(network(image), (48, 48), stride=4).argmax(1)[0].numpy()
-        truth = read_mask(record.mask, pictures.image_set.mask_values)
+        truth = read_mask(record.mask, images.image_set.mask_values)
         expected = expected + confusion_matrix(prediction, truth, num_classes=5)
     for batch_size in (1, 3):
-        found = score_pictures(
-            network, replace(pictures, image_set=without), fabric=fabric, batch_size=batch_size, machine=machine
+        found = score_images(
+            network, replace(images, image_set=without), fabric=fabric, batch_size=batch_size, machine=machine
         )
         assert np.abs(found.matrix - expected).sum() <= 4  # a pixel on the border may round the other way

@@ -7,7 +7,7 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
-from tests.refine.made_maps import first_pictures, made_maps, write_made_maps
+from tests.refine.made_maps import first_images, made_maps, write_made_maps
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps, write_response_maps
@@ -25,37 +25,37 @@ from subcam.stages.sure_regions import SureRegionInputs, SureRegionSettings
 
 
 @pytest.fixture(scope="module")
-def pictures(toy_train: CheckedImages) -> ImageSet:
-    """Five pictures, the second of which nobody labelled."""
-    found = first_pictures(toy_train, 5)
+def images(toy_train: CheckedImages) -> ImageSet:
+    """Five images, the second of which nobody labelled."""
+    found = first_images(toy_train, 5)
     first, second, *others = found.records
     return replace(found, records=(first, replace(second, labels=()), *others))
 
 
 @pytest.fixture(scope="module")
-def maps(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_made_maps(tmp_path_factory.mktemp("maps"), pictures)
+def maps(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_made_maps(tmp_path_factory.mktemp("maps"), images)
 
 
 @pytest.fixture
-def run(machine: MachineSettings, pictures: ImageSet, maps: Path) -> Callable:
+def run(machine: MachineSettings, images: ImageSet, maps: Path) -> Callable:
     def run(
         folder: Path, *, settings: SureRegionSettings | None = None, inputs: SureRegionInputs | None = None
     ) -> Stage:
         settings = settings or SureRegionSettings()
         stage = RunFolder(path=folder).stage("crf", settings=settings)
-        inputs = inputs or SureRegionInputs(image_set=pictures, maps=maps)
+        inputs = inputs or SureRegionInputs(image_set=images, maps=maps)
         assert sure_regions.run(settings, inputs, stage=stage, machine=machine) == stage.path
         return stage
 
     return run
 
 
-def test_marginals_are_those_of_the_dense_crf(run: Callable, pictures: ImageSet, maps: Path, tmp_path: Path) -> None:
+def test_marginals_are_those_of_the_dense_crf(run: Callable, images: ImageSet, maps: Path, tmp_path: Path) -> None:
     settings = SureRegionSettings(low_alpha=2.0, high_alpha=20.0, crf=CRFSettings(iterations=3))
     stage = run(tmp_path, settings=settings)
-    assert stage.record["outputs"] == {"images": len(pictures)}
-    for record in pictures.records:
+    assert stage.record["outputs"] == {"images": len(images)}
+    for record in images.records:
         stored = read_marginals(marginals_path(stage.path, record.name))
         responses = read_response_maps(maps_path(maps, record.name)).full_size()
         strongest = responses.max(0) if len(responses) else np.zeros((48, 48), np.float32)
@@ -66,16 +66,16 @@ def test_marginals_are_those_of_the_dense_crf(run: Callable, pictures: ImageSet,
             assert np.abs(found - 255.0 * expected).max() <= 0.51
 
 
-def test_a_small_alpha_leaves_more_background(run: Callable, pictures: ImageSet, tmp_path: Path) -> None:
+def test_a_small_alpha_leaves_more_background(run: Callable, images: ImageSet, tmp_path: Path) -> None:
     stage = run(tmp_path)
-    for record in pictures.records:
+    for record in images.records:
         found = read_marginals(marginals_path(stage.path, record.name))
         low, high = (int(marginals[0].astype(int).sum()) for marginals in (found.low_alpha, found.high_alpha))
         assert low > high if record.labels else low == high == 255 * 48 * 48
 
 
 def test_a_stage_that_was_cut_off_does_what_is_missing(
-    run: Callable, pictures: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(tmp_path / "undisturbed")
     calls: list[str] = []
@@ -98,8 +98,8 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     calls.clear()
     monkeypatch.setattr(sure_regions, "crf_of", counted)
     stage = run(tmp_path / "killed")
-    assert sorted(calls) == sorted({record.name for record in pictures.records} - done)
-    for record in pictures.records:
+    assert sorted(calls) == sorted({record.name for record in images.records} - done)
+    for record in images.records:
         mine, theirs = (marginals_path(found.path, record.name).read_bytes() for found in (stage, undisturbed))
         assert mine == theirs
     calls.clear()
@@ -108,8 +108,8 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
 
 
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "1 not finite"), (-0.25, "1 negative")])
-def test_scores_that_cannot_be_name_the_image(pictures: ImageSet, value: float, message: str) -> None:
-    record = pictures.records[0]
+def test_scores_that_cannot_be_name_the_image(images: ImageSet, value: float, message: str) -> None:
+    record = images.records[0]
     scores = np.full((2, 48, 48), 0.5, np.float32)
     scores[1, 7, 9] = value
     with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: .*{message} .*row 7, column 9"):
@@ -125,26 +125,26 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_maps_of_another_picture_name_the_image(run: Callable, pictures: ImageSet, tmp_path: Path) -> None:
-    record = pictures.records[0]
-    other = replace(made_maps(record, pictures), size=(48, 50))
+def test_maps_of_another_image_name_the_image(run: Callable, images: ImageSet, tmp_path: Path) -> None:
+    record = images.records[0]
+    other = replace(made_maps(record, images), size=(48, 50))
     write_response_maps(maps_path(tmp_path / "maps", record.name), other)
-    inputs = SureRegionInputs(image_set=replace(pictures, records=(record,)), maps=tmp_path / "maps")
+    inputs = SureRegionInputs(image_set=replace(images, records=(record,)), maps=tmp_path / "maps")
     with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: expected .*\[classes, 48, 48\]"):
         run(tmp_path, inputs=inputs)
 
 
-def test_a_picture_too_large_for_the_memory_is_named(pictures: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_too_large_for_the_memory_is_named(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(needed: int, purpose: str) -> None:
         raise MemoryError(f"{purpose}: expected {needed} bytes")
 
     monkeypatch.setattr(dense_crf_module, "require_memory", full)
-    with pytest.raises(BadInputError, match=rf"{pictures.records[0].image}: dense CRF of 48 x 48 pixels, 2 classes"):
-        crf_of(pictures.records[0], [np.full((2, 48, 48), 0.5, np.float32)], CRFSettings())
+    with pytest.raises(BadInputError, match=rf"{images.records[0].image}: dense CRF of 48 x 48 pixels, 2 classes"):
+        crf_of(images.records[0], [np.full((2, 48, 48), 0.5, np.float32)], CRFSettings())
 
 
-def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, pictures: ImageSet) -> None:
-    found = read_response_maps(maps_path(maps, pictures.records[0].name))
+def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, images: ImageSet) -> None:
+    found = read_response_maps(maps_path(maps, images.records[0].name))
     scores = scores_with_background(found, alpha=4.0)
     full = found.full_size()
     assert scores.dtype == np.float32
@@ -152,8 +152,8 @@ def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, picture
     np.testing.assert_allclose(scores[0], (1 - full.max(0)) ** 4, rtol=1e-6)
 
 
-def test_marginals_for_masks_are_not_rounded(pictures: ImageSet, maps: Path) -> None:
-    record = pictures.records[0]
+def test_marginals_for_masks_are_not_rounded(images: ImageSet, maps: Path) -> None:
+    record = images.records[0]
     scores = scores_with_background(read_response_maps(maps_path(maps, record.name)), alpha=2.0)
     (found,) = crf_of(record, [scores], CRFSettings(iterations=2))
     assert (found == dense_crf(read_image(record.image), scores, iterations=2)).all()

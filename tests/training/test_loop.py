@@ -25,7 +25,7 @@ NUM_IMAGES = 23
 
 
 class Numbers:
-    """Pictures of one value, (epoch, index) as the target."""
+    """Images of one value, (epoch, index) as the target."""
 
     seed = 4
 
@@ -103,7 +103,7 @@ def falling(steps: int, total: int) -> float:
 def test_rates_of_body_and_heads_fall_over_the_schedule(
     run: Callable, training: Training, network: OneNumber, tmp_path: Path, schedule_epochs: int
 ) -> None:
-    """23 pictures in batches of 4 are 5 steps an epoch; a longer schedule than the training is not at its end."""
+    """23 images in batches of 4 are 5 steps an epoch; a longer schedule than the training is not at its end."""
     run(replace(training, schedule_epochs=schedule_epochs), tmp_path)
     total = falling(15, 5 * (schedule_epochs or 3))
     body, head = network.body.weight, network.head.weight
@@ -128,10 +128,10 @@ def test_the_log_has_a_row_at_each_epochs_end_and_every_tenth_step(
 
 
 @pytest.mark.parametrize(("least_steps", "times"), [(0, 1), (10, 1), (11, 2), (25, 3)])
-def test_few_pictures_are_looked_at_more_often(
+def test_few_images_are_looked_at_more_often(
     run: Callable, training: Training, tmp_path: Path, least_steps: int, times: int
 ) -> None:
-    """23 pictures in batches of 4 are 5 steps an epoch; validations keep their places."""
+    """23 images in batches of 4 are 5 steps an epoch; validations keep their places."""
     validated: list[int] = []
     short = replace(
         training,

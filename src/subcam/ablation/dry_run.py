@@ -21,7 +21,7 @@ def stages_there(settings: RunSettings, out: Path, *, dataset: Dataset) -> tuple
     Args:
         settings: of the run.
         out: its folder; nothing is written in it.
-        dataset: its pictures.
+        dataset: its images.
     """
     folder = _Looking(path=out)
     fabric = build_fabric(settings.machine, precision=settings.machine.precision)

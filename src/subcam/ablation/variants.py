@@ -103,7 +103,7 @@ def expand(settings: RunSettings, grid: Mapping[str, Sequence[Any]], *, seeds: S
 def record_name(variant: Variant, dataset: Dataset) -> str:
     """A file name, without suffix, for the variant's record: readable, and another one for whatever changes results.
 
-    The digits at its end are a fingerprint of all settings but those that say where and how fast, of the pictures and
+    The digits at its end are a fingerprint of all settings but those that say where and how fast, of the images and
     of the bytes of every file that the settings name.
 
     Raises:

@@ -41,7 +41,7 @@ def affinity_label_map(
     Both inputs hold the background in channel 0 and the present classes behind it, in one order, pooled to the grid by
     `pairs.pool_to_grid`. As psa does it: the best channel under the low alpha, where that is no background; 0 where the
     high alpha's best is the background, over any object of the low alpha's; 255 in the rest, and where no score of
-    either reaches `min_score` (a crop that leaves the picture). The values are channels, not class numbers, since pairs
+    either reaches `min_score` (a crop that leaves the image). The values are channels, not class numbers, since pairs
     ask only whether two cells are equal. The first channel wins a tie.
 
     Raises:
@@ -50,7 +50,7 @@ def affinity_label_map(
     if low_alpha.shape != high_alpha.shape:
         raise SettingsError(
             f"affinity_label_map: expected low and high alpha scores of one shape, got {tuple(low_alpha.shape)} and "
-            f"{tuple(high_alpha.shape)}. Make both from the same picture, crop and classes."
+            f"{tuple(high_alpha.shape)}. Make both from the same image, crop and classes."
         )
     if low_alpha.shape[-3] > IGNORE_INDEX:
         raise SettingsError(

@@ -86,7 +86,7 @@ class AffinityHead(nn.Module):
             if self.stride not in self.strides:
                 raise SettingsError(
                     f"AffinityHead: no feature has stride {self.stride} (they have {self.strides}), so hand in `grid`, "
-                    f"the picture's rows and columns divided by {self.stride}, rounded up."
+                    f"the image's rows and columns divided by {self.stride}, rounded up."
                 )
             height, width = features[self.strides.index(self.stride)].shape[2:]
             grid = (height, width)

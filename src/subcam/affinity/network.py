@@ -30,7 +30,7 @@ class AffinityConfig:
 
 
 class AffinityNetwork(nn.Module):
-    """Pictures (RGB 0..255) to a feature map at stride 8 for `pair_affinity` and `pixel_affinity`."""
+    """Images (RGB 0..255) to a feature map at stride 8 for `pair_affinity` and `pixel_affinity`."""
 
     def __init__(self, config: AffinityConfig, *, weights: str | None = None) -> None:
         """Build the network; `weights` overrides where the backbone's come from."""
@@ -49,7 +49,7 @@ class AffinityNetwork(nn.Module):
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
         """Features on a grid of ceil(height / 8) x ceil(width / 8).
 
-        The picture is padded with zeros at the bottom and the right, as in psa: to a multiple of every stride, so that
+        The image is padded with zeros at the bottom and the right, as in psa: to a multiple of every stride, so that
         the cells of all features begin and end where those of the grid do.
         """
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)

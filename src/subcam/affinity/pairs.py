@@ -95,7 +95,7 @@ def pool_to_grid(scores: Float[Tensor, "*batch cls H W"], *, stride: int = STRID
     """Mean of each `stride` x `stride` cell; h = ceil(H / stride), w = ceil(W / stride).
 
     The last row and column of cells are filled up with zeros, which count in the mean: psa pads the scores (the
-    background too) as it pads the picture.
+    background too) as it pads the image.
     """
     height, width = scores.shape[-2:]
     padded = F.pad(scores, (0, -width % stride, 0, -height % stride))
@@ -109,12 +109,12 @@ def upsample_from_grid(
     """Bilinear (align_corners=False) to `stride` times the grid, then cut to `size` = (H, W): undoes `pool_to_grid`.
 
     Raises:
-        SettingsError: a picture of `size` does not have this grid.
+        SettingsError: an image of `size` does not have this grid.
     """
     height, width = maps.shape[-2:]
     if (height, width) != (-(-size[0] // stride), -(-size[1] // stride)):
         raise SettingsError(
-            f"maps of {height} x {width} cells do not belong to a picture of {size[0]} x {size[1]} pixels at stride "
+            f"maps of {height} x {width} cells do not belong to an image of {size[0]} x {size[1]} pixels at stride "
             f"{stride}; expected {-(-size[0] // stride)} x {-(-size[1] // stride)} cells."
         )
     full = F.interpolate(maps[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""Training crops for AffinityNet: a varied picture and the label map of the same crop, from its CRF marginals."""
+"""Training crops for AffinityNet: a varied image and the label map of the same crop, from its CRF marginals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
     """Crops and label maps, addressed by (epoch, index); chance depends on seed, epoch and index alone.
 
     Args:
-        records: the pictures.
+        records: the images.
         marginals: folder of the stage that wrote their CRF marginals.
-        augmentation: how pictures are varied; the crop is a multiple of 8.
-        seed: with epoch and index it settles the variation, and the order of the pictures.
-        fill: RGB 0-255 around pictures smaller than the crop.
-        decoded: where pictures are kept decoded; None decodes them each time.
+        augmentation: how images are varied; the crop is a multiple of 8.
+        seed: with epoch and index it settles the variation, and the order of the images.
+        fill: RGB 0-255 around images smaller than the crop.
+        decoded: where images are kept decoded; None decodes them each time.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[UInt8[Tensor, "3 crop crop"], UInt8[Tensor, "grid grid"]]:
-        """The crop of picture `index` in `epoch`, and its label map (see `affinity_label_map`)."""
+        """The crop of image `index` in `epoch`, and its label map (see `affinity_label_map`)."""
         epoch, index = key
         record = self.records[index]
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -70,7 +70,7 @@ class AffinityImages(Dataset[tuple[Tensor, Tensor]]):
 def apply_geometry(
     maps: UInt8[np.ndarray, "channels h w"], augmentation: Augmentation
 ) -> Float[np.ndarray, "channels crop crop"]:
-    """Scale, crop and flip maps as `apply_augmentation` does the picture; values 0..1, zero outside the picture."""
+    """Scale, crop and flip maps as `apply_augmentation` does the image; values 0..1, zero outside the image."""
     top, left, height, width = augmentation.taken
     down, across = maps.shape[1] / augmentation.scaled[0], maps.shape[2] / augmentation.scaled[1]
     box = (

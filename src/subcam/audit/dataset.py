@@ -1,7 +1,7 @@
 """Finds what is wrong with a data set before hours are spent on it, with the eyes of a run.
 
 In: the settings of a data set. Out: a `Survey`: counts, findings with their files, and what recipe fits. Every file is
-looked into and none ends the survey; only a data set without a usable list of pictures does.
+looked into and none ends the survey; only a data set without a usable list of images does.
 """
 
 import statistics
@@ -23,18 +23,18 @@ from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 _LARGE_VOC = 5000
 _COCO_CLASSES = 80
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """One list of pictures; `learned` says whether it is the one that is learned from."""
+    """One list of images; `learned` says whether it is the one that is learned from."""
 
     name: str
     learned: bool
-    pictures: int
+    images: int
     masks: int
 
 
@@ -42,13 +42,13 @@ class SplitSummary:
 class ClassRow:
     """One class.
 
-    pictures: of the training pictures; share: of all of them; alone: those without any other class.
-    scored: pictures in each scored split, in the order of the splits.
+    images: of the training images; share: of all of them; alone: those without any other class.
+    scored: images in each scored split, in the order of the splits.
     area: mean share of a mask where it has the class, None where no mask has it.
     """
 
     name: str
-    pictures: int
+    images: int
     share: float
     alone: int
     scored: tuple[int, ...]
@@ -57,7 +57,7 @@ class ClassRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Smallest, middle and largest of the pictures' sides in pixels, and of files in bytes; kinds of files."""
+    """Smallest, middle and largest of the images' sides in pixels, and of files in bytes; kinds of files."""
 
     width: tuple[int, int, int]
     height: tuple[int, int, int]
@@ -69,7 +69,7 @@ class Sizes:
 class Survey:
     """What is in a data set and what is wrong with it.
 
-    together: pictures with both classes, by class and class; the diagonal holds each class's own.
+    together: images with both classes, by class and class; the diagonal holds each class's own.
     subcategories: K that fits the paper's discovery; recipe, reason: what to run, and why that.
     seconds: for reading every file once, on this machine.
     """
@@ -95,12 +95,12 @@ def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int
     """Look into every file that a run with these settings would use.
 
     Args:
-        settings: which pictures. Where `on_bad_input` is "stop", a file that cannot be used is a finding that stops.
+        settings: which images. Where `on_bad_input` is "stop", a file that cannot be used is a finding that stops.
         work_folder: where masks are drawn that stand in a COCO file.
         workers: threads that decode; None takes one a core, at most 8.
 
     Raises:
-        SubcamError: there are no pictures to look at: no such folder or split, no list, nothing in it.
+        SubcamError: there are no images to look at: no such folder or split, no list, nothing in it.
     """
     started = time.monotonic()
     splits = open_splits(replace(settings, on_bad_input="skip"), work_folder=work_folder)
@@ -111,7 +111,7 @@ def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int
     sets = [train, *(images for images in scored.values() if images is not train)]
     records = list({record.image: record for images in sets for record in images.records}.values())
     facts: list[Facts] = []
-    with bar("looking into pictures", len(records)) as progress:
+    with bar("looking into images", len(records)) as progress:
         for found in look_at_all(records, train.mask_values, workers=workers):
             facts.append(found)
             progress.advance()
@@ -152,13 +152,13 @@ def _findings(
         *mask_findings(records, facts, train.class_names),
         *_without_masks(scored),
     ]
-    learned = {record.image: picture for record, (picture, _) in zip(records, facts, strict=True)}
+    learned = {record.image: image for record, (image, _) in zip(records, facts, strict=True)}
     if all(learned[record.image].problem for record in train.records):
         found.append(
             Finding(
                 kind="nothing-left",
                 severity="stop",
-                title="no training picture can be read",
+                title="no training image can be read",
                 advice="Check that these are the right files.",
             )
         )
@@ -186,13 +186,13 @@ def _without_masks(scored: dict[str, ImageSet]) -> list[Finding]:
     without = [split for split, images in scored.items() if not images.has_masks]
     if not without:
         return []
-    which = "no picture has a mask" if without == [ALL] else f"no picture of {', '.join(without)} has a mask"
+    which = "no image has a mask" if without == [ALL] else f"no image of {', '.join(without)} has a mask"
     return [
         Finding(
             kind="no-masks",
             severity="note",
             title=f"{which}: nothing is scored there",
-            advice="Masks of some dozen pictures are enough to see whether the result is any good.",
+            advice="Masks of some dozen images are enough to see whether the result is any good.",
         )
     ]
 
@@ -204,7 +204,7 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
     there = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_relative_to(mask_folder) and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_relative_to(mask_folder) and path.is_file()
     )
     extra = [path for path in there if path.absolute() not in listed]
     if not extra:
@@ -213,7 +213,7 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
         Finding(
             kind="unlisted",
             severity="note",
-            title=f"{counted(len(extra), 'picture')} in {folder} that no row of the list names",
+            title=f"{counted(len(extra), 'image')} in {folder} that no row of the list names",
             advice="They are not used. Add them with their labels, or with an empty cell if they show none of the "
             "classes.",
             examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
@@ -224,7 +224,7 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
 def _split_summaries(splits: Splits, train: ImageSet, scored: dict[str, ImageSet]) -> tuple[SplitSummary, ...]:
     def summary(name: str, images: ImageSet) -> SplitSummary:
         masks = sum(record.mask is not None for record in images.records)
-        return SplitSummary(name=name, learned=images is train, pictures=len(images), masks=masks)
+        return SplitSummary(name=name, learned=images is train, images=len(images), masks=masks)
 
     rest = [summary(split, images) for split, images in scored.items() if images is not train]
     return (summary(splits.train or ALL, train), *rest)
@@ -241,8 +241,8 @@ def _class_rows(train: ImageSet, scored: dict[str, ImageSet], facts: Sequence[Fa
     return tuple(
         ClassRow(
             name=count.name,
-            pictures=count.pictures,
-            share=count.pictures / len(train),
+            images=count.images,
+            share=count.images / len(train),
             alone=count.alone,
             scored=tuple(int(numbers[index]) for numbers in others),
             area=statistics.fmean(shares[index + 1]) if index + 1 in shares else None,
@@ -252,7 +252,7 @@ def _class_rows(train: ImageSet, scored: dict[str, ImageSet], facts: Sequence[Fa
 
 
 def _sizes(facts: Sequence[Facts]) -> Sizes | None:
-    good = [picture for picture, _ in facts if not picture.problem]
+    good = [image for image, _ in facts if not image.problem]
     if not good:
         return None
 
@@ -260,10 +260,10 @@ def _sizes(facts: Sequence[Facts]) -> Sizes | None:
         return min(values), int(np.median(values)), max(values)
 
     return Sizes(
-        width=spread([picture.width for picture in good]),
-        height=spread([picture.height for picture in good]),
-        file_size=spread([picture.file_size for picture in good]),
-        kinds=dict(Counter(picture.kind for picture in good).most_common()),
+        width=spread([image.width for image in good]),
+        height=spread([image.height for image in good]),
+        file_size=spread([image.file_size for image in good]),
+        kinds=dict(Counter(image.kind for image in good).most_common()),
     )
 
 
@@ -273,7 +273,7 @@ def _recipe(layout: str, train: ImageSet) -> tuple[str, str]:
         return "voc12_paper", "PASCAL VOC 2012 with all its classes; needs a GPU, and small serves without one"
     if layout == "coco" and train.num_classes == _COCO_CLASSES and len(train) >= _LARGE_VOC:
         return "coco14", "MS COCO with all its classes; needs a GPU and days, and has not been run yet"
-    return "small", "your own pictures; runs on a CPU or a small GPU"
+    return "small", "your own images; runs on a CPU or a small GPU"
 
 
 def require_usable(survey: Survey) -> None:

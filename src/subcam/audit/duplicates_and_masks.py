@@ -1,6 +1,6 @@
-"""What pictures share and masks say: duplicates, leaks between splits, labels that contradict a mask.
+"""What images share and masks say: duplicates, leaks between splits, labels that contradict a mask.
 
-In: the pictures of each split and the facts of their files. Out: findings.
+In: the images of each split and the facts of their files. Out: findings.
 """
 
 from collections import defaultdict
@@ -14,18 +14,18 @@ from subcam.data.records import ImageSet, Record
 def duplicate_findings(
     records: Sequence[Record], facts: Sequence[Facts], *, train: set[str], held_out: set[str]
 ) -> list[Finding]:
-    """Pictures whose pixels are equal, whatever they are called.
+    """Images whose pixels are equal, whatever they are called.
 
     Args:
-        records: all pictures, each once.
+        records: all images, each once.
         facts: of their files.
-        train: names of the pictures that are learned from.
+        train: names of the images that are learned from.
         held_out: names of those that are scored and not learned from.
     """
     groups: dict[bytes, list[tuple[Record, bytes]]] = defaultdict(list)
-    for record, (picture, _) in zip(records, facts, strict=True):
-        if picture.pixels:
-            groups[picture.pixels].append((record, picture.content))
+    for record, (image, _) in zip(records, facts, strict=True):
+        if image.pixels:
+            groups[image.pixels].append((record, image.content))
     same = [group for group in groups.values() if len(group) > 1]
     leaks, contradictions, others = [], [], []
     for group in same:
@@ -45,21 +45,21 @@ def duplicate_findings(
         Finding(
             kind="leak",
             severity="warning",
-            title=f"{counted(len(leaks), 'picture')} both learned from and scored under another name",
+            title=f"{counted(len(leaks), 'image')} both learned from and scored under another name",
             advice="Scores on them are too good: take them out of one of the splits.",
             examples=tuple(leaks),
         ),
         Finding(
             kind="duplicate-contradicts",
             severity="warning",
-            title=f"{counted(len(contradictions), 'picture')} twice or more, with different labels",
-            advice="One of the labels is wrong: keep one picture with all of its labels.",
+            title=f"{counted(len(contradictions), 'image')} twice or more, with different labels",
+            advice="One of the labels is wrong: keep one image with all of its labels.",
             examples=tuple(contradictions),
         ),
         Finding(
             kind="duplicate",
             severity="note",
-            title=f"{counted(len(others), 'picture')} twice or more",
+            title=f"{counted(len(others), 'image')} twice or more",
             advice="Each counts more than once: keep one. Copies that were scaled or saved anew are not found.",
             examples=tuple(others),
         ),
@@ -68,7 +68,7 @@ def duplicate_findings(
 
 
 def overlap_findings(train: ImageSet, scored: Mapping[str, ImageSet]) -> list[Finding]:
-    """Splits that are partly learned from. One that lies wholly in the training pictures is meant to (the paper's)."""
+    """Splits that are partly learned from. One that lies wholly in the training images is meant to (the paper's)."""
     names = {record.name for record in train.records}
     found = []
     for split, images in scored.items():
@@ -78,8 +78,8 @@ def overlap_findings(train: ImageSet, scored: Mapping[str, ImageSet]) -> list[Fi
                 Finding(
                     kind="overlap",
                     severity="warning",
-                    title=f"{counted(len(both), 'picture')} of split {split} ({len(images):,}) also learned from",
-                    advice="Scores of this split mix both: take the pictures out of one of the lists.",
+                    title=f"{counted(len(both), 'image')} of split {split} ({len(images):,}) also learned from",
+                    advice="Scores of this split mix both: take the images out of one of the lists.",
                     examples=tuple(Example(text=record.name, images=(record.image,)) for record in both),
                 )
             )
@@ -124,7 +124,7 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
             Finding(
                 kind="label-missing",
                 severity="warning",
-                title=f"{counted(len(examples), 'class of a picture', 'classes of pictures')} in the mask, not in the "
+                title=f"{counted(len(examples), 'class of an image', 'classes of images')} in the mask, not in the "
                 "labels",
                 advice="Learned from as absent: add the label, or correct the mask.",
                 examples=tuple(examples),
@@ -135,7 +135,7 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
             Finding(
                 kind="label-without-pixel",
                 severity="note",
-                title=f"{counted(len(unseen), 'label')} without a pixel in the picture's mask",
+                title=f"{counted(len(unseen), 'label')} without a pixel in the image's mask",
                 advice="A wrong label, a forgotten object, or one that the mask does not score.",
                 examples=tuple(unseen),
             )

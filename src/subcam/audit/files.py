@@ -1,4 +1,4 @@
-"""Looks into every picture and mask once: whether it can be used, its size and kind, and digests of its content.
+"""Looks into every image and mask once: whether it can be used, its size and kind, and digests of its content.
 
 In: records. Out: facts of each file, and what is wrong with it in words; no file ends the survey.
 """
@@ -28,10 +28,10 @@ from subcam.data.records import Record
 from subcam.errors import BadInputError
 
 TINY = 100
-"""A picture whose longer side has fewer pixels has few cells on a network's grid."""
+"""An image whose longer side has fewer pixels has few cells on a network's grid."""
 
 HUGE = 4_000_000
-"""Pixels of a picture that is large: maps are computed at full size and at twice that."""
+"""Pixels of an image that is large: maps are computed at full size and at twice that."""
 
 LONG = 4
 """Sides in a larger ratio than this are named."""
@@ -41,8 +41,8 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PictureFacts:
-    """What is in the file of a picture; sizes are of the upright picture. `problem` says why it cannot be used."""
+class ImageFacts:
+    """What is in the file of an image; sizes are of the upright image. `problem` says why it cannot be used."""
 
     height: int = 0
     width: int = 0
@@ -63,7 +63,7 @@ class MaskFacts:
     problem: str = ""
 
 
-Facts = tuple[PictureFacts, MaskFacts | None]
+Facts = tuple[ImageFacts, MaskFacts | None]
 
 
 def look_at_all(
@@ -81,23 +81,23 @@ def look_at_all(
 def look_at(record: Record, mask_values: tuple[int, ...]) -> Facts:
     """Facts of one record's files."""
     try:
-        picture = _picture(record.image)
+        image = _image(record.image)
     except BadInputError as error:
-        picture = PictureFacts(problem=str(error))
+        image = ImageFacts(problem=str(error))
     if record.mask is None:
-        return picture, None
-    size = None if picture.problem else (picture.height, picture.width)
-    return picture, _mask(record.mask, mask_values, size)
+        return image, None
+    size = None if image.problem else (image.height, image.width)
+    return image, _mask(record.mask, mask_values, size)
 
 
-def _picture(path: Path) -> PictureFacts:
+def _image(path: Path) -> ImageFacts:
     data = read_file(path)
     with open_image(path, data=data) as image:
         kind, traits = image.format or "", _traits(image, data)
         rgb = upright_rgb(image, path)
     digest = hashlib.blake2b(f"{rgb.width} {rgb.height} ".encode(), digest_size=16)
     digest.update(rgb.tobytes())
-    return PictureFacts(
+    return ImageFacts(
         height=rgb.height,
         width=rgb.width,
         file_size=len(data),
@@ -109,7 +109,7 @@ def _picture(path: Path) -> PictureFacts:
 
 
 def _traits(image: Image.Image, data: bytes) -> tuple[str, ...]:
-    """What is unusual about a picture's kind; it is read all the same."""
+    """What is unusual about an image's kind; it is read all the same."""
     mode = image.mode
     found = {
         "grey": mode in ("1", "L", "LA", "F") or mode.startswith("I"),
@@ -149,9 +149,9 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
     """What the files tell; `bad` is how much a file matters that cannot be used."""
     found = [
         _found(
-            "picture-bad",
+            "image-bad",
             bad,
-            [Example(text=picture.problem) for picture, _ in facts if picture.problem],
+            [Example(text=image.problem) for image, _ in facts if image.problem],
             "that cannot be read",
             "Copy them again, or take them out of the list.",
         )
@@ -159,12 +159,12 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
     masks = {
         "mask-damaged": ("that cannot be read as masks", "Export them again as indexed PNGs."),
         "mask-values": ("with values outside the list of classes", "Renumber them, or name the missing classes."),
-        "mask-size": ("of another size than their picture", "Export them again at the picture's size."),
+        "mask-size": ("of another size than their image", "Export them again at the image's size."),
     }
     for kind, (what, advice) in masks.items():
         wrong = [
-            Example(text=mask.problem, images=() if picture.problem else (record.image,))
-            for record, (picture, mask) in zip(records, facts, strict=True)
+            Example(text=mask.problem, images=() if image.problem else (record.image,))
+            for record, (image, mask) in zip(records, facts, strict=True)
             if mask is not None and mask.wrong == kind
         ]
         found.append(_found(kind, bad, wrong, what, advice, one="mask"))
@@ -174,12 +174,12 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
 
 
 def _sizes(records: Sequence[Record], facts: Sequence[Facts]) -> list[Finding]:
-    good = [(record, picture) for record, (picture, _) in zip(records, facts, strict=True) if not picture.problem]
+    good = [(record, image) for record, (image, _) in zip(records, facts, strict=True) if not image.problem]
 
-    def shown(entries: list[tuple[Record, PictureFacts]]) -> list[Example]:
+    def shown(entries: list[tuple[Record, ImageFacts]]) -> list[Example]:
         return [
-            Example(text=f"{record.name}: {picture.width} x {picture.height}", images=(record.image,))
-            for record, picture in entries
+            Example(text=f"{record.name}: {image.width} x {image.height}", images=(record.image,))
+            for record, image in entries
         ]
 
     tiny = sorted((e for e in good if max(e[1].height, e[1].width) < TINY), key=lambda e: e[1].height * e[1].width)
@@ -198,7 +198,7 @@ def _sizes(records: Sequence[Record], facts: Sequence[Facts]) -> list[Finding]:
             "warning",
             shown(huge),
             f"of more than {HUGE / 1e6:.0f} megapixels",
-            "Maps are computed at full size and at twice that, which takes long and much memory: scale the pictures "
+            "Maps are computed at full size and at twice that, which takes long and much memory: scale the images "
             "down, to a long side of 500 to 1,000 pixels, say (masks too, without smoothing).",
         ),
         _found(
@@ -213,27 +213,27 @@ def _sizes(records: Sequence[Record], facts: Sequence[Facts]) -> list[Finding]:
 
 
 def _traits_found(records: Sequence[Record], facts: Sequence[Facts]) -> list[Finding]:
-    counts = Counter(trait for picture, _ in facts for trait in picture.traits)
+    counts = Counter(trait for image, _ in facts for trait in image.traits)
     if not counts:
         return []
     return [
         Finding(
             kind="kinds",
             severity="note",
-            title="pictures that are not plain colour: "
+            title="images that are not plain colour: "
             + ", ".join(f"{number:,} {trait}" for trait, number in counts.most_common()),
             advice="All of them are read: turned upright, as 8-bit RGB, see-through pixels on white, the first frame.",
             examples=tuple(
-                Example(text=f"{record.name}: {', '.join(picture.traits)}", images=(record.image,))
-                for record, (picture, _) in zip(records, facts, strict=True)
-                if picture.traits
+                Example(text=f"{record.name}: {', '.join(image.traits)}", images=(record.image,))
+                for record, (image, _) in zip(records, facts, strict=True)
+                if image.traits
             ),
         )
     ]
 
 
 def _found(
-    kind: str, severity: Severity, examples: list[Example], what: str, advice: str, *, one: str = "picture"
+    kind: str, severity: Severity, examples: list[Example], what: str, advice: str, *, one: str = "image"
 ) -> Finding | None:
     if not examples:
         return None

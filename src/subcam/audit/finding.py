@@ -13,7 +13,7 @@ SEVERITIES: tuple[Severity, ...] = ("stop", "warning", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One file or pair that a finding is about; the pictures are shown side by side."""
+    """One file or pair that a finding is about; the images are shown side by side."""
 
     text: str
     images: tuple[Path, ...] = ()
@@ -38,7 +38,7 @@ class Finding:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: 1 picture, 2 pictures."""
+    """A number with its noun: 1 image, 2 images."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 

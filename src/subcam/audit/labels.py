@@ -1,6 +1,6 @@
 """What image-level labels alone tell about the maps to come: classes that are rare, everywhere, or never apart.
 
-In: the labels of the training pictures. Out: findings, counts, and how many sub-categories fit. A class activation map
+In: the labels of the training images. Out: findings, counts, and how many sub-categories fit. A class activation map
 can only show what tells a class from its absence; where labels never differ, pixels cannot be told apart.
 """
 
@@ -13,32 +13,32 @@ from subcam.audit.finding import Example, Finding, counted
 from subcam.data.records import ImageSet
 
 FEW = 20
-"""A class with fewer pictures than this is named."""
+"""A class with fewer images than this is named."""
 
 NEARLY_ALL = 0.95
-"""A class in so large a share of the pictures has too few without it."""
+"""A class in so large a share of the images has too few without it."""
 
 TOGETHER = 0.9
-"""Classes are named as a pair where one is in so large a share of the other's pictures."""
+"""Classes are named as a pair where one is in so large a share of the other's images."""
 
-PICTURES_A_SUBCATEGORY = 30
-"""The paper's K = 10 stands on 300 pictures and more of each class of VOC 2012."""
+IMAGES_A_SUBCATEGORY = 30
+"""The paper's K = 10 stands on 300 images and more of each class of VOC 2012."""
 
 MOST_SUBCATEGORIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """Pictures of one class in the training set; `alone` are those without any other class."""
+    """Images of one class in the training set; `alone` are those without any other class."""
 
     name: str
-    pictures: int
+    images: int
     alone: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Of `of` pictures of class `given`, `both` show class `other` as well."""
+    """Of `of` images of class `given`, `both` show class `other` as well."""
 
     given: int
     other: int
@@ -52,17 +52,17 @@ class Pair:
 
 
 def count_classes(images: ImageSet) -> tuple[ClassCounts, ...]:
-    """How many pictures each class has."""
+    """How many images each class has."""
     labels = images.labels.astype(np.int64)
     alone = labels[labels.sum(1) == 1].sum(0)
     return tuple(
-        ClassCounts(name=name, pictures=int(number), alone=int(lone))
+        ClassCounts(name=name, images=int(number), alone=int(lone))
         for name, number, lone in zip(images.class_names, labels.sum(0), alone, strict=True)
     )
 
 
 def co_occurrence(images: ImageSet) -> Int64[np.ndarray, "classes classes"]:
-    """Pictures with both classes; the diagonal holds those of each class."""
+    """Images with both classes; the diagonal holds those of each class."""
     labels = images.labels.astype(np.int64)
     return labels.T @ labels
 
@@ -71,7 +71,7 @@ def pairs_together(both: Int64[np.ndarray, "classes classes"], *, least: int = F
     """Pairs of which one class is (nearly) never seen without the other, the surest first.
 
     both: as `co_occurrence` gives it.
-    least: classes with fewer pictures are left out, as chance makes pairs of them.
+    least: classes with fewer images are left out, as chance makes pairs of them.
     """
     counts = both.diagonal().tolist()
     found = [
@@ -84,13 +84,13 @@ def pairs_together(both: Int64[np.ndarray, "classes classes"], *, least: int = F
 
 
 def fitting_subcategories(counts: tuple[ClassCounts, ...]) -> int:
-    """K for the paper's discovery: 30 pictures a sub-category in the class of middle size, 10 at most."""
-    sizes = [count.pictures for count in counts if count.pictures]
-    return min(MOST_SUBCATEGORIES, max(1, int(np.median(sizes)) // PICTURES_A_SUBCATEGORY)) if sizes else 1
+    """K for the paper's discovery: 30 images a sub-category in the class of middle size, 10 at most."""
+    sizes = [count.images for count in counts if count.images]
+    return min(MOST_SUBCATEGORIES, max(1, int(np.median(sizes)) // IMAGES_A_SUBCATEGORY)) if sizes else 1
 
 
 def label_findings(images: ImageSet) -> list[Finding]:
-    """What the labels of the training pictures tell."""
+    """What the labels of the training images tell."""
     return [
         *_rare(images),
         *_everywhere(images),
@@ -101,17 +101,17 @@ def label_findings(images: ImageSet) -> list[Finding]:
 
 
 def _rare(images: ImageSet) -> list[Finding]:
-    counts = sorted(count_classes(images), key=lambda count: count.pictures)
-    empty = [count for count in counts if not count.pictures]
-    few = [count for count in counts if 0 < count.pictures < FEW]
+    counts = sorted(count_classes(images), key=lambda count: count.images)
+    empty = [count for count in counts if not count.images]
+    few = [count for count in counts if 0 < count.images < FEW]
     found = []
     if empty:
         found.append(
             Finding(
                 kind="class-empty",
                 severity="warning",
-                title=f"{counted(len(empty), 'class', 'classes')} without a single training picture",
-                advice="Nothing can be learned of them: leave them out with --dataset.classes, or add pictures.",
+                title=f"{counted(len(empty), 'class', 'classes')} without a single training image",
+                advice="Nothing can be learned of them: leave them out with --dataset.classes, or add images.",
                 examples=tuple(Example(text=count.name) for count in empty),
             )
         )
@@ -120,10 +120,10 @@ def _rare(images: ImageSet) -> list[Finding]:
             Finding(
                 kind="class-few",
                 severity="warning",
-                title=f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} training pictures",
-                advice="Expect poor maps and unsteady sub-categories of them: add pictures, merge classes, or leave "
+                title=f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} training images",
+                advice="Expect poor maps and unsteady sub-categories of them: add images, merge classes, or leave "
                 "them out with --dataset.classes.",
-                examples=tuple(Example(text=f"{count.name}: {counted(count.pictures, 'picture')}") for count in few),
+                examples=tuple(Example(text=f"{count.name}: {counted(count.images, 'image')}") for count in few),
             )
         )
     return found
@@ -131,22 +131,20 @@ def _rare(images: ImageSet) -> list[Finding]:
 
 def _everywhere(images: ImageSet) -> list[Finding]:
     total = len(images)
-    counts = [count for count in count_classes(images) if count.pictures >= NEARLY_ALL * total]
+    counts = [count for count in count_classes(images) if count.images >= NEARLY_ALL * total]
     if not counts:
         return []
-    missing = {count.name: total - count.pictures for count in counts}
+    missing = {count.name: total - count.images for count in counts}
     every = not all(missing.values())
     return [
         Finding(
             kind="class-everywhere",
             severity="warning",
-            title=f"{counted(len(counts), 'class', 'classes')} in {'every' if every else 'nearly every'} picture",
-            advice="A map shows what tells a class from its absence, and there are no pictures without "
-            f"{'these classes' if len(counts) > 1 else 'this class'}: add pictures that show none of the classes, with "
+            title=f"{counted(len(counts), 'class', 'classes')} in {'every' if every else 'nearly every'} image",
+            advice="A map shows what tells a class from its absence, and there are no images without "
+            f"{'these classes' if len(counts) > 1 else 'this class'}: add images that show none of the classes, with "
             "an empty cell as their labels.",
-            examples=tuple(
-                Example(text=f"{name}: not in {counted(left, 'picture')}") for name, left in missing.items()
-            ),
+            examples=tuple(Example(text=f"{name}: not in {counted(left, 'image')}") for name, left in missing.items()),
         )
     ]
 
@@ -164,11 +162,11 @@ def _together(images: ImageSet) -> list[Finding]:
             severity="warning",
             title=f"{counted(len(pairs), 'class', 'classes')} (nearly) never without another"
             f"{f', {always} of them never' if always else ''}",
-            advice="Maps of such a class light up on the other as well, as nothing tells them apart: add pictures of "
+            advice="Maps of such a class light up on the other as well, as nothing tells them apart: add images of "
             "one without the other, or merge them.",
             examples=tuple(
                 Example(
-                    text=f"{names[pair.given]}: {pair.both} of {pair.of} pictures also show {names[pair.other]} "
+                    text=f"{names[pair.given]}: {pair.both} of {pair.of} images also show {names[pair.other]} "
                     f"({pair.share:.0%})"
                 )
                 for pair in pairs
@@ -178,17 +176,17 @@ def _together(images: ImageSet) -> list[Finding]:
 
 
 def _never_alone(images: ImageSet) -> list[Finding]:
-    counts = [count for count in count_classes(images) if count.pictures >= FEW and not count.alone]
+    counts = [count for count in count_classes(images) if count.images >= FEW and not count.alone]
     if not counts or len(images.class_names) < 2:
         return []
     return [
         Finding(
             kind="never-alone",
             severity="note",
-            title=f"{counted(len(counts), 'class', 'classes')} in no picture alone",
-            advice="Every picture of it shows another class as well: some pictures of it alone help the maps to tell "
+            title=f"{counted(len(counts), 'class', 'classes')} in no image alone",
+            advice="Every image of it shows another class as well: some images of it alone help the maps to tell "
             "it from the others.",
-            examples=tuple(Example(text=f"{count.name}: {counted(count.pictures, 'picture')}") for count in counts),
+            examples=tuple(Example(text=f"{count.name}: {counted(count.images, 'image')}") for count in counts),
         )
     ]
 
@@ -201,8 +199,8 @@ def _unlabelled(images: ImageSet) -> list[Finding]:
         Finding(
             kind="unlabelled",
             severity="warning" if 2 * len(without) > len(images) else "note",
-            title=f"{counted(len(without), 'training picture')} without a label ({len(without) / len(images):.0%})",
-            advice="They are learned from as pictures that show none of the classes. Label those that do show one.",
+            title=f"{counted(len(without), 'training image')} without a label ({len(without) / len(images):.0%})",
+            advice="They are learned from as images that show none of the classes. Label those that do show one.",
             examples=tuple(Example(text=record.name, images=(record.image,)) for record in without),
         )
     ]

@@ -30,7 +30,7 @@ def guide_by_attention(
 
     Args:
         maps: non-negative, on the network's grid.
-        layers: queries and keys of the same pictures, patches last and row by row.
+        layers: queries and keys of the same images, patches last and row by row.
         steps: p.
     """
     height, width = maps.shape[2:]

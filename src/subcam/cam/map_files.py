@@ -41,7 +41,7 @@ class ResponseMaps:
 def coarsen(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[np.ndarray, "maps grid_h grid_w"]:
     """Sample maps in 0..1 at the centres of stride x stride cells and round them to 8 bits.
 
-    Sampled and, in `ResponseMaps.full_size`, brought back bicubically: on pictures of 64 pixels linear interpolation
+    Sampled and, in `ResponseMaps.full_size`, brought back bicubically: on images of 64 pixels linear interpolation
     cuts the maps' ridges off and takes a point of mIoU with them.
     """
     height, width = maps.shape[1:]

@@ -35,7 +35,7 @@ def resize_images(
 
 
 def whole_patches(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The sides' nearest multiples of `multiple`, at least one of it: a picture that a network need not pad."""
+    """The sides' nearest multiples of `multiple`, at least one of it: an image that a network need not pad."""
     height, width = (max(1, round(side / multiple)) * multiple for side in size)
     return height, width
 
@@ -60,7 +60,7 @@ def multiscale_response(
     threshold near that of class activation maps, for which the CRF's and the random walk's alphas are made.
 
     An image and its mirror image pass the network as one batch; only the rows of the classifiers that an image's labels
-    name are applied, and only their maps are upsampled. For a network that pads pictures to whole patches they are
+    name are applied, and only their maps are upsampled. For a network that pads images to whole patches they are
     resized to whole patches instead, so that no cell of a map reaches over the edge.
 
     Args:

@@ -1,7 +1,7 @@
-"""Where an object ends, found without masks: background thresholds for the response maps of a set of pictures.
+"""Where an object ends, found without masks: background thresholds for the response maps of a set of images.
 
-In: response maps and the pictures they belong to. Out: the threshold that splits both best, for all classes and for
-each. A good threshold parts the strong responses from the weak ones, and it parts the pictures' colours too, since
+In: response maps and the images they belong to. Out: the threshold that splits both best, for all classes and for
+each. A good threshold parts the strong responses from the weak ones, and it parts the images' colours too, since
 objects and what is around them differ. Otsu's share of explained variance measures both; not in the paper.
 """
 
@@ -23,21 +23,21 @@ THRESHOLDS = np.arange(0, 101) / 100
 """The grid 0.00, 0.01 ... 1.00."""
 
 COLOUR_EXPONENT = 2
-"""Weight of colours against responses, the responses' being 1. Chosen on generated pictures and photographs with masks
-(docs/log.md): responses alone do well on photographs and badly on generated pictures, colours alone the reverse."""
+"""Weight of colours against responses, the responses' being 1. Chosen on generated images and photographs with masks
+(docs/log.md): responses alone do well on photographs and badly on generated images, colours alone the reverse."""
 
-PRIOR_PICTURES = 10
-"""A class's own threshold is chosen as if it had so many more pictures, which look like all pictures on average."""
+PRIOR_IMAGES = 10
+"""A class's own threshold is chosen as if it had so many more images, which look like all images on average."""
 
-MOST_PICTURES = 2000
-"""Of a larger set every second, third, ... picture is looked at."""
+MOST_IMAGES = 2000
+"""Of a larger set every second, third, ... image is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitShares:
-    """Shares of variance in 0..1 that each threshold explains of one picture: of its response, of its colours.
+    """Shares of variance in 0..1 that each threshold explains of one image: of its response, of its colours.
 
-    classes: indices 0..C-1 of what is in the picture.
+    classes: indices 0..C-1 of what is in the image.
     """
 
     classes: tuple[int, ...]
@@ -50,7 +50,7 @@ class ChosenThreshold:
     """Background thresholds that no mask was looked at for.
 
     threshold: for all classes.
-    by_class: for each class; the common one for a class without pictures.
+    by_class: for each class; the common one for a class without images.
     scores: of each of `thresholds`, 0..1; greatest at `threshold`.
     """
 
@@ -58,7 +58,7 @@ class ChosenThreshold:
     by_class: tuple[float, ...]
     thresholds: Float64[np.ndarray, " thresholds"]
     scores: Float64[np.ndarray, " thresholds"]
-    pictures: int
+    images: int
 
 
 def explained_share(
@@ -96,12 +96,12 @@ def split_shares(
     classes: Sequence[int] = (),
     thresholds: Float64[np.ndarray, " thresholds"] = THRESHOLDS,
 ) -> SplitShares:
-    """What each threshold explains of one picture.
+    """What each threshold explains of one image.
 
     Args:
         response: the strongest response of any class that is present, in 0..1.
         colours: RGB of the same pixels; any scale.
-        classes: indices of what is in the picture.
+        classes: indices of what is in the image.
         thresholds: rising; a pixel is in front where its response is greater.
     """
     level = np.searchsorted(thresholds, response.ravel(), side="left")
@@ -114,22 +114,22 @@ def split_shares(
 
 
 def choose_threshold(
-    pictures: Sequence[SplitShares],
+    images: Sequence[SplitShares],
     *,
     num_classes: int,
     thresholds: Float64[np.ndarray, " thresholds"] = THRESHOLDS,
 ) -> ChosenThreshold:
-    """The threshold at which (mean share of responses) x (mean share of colours)^2 over the pictures is greatest.
+    """The threshold at which (mean share of responses) x (mean share of colours)^2 over the images is greatest.
 
-    The threshold of one class is that of the pictures that show it, drawn towards all (`PRIOR_PICTURES`). Where no
-    picture has colours to split, responses alone decide. The lowest of equal thresholds is chosen.
+    The threshold of one class is that of the images that show it, drawn towards all (`PRIOR_IMAGES`). Where no
+    image has colours to split, responses alone decide. The lowest of equal thresholds is chosen.
 
     Raises:
-        ValueError: there are no pictures.
+        ValueError: there are no images.
     """
-    if not pictures:
-        raise ValueError("a threshold is chosen on one picture or more, got none")
-    shares = np.array([(picture.response, picture.colour) for picture in pictures])
+    if not images:
+        raise ValueError("a threshold is chosen on one image or more, got none")
+    shares = np.array([(image.response, image.colour) for image in images])
     means = shares.mean(0)
 
     def scores(response: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -137,8 +137,8 @@ def choose_threshold(
 
     by_class = []
     for c in range(num_classes):
-        own = shares[[c in picture.classes for picture in pictures]]
-        drawn = (own.sum(0) + PRIOR_PICTURES * means) / (len(own) + PRIOR_PICTURES)
+        own = shares[[c in image.classes for image in images]]
+        drawn = (own.sum(0) + PRIOR_IMAGES * means) / (len(own) + PRIOR_IMAGES)
         by_class.append(float(thresholds[scores(*drawn).argmax()]))
     common = scores(*means)
     return ChosenThreshold(
@@ -146,31 +146,31 @@ def choose_threshold(
         by_class=tuple(by_class),
         thresholds=thresholds,
         scores=common,
-        pictures=len(pictures),
+        images=len(images),
     )
 
 
 def threshold_of_maps(records: Sequence[Record], folder: Path, *, num_classes: int) -> ChosenThreshold:
-    """The thresholds for response maps that a stage stored, from these maps and their pictures alone.
+    """The thresholds for response maps that a stage stored, from these maps and their images alone.
 
-    Works on the grid on which the maps are stored. Pictures without a class say nothing and are left out.
+    Works on the grid on which the maps are stored. Images without a class say nothing and are left out.
 
     Args:
-        records: the pictures; a mask that one has is not opened.
+        records: the images; a mask that one has is not opened.
         folder: of the stage that wrote the maps.
         num_classes: C; records and maps name classes by 0..C-1.
 
     Raises:
-        SettingsError: no picture has a class.
-        BadInputError: a picture or its maps cannot be read; names the file.
+        SettingsError: no image has a class.
+        BadInputError: an image or its maps cannot be read; names the file.
     """
     named = [record for record in records if record.labels]
     if not named:
         raise SettingsError(
-            "a background threshold cannot be chosen: no picture has a label; give --evaluate.background-threshold"
+            "a background threshold cannot be chosen: no image has a label; give --evaluate.background-threshold"
         )
     shares = []
-    for record in named[:: -(-len(named) // MOST_PICTURES)]:
+    for record in named[:: -(-len(named) // MOST_IMAGES)]:
         maps = read_response_maps(maps_path(folder, record.name)).maps
         response = maps.max(0).astype(np.float32) / 255
         colours = cell_colours(read_image(record.image), grid=maps.shape[1:])

@@ -1,9 +1,9 @@
 """Sub-categories as two tables that a person can edit: who is in which cluster, and what the clusters are called.
 
-`clusters.csv` has a row for each picture and parent class in it: image, parent, cluster, name, distance to the
+`clusters.csv` has a row for each image and parent class in it: image, parent, cluster, name, distance to the
 cluster's centre, rank (1 is nearest). `clusters-names.csv` beside it has a row for each cluster: parent, cluster, name,
 size, merged_into. A person changes `name`, writes into `merged_into` the number of another cluster of that parent, or
-moves a picture by its `cluster`; the other columns are there to be read. Clusters are numbered 0..K-1 within a parent.
+moves an image by its `cluster`; the other columns are there to be read. Clusters are numbered 0..K-1 within a parent.
 """
 
 import csv
@@ -34,7 +34,7 @@ class NamedClusters:
     """Clusters as they were read, merged and numbered anew.
 
     assignments: cluster 0..k-1 of image i within parent c; -1 where the image lacks the parent.
-    names: by parent, the names of its k clusters; none is without pictures.
+    names: by parent, the names of its k clusters; none is without images.
     """
 
     assignments: Int16[np.ndarray, "images classes"]
@@ -77,7 +77,7 @@ def write_clusters(
 
     Args:
         folder: a stage's folder, or any other.
-        image_set: the pictures that were clustered.
+        image_set: the images that were clustered.
         found: their clusters.
         features: what was clustered, one row an image, normalised as it was then.
         names: by parent, the names of its clusters; `cat 0`, `cat 1`, ... if not given.
@@ -103,12 +103,12 @@ def read_clusters(path: Path, image_set: ImageSet) -> NamedClusters:
     """Read a table of clusters, and the names and merges beside it, as a person or a spreadsheet left them.
 
     UTF-8 with or without a mark, UTF-16 or Windows-1252; commas, semicolons or tabs; any ends of lines. Without a
-    table of names the names are those of `clusters.csv`. Clusters that are left without pictures are dropped, and the
+    table of names the names are those of `clusters.csv`. Clusters that are left without images are dropped, and the
     others numbered anew in their order.
 
     Args:
         path: `clusters.csv`.
-        image_set: the training pictures; each has a row for each of its parents.
+        image_set: the training images; each has a row for each of its parents.
 
     Raises:
         BadInputError: names the file and line: an unknown, repeated or missing image, parent or cluster, a parent that
@@ -125,7 +125,7 @@ def read_clusters(path: Path, image_set: ImageSet) -> NamedClusters:
         if row["image"] not in images:
             raise BadInputError(
                 f"{where}: unknown image {row['image']!r}: {suggest(row['image'], images)} (expected a training "
-                f"picture; {_SPREADSHEET})"
+                f"image; {_SPREADSHEET})"
             )
         index, c = images[row["image"]], _parent(row["parent"], parents, where)
         if c not in image_set.records[index].labels:
@@ -216,7 +216,7 @@ def _refuse_missing(path: Path, image_set: ImageSet, seen: Mapping[tuple[int, in
     ]
     if missing:
         raise BadInputError(
-            f"{path}: expected a row for each training picture and each of its parents, {len(missing)} are missing: "
+            f"{path}: expected a row for each training image and each of its parents, {len(missing)} are missing: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; add them"
         )
 

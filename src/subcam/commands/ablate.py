@@ -54,7 +54,7 @@ def ablate(words: list[str]) -> None:
             discover.num_subcategories=1,5,10; entries of one value are separated by spaces.
         seeds: every point of the grid is run with each of them; the recipe's own if none is given.
         on_failure: what to do when a variant fails: go on with the next, or stop.
-        dry_run: only say which variants there are and what of them is there. Pictures are read, nothing is trained.
+        dry_run: only say which variants there are and what of them is there. Images are read, nothing is trained.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
@@ -97,7 +97,7 @@ def run_variants(
     Returns the variants that failed.
 
     Raises:
-        BadInputError, SettingsError: pictures that cannot be used; before anything runs.
+        BadInputError, SettingsError: images that cannot be used; before anything runs.
         RunFolderError: the folder is in use or full.
         Exception: whatever a variant raised, where `on_failure` is "stop".
     """
@@ -149,7 +149,7 @@ def run_variants(
 
 
 def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, Dataset, Path]]":
-    """Each variant with its pictures, which are read once for all that share them, and where its record lies."""
+    """Each variant with its images, which are read once for all that share them, and where its record lies."""
     from subcam.ablation.variants import record_name
     from subcam.data.dataset import open_dataset
 

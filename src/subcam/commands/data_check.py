@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Find what is wrong with a data set before hours are spent on it.
 
-Every picture and mask that a run would use is read once. The exit status is 2 if a run with these settings would stop.
+Every image and mask that a run would use is read once. The exit status is 2 if a run with these settings would stop.
 Flags are those of `subcam run`, with or without `dataset.` before them.
 """
 
@@ -36,10 +36,10 @@ def check(words: list[str]) -> None:
         """What to check.
 
         Attributes:
-            folder: of the pictures, what `subcam run` calls --data.
-            out: a folder for a page with pictures of the worst cases and for survey.json; else only the terminal.
+            folder: of the images, what `subcam run` calls --data.
+            out: a folder for a page with images of the worst cases and for survey.json; else only the terminal.
                 Masks that are drawn from a COCO file are kept there too.
-            workers: threads that decode pictures; 0 takes one a core, at most 8.
+            workers: threads that decode images; 0 takes one a core, at most 8.
         """
 
         folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
@@ -74,27 +74,27 @@ def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, 
     if out is not None:
         say(f"all of it to look at: {write_survey(survey, out, settings=chosen)}")
     else:
-        say("with --out DIR: a page with pictures of the worst cases, and every file's name in survey.json")
+        say("with --out DIR: a page with images of the worst cases, and every file's name in survey.json")
     require_usable(survey)
     say(f"\nrecipe {survey.recipe}: {survey.reason}\n  {proposed_command(survey, chosen)}")
     say(
-        "where whole pictures are clustered, as in the paper: "
+        "where whole images are clustered, as in the paper: "
         f"--discover.num-subcategories {survey.subcategories} fits the class of middle size"
     )
 
 
 def class_table(survey: "Survey") -> "Table":
-    """Pictures of each class as a table for the terminal."""
+    """Images of each class as a table for the terminal."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_edge=False, pad_edge=False)
     held_out = [escape(split.name) for split in survey.splits[1:]]
-    for column in ("class", "training pictures", "share", "alone", *held_out, "of a mask"):
+    for column in ("class", "training images", "share", "alone", *held_out, "of a mask"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in survey.classes:
         area = "-" if row.area is None else f"{row.area:.1%}"
-        numbers = (f"{row.pictures:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area)
+        numbers = (f"{row.images:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area)
         table.add_row(escape(row.name), *numbers)
     return table
 

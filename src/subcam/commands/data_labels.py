@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
 
-folders: a folder for each class; a picture in several has all of their names. coco: an annotation file. label-studio:
-an export as JSON. tags: NAME.txt beside each picture, or one JSON, JSON-lines or CSV file.
+folders: a folder for each class; an image in several has all of their names. coco: an annotation file. label-studio:
+an export as JSON. tags: NAME.txt beside each image, or one JSON, JSON-lines or CSV file.
 """
 
 Kind = Literal["auto", "folders", "coco", "label-studio", "tags"]
@@ -35,18 +35,18 @@ def labels(words: list[str]) -> None:
         """Where the labels are, and what becomes of them.
 
         Attributes:
-            source: a folder of pictures, or a file.
+            source: a folder of images, or a file.
             kind: what the source is; "auto" looks.
-            images: the folder of pictures that a file is about; else the file's own folder.
-            out: the CSV; else labels.csv in the folder of pictures.
+            images: the folder of images that a file is about; else the file's own folder.
+            out: the CSV; else labels.csv in the folder of images.
             overwrite: whether a CSV that is there may be replaced.
             rename: OLD=NEW; several with one NEW are merged.
-            drop: names to leave out. A picture that has no other stays, as an example of no class.
+            drop: names to leave out. An image that has no other stays, as an example of no class.
             only: where given, the only names to keep.
-            min_count: names in fewer pictures are left out.
-            keep_unlabelled: keep pictures without a name that is left.
-            same: folders: which pictures in several folders are one: of equal bytes, of equal file names, or none.
-            crowd_labels: coco: whether a class counts that is in a picture only as a group ("iscrowd").
+            min_count: names in fewer images are left out.
+            keep_unlabelled: keep images without a name that is left.
+            same: folders: which images in several folders are one: of equal bytes, of equal file names, or none.
+            crowd_labels: coco: whether a class counts that is in an image only as a group ("iscrowd").
         """
 
         source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR|FILE")]
@@ -71,34 +71,34 @@ def labels(words: list[str]) -> None:
     kind = kind_of(given.source) if given.kind == "auto" else given.kind
     found = _read(given.source, kind, root=root, same=given.same, crowd_labels=given.crowd_labels)
     edited = edit_labels(
-        found.pictures,
+        found.images,
         rename=_pairs(given.rename),
         drop=given.drop,
         only=given.only,
         min_count=given.min_count,
     )
-    kept = [picture for picture in edited.pictures if picture.names or given.keep_unlabelled]
+    kept = [image for image in edited.images if image.names or given.keep_unlabelled]
     written, unwritable = write_label_table(out, kept, root=root, overwrite=given.overwrite)
-    say(f"{out}: {len(written):,} pictures, {len(edited.counts)} names, read as {kind}")
-    for line in _told(edited, dropped=len(edited.pictures) - len(kept), skipped=(*found.skipped, *unwritable)):
+    say(f"{out}: {len(written):,} images, {len(edited.counts)} names, read as {kind}")
+    for line in _told(edited, dropped=len(edited.images) - len(kept), skipped=(*found.skipped, *unwritable)):
         say(line)
     hint = "" if out.name == "labels.csv" else f" --dataset.labels {out.name}"
     say(f"see what is wrong with it: subcam data check {out.parent}{hint}")
 
 
 def kind_of(source: Path) -> Kind:
-    """What a source is, by what is in it: a folder with texts beside pictures or with folders, or a file.
+    """What a source is, by what is in it: a folder with texts beside images or with folders, or a file.
 
     Raises:
         SubcamError: there is no such file or folder.
     """
     from subcam.data.readers.json_stream import json_entries
-    from subcam.labels.from_folders_and_tags import pictures_in
+    from subcam.labels.from_folders_and_tags import images_in
 
     if source.is_dir():
-        return "tags" if any(path.with_suffix(".txt").is_file() for path in pictures_in(source)) else "folders"
+        return "tags" if any(path.with_suffix(".txt").is_file() for path in images_in(source)) else "folders"
     if not source.is_file():
-        raise SettingsError(f"{source}: expected a folder of pictures or a file of labels, got none; check its name")
+        raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
     if source.suffix.lower() != ".json":
         return "tags"
     for key, entry in json_entries(source):
@@ -139,9 +139,9 @@ def _told(edited: "EditedLabels", *, dropped: int, skipped: "Sequence[Skipped]")
     """What is in the CSV, and what is not, in lines."""
     lines = [_listed({name: str(count) for name, count in edited.counts.items()})]
     if edited.unlabelled > dropped:
-        lines.append(f"{edited.unlabelled - dropped:,} pictures without a name: examples of none of the classes")
+        lines.append(f"{edited.unlabelled - dropped:,} images without a name: examples of none of the classes")
     if dropped:
-        lines.append(f"left out {dropped:,} pictures without a name")
+        lines.append(f"left out {dropped:,} images without a name")
     if edited.left_out:
         lines.append(f"left out {len(edited.left_out):,} names:")
         lines.append(_listed({name: f"{count}, {reason}" for name, (count, reason) in edited.left_out.items()}))

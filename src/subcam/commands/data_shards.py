@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Write a data set as tar shards: few large files instead of millions of small ones.
 
-Pictures and masks are copied as they are; a split's shards are called SPLIT-000000.tar, SPLIT-000001.tar, ... Flags are
+Images and masks are copied as they are; a split's shards are called SPLIT-000000.tar, SPLIT-000001.tar, ... Flags are
 those of `subcam run`, without `dataset.` before them. The folder is then what `subcam run` takes as --data.
 """
 
@@ -28,30 +28,30 @@ def shards(words: list[str]) -> None:
         """What to write, and where to.
 
         Attributes:
-            folder: of the pictures, what `subcam run` calls --data.
+            folder: of the images, what `subcam run` calls --data.
             out: the folder of the shards; splits that are there are written anew.
-            pictures_each: pictures in one shard.
+            images_each: images in one shard.
         """
 
         folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
         out: Path
-        pictures_each: int = 1000
+        images_each: int = 1000
         dataset: Annotated[DatasetSettings, tyro.conf.arg(name="")] = field(default_factory=DatasetSettings)
 
     given = tyro.cli(Arguments, args=words, prog="subcam data shards", description=DESCRIPTION)
     if given.folder and given.dataset.root:
         raise SettingsError(f"expected one folder, got {given.folder} and --data {given.dataset.root}; leave one out")
-    if given.pictures_each < 1:
-        raise SettingsError(f"expected pictures-each of 1 or more, got {given.pictures_each}")
+    if given.images_each < 1:
+        raise SettingsError(f"expected images-each of 1 or more, got {given.images_each}")
     root = str(given.folder or "") or given.dataset.root
     if root and Path(root).resolve() == given.out.resolve():
-        raise SettingsError(f"expected another folder for the shards than that of the pictures, got {root} twice")
+        raise SettingsError(f"expected another folder for the shards than that of the images, got {root} twice")
     with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
         settings = replace(given.dataset, root=root)
-        _write(settings, given.out, work_folder=Path(temporary), pictures_each=given.pictures_each)
+        _write(settings, given.out, work_folder=Path(temporary), images_each=given.images_each)
 
 
-def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, pictures_each: int) -> None:
+def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, images_each: int) -> None:
     from subcam.data.dataset import ALL, open_splits
     from subcam.data.readers.shards import write_shards
     from subcam.runtime.progress import say
@@ -61,8 +61,8 @@ def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, picture
     for split in chosen:
         image_set = splits.read(split)
         name = split or ALL
-        written = write_shards(out, image_set, split=name, pictures_each=pictures_each)
-        say(f"{name}: {len(image_set):,} pictures in {len(written):,} shards")
+        written = write_shards(out, image_set, split=name, images_each=images_each)
+        say(f"{name}: {len(image_set):,} images in {len(written):,} shards")
         for skip in image_set.skipped:
             say(f"left out: {skip.reason}")
     say(f"ready: subcam run RECIPE --data {out}")

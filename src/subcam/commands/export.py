@@ -12,7 +12,7 @@ from subcam.hub import FolderSettings
 
 if TYPE_CHECKING:
     from subcam.export.coco import CocoIds
-    from subcam.export.images import Pictures
+    from subcam.export.images import Images
     from subcam.export.mask_folder import MaskFolder
 
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")]
@@ -25,7 +25,7 @@ class Masks:
     Attributes:
         predictions: a folder of masks, or one that `subcam predict` wrote.
         out: where to write; a file that is there is replaced as a whole.
-        images: the folder of the pictures: their file names are then the real ones, and sizes are checked.
+        images: the folder of the images: their file names are then the real ones, and sizes are checked.
         list: a file of the names to write, one a line, such as a split of VOC; else every mask.
         classes: names of the values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
             `classes.txt` in the folder.
@@ -37,15 +37,15 @@ class Masks:
     list: Path | None = None
     classes: Names = ()
 
-    def open(self) -> "tuple[MaskFolder, Pictures]":
-        """The masks and their pictures."""
-        from subcam.export.images import find_pictures
+    def open(self) -> "tuple[MaskFolder, Images]":
+        """The masks and their images."""
+        from subcam.export.images import find_images
         from subcam.export.mask_folder import class_names_in, open_masks, read_names
 
         masks = open_masks(self.predictions, class_names=class_names_in(self.classes))
         if self.list is not None:
             masks = masks.only(read_names(self.list))
-        return masks, find_pictures(masks.files, self.images)
+        return masks, find_images(masks.files, self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ class Voc(Masks):
         """Write and check the archive."""
         from subcam.export.voc import check_voc_archive, export_voc
 
-        masks, pictures = self.open()
+        masks, images = self.open()
         export_voc(
             masks,
             self.out,
             competition=self.competition,
             image_set=self.image_set,
-            pictures=pictures,
+            images=images,
             fill_unlabelled=self.fill_unlabelled,
         )
         check_voc_archive(self.out, names=tuple(masks.files), competition=self.competition, image_set=self.image_set)
@@ -98,7 +98,7 @@ class CocoRle(Regions):
     """COCO's results.json (for loadRes) and annotations.json, masks as run-length codes, into the folder `out`.
 
     Attributes:
-        numbers: a COCO annotation file whose numbers of pictures and categories are to be used.
+        numbers: a COCO annotation file whose numbers of images and categories are to be used.
         score: of every result; a mask holds no probabilities.
     """
 
@@ -109,17 +109,17 @@ class CocoRle(Regions):
         """Write both files."""
         from subcam.export.coco import export_coco_rle
 
-        masks, pictures = self.open()
+        masks, images = self.open()
         written = export_coco_rle(
             masks,
             self.out,
-            pictures=pictures,
+            images=images,
             ids=_ids(self.numbers),
             pieces=self.pieces,
             least_area=self.least_area,
             score=self.score,
         )
-        return f"{written[0]} and {written[1]}: {len(masks.files)} pictures"
+        return f"{written[0]} and {written[1]}: {len(masks.files)} images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class CocoPanoptic(Regions):
     """COCO's panoptic format: panoptic.json and the folder panoptic of PNGs, into the folder `out`.
 
     Attributes:
-        numbers: a COCO annotation file whose numbers of pictures and categories are to be used.
+        numbers: a COCO annotation file whose numbers of images and categories are to be used.
     """
 
     numbers: Path | None = None
@@ -136,16 +136,16 @@ class CocoPanoptic(Regions):
         """Write the PNGs, then the JSON file."""
         from subcam.export.coco import export_coco_panoptic
 
-        masks, pictures = self.open()
+        masks, images = self.open()
         written = export_coco_panoptic(
             masks,
             self.out,
-            pictures=pictures,
+            images=images,
             ids=_ids(self.numbers),
             pieces=self.pieces,
             least_area=self.least_area,
         )
-        return f"{written} and {written.with_suffix('')}: {len(masks.files)} pictures"
+        return f"{written} and {written.with_suffix('')}: {len(masks.files)} images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class LabelStudio(Regions):
     """Pre-annotations for Label Studio: tasks.json and interface.xml, into the folder `out`.
 
     Attributes:
-        url_prefix: what stands before a picture's path to make its URL.
+        url_prefix: what stands before an image's path to make its URL.
         model_version: under which name the predictions are shown.
         shape: exact masks, or polygons round each connected piece, in which holes are filled.
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
@@ -168,11 +168,11 @@ class LabelStudio(Regions):
         """Write both files."""
         from subcam.export.label_studio import export_label_studio
 
-        masks, pictures = self.open()
+        masks, images = self.open()
         tasks, interface = export_label_studio(
             masks,
             self.out,
-            pictures=pictures,
+            images=images,
             url_prefix=self.url_prefix,
             model_version=self.model_version,
             shape=self.shape,
@@ -199,17 +199,17 @@ class Cvat(Regions):
         """Write the file."""
         from subcam.export.cvat import export_cvat_images
 
-        masks, pictures = self.open()
+        masks, images = self.open()
         export_cvat_images(
             masks,
             self.out,
-            pictures=pictures,
+            images=images,
             shape=self.shape,
             pieces=self.pieces,
             least_area=self.least_area,
             tolerance=self.tolerance,
         )
-        return f"{self.out}: {len(masks.files)} pictures; upload it as 'CVAT for images 1.1'"
+        return f"{self.out}: {len(masks.files)} images; upload it as 'CVAT for images 1.1'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,9 +226,9 @@ class CvatMasks(Masks):
         """Write the archive."""
         from subcam.export.cvat import export_cvat_masks
 
-        masks, pictures = self.open()
-        export_cvat_masks(masks, self.out, pictures=pictures, least_area=self.least_area)
-        return f"{self.out}: {len(masks.files)} pictures; upload it as 'Segmentation mask 1.1'"
+        masks, images = self.open()
+        export_cvat_masks(masks, self.out, images=images, least_area=self.least_area)
+        return f"{self.out}: {len(masks.files)} images; upload it as 'Segmentation mask 1.1'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,7 @@ class Program:
         model: folder of a saved segmentation network, or of a run that trained one.
         out: the file; replaced as a whole if it is there.
         output: what the program gives at each pixel.
-        input_type: of the RGB pictures 0..255 that it takes.
+        input_type: of the RGB images 0..255 that it takes.
     """
 
     model: Annotated[Path, tyro.conf.Positional]

@@ -1,4 +1,4 @@
-"""`subcam predict MODEL IMAGES... --out DIR`: masks of any pictures by a trained network."""
+"""`subcam predict MODEL IMAGES... --out DIR`: masks of any images by a trained network."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,13 @@ def predict(words: list[str]) -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:
-        """Segment pictures with a trained network: indexed masks, overlays, and a table of what is in each picture.
+        """Segment images with a trained network: indexed masks, overlays, and a table of what is in each image.
 
         Attributes:
             model: folder of a saved segmentation network, or of a run that trained one.
-            images: pictures, and folders whose pictures are meant, those in sub-folders too.
+            images: images, and folders whose images are meant, those in sub-folders too.
             out: where masks, overlays and tables go. The same command again goes on from what is in it.
-            list: text files with the path of a picture on each line.
+            list: text files with the path of an image on each line.
         """
 
         model: tyro.conf.Positional[Path]
@@ -39,7 +39,7 @@ def predict(words: list[str]) -> None:
     result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
     if not distributed.is_first():
         return
-    done = f"{result.predicted} pictures in {result.seconds:.1f} s"
+    done = f"{result.predicted} images in {result.seconds:.1f} s"
     say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")
     if result.failed:
         say(f"warning: {len(result.failed)} files could not be used, see {given.out / FAILED_FILE}; the first:")

@@ -15,8 +15,8 @@ class ReportArguments:
 
     run: the folder of a finished run.
     out: where to write; `report` in the run's folder if not given.
-    images: most pictures in the gallery.
-    data: where the run's pictures are now, if they have moved.
+    images: most images in the gallery.
+    data: where the run's images are now, if they have moved.
     record: which run, where the folder has several: a record below it, such as those of an ablation. Otherwise
         `run.json`, or the latest record of an ablation.
     """

@@ -38,7 +38,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         """A run.
 
         out: the run's folder. The same command again goes on from what is in it.
-        report: whether the page with all tables, figures and pictures is written in the end.
+        report: whether the page with all tables, figures and images is written in the end.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]

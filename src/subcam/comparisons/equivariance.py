@@ -1,8 +1,8 @@
-"""Attention consistency, a comparison: response maps of a transformed picture shall be the transformed response maps.
+"""Attention consistency, a comparison: response maps of a transformed image shall be the transformed response maps.
 
 The equivariance regularisation of SEAM (Wang et al., "Self-supervised Equivariant Attention Mechanism for Weakly
 Supervised Semantic Segmentation", CVPR 2020), for scale and mirror image and without its pixel correlation module. Not
-in the paper. Labelled pictures in, losses out.
+in the paper. Labelled images in, losses out.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class EquivarianceSettings:
 
     Attributes:
         weight: of the difference between the maps. SEAM: 1.
-        scale: least and greatest factor on the picture's size, drawn uniformly for each step. SEAM: always 0.3, of
+        scale: least and greatest factor on the image's size, drawn uniformly for each step. SEAM: always 0.3, of
             crops of 448 pixels.
         flip: chance of the mirror image.
     """
@@ -62,8 +62,8 @@ def equivariance_loss(
     are.
 
     Args:
-        maps: response maps M(I) of the pictures, 0 or more.
-        transformed: M(A(I)), of the resized and perhaps mirrored pictures.
+        maps: response maps M(I) of the images, 0 or more.
+        transformed: M(A(I)), of the resized and perhaps mirrored images.
         labels: multi-hot.
         flip: whether A mirrors.
 

@@ -1,8 +1,8 @@
 """Adversarial erasing, a comparison: a second classifier learns from what the first one's response maps leave.
 
 ACoL (Zhang et al., "Adversarial Complementary Learning for Weakly Supervised Object Localization", CVPR 2018) with one
-linear layer for each classifier, so that Eq. 1 holds for both, and for pictures of several classes. Not in the paper,
-which names erasing as related work. Labelled pictures in, losses out.
+linear layer for each classifier, so that Eq. 1 holds for both, and for images of several classes. Not in the paper,
+which names erasing as related work. Labelled images in, losses out.
 """
 
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ def gradient_maps(
 ) -> Float[Tensor, "batch cls h w"]:
     """Positive part of what the package makes of the gradient of each class's logit by the last feature map.
 
-    The package adds 1e-6 to a denominator of squared gradients, which vanish in large pictures: they go with one over
+    The package adds 1e-6 to a denominator of squared gradients, which vanish in large images: they go with one over
     the number n of positions. So it is given features divided by n and a classifier that sums over positions. Logits
     are the same and gradients are theta, at any scale; Grad-CAM++ does not depend on that choice but for the 1e-6. The
     other two do not sum over positions, and are therefore multiplied by n, so that no scale outweighs the others.

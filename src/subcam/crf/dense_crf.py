@@ -22,7 +22,7 @@ from subcam.runtime.resources import require_memory
 
 CACHED_LATTICES = 4
 CACHED_PIXELS = 400_000
-"""Spatial lattices of pictures up to this size are kept, as most pictures of a data set share a few sizes."""
+"""Spatial lattices of images up to this size are kept, as most images of a data set share a few sizes."""
 
 
 class DenseCRF:

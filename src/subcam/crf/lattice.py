@@ -150,7 +150,7 @@ def key_bits(extents: Sequence[float]) -> list[int]:
     if max(spans) > MAX_COORDINATE or sum(bits) > MAX_KEY_BITS:
         raise SettingsError(
             f"dense CRF: expected sigmas for which the lattice has at most 2^{MAX_KEY_BITS} points, got "
-            f"2^{sum(bits)} over this picture. Use larger sigmas."
+            f"2^{sum(bits)} over this image. Use larger sigmas."
         )
     return bits
 

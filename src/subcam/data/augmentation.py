@@ -1,7 +1,7 @@
-"""Augmentation of training pictures (Section 4.1): random scale, crop, flip and colour jitter.
+"""Augmentation of training images (Section 4.1): random scale, crop, flip and colour jitter.
 
-In: an upright RGB picture and a random generator. Out: a UInt8 crop. Chance and pixels are apart: `draw_augmentation`
-settles every random number from the picture's size alone, `apply_augmentation` is a pure function of the result, so
+In: an upright RGB image and a random generator. Out: a UInt8 crop. Chance and pixels are apart: `draw_augmentation`
+settles every random number from the image's size alone, `apply_augmentation` is a pure function of the result, so
 that only the pixels that are needed are ever decoded and resized.
 """
 
@@ -28,7 +28,7 @@ _ADJUST = {
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationSettings:
-    """How training pictures are varied.
+    """How training images are varied.
 
     Attributes:
         crop: side of the square crop in pixels.
@@ -65,11 +65,11 @@ class AugmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """One drawn variation of one picture.
+    """One drawn variation of one image.
 
-    scaled: height and width of the whole picture after scaling; it is never made as a whole.
-    taken: top, left, height, width of the part of the scaled picture that is seen.
-    placed: top and left of that part on the crop; not 0 only where the scaled picture is smaller than the crop.
+    scaled: height and width of the whole image after scaling; it is never made as a whole.
+    taken: top, left, height, width of the part of the scaled image that is seen.
+    placed: top and left of that part on the crop; not 0 only where the scaled image is smaller than the crop.
     flip: whether the part is flipped left to right.
     jitter: colour adjustments and their factors, in the order in which they are applied.
     """
@@ -96,10 +96,10 @@ def long_side_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 def draw_augmentation(rng: np.random.Generator, size: tuple[int, int], settings: AugmentationSettings) -> Augmentation:
-    """Draw one variation of an upright picture of (height, width) `size`.
+    """Draw one variation of an upright image of (height, width) `size`.
 
-    The long side is uniform over whole pixels; the crop is uniform over all positions inside the scaled picture or,
-    along a side that is shorter than the crop, the picture is uniform over all positions inside the crop. The four
+    The long side is uniform over whole pixels; the crop is uniform over all positions inside the scaled image or,
+    along a side that is shorter than the crop, the image is uniform over all positions inside the crop. The four
     colour factors are uniform and applied in a random order, as torchvision's ColorJitter does.
     """
     low, high = settings.scale_long_side
@@ -134,10 +134,10 @@ def apply_augmentation(
     """Make the crop that `augmentation` describes, RGB 0-255.
 
     Only the part that is seen is resized, once, and only that part is jittered; so the mean brightness to which
-    `contrast` refers is the part's, where the published code takes the whole picture's.
+    `contrast` refers is the part's, where the published code takes the whole image's.
 
     image: upright RGB at any resolution (a JPEG may have been decoded at a fraction of its size).
-    fill: RGB 0-255 around a picture smaller than the crop. The network's mean colour gives zeros after normalisation,
+    fill: RGB 0-255 around an image smaller than the crop. The network's mean colour gives zeros after normalisation,
         the padding of the published code.
     """
     top, left, height, width = augmentation.taken
@@ -145,7 +145,7 @@ def apply_augmentation(
     part = image.resize(
         (width, height),
         _RESAMPLING[augmentation.resampling],
-        # rounding may carry the last edge a hair over the picture, which Pillow refuses
+        # rounding may carry the last edge a hair over the image, which Pillow refuses
         box=(
             left * across,
             top * down,
@@ -170,16 +170,16 @@ def augment(
     *,
     fill: tuple[int, ...] = (0, 0, 0),
 ) -> UInt8[Tensor, "3 crop crop"]:
-    """Draw a variation of an upright RGB picture and make it; see `draw_augmentation` and `apply_augmentation`."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    augmentation = draw_augmentation(rng, (picture.height, picture.width), settings)
-    return apply_augmentation(picture, augmentation, fill=fill)
+    """Draw a variation of an upright RGB image and make it; see `draw_augmentation` and `apply_augmentation`."""
+    pil_image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    augmentation = draw_augmentation(rng, (pil_image.height, pil_image.width), settings)
+    return apply_augmentation(pil_image, augmentation, fill=fill)
 
 
 def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) -> Image.Image:
     """Adjust brightness, contrast, saturation and hue by given factors in the given order.
 
-    Equal to torchvision v2's ColorJitter on a PIL picture; on tensors it is slower (the hue) and rounds otherwise.
+    Equal to torchvision v2's ColorJitter on a PIL image; on tensors it is slower (the hue) and rounds otherwise.
     """
     for name, factor in jitter:
         image = _ADJUST[name](image, factor)
@@ -187,6 +187,6 @@ def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) ->
 
 
 def _draw_span(rng: np.random.Generator, side: int, crop: int) -> tuple[int, int, int]:
-    """Along one axis: where the part starts in the picture, how long it is, and where it lies on the crop."""
+    """Along one axis: where the part starts in the image, how long it is, and where it lies on the crop."""
     offset = int(rng.integers(0, abs(side - crop), endpoint=True))
     return (offset, crop, 0) if side >= crop else (0, side, offset)

@@ -1,6 +1,6 @@
-"""Decodes every picture and mask once before hours are spent on them, and fingerprints what was found.
+"""Decodes every image and mask once before hours are spent on them, and fingerprints what was found.
 
-In: an `ImageSet`. Out: the pictures that can be used, their sizes, and a digest of all that the results depend on.
+In: an `ImageSet`. Out: the images that can be used, their sizes, and a digest of all that the results depend on.
 """
 
 import contextlib
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedImages:
-    """Pictures that were decoded once.
+    """Images that were decoded once.
 
     image_set: those that can be used; the others are added to its `skipped`.
-    sizes: height and width of each upright picture, in the order of the records.
-    digest: SHA-256 over class names, mask values and, of each record, name, labels and the bytes of picture and mask.
+    sizes: height and width of each upright image, in the order of the records.
+    digest: SHA-256 over class names, mask values and, of each record, name, labels and the bytes of image and mask.
         Equal digests mean equal input, wherever the files lie.
     """
 
@@ -52,9 +52,9 @@ class CheckedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class _FileFacts:
-    """What was found in one file; `values` are the stored values of a mask, None for a picture.
+    """What was found in one file; `values` are the stored values of a mask, None for an image.
 
-    size, modified_ns: of the file on the disk; for a picture in a tar, of the tar.
+    size, modified_ns: of the file on the disk; for an image in a tar, of the tar.
     """
 
     size: int
@@ -77,15 +77,15 @@ def check_images(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckedImages:
-    """Decode every picture and mask of a set.
+    """Decode every image and mask of a set.
 
     Args:
         image_set: what a reader returned.
-        on_bad_input: "stop" raises the first error in the set's order; "skip" leaves the picture out and names it. A
-            picture whose mask is bad counts as bad.
+        on_bad_input: "stop" raises the first error in the set's order; "skip" leaves the image out and names it. An
+            image whose mask is bad counts as bad.
         cache: a JSON file of what was found; files of the same path, size and time of change are not decoded again.
         workers: threads; None takes one a core, at most 8.
-        on_progress: called with (pictures done, pictures in all).
+        on_progress: called with (images done, images in all).
 
     Raises:
         BadInputError: a bad file where `on_bad_input` is "stop", or nothing that can be used.
@@ -124,7 +124,7 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     )
     if not good:
         first = f"; the first: {checked.skipped[0].reason}" if checked.skipped else ""
-        raise BadInputError(f"expected at least one usable picture, got none of {len(image_set)}{first}")
+        raise BadInputError(f"expected at least one usable image, got none of {len(image_set)}{first}")
     digest = hashlib.sha256(json.dumps([checked.class_names, checked.mask_values]).encode())
     for record, (image, mask) in zip(checked.records, good, strict=True):
         digest.update(json.dumps([record.name, record.labels, image.sha256, mask.sha256 if mask else None]).encode())
@@ -208,7 +208,7 @@ def _read_cache(path: Path) -> _Facts:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("%s cannot be read (%s); every picture is decoded again", path, error)
+        logger.warning("%s cannot be read (%s); every image is decoded again", path, error)
         return {}
 
 

@@ -1,4 +1,4 @@
-"""A varied crop of a picture: decoded as small as it may be, or taken from where it is kept decoded."""
+"""A varied crop of an image: decoded as small as it may be, or taken from where it is kept decoded."""
 
 from pathlib import Path
 
@@ -20,17 +20,17 @@ def varied_crop(
     fill: tuple[int, ...],
     decoded: DecodedImages | None = None,
 ) -> tuple[UInt8[Tensor, "3 crop crop"], Augmentation, tuple[int, int]]:
-    """The crop, what was drawn for it, and (height, width) of the upright picture.
+    """The crop, what was drawn for it, and (height, width) of the upright image.
 
     Args:
-        path: the picture.
+        path: the image.
         augmentation: how it is varied.
         seed: settles the variation: `np.random.default_rng(seed)`.
-        fill: RGB 0-255 around a picture smaller than the crop.
-        decoded: where pictures are kept decoded; None decodes it. The crop is the same.
+        fill: RGB 0-255 around an image smaller than the crop.
+        decoded: where images are kept decoded; None decodes it. The crop is the same.
 
     Raises:
-        BadInputError: the picture cannot be used; names it.
+        BadInputError: the image cannot be used; names it.
     """
     if decoded is not None:
         pixels = decoded.read(path)

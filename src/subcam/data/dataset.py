@@ -1,4 +1,4 @@
-"""A data set as a run needs it: pictures to train on, pictures to score on, every file checked once."""
+"""A data set as a run needs it: images to train on, images to score on, every file checked once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSettings:
-    """Which pictures.
+    """Which images.
 
     Attributes:
         root: a folder in PASCAL VOC's or COCO's layout, one with a CSV of labels or with tar shards, or "toy" for the
@@ -34,13 +34,13 @@ class DatasetSettings:
         layout: "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
             annotations/instances_*.json or `labels` names a JSON file, shards where there are *.tar and no CSV.
         labels: name of the CSV in a plain folder, or of a COCO file that stands alone.
-        train_split: pictures whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
+        train_split: images whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
             COCO: the one that begins with train; shards: train_aug, else the only one with train in its name).
-        scored_splits: pictures scored against masks; empty for the layout's own (VOC: train and val; COCO: that of val
-            that belongs to train; else val, or the training pictures where there are no splits).
+        scored_splits: images scored against masks; empty for the layout's own (VOC: train and val; COCO: that of val
+            that belongs to train; else val, or the training images where there are no splits).
         classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
-        crowd_labels: COCO: whether a class counts that is in a picture only as a group ("iscrowd").
-        train_masks: COCO: draw masks of the training pictures too, where these are not scored. Only a segmentation
+        crowd_labels: COCO: whether a class counts that is in an image only as a group ("iscrowd").
+        train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
             network on true masks needs them; what was trained without them is trained anew.
         on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
     """
@@ -59,14 +59,14 @@ class DatasetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The training pictures and, by split, the pictures to score (only those that have masks)."""
+    """The training images and, by split, the images to score (only those that have masks)."""
 
     train: CheckedImages
     scored: dict[str, CheckedImages]
 
     @property
     def all(self) -> tuple[CheckedImages, ...]:
-        """Training pictures, then those of each scored split; a picture may be in several."""
+        """Training images, then those of each scored split; an image may be in several."""
         return self.train, *self.scored.values()
 
 
@@ -74,7 +74,7 @@ class Dataset:
 class Splits:
     """The splits of a data set that a run would use, and how their labels are read.
 
-    read: the pictures of a split as they are listed; none is opened. None stands for every picture.
+    read: the images of a split as they are listed; none is opened. None stands for every image.
     train: the training split.
     scored: the splits to score.
     """
@@ -85,15 +85,15 @@ class Splits:
     scored: tuple[str, ...]
 
     def is_train(self, split: str) -> bool:
-        """Whether a scored split is the training pictures themselves."""
+        """Whether a scored split is the training images themselves."""
         return split == (self.train or ALL)
 
 
 def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
-    """Read labels, check every picture and mask, and return what can be used.
+    """Read labels, check every image and mask, and return what can be used.
 
     Args:
-        settings: which pictures.
+        settings: which images.
         work_folder: where the generated set, masks drawn from outlines and the record of checked files are kept.
 
     Raises:
@@ -107,7 +107,7 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
         image_set = splits.read(split)
         if like is not None:
             require_same_classes(like, image_set, split=split or ALL)
-        with bar(f"checking {split or 'all pictures'}", len(image_set)) as progress:
+        with bar(f"checking {split or 'all images'}", len(image_set)) as progress:
             return check_images(
                 image_set,
                 on_bad_input=settings.on_bad_input,
@@ -122,25 +122,25 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
         if images.image_set.has_masks:
             scored[split] = images
         else:
-            say(f"no picture of {'the set' if split == ALL else split} has a mask: nothing is scored there")
+            say(f"no image of {'the set' if split == ALL else split} has a mask: nothing is scored there")
     return Dataset(train=train, scored=scored)
 
 
 def require_same_classes(train: ImageSet, other: ImageSet, *, split: str) -> None:
-    """Raise `BadInputError` unless a split has the classes of the training pictures, in their order."""
+    """Raise `BadInputError` unless a split has the classes of the training images, in their order."""
     if train.class_names != other.class_names:
         differ = sorted(set(train.class_names) ^ set(other.class_names))
         raise BadInputError(
-            f"split {split}: expected the classes of the training pictures, in their order, got others "
+            f"split {split}: expected the classes of the training images, in their order, got others "
             f"({', '.join(differ[:8]) or 'the order differs'}); list the same in both files, or give --dataset.classes"
         )
 
 
 def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
-    """Which splits a run would use, by the folder's layout; no picture is opened.
+    """Which splits a run would use, by the folder's layout; no image is opened.
 
     Args:
-        settings: which pictures.
+        settings: which images.
         work_folder: where the generated set and masks drawn from outlines are kept.
 
     Raises:
@@ -152,9 +152,9 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
         # Named by its settings: a set of other settings is never written over one that earlier rounds were trained on.
         root = write_toy(work_folder / f"toy-{fingerprint(settings.toy)[:10]}", settings.toy)
     if not settings.root:
-        raise SettingsError("no pictures were named; give --data DIR, or --data toy for the generated set")
+        raise SettingsError("no images were named; give --data DIR, or --data toy for the generated set")
     if not root.is_dir():
-        raise SettingsError(f"{root} is no folder; --data takes a folder of pictures with labels, or 'toy'")
+        raise SettingsError(f"{root} is no folder; --data takes a folder of images with labels, or 'toy'")
     layout = settings.layout if settings.layout != "auto" else _layout(root, settings.labels)
     by_layout = {"voc": _voc, "coco": _coco, "folder": _folder, "shards": _shards}
     return by_layout[layout](settings, root, work_folder)
@@ -252,7 +252,7 @@ def _shards(settings: DatasetSettings, root: Path, _: Path) -> Splits:
 
 
 def union(*parts: CheckedImages) -> CheckedImages:
-    """The pictures of several checked sets of one data set, each once, in order of first appearance."""
+    """The images of several checked sets of one data set, each once, in order of first appearance."""
     first = parts[0].image_set
     found = {
         record.name: (record, size)

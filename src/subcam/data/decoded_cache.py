@@ -1,7 +1,7 @@
-"""Pictures kept decoded on disk and memory-mapped: training passes over them many times, decoding is done once.
+"""Images kept decoded on disk and memory-mapped: training passes over them many times, decoding is done once.
 
-A picture takes three bytes a pixel there, ten times its JPEG or more. Which file holds it depends on its path, size and
-time of change, so that a picture that was changed is decoded anew.
+An image takes three bytes a pixel there, ten times its JPEG or more. Which file holds it depends on its path, size and
+time of change, so that an image that was changed is decoded anew.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from subcam.runtime.run_folder import atomic_write
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedImages:
-    """Decoded pictures in `folder`; nothing there is ever deleted, and several processes may fill it at once."""
+    """Decoded images in `folder`; nothing there is ever deleted, and several processes may fill it at once."""
 
     folder: Path
 
     def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture as `read_image` gives it, not writable; decoded and kept if it was not there.
+        """The image as `read_image` gives it, not writable; decoded and kept if it was not there.
 
         Raises:
             BadInputError: see `read_image`.
@@ -48,5 +48,5 @@ class DecodedImages:
 
 
 def decoded_images(machine: MachineSettings) -> DecodedImages | None:
-    """Where this machine keeps decoded pictures; None where it decodes them each time."""
+    """Where this machine keeps decoded images; None where it decodes them each time."""
     return DecodedImages(folder=Path(machine.decoded_cache)) if machine.decoded_cache else None

@@ -1,4 +1,4 @@
-"""Pictures and masks as arrays: upright 8-bit RGB, and class indices from indexed PNGs.
+"""Images and masks as arrays: upright 8-bit RGB, and class indices from indexed PNGs.
 
 In: a path, and for masks what each stored value means. Out: UInt8 arrays. Every file that cannot be used ends in one
 `BadInputError` that names it.
@@ -39,14 +39,14 @@ _NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read a picture as upright 8-bit RGB, 0-255.
+    """Read an image as upright 8-bit RGB, 0-255.
 
-    The EXIF orientation is applied. Grey, palette, CMYK and YCCK pictures become RGB; see-through pixels are laid on
+    The EXIF orientation is applied. Grey, palette, CMYK and YCCK images become RGB; see-through pixels are laid on
     white; 16-bit grey values are divided by 257 and rounded, 16-bit colour keeps its upper byte. Of several frames
     the first is read. Colour profiles are not applied.
 
     Raises:
-        BadInputError: the file is missing, empty, cut off, not a picture, too large or of an unknown kind.
+        BadInputError: the file is missing, empty, cut off, not an image, too large or of an unknown kind.
     """
     with open_image(path, data=read_file(path)) as image:
         return np.array(upright_rgb(image, path))
@@ -67,7 +67,7 @@ def read_file(path: Path) -> bytes:
             raise
         raise BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights and the disk") from error
     if not data:
-        raise BadInputError(f"{path}: expected a picture, got an empty file (0 bytes); copy it again")
+        raise BadInputError(f"{path}: expected an image, got an empty file (0 bytes); copy it again")
     return data
 
 
@@ -80,16 +80,16 @@ def _stored_bytes(path: Path) -> bytes:
             raise
         return read_member(archive, path.relative_to(archive).as_posix())
     if not stat.S_ISREG(status.st_mode):
-        raise BadInputError(f"{path}: expected a file, got a folder or a device; name the picture itself")
+        raise BadInputError(f"{path}: expected a file, got a folder or a device; name the image itself")
     return path.read_bytes()
 
 
 @contextlib.contextmanager
 def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
-    """Open the picture in `data` without decoding it yet; `path` is only what errors call it.
+    """Open the image in `data` without decoding it yet; `path` is only what errors call it.
 
     Raises:
-        BadInputError: not a picture, or more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
+        BadInputError: not an image, or more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
     with _naming(path):
         image = Image.open(io.BytesIO(data))
@@ -101,13 +101,13 @@ def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width of an opened picture after its EXIF orientation is applied; does not decode a JPEG."""
+    """Height and width of an opened image after its EXIF orientation is applied; does not decode a JPEG."""
     sides = (image.height, image.width)
     return sides[::-1] if _orientation(image) in _SWAPS_SIDES else sides
 
 
 def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """Decode an opened picture to upright 8-bit RGB, as `read_image` does.
+    """Decode an opened image to upright 8-bit RGB, as `read_image` does.
 
     at_least: a height and width that are enough. A JPEG that is more than twice as large is then decoded at a half,
         a quarter or an eighth of its size, which is several times faster; the result is never below twice `at_least`.
@@ -167,7 +167,7 @@ def read_mask(
     """Read a mask as class indices: 0 background, 1..C classes, 255 not scored.
 
     mask_values: 256 entries, what each stored value means (`ImageSet.mask_values`).
-    size: height and width the mask must have, those of its upright picture.
+    size: height and width the mask must have, those of its upright image.
 
     Raises:
         BadInputError: see `read_indices`; also a mask of another size, or with a value that has no meaning.
@@ -183,13 +183,13 @@ def check_mask_size(path: Path, got: tuple[int, ...], expected: tuple[int, int] 
     if expected is None or tuple(got) == tuple(expected):
         return
     turned = (
-        " (the sides are swapped: the picture has an EXIF rotation, and masks are laid on the upright picture)"
+        " (the sides are swapped: the image has an EXIF rotation, and masks are laid on the upright image)"
         if tuple(got) == tuple(expected)[::-1]
         else ""
     )
     raise BadInputError(
-        f"{path}: expected a mask as large as its picture, {expected[1]} x {expected[0]} pixels (width x height), "
-        f"got {got[1]} x {got[0]}{turned}; export the mask again at the picture's size, without smoothing"
+        f"{path}: expected a mask as large as its image, {expected[1]} x {expected[0]} pixels (width x height), "
+        f"got {got[1]} x {got[0]}{turned}; export the mask again at the image's size, without smoothing"
     )
 
 
@@ -238,13 +238,13 @@ def _naming(path: Path) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise BadInputError(
-            f"{path}: expected a picture (JPEG, PNG, ...), got something else; open it in a viewer, or copy it again"
+            f"{path}: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it again"
         ) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, str(error)) from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly any kind
         raise BadInputError(
-            f"{path}: expected a whole picture, got one that cannot be decoded ({error}); copy it again or remove it"
+            f"{path}: expected a whole image, got one that cannot be decoded ({error}); copy it again or remove it"
         ) from error
 
 
@@ -292,7 +292,7 @@ def _grey_stretch(data: bytes) -> int:
 def _indices_of_voc_colours(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:
     advice = "it must be an indexed PNG (palette or grey) whose values are class indices; export it again as such"
     if image.mode not in ("RGB", "RGBA"):
-        raise BadInputError(f"{path}: expected a mask, got a picture of kind {image.mode}; {advice}")
+        raise BadInputError(f"{path}: expected a mask, got an image of kind {image.mode}; {advice}")
     pixels = np.asarray(image).astype(np.int64)
     if image.mode == "RGBA" and (pixels[..., 3] != 255).any():
         raise BadInputError(f"{path}: expected a mask, got colours with transparency; {advice}")

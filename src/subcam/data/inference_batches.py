@@ -1,4 +1,4 @@
-"""Whole pictures for inference, decoded ahead in worker processes and batched with others of their size."""
+"""Whole images for inference, decoded ahead in worker processes and batched with others of their size."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,7 +35,7 @@ class _Batches(Dataset):
 def same_size_batches(
     indices: Sequence[int], sizes: Sequence[tuple[int, int]], *, batch_size: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Group `indices` into batches of at most `batch_size` whose pictures have one size, in a fixed order."""
+    """Group `indices` into batches of at most `batch_size` whose images have one size, in a fixed order."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for index in indices:
         by_size.setdefault(sizes[index], []).append(index)
@@ -56,13 +56,13 @@ def inference_batches(
     """Yield (indices, images as RGB 0..255) for each batch, in order.
 
     Args:
-        records: all pictures; batches index into them.
+        records: all images; batches index into them.
         batches: as made by `same_size_batches`.
         workers: processes that decode ahead; 0 decodes in this one, -1 chooses.
-        decoded: where pictures are kept decoded; None decodes them each time.
+        decoded: where images are kept decoded; None decodes them each time.
 
     Raises:
-        BadInputError: a picture went bad since it was checked.
+        BadInputError: an image went bad since it was checked.
     """
     loader = DataLoader(
         _Batches(records, batches, decoded),

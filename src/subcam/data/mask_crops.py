@@ -1,4 +1,4 @@
-"""Training crops for segmentation: a varied picture and the mask of the same crop, pseudo or true."""
+"""Training crops for segmentation: a varied image and the mask of the same crop, pseudo or true."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,14 +22,14 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
     """Crops and their masks, addressed by (epoch, index); chance depends on seed, epoch and index alone.
 
     Args:
-        image_set: pictures with the masks to learn from.
-        augmentation: how pictures are varied.
-        seed: with epoch and index it settles the variation, and the order of the pictures.
-        fill: RGB 0-255 around pictures smaller than the crop; the mask is 255 (ignored) there.
-        decoded: where pictures are kept decoded; None decodes them each time.
+        image_set: images with the masks to learn from.
+        augmentation: how images are varied.
+        seed: with epoch and index it settles the variation, and the order of the images.
+        fill: RGB 0-255 around images smaller than the crop; the mask is 255 (ignored) there.
+        decoded: where images are kept decoded; None decodes them each time.
 
     Raises:
-        BadInputError: a picture has no mask.
+        BadInputError: an image has no mask.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         self.pairs: list[tuple[Path, Path]] = []
         for record in image_set.records:
             if record.mask is None:
-                raise BadInputError(f"{record.image}: expected a mask to learn from, got none; leave the picture out")
+                raise BadInputError(f"{record.image}: expected a mask to learn from, got none; leave the image out")
             self.pairs.append((record.image, record.mask))
         self.mask_values = image_set.mask_values
         self.augmentation = augmentation
@@ -56,10 +56,10 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.pairs)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[UInt8[Tensor, "3 crop crop"], UInt8[Tensor, "crop crop"]]:
-        """The crop of picture `index` in `epoch`, and its mask: 0 background, c + 1 class c, 255 ignored.
+        """The crop of image `index` in `epoch`, and its mask: 0 background, c + 1 class c, 255 ignored.
 
         Raises:
-            BadInputError: a file cannot be used, or the mask is not as large as its picture; names it.
+            BadInputError: a file cannot be used, or the mask is not as large as its image; names it.
         """
         epoch, index = key
         path, mask_path = self.pairs[index]
@@ -71,7 +71,7 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def augment_mask(mask: UInt8[np.ndarray, "h w"], augmentation: Augmentation) -> UInt8[np.ndarray, "crop crop"]:
-    """Scale, crop and flip a mask as `apply_augmentation` does its picture: nearest pixel, 255 outside the picture."""
+    """Scale, crop and flip a mask as `apply_augmentation` does its image: nearest pixel, 255 outside the image."""
     top, left, height, width = augmentation.taken
     down, across = (side / scaled for side, scaled in zip(mask.shape, augmentation.scaled, strict=True))
     # the pixel in which the centre of each pixel of the crop lies
@@ -85,9 +85,9 @@ def augment_mask(mask: UInt8[np.ndarray, "h w"], augmentation: Augmentation) -> 
 
 
 def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageSet:
-    """The same pictures with masks of this system's own, such as pseudo masks.
+    """The same images with masks of this system's own, such as pseudo masks.
 
-    path_of: a picture's mask; it stores 0 for background, c + 1 for class c of the set, 255 for ignored.
+    path_of: an image's mask; it stores 0 for background, c + 1 for class c of the set, 255 for ignored.
     """
     classes = range(image_set.num_classes + 1)
     return replace(
@@ -98,7 +98,7 @@ def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageS
 
 
 def only_masked(image_set: ImageSet) -> ImageSet:
-    """Only the pictures that have a true mask.
+    """Only the images that have a true mask.
 
     Raises:
         BadInputError: none has.
@@ -106,7 +106,7 @@ def only_masked(image_set: ImageSet) -> ImageSet:
     found = image_set.where([record.mask is not None for record in image_set.records])
     if not found.records:
         raise BadInputError(
-            f"expected true masks of the training pictures, got none of {len(image_set)}; train on pseudo masks,"
-            " or give pictures that have some (of COCO: --dataset.train-masks)"
+            f"expected true masks of the training images, got none of {len(image_set)}; train on pseudo masks,"
+            " or give images that have some (of COCO: --dataset.train-masks)"
         )
     return found

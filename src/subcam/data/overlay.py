@@ -1,4 +1,4 @@
-"""A mask drawn over its picture, as arrays: RGB in, RGB out."""
+"""A mask drawn over its image, as arrays: RGB in, RGB out."""
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -13,13 +13,13 @@ _HATCH = np.array([[255, 255, 255], [150, 150, 150]], np.uint8)
 def overlay_mask(
     image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], *, opacity: float = 0.6
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A mask in PASCAL VOC's colours over the picture, with a white line around each region.
+    """A mask in PASCAL VOC's colours over the image, with a white line around each region.
 
-    The background (0) lets the picture through unchanged; 255 is striped.
+    The background (0) lets the image through unchanged; 255 is striped.
 
     Args:
         image: RGB, 0-255.
-        mask: class indices, as large as the picture.
+        mask: class indices, as large as the image.
         opacity: of the colours, 0..1.
     """
     drawn = np.where((mask == BACKGROUND)[..., None], image, blend(image, colour_mask(mask), opacity))
@@ -50,13 +50,13 @@ def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def line_width(size: tuple[int, ...]) -> int:
-    """Width in pixels, even, of a line that is seen in a picture of this height and width: about one for each 300."""
+    """Width in pixels, even, of a line that is seen in an image of this height and width: about one for each 300."""
     return 2 * max(1, round(max(size) / 600))
 
 
 def blend(
     under: UInt8[np.ndarray, "h w 3"], over: UInt8[np.ndarray, "h w 3"], opacity: float
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One picture over another, which shows through by 1 - `opacity` (0..1)."""
+    """One image over another, which shows through by 1 - `opacity` (0..1)."""
     mixed = np.float32(1 - opacity) * under + np.float32(opacity) * over
     return np.rint(mixed).astype(np.uint8)

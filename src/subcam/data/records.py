@@ -20,11 +20,11 @@ OnBadInput = Literal["stop", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One picture and what a person said is in it.
+    """One image and what a person said is in it.
 
     name: unique in its set, a relative POSIX path without suffix; outputs are named after it.
     labels: sorted indices 0..C-1 into the set's `class_names` (background is not a label).
-    mask: an indexed PNG of the same size as the upright picture, or None.
+    mask: an indexed PNG of the same size as the upright image, or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Pictures with image-level labels.
+    """Images with image-level labels.
 
     class_names: the C parent classes, without background.
     mask_values: 256 entries; a pixel of value v in a mask file means class `mask_values[v]`:
@@ -73,7 +73,7 @@ class ImageSet:
 
     @property
     def has_masks(self) -> bool:
-        """Whether any picture can be scored against a mask."""
+        """Whether any image can be scored against a mask."""
         return any(record.mask is not None for record in self.records)
 
     def where(self, keep: "np.ndarray | list[bool]", skipped: tuple[Skipped, ...] = ()) -> "ImageSet":

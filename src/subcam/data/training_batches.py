@@ -1,4 +1,4 @@
-"""Training batches that depend on seed, epoch and picture alone: the same with any number of processes, from any step.
+"""Training batches that depend on seed, epoch and image alone: the same with any number of processes, from any step.
 
 In: records, their labels and the augmentation. Out: batches of UInt8 crops and labels, prepared ahead in worker
 processes. Every batch can be made again, so a training that was cut off goes on at its next step.
@@ -23,12 +23,12 @@ from subcam.runtime.devices import own_cores
 from subcam.runtime.signals import SIGNALS
 
 Key = tuple[int, int]
-"""(epoch, index of the picture): what a training item is asked for by."""
+"""(epoch, index of the image): what a training item is asked for by."""
 
 
 @runtime_checkable
 class SeededImages(Protocol):
-    """Pictures with targets whose chance is settled by `seed`, epoch and index."""
+    """Images with targets whose chance is settled by `seed`, epoch and index."""
 
     seed: int
 
@@ -38,15 +38,15 @@ class SeededImages(Protocol):
 
 
 class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented pictures and their labels, addressed by (epoch, index).
+    """Augmented images and their labels, addressed by (epoch, index).
 
     Args:
-        records: the pictures.
-        labels: one row a picture, e.g. multi-hot parents beside multi-hot sub-categories; handed through unchanged.
-        augmentation: how pictures are varied.
+        records: the images.
+        labels: one row an image, e.g. multi-hot parents beside multi-hot sub-categories; handed through unchanged.
+        augmentation: how images are varied.
         seed: with epoch and index it settles the variation: `np.random.default_rng((seed, epoch, index))`.
-        fill: RGB 0-255 around pictures smaller than the crop; the network's mean colour.
-        decoded: where pictures are kept decoded; None decodes them each time. Crops are the same.
+        fill: RGB 0-255 around images smaller than the crop; the network's mean colour.
+        decoded: where images are kept decoded; None decodes them each time. Crops are the same.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         decoded: DecodedImages | None = None,
     ) -> None:
         if len(records) != len(labels):
-            raise SettingsError(f"expected one row of labels a picture, got {len(labels)} for {len(records)} pictures")
+            raise SettingsError(f"expected one row of labels an image, got {len(labels)} for {len(records)} images")
         self.records = tuple(records)
         self.labels = torch.from_numpy(np.array(labels))
         self.augmentation = augmentation
@@ -72,10 +72,10 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.records)
 
     def __getitem__(self, key: Key) -> tuple[UInt8[Tensor, "3 crop crop"], Integer[Tensor, " columns"]]:
-        """The crop of picture `index` in `epoch`, and its row of labels.
+        """The crop of image `index` in `epoch`, and its row of labels.
 
         Raises:
-            BadInputError: the picture went bad since it was checked.
+            BadInputError: the image went bad since it was checked.
         """
         epoch, index = key
         crop, _, _ = varied_crop(
@@ -91,13 +91,13 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
 class EpochSampler(Sampler[list[Key]]):
     """The batches of a whole training, as lists of (epoch, index), from any step on.
 
-    Each epoch is a permutation settled by seed and epoch; its last pictures that fill no batch are left out, unless
+    Each epoch is a permutation settled by seed and epoch; its last images that fill no batch are left out, unless
     the whole set is smaller than a batch, which is then one batch. Of several processes each gets every
-    `world_size`-th picture of the same global batch.
+    `world_size`-th image of the same global batch.
 
     Args:
-        num_images: pictures in the set.
-        batch_size: pictures in a global batch, over all processes.
+        num_images: images in the set.
+        batch_size: images in a global batch, over all processes.
         epochs: passes over the set.
         seed: settles the order.
         start_step: global batches to leave out, as they were done before.
@@ -105,7 +105,7 @@ class EpochSampler(Sampler[list[Key]]):
         rank: which of them this is.
 
     Raises:
-        SettingsError: no pictures, or a batch that cannot be shared equally among the processes.
+        SettingsError: no images, or a batch that cannot be shared equally among the processes.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class EpochSampler(Sampler[list[Key]]):
         rank: int = 0,
     ) -> None:
         if num_images < 1 or batch_size < 1:
-            raise SettingsError(f"expected pictures and a batch size of 1 or more, got {num_images} and {batch_size}")
+            raise SettingsError(f"expected images and a batch size of 1 or more, got {num_images} and {batch_size}")
         self.batch_size = min(batch_size, num_images)
         if self.batch_size % world_size:
             raise SettingsError(
-                f"expected a batch that {world_size} processes can share equally, got {self.batch_size} pictures; "
+                f"expected a batch that {world_size} processes can share equally, got {self.batch_size} images; "
                 "choose another batch size or fewer processes"
             )
         self.num_images = num_images
@@ -151,7 +151,7 @@ class EpochSampler(Sampler[list[Key]]):
                 yield [(epoch, index) for index in batch[self.rank :: self.world_size]]
 
     def _order(self, epoch: int) -> list[int]:
-        # As a spawn key the epoch gives a stream apart from those of the pictures: the plain entropies (seed, epoch)
+        # As a spawn key the epoch gives a stream apart from those of the images: the plain entropies (seed, epoch)
         # and (seed, epoch, 0) are the same to NumPy.
         sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
         return np.random.default_rng(sequence).permutation(self.num_images).tolist()
@@ -197,8 +197,8 @@ def training_loader(
     """Batches of a whole training from `start_step` on; the same whatever `workers` and `start_method` are.
 
     Args:
-        images: the pictures; their seed also settles the order.
-        batch_size: pictures in a global batch, over all processes.
+        images: the images; their seed also settles the order.
+        batch_size: images in a global batch, over all processes.
         epochs: passes over the set.
         start_step: global batches that were done before.
         workers: processes that prepare batches ahead; 0 prepares them in this one, -1 chooses (`choose_workers`).
@@ -208,7 +208,7 @@ def training_loader(
 
     Raises:
         SettingsError: see `EpochSampler`.
-        BadInputError: while iterating, a picture went bad since it was checked.
+        BadInputError: while iterating, an image went bad since it was checked.
     """
     sampler = EpochSampler(
         len(images),

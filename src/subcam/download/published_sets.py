@@ -52,7 +52,7 @@ def fetch(
         name: which.
         settings: from where to where.
         sources: the archives of each data set.
-        train_aug_names: how many pictures the augmented training set is known to have.
+        train_aug_names: how many images the augmented training set is known to have.
 
     Raises:
         SettingsError: a folder that does not fit.
@@ -63,7 +63,7 @@ def fetch(
     if settings.archives is not None and not settings.archives.is_dir():
         raise SettingsError(f"{settings.archives} is no folder; --archives takes the folder that holds the archives")
     if name == "voc2012" and (settings.to / "JPEGImages").is_dir():
-        raise SettingsError(f"{settings.to} is itself a folder of VOC's pictures; --to takes one to put VOCdevkit in")
+        raise SettingsError(f"{settings.to} is itself a folder of VOC's images; --to takes one to put VOCdevkit in")
     with RunFolder(path=settings.to / RECEIPTS).lock():
         if name == "sbd":
             return _fetch_sbd(sources["sbd"][0], settings, train_aug_names)
@@ -113,10 +113,10 @@ def _fetch_sbd(archive: Archive, settings: FetchSettings, train_aug_names: int) 
     else:
         say(f"{voc / MASKS}: made before")
     _tidy(archive, settings)
-    say(f"{voc}: {made.masks} masks in {MASKS}, {made.masks_of_sbd} of them SBD's; {made.names} pictures in {LIST}")
+    say(f"{voc}: {made.masks} masks in {MASKS}, {made.masks_of_sbd} of them SBD's; {made.names} images in {LIST}")
     if made.names != train_aug_names:
         say(
-            f"NOTE: {LIST} is known to have {train_aug_names} pictures, here it has {made.names}: the lists in "
+            f"NOTE: {LIST} is known to have {train_aug_names} images, here it has {made.names}: the lists in "
             f"{voc / 'ImageSets' / 'Segmentation'} are not the published ones; scores cannot be compared with others'"
         )
     return voc

@@ -3,7 +3,7 @@
 In: nothing. Out: constants. None of the publishers names a checksum itself; these are what widely used loaders demand:
 
 - MD5 of VOC 2012 and SBD: torchvision (`torchvision.datasets.voc`, `.sbd`). MD5 of COCO 2014: PaddlePaddle's download
-  script; those of the pictures in LAVIS (`download_coco.py`) too.
+  script; those of the images in LAVIS (`download_coco.py`) too.
 - SHA-256 of VOC 2012 and COCO 2014: TensorFlow Datasets (`url_checksums/voc.txt`, `coco.txt`), confirmed by others. Of
   SBD a single source has one, so its MD5 and its size have to do; the SHA-256 of what was had is kept in a receipt.
 - Sizes: TensorFlow Datasets; of SBD the length that its server gave others.
@@ -17,10 +17,10 @@ from typing import Literal
 DataSetName = Literal["voc2012", "sbd", "coco2014"]
 
 TRAIN_AUG_NAMES = 10_582
-"""Pictures of VOC's train and SBD's train and val less VOC's val, as in the paper (Section 4.1)."""
+"""Images of VOC's train and SBD's train and val less VOC's val, as in the paper (Section 4.1)."""
 
 AUGMENTED_MASKS = 12_031
-"""These pictures and those of VOC's val."""
+"""These images and those of VOC's val."""
 
 
 @dataclass(frozen=True, kw_only=True)

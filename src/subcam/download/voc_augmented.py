@@ -1,9 +1,9 @@
-"""Makes VOC 2012's augmented training set (Section 4.1) from SBD: masks of 12,031 pictures and the list train_aug.
+"""Makes VOC 2012's augmented training set (Section 4.1) from SBD: masks of 12,031 images and the list train_aug.
 
 In: a VOC 2012 folder and SBD's archive, which is read without unpacking it. Out, in the VOC folder:
 SegmentationClassAug (VOC's own masks for its train and val, SBD's for all others) and
 ImageSets/Segmentation/train_aug.txt (VOC's train and SBD's train and val, less VOC's val). Image-level labels are VOC's
-annotations, as for every picture of VOC.
+annotations, as for every image of VOC.
 """
 
 import io
@@ -34,7 +34,7 @@ _LARGEST_FILE = 4 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Augmented:
-    """How many pictures train_aug has, how many masks there are, and how many of them are SBD's."""
+    """How many images train_aug has, how many masks there are, and how many of them are SBD's."""
 
     names: int
     masks: int
@@ -70,7 +70,7 @@ def augment_voc(voc: Path, archive: Path, *, limits: Limits, on_mask: Callable[[
         on_mask: called after each mask.
 
     Raises:
-        BadInputError: a picture, mask or list is missing or cannot be used; or masks or a list of the name are there
+        BadInputError: an image, mask or list is missing or cannot be used; or masks or a list of the name are there
             that are not the same. Names it.
         RunFolderError: the disk is full or the folder cannot be written.
     """
@@ -103,11 +103,9 @@ def augment_voc(voc: Path, archive: Path, *, limits: Limits, on_mask: Callable[[
         raise BadInputError(f"{archive}: expected {_SBD}/train.txt and val.txt, got {', '.join(listed) or 'neither'}")
     unmasked = (listed["train"] | listed["val"]) - masks
     if unmasked:
-        raise BadInputError(
-            f"{archive}: {len(unmasked)} listed pictures have no mask in {_SBD}/cls, as {min(unmasked)}"
-        )
+        raise BadInputError(f"{archive}: {len(unmasked)} listed images have no mask in {_SBD}/cls, as {min(unmasked)}")
     names = (train | listed["train"] | listed["val"]) - val
-    _check_pictures(voc, names)
+    _check_images(voc, names)
     _write_list(_list_file(voc, LIST), names)
     made = Augmented(names=len(names), masks=len(own | masks), masks_of_sbd=len(masks - own))
     if not made_here:
@@ -146,7 +144,7 @@ def read_sbd_mask(data: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 def _is_used(name: str) -> bool:
-    """Whether a member is a list or a mask; the archive has pictures, code and masks of instances besides."""
+    """Whether a member is a list or a mask; the archive has images, code and masks of instances besides."""
     path = PurePosixPath(name)
     return path in (_SBD / "train.txt", _SBD / "val.txt") or (path.parent == _SBD / "cls" and path.suffix == ".mat")
 
@@ -165,13 +163,11 @@ def _read_list(path: Path) -> set[str]:
     try:
         return _names(path.read_text("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(
-            f"{path}: expected a list of VOC 2012's pictures, got none ({error}); restore it"
-        ) from error
+        raise BadInputError(f"{path}: expected a list of VOC 2012's images, got none ({error}); restore it") from error
 
 
 def _names(text: str, where: str) -> set[str]:
-    """The pictures' names of a list with one a line; AffinityNet's form, with paths, is read too."""
+    """The images' names of a list with one a line; AffinityNet's form, with paths, is read too."""
     names = {PurePosixPath(line.split()[0]).stem for line in text.splitlines() if line.strip()}
     for name in names:
         if not re.fullmatch(r"\w+", name):
@@ -190,24 +186,22 @@ def _copy_mask(source: Path, target: Path) -> None:
         file.write(content)
 
 
-def _check_size(picture: Path, shape: tuple[int, ...], where: str) -> None:
+def _check_size(path: Path, shape: tuple[int, ...], where: str) -> None:
     try:
-        with Image.open(picture) as image:
+        with Image.open(path) as image:
             size = (image.height, image.width)
     except OSError as error:
-        raise BadInputError(f"{picture}: cannot be read ({error}); {where} is its mask, restore it") from error
+        raise BadInputError(f"{path}: cannot be read ({error}); {where} is its mask, restore it") from error
     if size != shape:
-        raise BadInputError(
-            f"{where}: expected the size of {picture}, {size[1]} x {size[0]}, got {shape[1]} x {shape[0]}"
-        )
+        raise BadInputError(f"{where}: expected the size of {path}, {size[1]} x {size[0]}, got {shape[1]} x {shape[0]}")
 
 
-def _check_pictures(voc: Path, names: set[str]) -> None:
+def _check_images(voc: Path, names: set[str]) -> None:
     for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
         there = {path.stem for path in (voc / folder).glob(f"*{suffix}")}
         if names - there:
             raise BadInputError(
-                f"{voc / folder}: {len(names - there)} of the {len(names)} pictures of {LIST} are not there, as "
+                f"{voc / folder}: {len(names - there)} of the {len(names)} images of {LIST} are not there, as "
                 f"{min(names - there)}; unpack VOC 2012 again"
             )
 
@@ -218,7 +212,7 @@ def _write_list(path: Path, names: set[str]) -> None:
         if there == names:
             return
         raise BadInputError(
-            f"{path} is there already, with {len(there)} pictures that are not the {len(names)} of VOC and SBD; it was "
+            f"{path} is there already, with {len(there)} images that are not the {len(names)} of VOC and SBD; it was "
             "left as it is: move it away and give the same command again"
         )
     with atomic_write(path, "w") as file:

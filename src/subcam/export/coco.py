@@ -16,7 +16,7 @@ from PIL import Image
 
 from subcam.data.records import suggest
 from subcam.errors import BadInputError
-from subcam.export.images import Pictures
+from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, regions_of
@@ -28,7 +28,7 @@ PANOPTIC_NAME = "panoptic"
 
 @dataclass(frozen=True, kw_only=True)
 class CocoIds:
-    """The numbers that a COCO file gives to pictures (by file name without folder and suffix) and to categories."""
+    """The numbers that a COCO file gives to images (by file name without folder and suffix) and to categories."""
 
     images: Mapping[str, int]
     categories: Mapping[str, int]
@@ -54,7 +54,7 @@ def read_coco_ids(path: Path) -> CocoIds:
 
 
 def number_anew(masks: MaskFolder, class_names: tuple[str, ...]) -> CocoIds:
-    """Numbers where no COCO file gives them: classes 1..C; pictures by names that are numbers, else 1, 2, ..."""
+    """Numbers where no COCO file gives them: classes 1..C; images by names that are numbers, else 1, 2, ..."""
     last = [PurePosixPath(name).name for name in masks.files]
     distinct = {int(name) for name in last if name.isascii() and name.isdigit()}
     numbers = map(int, last) if len(distinct) == len(last) else range(1, len(last) + 1)
@@ -68,7 +68,7 @@ def export_coco_rle(
     masks: MaskFolder,
     out: Path,
     *,
-    pictures: Pictures,
+    images: Images,
     ids: CocoIds | None = None,
     pieces: bool = False,
     least_area: int = 1,
@@ -82,26 +82,26 @@ def export_coco_rle(
     Args:
         masks: label maps.
         out: the folder; the two files are replaced if they are there, each as a whole.
-        pictures: file names for `annotations.json`; sizes are checked where there is a folder of pictures.
-        ids: numbers of pictures and categories from COCO's own file; None numbers anew.
-        pieces: one entry for each connected piece, else one for each class in a picture.
+        images: file names for `annotations.json`; sizes are checked where there is a folder of images.
+        ids: numbers of images and categories from COCO's own file; None numbers anew.
+        pieces: one entry for each connected piece, else one for each class in an image.
         least_area: entries of fewer pixels are left out.
         score: of every result; a label map holds no probabilities.
 
     Raises:
-        BadInputError: a mask is damaged, not of its picture's size or has an unknown value; a picture or class has no
+        BadInputError: a mask is damaged, not of its image's size or has an unknown value; an image or class has no
             number in `ids`.
     """
     class_names = masks.known_class_names()
     image_ids, category_ids = _numbers(masks, class_names, ids)
     results_path, annotations_path = out / RESULTS_FILE, out / ANNOTATIONS_FILE
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     with atomic_write(results_path, "w") as results_file, atomic_write(annotations_path, "w") as annotations_file:
         annotations_file.write('{"annotations":')
         results, annotations = JsonList(results_file), JsonList(annotations_file)
         for name, labels in masks.labels(num_classes=len(class_names), title="COCO"):
-            pictures.check_size(name, masks.files[name], labels.shape)
-            images.append(_image(image_ids[name], pictures.file_name(name), labels.shape))
+            images.check_size(name, masks.files[name], labels.shape)
+            entries.append(_image(image_ids[name], images.file_name(name), labels.shape))
             for region in regions_of(labels, pieces=pieces, least_area=least_area):
                 entry = {
                     "image_id": image_ids[name],
@@ -116,7 +116,7 @@ def export_coco_rle(
                 )
         results.close()
         annotations.close()
-        _finish(annotations_file, images, _categories(class_names, category_ids))
+        _finish(annotations_file, entries, _categories(class_names, category_ids))
     return results_path, annotations_path
 
 
@@ -124,7 +124,7 @@ def export_coco_panoptic(
     masks: MaskFolder,
     out: Path,
     *,
-    pictures: Pictures,
+    images: Images,
     ids: CocoIds | None = None,
     pieces: bool = False,
     least_area: int = 1,
@@ -134,7 +134,7 @@ def export_coco_panoptic(
     Args:
         masks: label maps.
         out: the folder; the JSON file is written last, and replaced as a whole.
-        pictures: as in `export_coco_rle`.
+        images: as in `export_coco_rle`.
         ids: as in `export_coco_rle`.
         pieces: each connected piece is a segment of a thing; else each class is one of stuff.
         least_area: smaller segments are left unlabelled.
@@ -145,13 +145,13 @@ def export_coco_panoptic(
     class_names = masks.known_class_names()
     image_ids, category_ids = _numbers(masks, class_names, ids)
     path = out / f"{PANOPTIC_NAME}.json"
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     with atomic_write(path, "w") as file:
         file.write('{"annotations":')
         annotations = JsonList(file)
         for name, labels in masks.labels(num_classes=len(class_names), title="COCO panoptic"):
-            pictures.check_size(name, masks.files[name], labels.shape)
-            images.append(_image(image_ids[name], pictures.file_name(name), labels.shape))
+            images.check_size(name, masks.files[name], labels.shape)
+            entries.append(_image(image_ids[name], images.file_name(name), labels.shape))
             segments = np.zeros(labels.shape, np.int64)
             infos = []
             for number, region in enumerate(regions_of(labels, pieces=pieces, least_area=least_area), start=1):
@@ -170,7 +170,7 @@ def export_coco_panoptic(
             annotations.add({"image_id": image_ids[name], "file_name": f"{name}.png", "segments_info": infos})
         annotations.close()
         categories = _categories(class_names, category_ids)
-        _finish(file, images, [category | {"isthing": int(pieces)} for category in categories])
+        _finish(file, entries, [category | {"isthing": int(pieces)} for category in categories])
     return path
 
 
@@ -182,7 +182,7 @@ def id_colours(ids: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 def _numbers(
     masks: MaskFolder, class_names: tuple[str, ...], ids: CocoIds | None
 ) -> tuple[dict[str, int], tuple[int, ...]]:
-    """The number of each mask's picture, and of each class."""
+    """The number of each mask's image, and of each class."""
     if ids is None:
         ids = number_anew(masks, class_names)
         return dict(ids.images), tuple(ids.categories[name] for name in class_names)
@@ -195,9 +195,7 @@ def _numbers(
     images = {}
     for name in masks.files:
         if PurePosixPath(name).name not in ids.images:
-            raise BadInputError(
-                f"{masks.files[name]}: no picture of this name is in the COCO file; give that of its set"
-            )
+            raise BadInputError(f"{masks.files[name]}: no image of this name is in the COCO file; give that of its set")
         images[name] = ids.images[PurePosixPath(name).name]
     return images, tuple(ids.categories[name] for name in class_names)
 

@@ -1,7 +1,7 @@
 """Pre-annotations for CVAT: "CVAT for images 1.1" (XML with masks or polygons) and "Segmentation mask 1.1" (zip).
 
 The fields are those of docs.cvat.ai, "XML annotation format" and "Segmentation Mask". A person makes a task of the same
-pictures and uploads the file as its annotations.
+images and uploads the file as its annotations.
 """
 
 import io
@@ -15,7 +15,7 @@ from PIL import Image
 
 from subcam.data.images import voc_palette
 from subcam.errors import BadInputError
-from subcam.export.images import Pictures
+from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
 from subcam.metrics.folders import BACKGROUND_NAME
@@ -29,7 +29,7 @@ def export_cvat_images(
     masks: MaskFolder,
     path: Path,
     *,
-    pictures: Pictures,
+    images: Images,
     shape: Shape = "mask",
     pieces: bool = False,
     least_area: int = 1,
@@ -41,7 +41,7 @@ def export_cvat_images(
     Args:
         masks: label maps.
         path: the XML file.
-        pictures: their file names, which must be those of the task; sizes are checked where there is a folder of them.
+        images: their file names, which must be those of the task; sizes are checked where there is a folder of them.
         shape: masks, or polygons (then each connected piece is one).
         pieces: one mask for each connected piece, else one for each class.
         least_area: regions of fewer pixels are left out.
@@ -49,17 +49,17 @@ def export_cvat_images(
         task: the task's name.
 
     Raises:
-        BadInputError: a mask is damaged, not of its picture's size or has an unknown value.
+        BadInputError: a mask is damaged, not of its image's size or has an unknown value.
     """
     class_names = masks.known_class_names()
     with atomic_write(path, "w") as file:
         file.write(_head(class_names, shape=shape, size=len(masks.files), task=task))
-        # CVAT counts pictures in the order of their names.
-        order = {name: place for place, name in enumerate(sorted(masks.files, key=pictures.file_name))}
+        # CVAT counts images in the order of their names.
+        order = {name: place for place, name in enumerate(sorted(masks.files, key=images.file_name))}
         for name, labels in masks.labels(num_classes=len(class_names), title="CVAT"):
-            pictures.check_size(name, masks.files[name], labels.shape)
+            images.check_size(name, masks.files[name], labels.shape)
             height, width = labels.shape
-            file_name = quoteattr(pictures.file_name(name))
+            file_name = quoteattr(images.file_name(name))
             file.write(f'  <image id="{order[name]}" name={file_name} width="{width}" height="{height}">\n')
             for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
                 label = quoteattr(class_names[region.value - 1])
@@ -100,14 +100,14 @@ def _elements(region: Region, label: str, *, shape: Shape, tolerance: float) -> 
     ]
 
 
-def export_cvat_masks(masks: MaskFolder, path: Path, *, pictures: Pictures, least_area: int = 1) -> Path:
+def export_cvat_masks(masks: MaskFolder, path: Path, *, images: Images, least_area: int = 1) -> Path:
     """Write "Segmentation mask 1.1": a zip with labelmap.txt, SegmentationClass, SegmentationObject and ImageSets.
 
     Each connected piece of a class is an object. Unlabelled pixels become background. Returns `path`, which is replaced
     if it is there; equal masks give equal bytes.
 
     Raises:
-        BadInputError: a mask is damaged, not of its picture's size or has an unknown value; a class name has a ":".
+        BadInputError: a mask is damaged, not of its image's size or has an unknown value; a class name has a ":".
     """
     class_names = masks.known_class_names()
     unfit = next((name for name in class_names if ":" in name), None)
@@ -121,7 +121,7 @@ def export_cvat_masks(masks: MaskFolder, path: Path, *, pictures: Pictures, leas
         add("labelmap.txt", _label_map(class_names).encode())
         add("ImageSets/Segmentation/default.txt", "".join(f"{name}\n" for name in masks.files).encode())
         for name, labels in masks.labels(num_classes=len(class_names), title="CVAT"):
-            pictures.check_size(name, masks.files[name], labels.shape)
+            images.check_size(name, masks.files[name], labels.shape)
             classes, objects = np.zeros_like(labels), np.zeros(labels.shape, np.int64)
             for number, region in enumerate(regions_of(labels, pieces=True, least_area=least_area), start=1):
                 inside = region.full((labels.shape[0], labels.shape[1]))

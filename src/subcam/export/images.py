@@ -1,4 +1,4 @@
-"""Which picture each mask belongs to: file names and sizes as labelling tools and benchmarks want them."""
+"""Which image each mask belongs to: file names and sizes as labelling tools and benchmarks want them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ DEFAULT_SUFFIX = ".jpg"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """The pictures of masks by name; where no folder was given, they are called NAME.jpg and cannot be looked at."""
+class Images:
+    """The images of masks by name; where no folder was given, they are called NAME.jpg and cannot be looked at."""
 
     root: Path | None
     files: dict[str, str]
 
     def file_name(self, name: str) -> str:
-        """The picture's path below the folder of pictures, POSIX."""
+        """The image's path below the folder of images, POSIX."""
         return self.files[name]
 
     def check_size(self, name: str, mask: Path, size: tuple[int, int]) -> None:
-        """Raise `BadInputError` unless a mask of (height, width) `size` is as large as its picture."""
+        """Raise `BadInputError` unless a mask of (height, width) `size` is as large as its image."""
         if self.root is not None:
             path = self.root / self.files[name]
             with open_image(path, data=read_file(path)) as image:
                 check_mask_size(mask, size, upright_size(image))
 
 
-def find_pictures(names: Iterable[str], folder: Path | None) -> Pictures:
-    """The picture of each name in a folder and its sub-folders; where `folder` is None, NAME.jpg.
+def find_images(names: Iterable[str], folder: Path | None) -> Images:
+    """The image of each name in a folder and its sub-folders; where `folder` is None, NAME.jpg.
 
     Raises:
-        BadInputError: there is no such folder, a name has no picture or two; says how many and the first.
+        BadInputError: there is no such folder, a name has no image or two; says how many and the first.
     """
     if folder is None:
-        return Pictures(root=None, files={name: name + DEFAULT_SUFFIX for name in names})
+        return Images(root=None, files={name: name + DEFAULT_SUFFIX for name in names})
     if not folder.is_dir():
-        raise BadInputError(f"{folder}: expected a folder of pictures, got none; check the path")
+        raise BadInputError(f"{folder}: expected a folder of images, got none; check the path")
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
@@ -50,7 +50,7 @@ def find_pictures(names: Iterable[str], folder: Path | None) -> Pictures:
     wrong = [name for name in wanted if len(found.get(name, ())) != 1]
     if wrong:
         raise BadInputError(
-            f"{folder}: expected one picture for each of {len(wanted)} masks, got none or several for {len(wrong)}: "
-            f"{first_of(wrong)}; give the folder below which the pictures are called as the masks are"
+            f"{folder}: expected one image for each of {len(wanted)} masks, got none or several for {len(wrong)}: "
+            f"{first_of(wrong)}; give the folder below which the images are called as the masks are"
         )
-    return Pictures(root=folder, files={name: found[name][0] for name in wanted})
+    return Images(root=folder, files={name: found[name][0] for name in wanted})

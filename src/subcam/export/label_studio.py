@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from subcam.data.images import voc_palette
-from subcam.export.images import Pictures
+from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
@@ -21,7 +21,7 @@ from subcam.runtime.run_folder import atomic_write
 
 TASKS_FILE, INTERFACE_FILE = "tasks.json", "interface.xml"
 LOCAL_FILES = "/data/local-files/?d="
-"""How Label Studio's server calls pictures that lie on its own disk."""
+"""How Label Studio's server calls images that lie on its own disk."""
 
 FROM_NAME, TO_NAME = "label", "image"
 CHANNELS = 4
@@ -33,7 +33,7 @@ def export_label_studio(
     masks: MaskFolder,
     out: Path,
     *,
-    pictures: Pictures,
+    images: Images,
     url_prefix: str = LOCAL_FILES,
     model_version: str = "subcam",
     shape: Shape = "mask",
@@ -46,8 +46,8 @@ def export_label_studio(
     Args:
         masks: label maps.
         out: the folder.
-        pictures: their file names; sizes are checked where there is a folder of pictures.
-        url_prefix: what stands before a picture's path to make the URL under which Label Studio finds it.
+        images: their file names; sizes are checked where there is a folder of images.
+        url_prefix: what stands before an image's path to make the URL under which Label Studio finds it.
         model_version: under which name the predictions are shown.
         shape: brush masks, or polygons (then each connected piece is one).
         pieces: one mask for each connected piece, else one for each class.
@@ -55,7 +55,7 @@ def export_label_studio(
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
 
     Raises:
-        BadInputError: a mask is damaged, not of its picture's size or has an unknown value.
+        BadInputError: a mask is damaged, not of its image's size or has an unknown value.
     """
     class_names = masks.known_class_names()
     tasks_path, interface_path = out / TASKS_FILE, out / INTERFACE_FILE
@@ -64,7 +64,7 @@ def export_label_studio(
     with atomic_write(tasks_path, "w") as file:
         tasks = JsonList(file)
         for name, labels in masks.labels(num_classes=len(class_names), title="Label Studio"):
-            pictures.check_size(name, masks.files[name], labels.shape)
+            images.check_size(name, masks.files[name], labels.shape)
             results: list[dict[str, Any]] = []
             for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
                 values = (
@@ -84,10 +84,8 @@ def export_label_studio(
                             "value": value | {kind: [class_names[region.value - 1]]},
                         }
                     )
-            picture = url_prefix + quote(pictures.file_name(name))
-            tasks.add(
-                {"data": {TO_NAME: picture}, "predictions": [{"model_version": model_version, "result": results}]}
-            )
+            image = url_prefix + quote(images.file_name(name))
+            tasks.add({"data": {TO_NAME: image}, "predictions": [{"model_version": model_version, "result": results}]})
         tasks.close()
         file.write("\n")
     return tasks_path, interface_path
@@ -119,7 +117,7 @@ def _polygons(region: Region, size: tuple[int, ...], tolerance: float) -> list[d
 
 
 def brush_rle(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, " bytes"]:
-    """A mask as Label Studio's brush code: the bytes of an RGBA picture (0 or 255 in each channel) in runs.
+    """A mask as Label Studio's brush code: the bytes of an RGBA image (0 or 255 in each channel) in runs.
 
     The format is that of thi.ng's rle-pack, bits in order from the highest: 32 for the number of values, 5 for the bits
     of a value less 1, four times 4 for the bits of each size of run less 1. Then for each run a bit 1, two bits for

@@ -20,7 +20,7 @@ from subcam.runtime.progress import track
 VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 MASK_FOLDER = "masks"
 CLASS_FILES = ("classes.csv", "classes.txt")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Names of pictures, one a line, as in VOC's splits; a line may also hold paths, as in AffinityNet's lists.
+    """Names of images, one a line, as in VOC's splits; a line may also hold paths, as in AffinityNet's lists.
 
     Raises:
         BadInputError: the file is missing or empty, or a name occurs twice.
@@ -162,7 +162,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     repeated = [name for name, seen in zip(names, _seen_before(names), strict=True) if seen]
     if repeated or not names:
         got = f"twice: {first_of(repeated)}" if repeated else "no line"
-        raise BadInputError(f"{path}: expected names of pictures, each once, one a line, got {got}; mend the list")
+        raise BadInputError(f"{path}: expected names of images, each once, one a line, got {got}; mend the list")
     return tuple(names)
 
 
@@ -175,7 +175,7 @@ def _seen_before(names: Sequence[str]) -> Iterator[bool]:
 
 def _name_of(line: str) -> str:
     first = PurePosixPath(line.split()[0])
-    # A name may hold spaces; only after the path of a picture does a space begin the path of its mask.
-    path = first if first.suffix.lower() in PICTURE_SUFFIXES else PurePosixPath(line.strip())
-    path = path.with_suffix("") if path.suffix.lower() in PICTURE_SUFFIXES else path
+    # A name may hold spaces; only after the path of an image does a space begin the path of its mask.
+    path = first if first.suffix.lower() in IMAGE_SUFFIXES else PurePosixPath(line.strip())
+    path = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
     return path.name if path.parent.name in ("JPEGImages", *VOC_MASK_FOLDERS) else path.as_posix()

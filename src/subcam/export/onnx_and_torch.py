@@ -1,6 +1,6 @@
 """A segmentation network as a program without this package: ONNX, or a file of torch.export (.pt2).
 
-The program takes RGB pictures 0..255 of any size, and gives logits or probabilities at their size: normalisation,
+The program takes RGB images 0..255 of any size, and gives logits or probabilities at their size: normalisation,
 padding and the bilinear enlargement are inside it. It is compared with the network before it is written.
 """
 
@@ -43,7 +43,7 @@ METADATA_FILE = "subcam.json"
 INPUT_NAME = "images"
 FREE_SIDES = {0: "batch", 2: "height", 3: "width"}
 TRACED_SHAPE = (2, 97, 131)
-"""Sides that no stride divides, so that nothing about a picture that happens to fit is taken for granted."""
+"""Sides that no stride divides, so that nothing about an image that happens to fit is taken for granted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class TraceableGrid(Grid):
     maximum of two sizes would be decided once for all; and so would be whether a slice is all of a map.
     """
 
-    def pad(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 padded_h padded_w"]:
+    def pad(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 padded_h padded_w"]:
         """As `Grid.pad`."""
-        bottom, right = (self._padded(side) - side for side in pictures.shape[2:])
-        return F.pad(pictures, (0, right, 0, bottom))
+        bottom, right = (self._padded(side) - side for side in images.shape[2:])
+        return F.pad(images, (0, right, 0, bottom))
 
     def cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """All cells of the padded picture, so that none are cut off; the program leaves out those too many."""
+        """All cells of the padded image, so that none are cut off; the program leaves out those too many."""
         return self._padded(size[0]) // self.stride, self._padded(size[1]) // self.stride
 
     def _padded(self, side: int) -> Any:
@@ -68,7 +68,7 @@ class TraceableGrid(Grid):
         return torch.sym_max(multiple, self.least_side) if self.least_side > self.pad_multiple else multiple
 
 
-class PictureProgram(nn.Module):
+class ImageProgram(nn.Module):
     """The network with what stands before and after it."""
 
     def __init__(self, network: SegmentationNetwork, *, output: Output) -> None:
@@ -81,7 +81,7 @@ class PictureProgram(nn.Module):
         self.output = output
 
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Tensor:
-        """Logits or probabilities (batch, channels, height, width) of RGB pictures in 0..255."""
+        """Logits or probabilities (batch, channels, height, width) of RGB images in 0..255."""
         height, width = images.shape[2:]
         stride = self.network.stride
         logits = _upper_left(self.network(images), (height + stride - 1) // stride, (width + stride - 1) // stride)
@@ -101,7 +101,7 @@ def program_metadata(network: SegmentationNetwork, *, output: Output) -> dict[st
     """What a user of the program has to know, as text: class names by channel (JSON), input, output, version."""
     return {
         "class_names": json.dumps([BACKGROUND_NAME, *network.config.class_names], ensure_ascii=False),
-        "input": "RGB pictures, 0..255, batch x 3 x height x width, any height and width",
+        "input": "RGB images, 0..255, batch x 3 x height x width, any height and width",
         "output": f"{output}, batch x classes x height x width",
         "normalisation": "inside the graph",
         "architecture": f"{network.config.architecture} on {network.config.network.name}",
@@ -118,10 +118,10 @@ def export_torch(
         network: any segmentation network; it is left as it is.
         path: the .pt2 file, replaced if it is there.
         output: what the program gives.
-        input_type: of the pictures it takes.
+        input_type: of the images it takes.
 
     Returns:
-        The greatest difference to the network on pictures of several sizes (see `check_program`).
+        The greatest difference to the network on images of several sizes (see `check_program`).
 
     Raises:
         ExportError: the network cannot be traced, or the program does not compute the same.
@@ -191,7 +191,7 @@ def _traced(network: SegmentationNetwork, *, output: Output, input_type: InputTy
     try:
         with _quiet(), torch.no_grad():
             return torch.export.export(
-                PictureProgram(network, output=output), (images,), dynamic_shapes={INPUT_NAME: free}
+                ImageProgram(network, output=output), (images,), dynamic_shapes={INPUT_NAME: free}
             )
     except Exception as error:  # the tracer raises nearly any kind
         raise ExportError(

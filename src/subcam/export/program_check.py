@@ -1,4 +1,4 @@
-"""Whether an exported program computes what the network computes: both are run on pictures of several sizes."""
+"""Whether an exported program computes what the network computes: both are run on images of several sizes."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
 Output = Literal["logits", "probabilities"]
 
 SHAPES = ((1, 65, 97), (3, 64, 48), (2, 101, 160), (1, 33, 35))
-"""Batch, height and width of the pictures: odd and even, higher and wider, multiples of the stride and none."""
+"""Batch, height and width of the images: odd and even, higher and wider, multiples of the stride and none."""
 
 TOLERANCE = 1e-4
 INSTALL = "pip install 'subcam[onnx]'"
@@ -38,7 +38,7 @@ def plain_copy(network: SegmentationNetwork) -> SegmentationNetwork:
 def network_output(
     network: SegmentationNetwork, images: Shaped[Tensor, "batch 3 height width"], *, output: Output
 ) -> Float[Tensor, "batch channels height width"]:
-    """What a program of the network has to give: logits or probabilities at the size of the pictures."""
+    """What a program of the network has to give: logits or probabilities at the size of the images."""
     with torch.no_grad():
         height, width = images.shape[2:]
         logits = upsample_logits(network(images), (height, width), stride=network.stride)
@@ -54,16 +54,16 @@ def check_program(
     shapes: Sequence[tuple[int, int, int]] = SHAPES,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """The greatest difference between a program and its network, over pictures of several sizes.
+    """The greatest difference between a program and its network, over images of several sizes.
 
-    Differences are absolute for values up to 1 and relative to the greatest value of a picture above that.
+    Differences are absolute for values up to 1 and relative to the greatest value of an image above that.
 
     Args:
         program: takes RGB 0..255 of `dtype` (batch, 3, height, width), gives (batch, channels, height, width).
         network: what the program was made from; it is left as it is.
         output: which of the two the program gives.
         dtype: uint8 or float32.
-        shapes: batch, height and width of the pictures to compare on.
+        shapes: batch, height and width of the images to compare on.
         tolerance: the greatest difference that is let through.
 
     Raises:
@@ -75,7 +75,7 @@ def check_program(
     for batch, height, width in shapes:
         images = torch.randint(0, 256, (batch, 3, height, width), generator=generator, dtype=torch.uint8).to(dtype)
         expected = network_output(network, images, output=output).numpy()
-        where = f"on {batch} pictures of {width} x {height} pixels"
+        where = f"on {batch} images of {width} x {height} pixels"
         try:
             found = program(images)
         except Exception as error:  # a runtime may raise nearly any kind

@@ -41,7 +41,7 @@ class Region:
         return self.left, self.top, width, height
 
     def full(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-        """The mask in a picture of (height, width) `size`."""
+        """The mask in an image of (height, width) `size`."""
         found = np.zeros(size, bool)
         height, width = self.mask.shape
         found[self.top : self.top + height, self.left : self.left + width] = self.mask
@@ -82,7 +82,7 @@ def run_lengths(mask: Bool[np.ndarray, "h w"]) -> list[int]:
 
 
 def outlines(region: Region, *, tolerance: float = 0.0) -> list[Float[np.ndarray, "points 2"]]:
-    """Closed outlines of a region as x, y in pixels of the picture, the last point not repeated.
+    """Closed outlines of a region as x, y in pixels of the image, the last point not repeated.
 
     They run along the edges of pixels, one for each piece that hangs together, so that without simplification an
     outline of a piece without holes covers exactly its pixels. Holes are filled: labelling tools know none in polygons.

@@ -20,7 +20,7 @@ from subcam.data.images import voc_palette
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
 from subcam.errors import BadInputError
-from subcam.export.images import Pictures
+from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.runtime.run_folder import atomic_write
 
@@ -41,7 +41,7 @@ def export_voc(
     *,
     competition: Competition = "comp6",
     image_set: str = "test",
-    pictures: Pictures | None = None,
+    images: Images | None = None,
     fill_unlabelled: bool = False,
 ) -> Path:
     """Write masks as a tar.gz for the evaluation server; the same masks give the same bytes. Returns `path`.
@@ -53,11 +53,11 @@ def export_voc(
         path: the archive, replaced if it is there.
         competition: which of the two, names the folder in the archive.
         image_set: the set, names the folder too.
-        pictures: where given, each mask must be as large as its picture.
+        images: where given, each mask must be as large as its image.
         fill_unlabelled: make unlabelled pixels (255) background instead of refusing them.
 
     Raises:
-        BadInputError: a mask is damaged, not of its picture's size or has a value other than 0..20; a class is none of
+        BadInputError: a mask is damaged, not of its image's size or has a value other than 0..20; a class is none of
             VOC's; a name has a folder in it.
     """
     to_voc = _voc_values(masks.class_names, fill_unlabelled=fill_unlabelled)
@@ -72,8 +72,8 @@ def export_voc(
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
         for name, labels in masks.labels(num_classes=len(masks.class_names or VOC_CLASSES), title="VOC archive"):
-            if pictures is not None:
-                pictures.check_size(name, masks.files[name], labels.shape)
+            if images is not None:
+                images.check_size(name, masks.files[name], labels.shape)
             values = to_voc[labels]
             if (values == IGNORE_INDEX).any():
                 raise BadInputError(
@@ -147,7 +147,7 @@ def _faults_of_mask(name: str, data: bytes, size: tuple[int, int] | None) -> Ite
             image.load()
             kind, mode, palette, values = image.format, image.mode, image.getpalette(), np.asarray(image)
     except Exception as error:  # damaged files make Pillow's decoders raise nearly any kind
-        yield f"{name}: not a whole picture ({error})"
+        yield f"{name}: not a whole image ({error})"
         return
     if kind != "PNG" or mode != "P":
         yield f"{name}: expected an indexed PNG (mode P), got {kind} of mode {mode}"

@@ -45,8 +45,8 @@ class FolderSettings:
         network: which network of a run; its segmentation network, or else its last classifier, if not given.
         name: what the model is called; the run's folder's name if not given.
         license: the model's licence, by its identifier on the hub ("mit", "cc-by-4.0"); none is stated if not given.
-        dataset: what the training pictures are called; their folder's name if not given.
-        data: where the run's pictures are now, if they have moved; their labels are counted.
+        dataset: what the training images are called; their folder's name if not given.
+        data: where the run's images are now, if they have moved; their labels are counted.
     """
 
     network: Kind | None = None
@@ -95,7 +95,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             run=run,
             network=entry,
-            training=_training_pictures(run, settings.data) if run else None,
+            training=_training_images(run, settings.data) if run else None,
             dataset=settings.dataset or _dataset_name(run, settings.data),
             license=settings.license,
         )
@@ -165,7 +165,7 @@ def load(
 ) -> SegmentationNetwork | SubCategoryCAM:
     """The network of a folder or of a hub's repository, ready for use on the CPU.
 
-    A segmentation network is a torch module that maps RGB pictures in 0..255 to logits on a grid; a classifier comes as
+    A segmentation network is a torch module that maps RGB images in 0..255 to logits on a grid; a classifier comes as
     `SubCategoryCAM` with its response maps. Arguments as of `fetch`.
 
     Raises:
@@ -281,26 +281,26 @@ def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:
     return SegmentationNetwork.load(folder)
 
 
-def _training_pictures(run: FinishedRun, data: str) -> ImageSet | None:
-    """The run's training pictures with their labels; None if they are no longer there, which is said."""
-    from subcam.report.gather.run import open_pictures
+def _training_images(run: FinishedRun, data: str) -> ImageSet | None:
+    """The run's training images with their labels; None if they are no longer there, which is said."""
+    from subcam.report.gather.run import open_images
     from subcam.runtime.progress import say
 
     try:
-        return open_pictures(run, data=data).train.image_set
+        return open_images(run, data=data).train.image_set
     except SubcamError as error:
         if data:
             raise
-        say(f"the card does not count the training pictures: {error}")
+        say(f"the card does not count the training images: {error}")
         return None
 
 
 def _dataset_name(run: FinishedRun | None, data: str) -> str:
-    """The name of the folder of pictures, without the folders that it lies in."""
+    """The name of the folder of images, without the folders that it lies in."""
     if run is None:
         return ""
     root = data or run.result.settings.dataset.root
-    return "generated pictures" if root == "toy" else Path(root).resolve().name
+    return "generated images" if root == "toy" else Path(root).resolve().name
 
 
 def _check_name(repository: str) -> None:

@@ -1,6 +1,6 @@
 """The model card of a saved network, `README.md` of its folder: what it is, what it learned from, what it reached.
 
-In: the network's config, the run that trained it and the labels of the pictures. Out: Markdown with the block of YAML
+In: the network's config, the run that trained it and the labels of the images. Out: Markdown with the block of YAML
 that model hubs read. All its numbers come from the run's record; what the record does not know, the card says so.
 """
 
@@ -19,15 +19,15 @@ from subcam.report.gather.run import FinishedRun
 from subcam.report.tables.segmentation import ENDINGS
 from subcam.results import RoundResult, SegmentedResult
 
-FEW_PICTURES = 20
-"""A class with fewer training pictures is named among the limits."""
+FEW_IMAGES = 20
+"""A class with fewer training images is named among the limits."""
 
 KNOWN_LABELS = {
-    "plain": "nothing is known of the picture",
-    "crf": "nothing is known of the picture",
-    "known": "the classes in the picture are known",
+    "plain": "nothing is known of the image",
+    "crf": "nothing is known of the image",
+    "known": "the classes in the image are known",
 }
-"""What a segmentation network was told of the pictures that it was scored on, by kind of score."""
+"""What a segmentation network was told of the images that it was scored on, by kind of score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,8 @@ class CardSource:
     config: of the saved network, as its `config.json` has it.
     parameters: how many numbers the network holds.
     run, network: the run that trained it, and the entry of the network in it; None if nothing is known of that.
-    training: the training pictures with their labels; None if they are not at hand.
-    dataset: what the training pictures are called.
+    training: the training images with their labels; None if they are not at hand.
+    dataset: what the training images are called.
     license: an identifier such as "mit" or "cc-by-4.0"; "" if none is given.
     """
 
@@ -155,18 +155,18 @@ def _what_it_is(source: CardSource) -> str:
     network = source.config["network"]
     classes = len(source.config["class_names"])
     if source.segments:
-        does = f"Segments pictures into background and {classes} classes."
+        does = f"Segments images into background and {classes} classes."
         learned = (
             "It learned from masks that people drew."
             if source.fully_supervised
-            else "It learned from image-level labels alone: which classes a picture shows, not where."
+            else "It learned from image-level labels alone: which classes an image shows, not where."
             if source.network
             else "The folder does not say what it learned from."
         )
         body = f"{source.config['architecture']} on {network['name']}"
     else:
-        does = f"Says which of {classes} classes a picture shows, and by response maps where."
-        learned = "It learned from image-level labels: which classes a picture shows."
+        does = f"Says which of {classes} classes an image shows, and by response maps where."
+        learned = "It learned from image-level labels: which classes an image shows."
         body = f"A classifier on {network['name']}"
     return (
         f"{does} {learned}\n\n{body}, {source.parameters / 1e6:.1f} million parameters. Made with subcam {__version__}."
@@ -179,25 +179,25 @@ def _how_to_load(source: CardSource) -> str:
         code = (
             "import subcam\n\n"
             'model = subcam.SubCategoryCAM.load("FOLDER")\n'
-            'maps = model.response_maps("picture.jpg")  # [classes, height, width], 0..1'
+            'maps = model.response_maps("image.jpg")  # [classes, height, width], 0..1'
         )
         return f"{install}\n\n```python\n{code}\n```"
     code = (
         "import numpy as np\nimport torch\nimport subcam\nfrom PIL import Image\n"
         "from subcam.predict.tiles import InferenceSettings, segment_labels\n\n"
         'network = subcam.hub.load("FOLDER")\n'
-        'picture = np.array(Image.open("picture.jpg").convert("RGB"))\n'
-        "images = torch.from_numpy(picture).permute(2, 0, 1)[None]\n"
+        'image = np.array(Image.open("image.jpg").convert("RGB"))\n'
+        "images = torch.from_numpy(image).permute(2, 0, 1)[None]\n"
         "labels = segment_labels(network, images, settings=InferenceSettings())  # 0 background, i + 1 class i"
     )
-    shell = "subcam predict FOLDER pictures --out predictions"
+    shell = "subcam predict FOLDER images --out predictions"
     return f"{install}\n\n```sh\n{shell}\n```\n\n```python\n{code}\n```"
 
 
 def _classes(source: CardSource) -> str:
     names = source.config["class_names"]
     counts = source.training.labels.sum(0).tolist() if source.training else None
-    titles = ("value in masks", "class", *(("training pictures",) if counts else ()))
+    titles = ("value in masks", "class", *(("training images",) if counts else ()))
     rows: list[Sequence[Any]] = [(0, "background", *(("",) if counts else ()))] if source.segments else []
     for index, name in enumerate(names):
         rows.append((index + 1, name, *((counts[index],) if counts else ())))
@@ -208,11 +208,11 @@ def _training(source: CardSource) -> str:
     if source.run is None:
         return "This folder was made from a saved network alone; nothing is known of its training."
     run, settings = source.run, source.run.result.settings
-    pictures = f"{len(source.training)} pictures" if source.training else "an unknown number of pictures"
+    images = f"{len(source.training)} images" if source.training else "an unknown number of images"
     weights = settings.network.weights
     start = {"timm": "timm's published weights", "none": "random weights"}.get(weights, f"`{PurePath(weights).name}`")
     said = [
-        f"Training pictures: {pictures} of {source.dataset or 'a data set without a name'}.",
+        f"Training images: {images} of {source.dataset or 'a data set without a name'}.",
         f"Recipe: `{run.result.recipe or 'none'}`, {settings.rounds} rounds after plain CAM, sub-categories of "
         f"{'positions' if settings.subcategories == 'local' else 'images'}, seed {settings.seed}.",
         f"The network started from {start}.",
@@ -230,10 +230,10 @@ def _training(source: CardSource) -> str:
 def _scores(source: CardSource) -> str:
     found = scores_of(source)
     if not found:
-        return "None: there was no picture with a mask to score against."
+        return "None: there was no image with a mask to score against."
     rows = [(score.split, score.name, f"{100 * score.value:.1f}", score.note) for score in found]
     table = _table(("split", "score", "per cent", "note"), rows)
-    return f"Pixels are counted over all pictures of a split and divided once, background included.\n\n{table}"
+    return f"Pixels are counted over all images of a split and divided once, background included.\n\n{table}"
 
 
 def _use_of_masks(source: CardSource) -> str:
@@ -260,7 +260,7 @@ def _use_of_masks(source: CardSource) -> str:
 
 def _limits(source: CardSource) -> Iterator[str]:
     if source.segments:
-        yield "It knows the classes above only: whatever else a picture shows becomes background or one of them."
+        yield "It knows the classes above only: whatever else an image shows becomes background or one of them."
     else:
         yield "Response maps cover the parts of an object that tell its class, often not all of it."
     if not source.fully_supervised:
@@ -269,10 +269,10 @@ def _limits(source: CardSource) -> Iterator[str]:
         yield "How good it is was never measured."
     if source.training is not None:
         counts = dict(zip(source.training.class_names, source.training.labels.sum(0).tolist(), strict=True))
-        few = [f"{name} ({count})" for name, count in counts.items() if count < FEW_PICTURES]
+        few = [f"{name} ({count})" for name, count in counts.items() if count < FEW_IMAGES]
         if few:
-            yield f"Classes with fewer than {FEW_PICTURES} training pictures: {', '.join(few)}."
-    yield "Pictures unlike those of the training (other cameras, seasons, places) were not tried."
+            yield f"Classes with fewer than {FEW_IMAGES} training images: {', '.join(few)}."
+    yield "Images unlike those of the training (other cameras, seasons, places) were not tried."
 
 
 def _bullets(lines: Sequence[str] | Iterator[str]) -> str:

@@ -1,6 +1,6 @@
 """Image-level labels from what labelling tools write: COCO's JSON and Label Studio's.
 
-In: the file and the folder of pictures. Out: `FoundLabels`. Where things are is not read, only what is there.
+In: the file and the folder of images. Out: `FoundLabels`. Where things are is not read, only what is there.
 """
 
 import re
@@ -15,63 +15,61 @@ from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     FoundLabels,
-    LabelledPicture,
-    find_picture,
+    LabelledImage,
+    find_image,
+    images_in,
     merged,
-    pictures_in,
 )
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
-"""Label Studio puts eight digits before the name of a picture that was uploaded to it."""
+"""Label Studio puts eight digits before the name of an image that was uploaded to it."""
 
 
 def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> FoundLabels:
-    """Labels from the categories of each picture's annotations.
+    """Labels from the categories of each image's annotations.
 
     Args:
         path: the JSON file.
         root: the folder that `file_name` is relative to.
-        crowd_labels: whether a category counts that is in a picture only as a group ("iscrowd").
+        crowd_labels: whether a category counts that is in an image only as a group ("iscrowd").
 
     Raises:
-        BadInputError: the file is none of COCO's, or none of its pictures is there.
+        BadInputError: the file is none of COCO's, or none of its images is there.
     """
     file = read_coco_file(path)
-    pictures: list[LabelledPicture] = []
+    images: list[LabelledImage] = []
     skipped = [Skipped(file=str(path), reason=str(problem)) for problem in file.strays]
-    for picture in file.pictures:
+    for entry in file.images:
         try:
-            if picture.id in file.problems:
-                raise file.problems[picture.id]
-            present = file.present.get(picture.id, set()) | (
-                file.crowds.get(picture.id, set()) if crowd_labels else set()
-            )
+            if entry.id in file.problems:
+                raise file.problems[entry.id]
+            present = file.present.get(entry.id, set()) | (file.crowds.get(entry.id, set()) if crowd_labels else set())
             names = tuple(name for number, name in file.categories.items() if number in present)
-            image = find_picture(root, picture.file_name, str(path))
-            pictures.append(LabelledPicture(image=image, names=names))
+            image = find_image(root, entry.file_name, str(path))
+            images.append(LabelledImage(image=image, names=names))
         except BadInputError as error:
-            skipped.append(Skipped(file=picture.file_name, reason=str(error)))
-    return _something(path, pictures, skipped)
+            skipped.append(Skipped(file=entry.file_name, reason=str(error)))
+    return _something(path, images, skipped)
 
 
 def labels_from_label_studio(path: Path, *, root: Path) -> FoundLabels:
     """Labels from an export of Label Studio (JSON or JSON-MIN): choices, and the labels of boxes, polygons and brushes.
 
-    What several people said of a picture is put together; cancelled annotations and predictions do not count. A task's
-    picture is found by the end of its address: `/data/upload/1/0a1b2c3d-cat.jpg` is cat.jpg, wherever it lies in
+    What several people said of an image is put together; cancelled annotations and predictions do not count. A task's
+    image is found by the end of its address: `/data/upload/1/0a1b2c3d-cat.jpg` is cat.jpg, wherever it lies in
     `root`, and of several the one whose folders agree most.
 
     Args:
         path: the JSON file.
-        root: the folder of the pictures.
+        root: the folder of the images.
 
     Raises:
-        BadInputError: the file is no such export, or none of its pictures is there.
+        BadInputError: the file is no such export, or none of its images is there.
     """
     there = _by_file_name(root)
-    pictures: list[LabelledPicture] = []
+    images: list[LabelledImage] = []
     skipped: list[Skipped] = []
     for number, (key, task) in enumerate(json_entries(path)):
         where = f"{path}: task {number}"
@@ -80,12 +78,12 @@ def labels_from_label_studio(path: Path, *, root: Path) -> FoundLabels:
         address = _address(task.get("data", task))
         try:
             if address is None:
-                raise BadInputError(f"{where}: expected the address of a picture, got {str(task)[:60]}")
+                raise BadInputError(f"{where}: expected the address of an image, got {str(task)[:60]}")
             image = _find_by_end(there, address, root, where)
-            pictures.append(LabelledPicture(image=image, names=tuple(dict.fromkeys(_names(task)))))
+            images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task)))))
         except BadInputError as error:
             skipped.append(Skipped(file=address or where, reason=str(error)))
-    return _something(path, list(merged(pictures)), skipped)
+    return _something(path, list(merged(images)), skipped)
 
 
 def _names(task: Mapping[str, Any]) -> Iterator[str]:
@@ -109,7 +107,7 @@ def _names_in_short(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from _texts(value.get("choices"))
     elif isinstance(value, str):
-        if PurePosixPath(urlsplit(value).path).suffix.lower() not in PICTURE_SUFFIXES and "/" not in value:
+        if PurePosixPath(urlsplit(value).path).suffix.lower() not in IMAGE_SUFFIXES and "/" not in value:
             yield from _texts(value)
     else:
         for region in _entries(value):
@@ -132,13 +130,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _address(data: Any) -> str | None:
-    """The text of a task that is a picture's address: under "image" if there is one, else the first with a suffix."""
+    """The text of a task that is an image's address: under "image" if there is one, else the first with a suffix."""
     if not isinstance(data, dict):
         return None
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     if "image" in texts:
         return texts["image"]
-    return next((text for text in texts.values() if _path_in(text).suffix.lower() in PICTURE_SUFFIXES), None)
+    return next((text for text in texts.values() if _path_in(text).suffix.lower() in IMAGE_SUFFIXES), None)
 
 
 def _path_in(address: str) -> PurePosixPath:
@@ -150,18 +148,18 @@ def _path_in(address: str) -> PurePosixPath:
 
 def _by_file_name(root: Path) -> dict[str, list[PurePosixPath]]:
     found: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in pictures_in(root):
+    for path in images_in(root):
         found[path.name].append(PurePosixPath(path.relative_to(root).as_posix()))
     return found
 
 
 def _find_by_end(there: dict[str, list[PurePosixPath]], address: str, root: Path, where: str) -> str:
-    """The picture below `root` whose path agrees with the address's end in most folders, checked to lie in `root`."""
+    """The image below `root` whose path agrees with the address's end in most folders, checked to lie in `root`."""
     path = _path_in(address)
     uploaded = _UPLOADED.fullmatch(path.name)
     candidates = there.get(path.name) or (there.get(uploaded[1]) if uploaded else None) or []
     if not candidates:
-        raise BadInputError(f"{where}: no picture {path.name!r} in {root}; give the folder of pictures with --images")
+        raise BadInputError(f"{where}: no image {path.name!r} in {root}; give the folder of images with --images")
 
     def agreement(candidate: PurePosixPath) -> int:
         mine, theirs = candidate.parts[-2::-1], path.parts[-2::-1]
@@ -173,11 +171,11 @@ def _find_by_end(there: dict[str, list[PurePosixPath]], address: str, root: Path
         raise BadInputError(
             f"{where}: {path.name!r} may be {' or '.join(map(str, chosen))}; rename one, or give a narrower folder"
         )
-    return find_picture(root, chosen[0].as_posix(), where)
+    return find_image(root, chosen[0].as_posix(), where)
 
 
-def _something(path: Path, pictures: list[LabelledPicture], skipped: list[Skipped]) -> FoundLabels:
-    if not pictures:
+def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped]) -> FoundLabels:
+    if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
-        raise BadInputError(f"{path}: expected pictures with labels, got none that can be used{why}")
-    return FoundLabels(pictures=tuple(pictures), skipped=tuple(skipped))
+        raise BadInputError(f"{path}: expected images with labels, got none that can be used{why}")
+    return FoundLabels(images=tuple(images), skipped=tuple(skipped))

@@ -1,6 +1,6 @@
-"""Image-level labels from where people already have them: folders named after classes, and tags beside pictures.
+"""Image-level labels from where people already have them: folders named after classes, and tags beside images.
 
-In: a folder. Out: `FoundLabels`: pictures by their path below the folder, with names. No picture is decoded.
+In: a folder. Out: `FoundLabels`: images by their path below the folder, with names. No image is decoded.
 """
 
 import csv
@@ -17,7 +17,7 @@ from subcam.data.readers.label_table import read_text
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of these names hold splits, not classes, if all of a folder's own folders are of such names."""
 
@@ -28,12 +28,12 @@ _IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path")
 _TAG_KEYS = ("labels", "tags", "tag", "label", "text", "caption")
 
 Same = Literal["content", "name", "never"]
-"""When pictures in two folders of classes are one picture with two labels: equal bytes, equal file names, or never."""
+"""When images in two folders of classes are one image with two labels: equal bytes, equal file names, or never."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledPicture:
-    """A picture by its POSIX path below the folder, what is in it, and its split ("" where there are none)."""
+class LabelledImage:
+    """An image by its POSIX path below the folder, what is in it, and its split ("" where there are none)."""
 
     image: str
     names: tuple[str, ...]
@@ -44,21 +44,21 @@ class LabelledPicture:
 class FoundLabels:
     """What a source has; `skipped` is what could not be used, and why."""
 
-    pictures: tuple[LabelledPicture, ...]
+    images: tuple[LabelledImage, ...]
     skipped: tuple[Skipped, ...] = ()
 
 
 def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
-    """Labels from folders: `root/CLASS/...picture`, or `root/SPLIT/CLASS/...picture`.
+    """Labels from folders: `root/CLASS/...image`, or `root/SPLIT/CLASS/...image`.
 
-    A picture that is in the folders of several classes has all of them; the first place of it is kept.
+    An image that is in the folders of several classes has all of them; the first place of it is kept.
 
     Args:
         root: the folder.
-        same: how such a picture is recognised. Beware of "name" where every folder counts its own 1.jpg, 2.jpg.
+        same: how such an image is recognised. Beware of "name" where every folder counts its own 1.jpg, 2.jpg.
 
     Raises:
-        BadInputError: no such folder, or none with pictures in it.
+        BadInputError: no such folder, or none with images in it.
     """
     folders = _subfolders(root)
     if {folder.name for folder in folders} <= _NO_CLASSES:
@@ -69,7 +69,7 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
     found: dict[tuple[str, object], tuple[str, dict[str, None]]] = {}
     skipped: list[Skipped] = []
     for split, folder in places:
-        for path in pictures_in(folder):
+        for path in images_in(folder):
             image = path.relative_to(root).as_posix()
             try:
                 _require_inside(root, path)
@@ -80,47 +80,47 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
             found.setdefault(key, (image, {}))[1].setdefault(folder.name)
     if not found:
         raise BadInputError(
-            f"{root}: expected a folder for each class with pictures in it, got "
+            f"{root}: expected a folder for each class with images in it, got "
             f"{', '.join(folder.name for folder in _subfolders(root)[:8]) or 'no folders'}; "
             "give the folder that holds them"
         )
-    beside = [path for path in root.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    beside = [path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     skipped += [Skipped(file=path.name, reason=f"{path}: in no folder of a class") for path in sorted(beside)]
-    pictures = (
-        LabelledPicture(image=image, names=tuple(names), split=split) for (split, _), (image, names) in found.items()
+    images = (
+        LabelledImage(image=image, names=tuple(names), split=split) for (split, _), (image, names) in found.items()
     )
-    return FoundLabels(pictures=tuple(pictures), skipped=tuple(skipped))
+    return FoundLabels(images=tuple(images), skipped=tuple(skipped))
 
 
 def labels_from_tag_files(root: Path) -> FoundLabels:
-    """Labels from `NAME.txt` beside each picture: tags separated by commas or lines, as in training sets of CLIP.
+    """Labels from `NAME.txt` beside each image: tags separated by commas or lines, as in training sets of CLIP.
 
     Raises:
-        BadInputError: no such folder, or no picture with a text file.
+        BadInputError: no such folder, or no image with a text file.
     """
-    pictures, skipped = [], []
-    for path in pictures_in(root):
+    images, skipped = [], []
+    for path in images_in(root):
         image, text = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         try:
             _require_inside(root, path)
             if not text.is_file():
                 raise BadInputError(f"{path}: expected its tags in {text.name} beside it, got no such file")
             _require_inside(root, text)
-            pictures.append(LabelledPicture(image=image, names=tags_of(read_text(text), where=str(text))))
+            images.append(LabelledImage(image=image, names=tags_of(read_text(text), where=str(text))))
         except BadInputError as error:
             skipped.append(Skipped(file=image, reason=str(error)))
-    if not pictures:
+    if not images:
         raise BadInputError(
-            f"{root}: expected pictures with a text file of tags beside each, got none; give the folder that holds both"
+            f"{root}: expected images with a text file of tags beside each, got none; give the folder that holds both"
         )
-    return FoundLabels(pictures=tuple(pictures), skipped=tuple(skipped))
+    return FoundLabels(images=tuple(images), skipped=tuple(skipped))
 
 
 def labels_from_tag_table(path: Path, *, root: Path) -> FoundLabels:
     """Labels from one file of tags: JSON, JSON lines or CSV.
 
-    JSON: an object of tags by picture, or a list of objects; JSON lines: one such object a line; CSV: one such row. The
-    picture stands under one of image, file_name, filename, file, path; its tags under one of labels, tags, tag, label,
+    JSON: an object of tags by image, or a list of objects; JSON lines: one such object a line; CSV: one such row. The
+    image stands under one of image, file_name, filename, file, path; its tags under one of labels, tags, tag, label,
     text, caption, as a list or as a text with commas.
 
     Args:
@@ -130,24 +130,24 @@ def labels_from_tag_table(path: Path, *, root: Path) -> FoundLabels:
     Raises:
         BadInputError: the file cannot be read, or no entry of it can be used.
     """
-    pictures: dict[str, LabelledPicture] = {}
+    images: dict[str, LabelledImage] = {}
     skipped: list[Skipped] = []
     for where, written, tags in _tag_entries(path):
         try:
             if not isinstance(written, str) or tags is None:
                 raise BadInputError(
-                    f"{where}: expected a picture ({', '.join(_IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
+                    f"{where}: expected an image ({', '.join(_IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
                 )
-            image = find_picture(root, written, where)
-            if image in pictures:
+            image = find_image(root, written, where)
+            if image in images:
                 raise BadInputError(f"{where}: {image} is named twice; remove one of its entries")
-            pictures[image] = LabelledPicture(image=image, names=tags_of(tags, where=where))
+            images[image] = LabelledImage(image=image, names=tags_of(tags, where=where))
         except BadInputError as error:
             skipped.append(Skipped(file=str(written), reason=str(error)))
-    if not pictures:
+    if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
-        raise BadInputError(f"{path}: expected pictures with tags, got none that can be used{why}")
-    return FoundLabels(pictures=tuple(pictures.values()), skipped=tuple(skipped))
+        raise BadInputError(f"{path}: expected images with tags, got none that can be used{why}")
+    return FoundLabels(images=tuple(images.values()), skipped=tuple(skipped))
 
 
 def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
@@ -165,25 +165,25 @@ def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Every picture below a folder, by its suffix, sorted; hidden files are left out.
+def images_in(folder: Path) -> list[Path]:
+    """Every image below a folder, by its suffix, sorted; hidden files are left out.
 
     Raises:
         BadInputError: there is no such folder.
     """
     if not folder.is_dir():
-        raise BadInputError(f"{folder}: expected a folder of pictures, got none; check its name")
+        raise BadInputError(f"{folder}: expected a folder of images, got none; check its name")
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if path.suffix.lower() in IMAGE_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
 
 
-def find_picture(root: Path, written: str, where: str) -> str:
-    """The path below `root` of the picture that a file names, looked for in `root` and `root/images`.
+def find_image(root: Path, written: str, where: str) -> str:
+    """The path below `root` of the image that a file names, looked for in `root` and `root/images`.
 
     Raises:
         BadInputError: it is absolute, leads out of `root`, or there is no such file.
@@ -201,7 +201,7 @@ def find_picture(root: Path, written: str, where: str) -> str:
 
 
 def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
-    """Where each entry stands, its picture as it was written, and its tags."""
+    """Where each entry stands, its image as it was written, and its tags."""
     if path.suffix.lower() == ".csv":
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
         for row in reader:
@@ -219,7 +219,7 @@ def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _json_tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
-    by_picture: dict[str, list[Any]] = {}
+    by_image: dict[str, list[Any]] = {}
     for number, (key, entry) in enumerate(json_entries(path)):
         if key == "":
             yield f"{path}: entry {number}", *_image_and_tags(entry)
@@ -227,8 +227,8 @@ def _json_tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
             yield f"{path}: {key}", key, _image_and_tags(entry)[1]
         else:
             # a list of tags comes tag by tag, a text with commas as one
-            by_picture.setdefault(key, []).append(entry)
-    for key, tags in by_picture.items():
+            by_image.setdefault(key, []).append(entry)
+    for key, tags in by_image.items():
         yield f"{path}: {key}", key, tags[0] if len(tags) == 1 else tags
 
 
@@ -258,15 +258,15 @@ def _identity(path: Path, same: Same) -> object:
 
 def _require_inside(root: Path, path: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
-        raise BadInputError(f"{path}: a link to {path.resolve()}, outside {root}; put the picture itself there")
+        raise BadInputError(f"{path}: a link to {path.resolve()}, outside {root}; put the image itself there")
 
 
-def merged(pictures: Iterable[LabelledPicture]) -> tuple[LabelledPicture, ...]:
-    """The same picture named twice as one with the names of both, in order of first appearance."""
-    found: dict[str, LabelledPicture] = {}
-    for picture in pictures:
-        before = found.get(picture.image)
-        names = dict.fromkeys([*(before.names if before else ()), *picture.names])
-        split = before.split if before else picture.split
-        found[picture.image] = LabelledPicture(image=picture.image, names=tuple(names), split=split)
+def merged(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:
+    """The same image named twice as one with the names of both, in order of first appearance."""
+    found: dict[str, LabelledImage] = {}
+    for image in images:
+        before = found.get(image.image)
+        names = dict.fromkeys([*(before.names if before else ()), *image.names])
+        split = before.split if before else image.split
+        found[image.image] = LabelledImage(image=image.image, names=tuple(names), split=split)
     return tuple(found.values())

@@ -1,7 +1,7 @@
 """Makes a CSV of image-level labels from labels of any source: names merged and left out, then written to be read back.
 
-In: `LabelledPicture`s. Out: a file that `subcam.data.readers.folder` reads, and what was left out, by name and by
-picture.
+In: `LabelledImage`s. Out: a file that `subcam.data.readers.folder` reads, and what was left out, by name and by
+image.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import LabelledPicture
+from subcam.labels.from_folders_and_tags import LabelledImage
 from subcam.runtime.run_folder import atomic_write
 
 _SEPARATORS = ",;|"
@@ -23,23 +23,23 @@ _SEPARATORS = ",;|"
 class EditedLabels:
     """Labels after names were merged and left out.
 
-    pictures: the same pictures; one may have lost all of its names.
-    counts: pictures of each name that is left, the most frequent first.
-    left_out: pictures of each name that is not, the most frequent first, with the reason.
+    images: the same images; one may have lost all of its names.
+    counts: images of each name that is left, the most frequent first.
+    left_out: images of each name that is not, the most frequent first, with the reason.
     """
 
-    pictures: tuple[LabelledPicture, ...]
+    images: tuple[LabelledImage, ...]
     counts: dict[str, int]
     left_out: dict[str, tuple[int, str]]
 
     @property
     def unlabelled(self) -> int:
-        """Pictures without any name."""
-        return sum(not picture.names for picture in self.pictures)
+        """Images without any name."""
+        return sum(not image.names for image in self.images)
 
 
 def edit_labels(
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     *,
     rename: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
@@ -49,23 +49,22 @@ def edit_labels(
     """Rename or merge names, then leave names out.
 
     Args:
-        pictures: what a source found.
+        images: what a source found.
         rename: old name to new; several with one new name are merged.
         drop: names to leave out, after renaming.
         only: where given, the names to keep, after renaming.
-        min_count: names in fewer pictures are left out, after all else.
+        min_count: names in fewer images are left out, after all else.
 
     Raises:
-        BadInputError: a name in `rename`, `drop` or `only` that no picture has, or nothing is left.
+        BadInputError: a name in `rename`, `drop` or `only` that no image has, or nothing is left.
     """
     rename = rename or {}
-    before = {name for picture in pictures for name in picture.names}
+    before = {name for image in images for name in image.names}
     _require_known(rename, before)
     renamed = [
-        replace(picture, names=tuple(dict.fromkeys(rename.get(name, name) for name in picture.names)))
-        for picture in pictures
+        replace(image, names=tuple(dict.fromkeys(rename.get(name, name) for name in image.names))) for image in images
     ]
-    counts = Counter(name for picture in renamed for name in picture.names)
+    counts = Counter(name for image in renamed for name in image.names)
     _require_known([*drop, *only], counts)
     left_out: dict[str, tuple[int, str]] = {}
     for name, count in counts.most_common():
@@ -74,32 +73,30 @@ def edit_labels(
         elif only and name not in only:
             left_out[name] = (count, "not among those to keep")
         elif count < min_count:
-            left_out[name] = (count, f"in fewer than {min_count} pictures")
+            left_out[name] = (count, f"in fewer than {min_count} images")
     kept = {name: count for name, count in counts.most_common() if name not in left_out}
     if not kept:
         raise BadInputError(
             f"expected names to be left, got none of {len(counts)}: keep more of them, or lower the least count"
         )
     return EditedLabels(
-        pictures=tuple(
-            replace(picture, names=tuple(name for name in picture.names if name in kept)) for picture in renamed
-        ),
+        images=tuple(replace(image, names=tuple(name for name in image.names if name in kept)) for image in renamed),
         counts=kept,
         left_out=left_out,
     )
 
 
 def write_label_table(
-    path: Path, pictures: Sequence[LabelledPicture], *, root: Path, overwrite: bool = False
-) -> tuple[tuple[LabelledPicture, ...], tuple[Skipped, ...]]:
+    path: Path, images: Sequence[LabelledImage], *, root: Path, overwrite: bool = False
+) -> tuple[tuple[LabelledImage, ...], tuple[Skipped, ...]]:
     """Write `image,labels`, and `split` if there are any, atomically; returns the rows that were written, and the rest.
 
-    Left out are pictures whose path a CSV cannot hold, and the second of two that differ in their suffix alone.
+    Left out are images whose path a CSV cannot hold, and the second of two that differ in their suffix alone.
 
     Args:
         path: the CSV; in `root` or above it, as its paths are relative to its own folder.
-        pictures: by their path below `root`.
-        root: the folder of the pictures.
+        images: by their path below `root`.
+        root: the folder of the images.
         overwrite: whether a file that is there may be replaced.
 
     Raises:
@@ -111,28 +108,28 @@ def write_label_table(
     folder = path.absolute().parent
     if not root.absolute().is_relative_to(folder):
         raise BadInputError(f"{path}: expected a place in {root} or above it, as its paths begin there; move it")
-    _require_distinct(path, pictures)
+    _require_distinct(path, images)
     below = root.absolute().relative_to(folder)
-    rows: dict[str, LabelledPicture] = {}
+    rows: dict[str, LabelledImage] = {}
     skipped = []
-    for picture in pictures:
-        image = (below / picture.image).as_posix()
+    for labelled in images:
+        image = (below / labelled.image).as_posix()
         try:
             name = _require_writable(image)
             if name in rows:
                 raise BadInputError(f"{image}: {rows[name].image} has the same name but for its suffix; rename one")
-            rows[name] = replace(picture, image=image)
+            rows[name] = replace(labelled, image=image)
         except BadInputError as error:
-            skipped.append(Skipped(file=picture.image, reason=str(error)))
+            skipped.append(Skipped(file=labelled.image, reason=str(error)))
     if not rows:
-        raise BadInputError(f"{path}: expected pictures to write, got none; the first: {skipped[0].reason}")
-    splits = any(picture.split for picture in rows.values())
+        raise BadInputError(f"{path}: expected images to write, got none; the first: {skipped[0].reason}")
+    splits = any(labelled.split for labelled in rows.values())
     with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text)
         writer.writerow(["image", "labels", *(["split"] if splits else [])])
-        for picture in rows.values():
-            writer.writerow([picture.image, ";".join(picture.names), *([picture.split] if splits else [])])
+        for labelled in rows.values():
+            writer.writerow([labelled.image, ";".join(labelled.names), *([labelled.split] if splits else [])])
         text.detach()
     return tuple(rows.values()), tuple(skipped)
 
@@ -140,13 +137,13 @@ def write_label_table(
 def _require_known(names: Sequence[str] | Mapping[str, str], known: Mapping[str, int] | set[str]) -> None:
     for name in names:
         if name not in known:
-            raise BadInputError(f"no picture has the name {name!r}: {suggest(name, known)}")
+            raise BadInputError(f"no image has the name {name!r}: {suggest(name, known)}")
 
 
-def _require_distinct(path: Path, pictures: Sequence[LabelledPicture]) -> None:
+def _require_distinct(path: Path, images: Sequence[LabelledImage]) -> None:
     """Names that the CSV's reader would cut, or take for two spellings of one."""
     spelling: dict[str, str] = {}
-    for name in dict.fromkeys(name for picture in pictures for name in picture.names):
+    for name in dict.fromkeys(name for image in images for name in image.names):
         if any(sign in name for sign in _SEPARATORS) or name != name.strip() or not name.isprintable():
             raise BadInputError(
                 f"{path}: expected names without {' '.join(_SEPARATORS)}, got {name!r}; give --rename "
@@ -158,7 +155,7 @@ def _require_distinct(path: Path, pictures: Sequence[LabelledPicture]) -> None:
 
 
 def _require_writable(image: str) -> str:
-    """The name that the reader will give a picture; raises if the CSV would not hold its path as it is."""
+    """The name that the reader will give an image; raises if the CSV would not hold its path as it is."""
     if image != image.strip() or "\\" in image or not image.isprintable():
         raise BadInputError(f"{image!r}: a CSV cannot hold this path as it is; rename the file")
     path = PurePosixPath(image)

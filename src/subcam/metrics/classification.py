@@ -1,4 +1,4 @@
-"""How well the classifier names what is in a picture: mean average precision over the parent classes."""
+"""How well the classifier names what is in an image: mean average precision over the parent classes."""
 
 import numpy as np
 from jaxtyping import Float, Integer

@@ -108,14 +108,14 @@ def score_folders(
 
 
 def _count(predicted_path: Path | None, true_path: Path) -> Int64[np.ndarray, "256 256"]:
-    """Pixels of one picture by stored true value and stored predicted value; no prediction is all background."""
+    """Pixels of one image by stored true value and stored predicted value; no prediction is all background."""
     true_labels = read_indices(true_path)
     predicted = np.zeros_like(true_labels) if predicted_path is None else read_indices(predicted_path)
     if predicted.shape != true_labels.shape:
         (height, width), (true_height, true_width) = predicted.shape, true_labels.shape
         raise BadInputError(
             f"{predicted_path}: expected a mask as large as {true_path}, {true_width} x {true_height} pixels "
-            f"(width x height), got {width} x {height}; predict at the picture's size"
+            f"(width x height), got {width} x {height}; predict at the image's size"
         )
     # Every value is counted and -1 ignores none: what they mean may be known only after the last mask.
     return confusion_matrix(predicted, true_labels, num_classes=VALUES, ignore_index=-1)

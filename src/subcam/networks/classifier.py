@@ -82,7 +82,7 @@ class ClassificationNetwork(nn.Module):
 
     @property
     def fill_colour(self) -> tuple[int, int, int]:
-        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over a picture's edge."""
+        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over an image's edge."""
         red, green, blue = (round(255 * channel) for channel in self.backbone.mean)
         return red, green, blue
 

@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 def folded(network: Network) -> Network:
     """A copy in evaluation mode whose convolutions do the work of the batch norms that follow them.
 
-    Which follows which is seen by looking at a small random picture. A network whose copy then gives another output
+    Which follows which is seen by looking at a small random image. A network whose copy then gives another output
     (where something else reads between the two) is copied without folding.
 
     Args:
-        network: takes pictures [batch, 3, height, width]; only convolutions in 2D are folded.
+        network: takes images [batch, 3, height, width]; only convolutions in 2D are folded.
     """
     copied = _shallow_copy(network).eval()
     pairs = _convolutions_before_batch_norm(copied)

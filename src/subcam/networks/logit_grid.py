@@ -1,4 +1,4 @@
-"""The grid of cells on which a segmentation network speaks of a picture."""
+"""The grid of cells on which a segmentation network speaks of an image."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How a network's logits lie on its pictures.
+    """How a network's logits lie on its images.
 
-    stride: pixels to one cell, each way. pad_multiple: sides of pictures must be multiples of it, and at least
+    stride: pixels to one cell, each way. pad_multiple: sides of images must be multiples of it, and at least
     `least_side`.
     """
 
@@ -19,11 +19,11 @@ class Grid:
     pad_multiple: int
     least_side: int
 
-    def pad(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 padded_h padded_w"]:
-        """Normalised pictures with zeros (the mean colour) at the bottom and the right, to a size that will do."""
-        bottom, right = (max(-side % self.pad_multiple, self.least_side - side) for side in pictures.shape[2:])
-        return F.pad(pictures, (0, right, 0, bottom))
+    def pad(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 padded_h padded_w"]:
+        """Normalised images with zeros (the mean colour) at the bottom and the right, to a size that will do."""
+        bottom, right = (max(-side % self.pad_multiple, self.least_side - side) for side in images.shape[2:])
+        return F.pad(images, (0, right, 0, bottom))
 
     def cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of cells that cover a picture of (height, width) `size`."""
+        """Rows and columns of cells that cover an image of (height, width) `size`."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)

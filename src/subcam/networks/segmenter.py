@@ -1,4 +1,4 @@
-"""The segmentation network (Section 4.4): pictures in, logits of background and classes on a coarser grid out."""
+"""The segmentation network (Section 4.4): images in, logits of background and classes on a coarser grid out."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -38,7 +38,7 @@ class SegmentationConfig:
     network: the backbone of a DeepLab, or the encoder of an architecture of segmentation-models-pytorch.
     class_names: the C classes without background; channel 0 of the logits is background, channel c + 1 class c.
     architecture: "deeplabv2", "deeplabv3plus", or a name that segmentation-models-pytorch knows ("unet", "fpn", ...).
-    multi_scale_inputs: scales at which each picture is looked at besides its own; logits are the greatest of all.
+    multi_scale_inputs: scales at which each image is looked at besides its own; logits are the greatest of all.
         DeepLab-v2 has 0.5 and 0.75; empty for one look.
     caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
     """
@@ -53,16 +53,16 @@ class SegmentationConfig:
         if not all(0 < scale < 1 for scale in self.multi_scale_inputs):
             raise SettingsError(
                 f"expected multi_scale_inputs between 0 and 1 such as 0.5 0.75, got {self.multi_scale_inputs}; the"
-                " picture's own scale is always among them"
+                " image's own scale is always among them"
             )
 
 
 class SegmentationNetwork(nn.Module):
-    """Logits of every class on a grid of cells, for RGB pictures in 0..255 of any dtype and any size.
+    """Logits of every class on a grid of cells, for RGB images in 0..255 of any dtype and any size.
 
     The grid has ceil(height / stride) x ceil(width / stride) cells. Cell (i, j) stands for the pixels stride * i ..
     stride * (i + 1) - 1 and likewise across: its centre is at stride * i + (stride - 1) / 2, and the last cells may
-    reach over the picture's edge. `upsample_logits` reads it so, in training and after.
+    reach over the image's edge. `upsample_logits` reads it so, in training and after.
 
     Attributes: config; stride (pixels to one cell); fill_colour (RGB 0..255 that normalises to nearly zero).
     """
@@ -90,7 +90,7 @@ class SegmentationNetwork(nn.Module):
 
     @property
     def fill_colour(self) -> tuple[int, int, int]:
-        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over a picture's edge."""
+        """The RGB colour (0..255) that normalises to nearly zero: it fills crops that reach over an image's edge."""
         red, green, blue = (round(255 * channel) for channel in self.config.network.mean or (0.5, 0.5, 0.5))
         return red, green, blue
 
@@ -106,20 +106,20 @@ class SegmentationNetwork(nn.Module):
     def logits_by_scale(
         self, images: Shaped[Tensor, "batch 3 height width"]
     ) -> list[Float[Tensor, "batch channels h w"]]:
-        """Logits at the picture's own scale, then at each of the multi-scale inputs, all on the grid of the first."""
+        """Logits at the image's own scale, then at each of the multi-scale inputs, all on the grid of the first."""
         mean, std = (
             torch.tensor(values, device=images.device).view(1, 3, 1, 1)
             for values in (self.config.network.mean, self.config.network.std)
         )
-        pictures = self.model.grid.pad((images.float() / 255 - mean) / std)
+        normalised = self.model.grid.pad((images.float() / 255 - mean) / std)
         height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
         model = self.compiled or self.model
         with self.autocast():
-            found = [model(pictures).float()]
+            found = [model(normalised).float()]
             for scale in self.config.multi_scale_inputs:
-                small = F.interpolate(pictures, scale_factor=scale, mode="bilinear", align_corners=False)
+                small = F.interpolate(normalised, scale_factor=scale, mode="bilinear", align_corners=False)
                 logits = model(self.model.grid.pad(small)).float()
-                # Two more cells, so that none of the first grid is missing where the scaled picture's size was cut.
+                # Two more cells, so that none of the first grid is missing where the scaled image's size was cut.
                 logits = F.pad(logits, (0, 2, 0, 2), mode="replicate")
                 found.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
         return [logits[:, :, :height, :width] for logits in found]
@@ -141,10 +141,10 @@ class SegmentationNetwork(nn.Module):
 def upsample_logits(
     logits: Float[Tensor, "batch channels h w"], size: tuple[int, int], *, stride: int
 ) -> Float[Tensor, "batch channels height width"]:
-    """Logits (or probabilities) of cells at each pixel of a picture of (height, width) `size`, bilinear.
+    """Logits (or probabilities) of cells at each pixel of an image of (height, width) `size`, bilinear.
 
-    Cell (i, j) stands for the pixels stride * i .. stride * (i + 1) - 1 and likewise across, whatever the picture's
-    size: the grid is enlarged by exactly `stride` (align_corners False), and what reaches over the picture is cut off.
+    Cell (i, j) stands for the pixels stride * i .. stride * (i + 1) - 1 and likewise across, whatever the image's
+    size: the grid is enlarged by exactly `stride` (align_corners False), and what reaches over the image is cut off.
     """
     if stride > 1:
         logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Pictures without labels, from files, folders and lists: which they are, and under which names their outputs go.
+"""Images without labels, from files, folders and lists: which they are, and under which names their outputs go.
 
 A name is a relative path without '..' and without suffix, so that no output leaves its folder.
 """
@@ -11,17 +11,17 @@ from subcam.data.records import Record
 from subcam.errors import BadInputError, SettingsError
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What counts as a picture in a folder; a file that is named itself may have any."""
+"""What counts as an image in a folder; a file that is named itself may have any."""
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".npz")
 
 
-def find_pictures(
+def find_images(
     inputs: Sequence[Path], *, lists: Sequence[Path] = (), outputs: Path | None = None
 ) -> tuple[Record, ...]:
-    """The pictures that files, folders and lists name, each once, in a fixed order; none is opened.
+    """The images that files, folders and lists name, each once, in a fixed order; none is opened.
 
-    Of a folder all pictures in it and its sub-folders are taken, hidden ones left out, and named by their path in it. A
+    Of a folder all images in it and its sub-folders are taken, hidden ones left out, and named by their path in it. A
     file is named by its own name. Paths in a list, one a line, are relative to the current folder and named by their
     path below the deepest folder that holds all of the list.
 
@@ -31,15 +31,15 @@ def find_pictures(
         outputs: where outputs go; what lies in it is no input, even where it is in a folder of `inputs`.
 
     Raises:
-        BadInputError: an input cannot be read, or a folder or list has no pictures.
-        SettingsError: two pictures would have one output, `outputs` is an input itself, or nothing was named.
+        BadInputError: an input cannot be read, or a folder or list has no images.
+        SettingsError: two images would have one output, `outputs` is an input itself, or nothing was named.
     """
     if not inputs and not lists:
-        raise SettingsError("no pictures were named; give files or folders, or --list with a file of paths")
+        raise SettingsError("no images were named; give files or folders, or --list with a file of paths")
     found: dict[str, Path] = {}
     for name, path in _named(inputs, lists, outputs.resolve() if outputs else None):
         first = found.setdefault(name, path)
-        if os.path.abspath(first) != os.path.abspath(path):  # noqa: PTH100 - a link is another picture than its target
+        if os.path.abspath(first) != os.path.abspath(path):  # noqa: PTH100 - a link is another image than its target
             raise SettingsError(
                 f"{first} and {path} would both be written as {name}.png; rename one, or predict them into folders of"
                 " their own"
@@ -60,9 +60,9 @@ def _named(inputs: Sequence[Path], lists: Sequence[Path], excluded: Path | None)
         if path.is_dir():
             if path.resolve() == excluded:
                 raise SettingsError(f"{path} is the folder of the outputs too; choose another --out")
-            below = sorted(_pictures_in(path, excluded))
+            below = sorted(_images_in(path, excluded))
             if not below:
-                raise BadInputError(f"{path}: expected pictures in this folder ({' '.join(SUFFIXES)}), got none")
+                raise BadInputError(f"{path}: expected images in this folder ({' '.join(SUFFIXES)}), got none")
             yield from ((_name(file.relative_to(path)), file) for file in below)
         elif path.is_file():
             yield _name(PurePath(path.name)), path
@@ -76,7 +76,7 @@ def _named(inputs: Sequence[Path], lists: Sequence[Path], excluded: Path | None)
         yield from ((_name(file.relative_to(top)), given) for file, given in zip(absolute, listed, strict=True))
 
 
-def _pictures_in(folder: Path, excluded: Path | None) -> Iterator[Path]:
+def _images_in(folder: Path, excluded: Path | None) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise BadInputError(f"{error.filename}: cannot be read ({error.strerror}); check its rights") from error
 
@@ -95,10 +95,10 @@ def _listed_in(path: Path) -> list[Path]:
         raise BadInputError(f"{path}: the list cannot be read ({error.strerror}); check the path") from error
     lines = [os.fsdecode(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
     if not lines:
-        raise BadInputError(f"{path}: expected paths of pictures, one a line, got none")
+        raise BadInputError(f"{path}: expected paths of images, one a line, got none")
     for line in lines:
         if "\0" in line or not Path(line).name:
-            raise BadInputError(f"{path}: expected paths of pictures, one a line, got {line!r}; correct the list")
+            raise BadInputError(f"{path}: expected paths of images, one a line, got {line!r}; correct the list")
     return [Path(line) for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""A folder of predictions: where its files lie, what made them, and its tables of classes, pictures and failures."""
+"""A folder of predictions: where its files lie, what made them, and its tables of classes, images and failures."""
 
 import csv
 import io
@@ -26,17 +26,17 @@ PATHS_KEEP_ALL_BYTES = "surrogateescape"
 
 
 def mask_path(out: Path, name: str) -> Path:
-    """Where the mask of the picture called `name` lies."""
+    """Where the mask of the image called `name` lies."""
     return out / "masks" / f"{name}.png"
 
 
 def overlay_path(out: Path, name: str) -> Path:
-    """Where the picture called `name` lies with its mask laid over it."""
+    """Where the image called `name` lies with its mask laid over it."""
     return out / "overlays" / f"{name}.jpg"
 
 
 def probabilities_path(out: Path, name: str) -> Path:
-    """Where the probabilities of the picture called `name` lie."""
+    """Where the probabilities of the image called `name` lie."""
     return out / "probabilities" / f"{name}.npz"
 
 
@@ -44,7 +44,7 @@ def probabilities_path(out: Path, name: str) -> Path:
 class Row:
     """One line of `predictions.csv`.
 
-    image: the picture's path as it was given. mask: its mask's path in the folder.
+    image: the image's path as it was given. mask: its mask's path in the folder.
     classes: what is in it with its share of the pixels, the largest first, as "cat 12.50%; dog 3.10%".
     seconds: of network, CRF and writing; "" where an earlier attempt was cut off before it was written down.
     """
@@ -58,7 +58,7 @@ class Row:
 def row_of(
     record: Record, out: Path, counts: Integer[np.ndarray, " labels"], names: Sequence[str], *, seconds: str
 ) -> Row:
-    """The line of a picture; counts: how many of its pixels have each label, names: of labels, background first."""
+    """The line of an image; counts: how many of its pixels have each label, names: of labels, background first."""
     shares = counts / max(int(counts.sum()), 1)
     present = sorted(range(1, len(names)), key=lambda label: -shares[label])
     return Row(
@@ -70,7 +70,7 @@ def row_of(
 
 
 class Table:
-    """`predictions.csv` while it grows: a line is written when its picture is done; at the end the lines are sorted.
+    """`predictions.csv` while it grows: a line is written when its image is done; at the end the lines are sorted.
 
     A line that an earlier attempt could not finish is dropped; that of a mask without one is made from the mask.
     """
@@ -80,10 +80,10 @@ class Table:
         self._rows = {row.mask: row for row in _read_rows(out / TABLE_FILE)}
 
     def check_origin(self, record: Record) -> None:
-        """Refuse to take the mask of another picture of the same name for that of `record`.
+        """Refuse to take the mask of another image of the same name for that of `record`.
 
         Raises:
-            SettingsError: the mask was made from another picture.
+            SettingsError: the mask was made from another image.
         """
         mask = mask_path(self._out, record.name)
         row = self._rows.get(mask.relative_to(self._out).as_posix())
@@ -94,7 +94,7 @@ class Table:
             )
 
     def begin(self, done: Iterable[Record]) -> "Table":
-        """Make the lines of pictures that are done and have none; used as a context from here on."""
+        """Make the lines of images that are done and have none; used as a context from here on."""
         for record in done:
             path = mask_path(self._out, record.name)
             if path.relative_to(self._out).as_posix() not in self._rows:
@@ -105,7 +105,7 @@ class Table:
         return self
 
     def add(self, row: Row) -> None:
-        """Write the line of a picture that was just done."""
+        """Write the line of an image that was just done."""
         self._keep(row)
         csv.writer(self._file).writerow(astuple(row))
         self._file.flush()
@@ -155,7 +155,7 @@ def write_classes(out: Path, names: Sequence[str]) -> None:
 
 
 def write_failures(out: Path, failures: Sequence[Skipped]) -> None:
-    """`failed.csv`: pictures that could not be predicted, and why; without a line once none fails any more."""
+    """`failed.csv`: images that could not be predicted, and why; without a line once none fails any more."""
     if failures or (out / FAILED_FILE).is_file():
         _write_table(out / FAILED_FILE, ("image", "reason"), (tuple(asdict(entry).values()) for entry in failures))
 

@@ -1,6 +1,6 @@
-"""What happens to one picture after the other: read in threads, through the network, sharpened and written in threads.
+"""What happens to one image after the other: read in threads, through the network, sharpened and written in threads.
 
-In: records. Out: a line of the table for each, or why there is none. Nothing of a picture stays in memory behind it.
+In: records. Out: a line of the table for each, or why there is none. Nothing of an image stays in memory behind it.
 """
 
 import errno
@@ -26,17 +26,17 @@ from subcam.runtime.parallel import alike_together, threaded_map
 from subcam.runtime.run_folder import atomic_write
 
 BATCHED_SIDE = 1024
-"""Pictures with a longer side pass the network one at a time."""
+"""Images with a longer side pass the network one at a time."""
 
 WAITING_BATCHES = 4
-"""How many batches' worth of pictures may wait for others of their size."""
+"""How many batches' worth of images may wait for others of their size."""
 
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What is written of each picture.
+    """What is written of each image.
 
     out: the folder. names: of the labels, background first. overlays, probabilities: whether they are wanted.
     """
@@ -55,16 +55,16 @@ class Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Picture:
+class _Image:
     record: Record
     image: UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Segmented:
-    """A picture behind the network: probabilities where something needs them, else labels."""
+    """An image behind the network: probabilities where something needs them, else labels."""
 
-    picture: _Picture
+    image: _Image
     labels: UInt8[np.ndarray, "h w"] | None
     probabilities: Float[np.ndarray, "channels h w"] | None
     seconds: float
@@ -79,21 +79,21 @@ def predict_each(
     device: torch.device,
     threads: int,
 ) -> Generator[Row | Skipped, None, None]:
-    """Write what is wanted of each picture; yields its line in the table, or why it could not be used.
+    """Write what is wanted of each image; yields its line in the table, or why it could not be used.
 
-    The order is about that of `records`: pictures wait for others of their size.
+    The order is about that of `records`: images wait for others of their size.
 
     Args:
         network: in evaluation mode, on `device`.
         records: what to predict.
         outputs: where to.
-        settings: how the network looks at the pictures.
+        settings: how the network looks at the images.
         device: of the network.
         threads: that read, and as many that sharpen and write.
     """
-    pictures = threaded_map(_read, records, threads=threads, ahead=2 * threads)
+    images = threaded_map(_read, records, threads=threads, ahead=2 * threads)
     groups = alike_together(
-        pictures, _batched_with, most=settings.batch_size, waiting=WAITING_BATCHES * settings.batch_size
+        images, _batched_with, most=settings.batch_size, waiting=WAITING_BATCHES * settings.batch_size
     )
     keep = settings.crf or outputs.probabilities
     segmented = (found for group in groups for found in _segment(network, group, settings, device, keep=keep))
@@ -101,49 +101,49 @@ def predict_each(
     yield from threaded_map(finish, segmented, threads=threads, ahead=2 * threads)
 
 
-def _read(record: Record) -> _Picture | Skipped:
+def _read(record: Record) -> _Image | Skipped:
     try:
-        return _Picture(record=record, image=read_image(record.image))
+        return _Image(record=record, image=read_image(record.image))
     except BadInputError as error:
         return Skipped(file=str(record.image), reason=str(error))
 
 
-def _batched_with(picture: _Picture | Skipped) -> tuple[int, ...] | None:
-    if isinstance(picture, Skipped) or max(picture.image.shape) > BATCHED_SIDE:
+def _batched_with(image: _Image | Skipped) -> tuple[int, ...] | None:
+    if isinstance(image, Skipped) or max(image.image.shape) > BATCHED_SIDE:
         return None
-    return picture.image.shape
+    return image.image.shape
 
 
 def _segment(
     network: LogitNetwork,
-    group: Sequence[_Picture | Skipped],
+    group: Sequence[_Image | Skipped],
     settings: InferenceSettings,
     device: torch.device,
     *,
     keep: bool,
 ) -> Iterator[_Segmented | Skipped]:
-    """A group of pictures of one size through the network; one that could not be read is handed on."""
-    pictures = [picture for picture in group if isinstance(picture, _Picture)]
-    yield from (picture for picture in group if isinstance(picture, Skipped))
-    if not pictures:
+    """A group of images of one size through the network; one that could not be read is handed on."""
+    usable = [image for image in group if isinstance(image, _Image)]
+    yield from (image for image in group if isinstance(image, Skipped))
+    if not usable:
         return
     started = time.monotonic()
-    stacked = np.stack([picture.image for picture in pictures])
+    stacked = np.stack([image.image for image in usable])
     images = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
     look = segment_probabilities if keep else segment_labels
     found = look(network, images, settings=settings).cpu().numpy()
-    seconds = (time.monotonic() - started) / len(pictures)
-    for picture, one in zip(pictures, found, strict=True):
+    seconds = (time.monotonic() - started) / len(usable)
+    for image, one in zip(usable, found, strict=True):
         labels, probabilities = (None, one) if keep else (one, None)
-        yield _Segmented(picture=picture, labels=labels, probabilities=probabilities, seconds=seconds)
+        yield _Segmented(image=image, labels=labels, probabilities=probabilities, seconds=seconds)
 
 
 def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs: Outputs) -> Row | Skipped:
-    """Sharpen, and write: the mask last, as it says that the picture is done."""
+    """Sharpen, and write: the mask last, as it says that the image is done."""
     if isinstance(found, Skipped):
         return found
     started = time.monotonic()
-    record, image = found.picture.record, found.picture.image
+    record, image = found.image.record, found.image.image
     try:
         probabilities = found.probabilities
         if settings.crf and probabilities is not None:

@@ -1,4 +1,4 @@
-"""The strip below a picture that names the colours of its classes."""
+"""The strip below an image that names the colours of its classes."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,7 +14,7 @@ INK = (30, 30, 30)
 
 
 def with_legend(image: UInt8[np.ndarray, "h w 3"], names: Mapping[int, str]) -> UInt8[np.ndarray, "h_and_legend w 3"]:
-    """The picture with a strip below it that names the colours; it covers nothing of the picture.
+    """The image with a strip below it that names the colours; it covers nothing of the image.
 
     Args:
         image: RGB 0..255.

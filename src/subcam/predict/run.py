@@ -1,4 +1,4 @@
-"""Segment any pictures with a trained network: masks, overlays and tables in a folder, at bounded memory.
+"""Segment any images with a trained network: masks, overlays and tables in a folder, at bounded memory.
 
 What is done is on disk, so a prediction that was cut off goes on where it was; one bad file does not stop it.
 """
@@ -18,7 +18,7 @@ from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from subcam.networks.segmenter import SegmentationNetwork
-from subcam.predict.find_images import find_pictures
+from subcam.predict.find_images import find_images
 from subcam.predict.folder import Table, check_same, write_classes, write_failures
 from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.tiles import InferenceSettings
@@ -33,11 +33,11 @@ class PredictSettings:
     """Settings of a prediction.
 
     Attributes:
-        overlays: whether to write each picture with its mask laid over it.
-        probabilities: whether to write the probabilities of all classes, as float16; megabytes a picture.
-        on_bad_input: leave out pictures that cannot be used, named in the end, or stop at the first.
+        overlays: whether to write each image with its mask laid over it.
+        probabilities: whether to write the probabilities of all classes, as float16; megabytes an image.
+        on_bad_input: leave out images that cannot be used, named in the end, or stop at the first.
         accelerator: "auto" takes a GPU where there is one.
-        devices: of this machine; each predicts its share of the pictures in a process of its own.
+        devices: of this machine; each predicts its share of the images in a process of its own.
         num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
         precision: of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
         threads: of the network on the CPU, and of reading and writing; 0 takes all cores.
@@ -74,7 +74,7 @@ class PredictSettings:
 class PredictResult:
     """How it went.
 
-    predicted: pictures done this time. before: those done by earlier attempts. failed: those that could not be used.
+    predicted: images done this time. before: those done by earlier attempts. failed: those that could not be used.
     """
 
     predicted: int
@@ -86,21 +86,21 @@ class PredictResult:
 def predict(
     settings: PredictSettings, *, model: Path, inputs: Sequence[Path], out: Path, lists: Sequence[Path] = ()
 ) -> PredictResult:
-    """Write the masks of all pictures that are not there yet; of several processes each those of its share.
+    """Write the masks of all images that are not there yet; of several processes each those of its share.
 
     Args:
         settings: how.
         model: folder of a saved segmentation network, or of a run that trained one.
-        inputs: pictures, and folders of pictures.
+        inputs: images, and folders of images.
         out: where the predictions go; made if it is not there.
-        lists: text files with the path of a picture on each line.
+        lists: text files with the path of an image on each line.
 
     Raises:
-        SubcamError: no model, no pictures, names that collide, a folder in use or of other predictions, or not one
-            picture that could be used.
+        SubcamError: no model, no images, names that collide, a folder in use or of other predictions, or not one
+            image that could be used.
     """
     started = time.monotonic()
-    records = find_pictures(inputs, lists=lists, outputs=out)
+    records = find_images(inputs, lists=lists, outputs=out)
     folder = find_model(model)
     own_device = join(settings.machine)
     with RunFolder(path=out).lock():
@@ -148,7 +148,7 @@ def predict(
                 with table.begin(record for record in records if outputs.there(record)):
                     write_failures(out, failed)
     if len(failed) == len(records):
-        raise BadInputError(f"expected at least one usable picture, got none of {len(records)}; {failed[0].reason}")
+        raise BadInputError(f"expected at least one usable image, got none of {len(records)}; {failed[0].reason}")
     return PredictResult(
         predicted=predicted,
         before=len(done),

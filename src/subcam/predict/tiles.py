@@ -1,7 +1,7 @@
-"""Class probabilities of whole pictures of any size: scales, flips, and tiles for the large ones (Section 4.4).
+"""Class probabilities of whole images of any size: scales, flips, and tiles for the large ones (Section 4.4).
 
-In: a network whose logits stand on a coarser grid, and RGB pictures. Out: softmax probabilities at every pixel. What
-comes out of a large picture comes in bands of finished rows, so that no more than a row of tiles is held at a time.
+In: a network whose logits stand on a coarser grid, and RGB images. Out: softmax probabilities at every pixel. What
+comes out of a large image comes in bands of finished rows, so that no more than a row of tiles is held at a time.
 """
 
 import math
@@ -35,18 +35,18 @@ TILE_GRID = 4
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
-    """How a trained network looks at pictures.
+    """How a trained network looks at images.
 
     Attributes:
-        scales: factors on the picture's size; probabilities are averaged over them.
+        scales: factors on the image's size; probabilities are averaged over them.
         flip: whether the mirror image counts too.
-        tile: pictures with a side above this many pixels go through in tiles of this side; 0 never tiles.
+        tile: images with a side above this many pixels go through in tiles of this side; 0 never tiles.
         overlap: pixels that neighbouring tiles share at least. The outer quarter of it is left to the neighbour, so
             tiles change nothing where the network sees less than a quarter of it around a pixel.
-        batch_size: pictures of equal size that pass the network together (twice as many with flips).
+        batch_size: images of equal size that pass the network together (twice as many with flips).
         crf: whether the dense CRF sharpens the probabilities before the best class is taken.
         crf_settings: the dense CRF; DeepLab-v2's.
-        known_labels: whether pictures of a data set get a further mask in which only classes of their image-level
+        known_labels: whether images of a data set get a further mask in which only classes of their image-level
             labels occur, as in pseudo masks: what the network adds to them at equal knowledge.
     """
 
@@ -73,12 +73,12 @@ class InferenceSettings:
 
 @runtime_checkable
 class LogitNetwork(Protocol):
-    """RGB pictures in 0..255 to logits on a grid of cells of `stride` pixels, as `SegmentationNetwork`."""
+    """RGB images in 0..255 to logits on a grid of cells of `stride` pixels, as `SegmentationNetwork`."""
 
     stride: int
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Logits [batch, channels, h, w] of pictures [batch, 3, height, width]."""
+        """Logits [batch, channels, h, w] of images [batch, 3, height, width]."""
 
 
 def segment_probabilities(
@@ -90,8 +90,8 @@ def segment_probabilities(
     """Probabilities of background (channel 0) and classes at every pixel, averaged over scales and flips; no CRF.
 
     Args:
-        network: in evaluation mode, on the pictures' device.
-        images: pictures of one size, RGB 0..255.
+        network: in evaluation mode, on the images' device.
+        images: images of one size, RGB 0..255.
         settings: the defaults if None.
 
     Raises:
@@ -105,7 +105,7 @@ def segment_probabilities(
         if found is None:
             found = band.new_empty((*band.shape[:2], height, width))
         found[:, :, top : top + band.shape[2]] = band
-    assert found is not None, "a picture has at least one band"
+    assert found is not None, "an image has at least one band"
     return found
 
 
@@ -169,7 +169,7 @@ def tile_spans(length: int, tile: int, *, overlap: int, multiple: int) -> list[t
     if not step:
         raise SettingsError(
             f"expected tiles at least {multiple} pixels larger than their overlap for this network, got tile {tile} and"
-            f" overlap {overlap}; enlarge tile, or give 0 to take pictures whole"
+            f" overlap {overlap}; enlarge tile, or give 0 to take images whole"
         )
     last = -(-(length - tile) // multiple) * multiple
     return [(start, min(start + tile, length)) for start in (*range(0, last, step), last)]
@@ -198,7 +198,7 @@ def tile_windows(spans: list[tuple[int, int]], *, device: torch.device | None = 
 def _averaged(
     network: LogitNetwork, images: Shaped[Tensor, "batch 3 height width"], settings: InferenceSettings
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Probabilities of pictures that pass the network whole."""
+    """Probabilities of images that pass the network whole."""
     size = (images.shape[2], images.shape[3])
     total: Tensor | None = None
     for scale in settings.scales:

@@ -64,7 +64,7 @@ class PositionSample:
     """A random sample of `size` of the positions that it is shown, each equally likely; holds about twice as many.
 
     Every position gets a random number; those with the smallest stay. Which these are does not depend on the order in
-    which pictures come.
+    which images come.
     """
 
     def __init__(self, size: int, *, dim: int) -> None:
@@ -74,7 +74,7 @@ class PositionSample:
         self._features = [np.zeros((0, dim), np.float32)]
 
     def add(self, features: Float32[np.ndarray, "positions dim"], rng: np.random.Generator) -> None:
-        """Show the positions of one picture; `rng` is that picture's own."""
+        """Show the positions of one image; `rng` is that image's own."""
         self.seen += len(features)
         self._keys.append(rng.random(len(features)))
         self._features.append(features)

@@ -1,4 +1,4 @@
-"""Labels of positions carried along with a training picture's crop: grids of whole pictures in, grids of crops out."""
+"""Labels of positions carried along with a training image's crop: grids of whole images in, grids of crops out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ from subcam.prototypes.classifier import UNLABELLED
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTargets:
-    """What the positions of the training pictures show.
+    """What the positions of the training images show.
 
-    grids: of each picture, class times prototypes a class + prototype, or -1 where that is not known.
-    sizes: height and width of each upright picture.
+    grids: of each image, class times prototypes a class + prototype, or -1 where that is not known.
+    sizes: height and width of each upright image.
     model: folder of the network whose prototypes the grids name.
     """
 
@@ -32,10 +32,10 @@ class LocalTargets:
 def targets_of_crop(
     grid: Int16[np.ndarray, "_ _"], augmentation: Augmentation, *, cells: tuple[int, int]
 ) -> Int16[np.ndarray, "{cells[0]} {cells[1]}"]:
-    """What the cells of a crop show: the labels of the picture's grid at their centres, -1 outside the picture.
+    """What the cells of a crop show: the labels of the image's grid at their centres, -1 outside the image.
 
     Args:
-        grid: labels of a picture, spread over the whole of it.
+        grid: labels of an image, spread over the whole of it.
         augmentation: how the crop was taken.
         cells: rows and columns of the crop's feature map.
     """
@@ -50,21 +50,21 @@ def targets_of_crop(
 
 
 class LocalTrainingImages(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented pictures with their labels, behind which stand the labels of the crop's cells, row by row.
+    """Augmented images with their labels, behind which stand the labels of the crop's cells, row by row.
 
     Args:
-        images: the pictures with image-level labels.
+        images: the images with image-level labels.
         targets: labels of positions, in the same order.
         cells: rows and columns of a crop's feature map.
 
     Raises:
-        SettingsError: pictures and grids differ in number.
+        SettingsError: images and grids differ in number.
     """
 
     def __init__(self, images: TrainingImages, targets: LocalTargets, *, cells: tuple[int, int]) -> None:
         if len(images) != len(targets.grids):
             raise SettingsError(
-                f"expected one grid of local labels a picture, got {len(targets.grids)} for {len(images)} pictures"
+                f"expected one grid of local labels an image, got {len(targets.grids)} for {len(images)} images"
             )
         self.images = images
         self.targets = targets
@@ -75,10 +75,10 @@ class LocalTrainingImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, key: Key) -> tuple[UInt8[Tensor, "3 crop crop"], Integer[Tensor, " columns"]]:
-        """The crop of picture `index` in `epoch`; its image-level labels and those of its cells."""
+        """The crop of image `index` in `epoch`; its image-level labels and those of its cells."""
         crop, labels = self.images[key]
         epoch, index = key
-        # The same chance as the crop's: it depends on these three numbers and the picture's size alone.
+        # The same chance as the crop's: it depends on these three numbers and the image's size alone.
         rng = np.random.default_rng((self.seed, epoch, index))
         drawn = draw_augmentation(rng, self.targets.sizes[index], self.images.augmentation)
         cells = targets_of_crop(self.targets.grids[index], drawn, cells=self.cells)

@@ -51,7 +51,7 @@ def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    most = max([row.pictures for row in survey.classes], default=0) or 1
+    most = max([row.images for row in survey.classes], default=0) or 1
     return environment.get_template("survey.html").render(
         version=__version__,
         css=Markup((templates / "page.css").read_text("utf-8")),
@@ -62,7 +62,7 @@ def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
         tiles=_tiles(survey),
         findings=[_finding(finding) for finding in survey.findings],
         held_out=[split.name for split in survey.splits[1:]],
-        rows=[(row, f"{100 * row.pictures / most:.1f}") for row in survey.classes],
+        rows=[(row, f"{100 * row.images / most:.1f}") for row in survey.classes],
         pairs=_pairs(survey),
         sizes=_size_rows(survey),
         command=proposed_command(survey, settings),
@@ -78,7 +78,7 @@ def what(survey: Survey) -> str:
         "shards": "tar shards",
     }
     splits = "; ".join(
-        f"{counted(split.pictures, 'picture')} {'to learn from' if split.learned else 'of'} "
+        f"{counted(split.images, 'image')} {'to learn from' if split.learned else 'of'} "
         f"{f'({split.name})' if split.learned else split.name}, {counted(split.masks, 'mask')}"
         for split in survey.splits
     )
@@ -106,10 +106,10 @@ def _tiles(survey: Survey) -> list[dict[str, str]]:
     def tile(name: str, value: int, note: str) -> dict[str, str]:
         return {"name": name, "value": f"{value:,}", "note": note}
 
-    counts = [row.pictures for row in survey.classes]
+    counts = [row.images for row in survey.classes]
     return [
-        tile("Training pictures", survey.splits[0].pictures, f"split {survey.splits[0].name}"),
-        tile("Classes", len(counts), f"of {min(counts):,} to {max(counts):,} pictures"),
+        tile("Training images", survey.splits[0].images, f"split {survey.splits[0].name}"),
+        tile("Classes", len(counts), f"of {min(counts):,} to {max(counts):,} images"),
         tile("Stops a run", len(survey.of("stop")), "must be mended"),
         tile("Worth mending", len(survey.of("warning")), "the result suffers"),
     ]
@@ -124,14 +124,14 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "word": _WORDS[finding.severity],
         "title": finding.title[:1].upper() + finding.title[1:],
         "advice": finding.advice,
-        "shown": [{"text": example.text, "pictures": _pictures(example)} for example in shown],
+        "shown": [{"text": example.text, "images": _images(example)} for example in shown],
         "listed": rest[:LISTED],
         "left": max(0, len(rest) - LISTED),
     }
 
 
-def _pictures(example: Example) -> list[str]:
-    """Thumbnails of an example's pictures, then of the first with its mask; none of a file that cannot be read."""
+def _images(example: Example) -> list[str]:
+    """Thumbnails of an example's images, then of the first with its mask; none of a file that cannot be read."""
     found = [_thumbnail(path) for path in example.images]
     if example.mask is not None:
         found.append(_masked(example.images[0], example.mask))
@@ -146,12 +146,12 @@ def _thumbnail(path: Path) -> str:
 
 
 def _masked(image: Path, mask: Path) -> str:
-    picture, indices = read_image(image), read_indices(mask)
-    return thumbnail(overlay_mask(picture, indices), _SIDE) if indices.shape == picture.shape[:2] else ""
+    pixels, indices = read_image(image), read_indices(mask)
+    return thumbnail(overlay_mask(pixels, indices), _SIDE) if indices.shape == pixels.shape[:2] else ""
 
 
 def _pairs(survey: Survey) -> list[tuple[str, list[tuple[str, float]]]]:
-    """For each class the share of its pictures that show each other class, as text and as 0..1."""
+    """For each class the share of its images that show each other class, as text and as 0..1."""
     names = [row.name for row in survey.classes]
     if not 2 <= len(names) <= MOST_CLASSES:
         return []

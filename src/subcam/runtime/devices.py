@@ -60,7 +60,7 @@ class MachineSettings:
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
         compile: whether networks that only look are compiled by torch.compile; where that fails they run as they are,
             and it is said why. Takes from seconds to minutes for each network, and needs a C++ compiler on a CPU.
-        decoded_cache: a folder in which pictures are kept decoded, three bytes a pixel, for all who read them again;
+        decoded_cache: a folder in which images are kept decoded, three bytes a pixel, for all who read them again;
             empty to decode them each time.
     """
 

@@ -30,7 +30,7 @@ def explain(error: BaseException) -> str | None:
         words = str(found).partition("\n")[0].strip()
         if _WORKER in words:
             return (
-                f"a process that prepares pictures was ended by the system ({words}): most likely memory ran out. Ask "
+                f"a process that prepares images was ended by the system ({words}): most likely memory ran out. Ask "
                 "for more memory, or lower --machine.workers (0 needs no such process) or the batch sizes; where it "
                 f"says 'Bus error', /dev/shm is too small. {_AGAIN.capitalize()}"
             )

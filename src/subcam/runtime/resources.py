@@ -1,4 +1,4 @@
-"""How much memory is free, so that a large picture (Section 3.3's per-pixel steps) fails before the machine does."""
+"""How much memory is free, so that a large image (Section 3.3's per-pixel steps) fails before the machine does."""
 
 from pathlib import Path
 
@@ -36,5 +36,5 @@ def require_memory(needed: int, purpose: str) -> None:
     if available is not None and needed > available:
         raise MemoryError(
             f"{purpose}: expected {needed / 2**20:.0f} MiB of free memory, got {max(available, 0) / 2**20:.0f} MiB. "
-            "Use a smaller picture or fewer classes, or run fewer at a time."
+            "Use a smaller image or fewer classes, or run fewer at a time."
         )

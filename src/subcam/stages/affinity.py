@@ -29,7 +29,7 @@ class AffinitySettings:
     """Settings of AffinityNet's training.
 
     Attributes:
-        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
         radius: cells at stride 8 within which pairs are learned; psa: 5.
         checkpoint: a published AffinityNet on ResNet-38 (.pth) to take instead of training one; empty to train.
     """

@@ -31,7 +31,7 @@ class CamSettings:
         scales: factors on the image's size; each is computed with its mirror image if `flip`.
         storage_stride: pixels between two stored values, in both directions.
         subcategory_maps: whether the sub-category heads' maps are stored too.
-        batch_size: pictures of equal size that pass the network together (twice as many with flips).
+        batch_size: images of equal size that pass the network together (twice as many with flips).
         attention_layers: last layers of a vision transformer whose attention between patches guides the maps; 0 for
             none. Not in the paper.
         attention_steps: how often it is applied.
@@ -61,7 +61,7 @@ class CamSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CamInputs:
-    """model: folder of the network. sizes: (height, width) of each picture."""
+    """model: folder of the network. sizes: (height, width) of each image."""
 
     image_set: ImageSet
     sizes: tuple[tuple[int, int], ...]

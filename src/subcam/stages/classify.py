@@ -38,7 +38,7 @@ class ClassifySettings:
         round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
         schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published
             code plans 61 and stops rounds 1-3 at 30, 40 and 50.
-        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
         subcategory_weight: lambda of Eq. 3.
         local_weight: weight of the local classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or

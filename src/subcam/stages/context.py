@@ -40,7 +40,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalFound:
-    """What the positions of the training pictures show, and the stage that found it."""
+    """What the positions of the training images show, and the stage that found it."""
 
     stage: Stage
     targets: LocalTargets
@@ -98,7 +98,7 @@ class Stages:
         return stage
 
     def discover(self, index: int, model: Stage) -> Found:
-        """Cluster the training pictures by the features of the round before."""
+        """Cluster the training images by the features of the round before."""
         settings = self.settings.discover
         edited = (clusters_digest(Path(settings.clusters)),) if settings.clusters else ()
         inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self.precision(), *edited)
@@ -138,7 +138,7 @@ class Stages:
         return stage
 
     def label_positions(self, index: int, before: RoundResult) -> LocalFound:
-        """Which local sub-category each sure position of the training pictures shows, by the round before."""
+        """Which local sub-category each sure position of the training images shows, by the round before."""
         settings, train = self.settings.local, self.dataset.train
         inputs = (train.digest, before.model.key, before.maps.key, self.precision())
         stage = self.stage(f"round{index}-positions", settings, inputs)
@@ -164,7 +164,7 @@ class Stages:
     ) -> RoundResult:
         """Write the response maps of a round and score them by split.
 
-        The training pictures get maps too in the last round, and where pseudo masks or local sub-categories need them.
+        The training images get maps too in the last round, and where pseudo masks or local sub-categories need them.
         """
         name = f"round{index}{'-control' if control else ''}"
         wanted = list(self.dataset.scored.values())
@@ -172,8 +172,8 @@ class Stages:
         refined = not control and (index == last or self.settings.refine.refines(index, last=last))
         if not wanted or refined or self.settings.subcategories == "local":
             wanted.append(self.dataset.train)
-        pictures = union(*wanted)
-        maps = self._map(name, pictures, model)
+        images = union(*wanted)
+        maps = self._map(name, images, model)
         return RoundResult(
             round_index=index,
             control=control,
@@ -184,11 +184,11 @@ class Stages:
         )
 
     def compare(self, method: Comparison, plain: RoundResult) -> ComparisonResult:
-        """Response maps of another kind for the scored pictures, on the network of round 0 (`plain`) or their own."""
+        """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or their own."""
         name, training = f"compare-{method}", self.settings.compare.training(method)
         model = plain.model if training is None else self._classify_otherwise(f"{name}-classify", training)
-        pictures = union(*(self.dataset.scored.values() or (self.dataset.train,)))
-        maps = self._map(name, pictures, model, respond=RESPONSES[method])
+        images = union(*(self.dataset.scored.values() or (self.dataset.train,)))
+        maps = self._map(name, images, model, respond=RESPONSES[method])
         return ComparisonResult(method=method, model=model, maps=maps, scores=self._score(name, maps))
 
     def _classify_otherwise(self, name: str, training: ErasingSettings | EquivarianceSettings) -> Stage:
@@ -216,16 +216,16 @@ class Stages:
     def _map(
         self,
         name: str,
-        pictures: CheckedImages,
+        images: CheckedImages,
         model: Stage,
         *,
         respond: Callable[..., list[ImageResponse]] = multiscale_response,
     ) -> Stage:
-        """Write the response maps of pictures, as `respond` makes them."""
-        maps = self.stage(f"{name}-cam", self.settings.cam, (pictures.digest, model.key, self.precision()))
+        """Write the response maps of images, as `respond` makes them."""
+        maps = self.stage(f"{name}-cam", self.settings.cam, (images.digest, model.key, self.precision()))
         cam.run(
             self.settings.cam,
-            cam.CamInputs(image_set=pictures.image_set, sizes=pictures.sizes, model=model.path),
+            cam.CamInputs(image_set=images.image_set, sizes=images.sizes, model=model.path),
             stage=maps,
             fabric=self.inference,
             machine=self.settings.machine,

@@ -37,7 +37,7 @@ class DiscoverSettings:
         normalisation: "none" (the paper) or "l2".
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
-        batch_size: pictures of equal size that pass the network together when features are extracted.
+        batch_size: images of equal size that pass the network together when features are extracted.
     """
 
     num_subcategories: int = 10
@@ -61,7 +61,7 @@ class DiscoverSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverInputs:
-    """model: folder of the network whose features are clustered. sizes: (height, width) of each picture."""
+    """model: folder of the network whose features are clustered. sizes: (height, width) of each image."""
 
     image_set: ImageSet
     sizes: tuple[tuple[int, int], ...]

@@ -28,7 +28,7 @@ class EvaluateSettings:
 
     Attributes:
         background_threshold: a pixel whose strongest response is not above it is background. A number, fixed before
-            any mask is looked at (0.15 in SC-CAM's code, 0.2 in AffinityNet's); or chosen for the scored pictures from
+            any mask is looked at (0.15 in SC-CAM's code, 0.2 in AffinityNet's); or chosen for the scored images from
             their response maps and colours, without masks: one for all classes ("auto"), or one for each ("by-class").
     """
 
@@ -91,7 +91,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> 
     """Score the images that have masks.
 
     Raises:
-        SettingsError: the threshold is to be chosen and no picture has a label.
+        SettingsError: the threshold is to be chosen and no image has a label.
     """
     if not stage.done:
         # By the first process alone; the others wait for it.

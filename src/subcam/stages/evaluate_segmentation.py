@@ -36,10 +36,10 @@ class SegmentationScores:
 
 
 def run(inputs: SegmentationInputs, *, stage: Stage) -> SegmentationScores:
-    """Score the pictures that have masks.
+    """Score the images that have masks.
 
     Raises:
-        BadInputError: a mask is missing or does not fit its picture or the classes; names it.
+        BadInputError: a mask is missing or does not fit its image or the classes; names it.
     """
     if not stage.done:
         stage.finish(_scored(inputs, title=stage.name) if distributed.is_first() else None)

@@ -1,4 +1,4 @@
-"""The stage that labels positions: which prototype each sure position of each training picture is nearest to."""
+"""The stage that labels positions: which prototype each sure position of each training image is nearest to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ LABELS_FILE = "local-labels.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalLabels:
-    """One grid a training picture, in the order of the records: a prototype a position, -1 where that is not sure."""
+    """One grid a training image, in the order of the records: a prototype a position, -1 where that is not sure."""
 
     grids: tuple[Int16[np.ndarray, "_ _"], ...]
 
@@ -28,7 +28,7 @@ class LocalLabels:
 def run(
     settings: LocalSettings, inputs: LocalInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
 ) -> LocalLabels:
-    """Label the positions of every training picture by a network with a local classifier.
+    """Label the positions of every training image by a network with a local classifier.
 
     Raises:
         SettingsError: the network has none.

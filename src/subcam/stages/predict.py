@@ -1,4 +1,4 @@
-"""The stage that segments the pictures of a data set with a trained network: masks without and with dense CRF."""
+"""The stage that segments the images of a data set with a trained network: masks without and with dense CRF."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,7 +30,7 @@ MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictInputs:
-    """model: folder of the network. sizes: (height, width) of each picture."""
+    """model: folder of the network. sizes: (height, width) of each image."""
 
     image_set: ImageSet
     sizes: tuple[tuple[int, int], ...]
@@ -46,10 +46,10 @@ def variants(settings: InferenceSettings) -> tuple[str, ...]:
 def run(
     settings: InferenceSettings, inputs: PredictInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
 ) -> Path:
-    """Write the masks of every picture and return the stage's folder.
+    """Write the masks of every image and return the stage's folder.
 
     Raises:
-        BadInputError: a picture went bad since it was checked, or the CRF does not fit into memory; names it.
+        BadInputError: an image went bad since it was checked, or the CRF does not fit into memory; names it.
     """
     if stage.done:
         return stage.path
@@ -98,7 +98,7 @@ def _write(
 def _known(
     record: Record, probabilities: Float[np.ndarray, "channels h w"], settings: InferenceSettings
 ) -> Float[np.ndarray, "channels h w"]:
-    """Probabilities of background and the picture's own classes, sharpened by the CRF if there is one; 0 elsewhere."""
+    """Probabilities of background and the image's own classes, sharpened by the CRF if there is one; 0 elsewhere."""
     channels = [0, *(label + 1 for label in record.labels)]
     own = probabilities[channels]
     own = own / own.sum(0)

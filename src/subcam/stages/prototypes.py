@@ -1,7 +1,7 @@
 """The stage that finds local sub-categories: prototypes on a network's features, kept in a copy of the network.
 
-In: a network and response maps of the training pictures. Out: the network with a local classifier, whose response maps
-then come from its prototypes. Cut off, it starts again: it takes as long as one pass over the pictures at scale 1.
+In: a network and response maps of the training images. Out: the network with a local classifier, whose response maps
+then come from its prototypes. Cut off, it starts again: it takes as long as one pass over the images at scale 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class LocalSettings:
         most_positions: positions that are clustered at most in a group; of more a random sample is.
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
-        batch_size: pictures of equal size that pass the network together.
+        batch_size: images of equal size that pass the network together.
     """
 
     num_subcategories: int = 5
@@ -125,9 +125,9 @@ def positions(
     fabric: Fabric,
     machine: MachineSettings,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "h w dim"], Int16[np.ndarray, "h w"]]]:
-    """Of each picture its index, its feature map at scale 1 without flip, and what each position surely shows.
+    """Of each image its index, its feature map at scale 1 without flip, and what each position surely shows.
 
-    Of several processes each sees its share of the pictures.
+    Of several processes each sees its share of the images.
     """
     records: Sequence[Record] = inputs.image_set.records
     model = for_inference(network, fabric, compiled=machine.compile)

@@ -39,7 +39,7 @@ class MaskSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskInputs:
-    """maps, walked: folders of the stages that wrote them. compared: names of the pictures that get all variants."""
+    """maps, walked: folders of the stages that wrote them. compared: names of the images that get all variants."""
 
     image_set: ImageSet
     maps: Path

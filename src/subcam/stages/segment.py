@@ -1,4 +1,4 @@
-"""Training the segmentation network on masks (Section 4.4). Pictures and masks in, a saved network out."""
+"""Training the segmentation network on masks (Section 4.4). Images and masks in, a saved network out."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +34,11 @@ class TrainSettings:
     """Settings of the segmentation network's training. Numbers of DeepLab-v2 are in `recipes.py`.
 
     Attributes:
-        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen pictures.
-        batch_size: pictures of a step.
+        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
+        batch_size: images of a step.
         average_decay: of an exponential moving average of the weights, which is then what is saved; 0 for none.
-        validate_every: epochs between two scorings on pictures with masks, where there are some; 0 for none.
-        validation_batch: pictures of one size scored together.
+        validate_every: epochs between two scorings on images with masks, where there are some; 0 for none.
+        validation_batch: images of one size scored together.
     """
 
     epochs: int = 10
@@ -62,9 +62,9 @@ class TrainSettings:
 class TrainInputs:
     """What a training is given.
 
-    image_set: pictures with the masks to learn from (see `segment.data.with_masks` and `only_masked`).
+    image_set: images with the masks to learn from (see `segment.data.with_masks` and `only_masked`).
     config: the network.
-    validation: pictures with true masks to score along the way, or None.
+    validation: images with true masks to score along the way, or None.
     """
 
     image_set: ImageSet
@@ -82,7 +82,7 @@ def run(
     score: to choose by true masks would be to learn from them, and the scores on the same masks would say too much.
 
     Raises:
-        BadInputError: a picture or mask cannot be used; names it.
+        BadInputError: an image or mask cannot be used; names it.
         SubcamError: the loss is no finite number; the last good checkpoint stays.
     """
     if stage.done:
@@ -98,7 +98,7 @@ def run(
 
     def validate() -> dict[str, float]:
         assert inputs.validation is not None
-        found = score_pictures(
+        found = score_images(
             network, inputs.validation, fabric=fabric, batch_size=settings.validation_batch, machine=machine
         )
         return {"miou": found.miou}
@@ -158,17 +158,17 @@ def segmentation_loss(
 
 
 @torch.no_grad()
-def score_pictures(
-    network: SegmentationNetwork, pictures: CheckedImages, *, fabric: Fabric, batch_size: int, machine: MachineSettings
+def score_images(
+    network: SegmentationNetwork, checked: CheckedImages, *, fabric: Fabric, batch_size: int, machine: MachineSettings
 ) -> Scores:
-    """Scores of the network, in evaluation mode, on pictures that have masks: one look at scale 1, no flip, no CRF.
+    """Scores of the network, in evaluation mode, on images that have masks: one look at scale 1, no flip, no CRF.
 
     Of several processes each looks at its share; all return the same.
     """
-    image_set = pictures.image_set
+    image_set = checked.image_set
     records, channels = image_set.records, image_set.num_classes + 1
     masked = [index for index, record in enumerate(records) if record.mask is not None]
-    batches = distributed.share(same_size_batches(masked, pictures.sizes, batch_size=batch_size))
+    batches = distributed.share(same_size_batches(masked, checked.sizes, batch_size=batch_size))
     matrix = np.zeros((channels, channels), np.int64)
     for indices, images in inference_batches(
         records, batches, workers=machine.workers, decoded=decoded_images(machine)

@@ -21,14 +21,14 @@ class SegmentSettings:
 
     Attributes:
         train_on: the masks to train a network on, one network each; none trains none. "truth" needs true masks of the
-            training pictures and tells what share of full supervision the pseudo masks reach.
+            training images and tells what share of full supervision the pseudo masks reach.
         architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
             "segformer", ...).
         network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
             only `output_stride` counts.
         train: how it is trained.
-        predict: how it looks at the pictures that are scored.
-        multi_scale_inputs: scales at which each picture is looked at besides its own, in training and after;
+        predict: how it looks at the images that are scored.
+        multi_scale_inputs: scales at which each image is looked at besides its own, in training and after;
             DeepLab-v2 has 0.5 and 0.75.
     """
 

@@ -29,13 +29,13 @@ LOG_EVERY = 10
 class Training:
     """One training.
 
-    network: what learns; its forward takes a batch of pictures.
+    network: what learns; its forward takes a batch of images.
     body: its pretrained part; heads: its new parts, which learn at the heads' rate.
-    images: pictures with targets, addressed by (epoch, index).
-    loss: from the network (as Fabric wrapped it), a batch's pictures and targets: "loss", which is minimised, and
+    images: images with targets, addressed by (epoch, index).
+    loss: from the network (as Fabric wrapped it), a batch's images and targets: "loss", which is minimised, and
         whatever parts of it the log should show.
     schedule_epochs: epochs after which the learning rate reaches its end; 0 means `epochs`.
-    least_steps: where all epochs together have fewer steps, as of a few dozen pictures, every number of epochs is
+    least_steps: where all epochs together have fewer steps, as of a few dozen images, every number of epochs is
         multiplied by the least whole number that brings them there.
     seed: of chance inside the network, such as dropout.
     average_decay: of the moving average of the weights, which is then what is validated and saved; 0 for none.
@@ -149,7 +149,7 @@ def train(
 
 
 def _long_enough(training: Training) -> Training:
-    """The training with as many passes over its pictures as its least number of steps asks for."""
+    """The training with as many passes over its images as its least number of steps asks for."""
     steps = training.epochs * (len(training.images) // max(1, training.batch_size))
     times = math.ceil(training.least_steps / steps) if 0 < steps < training.least_steps else 1
     return replace(

@@ -17,7 +17,7 @@ CATEGORIES = [
 HEIGHT, WIDTH = 20, 30
 
 
-def picture(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH), seed: int = 0) -> Path:
+def image(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH), seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, *path.name.encode()])
     Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
@@ -34,7 +34,7 @@ def annotation(image: int, category: int, outline: Any = None, **more: Any) -> d
 
 
 def write_annotations(path: Path, files: dict[int, str], annotations: list[dict[str, Any]], **more: Any) -> Path:
-    """An annotation file; `files` are the pictures' names by id."""
+    """An annotation file; `files` are the images' names by id."""
     annotations = [{"id": n} | entry if isinstance(entry, dict) else entry for n, entry in enumerate(annotations, 1)]
     images = [{"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH} for i, name in files.items()]
     content = {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": CATEGORIES}
@@ -58,5 +58,5 @@ def coco_2014(root: Path) -> Path:
     )
     for split, files in (("train2014", train), ("val2014", val)):
         for name in files.values():
-            picture(root / split / name)
+            image(root / split / name)
     return root

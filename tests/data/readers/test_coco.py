@@ -1,4 +1,4 @@
-"""COCO's layouts: which pictures, which labels and masks, what happens twice, and what cannot be read."""
+"""COCO's layouts: which images, which labels and masks, what happens twice, and what cannot be read."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from tests.data.made_coco import HEIGHT, WIDTH, annotation, box_polygon, coco_2014, picture, write_annotations
+from tests.data.readers.made_coco import HEIGHT, WIDTH, annotation, box_polygon, coco_2014, image, write_annotations
 
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, DatasetSettings, open_dataset
@@ -24,10 +24,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def plain(folder: Path, annotations: list[dict[str, Any]], *names: str, **more: Any) -> Path:
-    """A folder of pictures with one COCO file, `all.json`."""
+    """A folder of images with one COCO file, `all.json`."""
     files = dict(enumerate(names or ("a.png", "sub/b.png"), start=1))
     for name in files.values():
-        picture(folder / name)
+        image(folder / name)
     write_annotations(folder / "all.json", files, annotations, **more)
     return folder
 
@@ -55,7 +55,7 @@ def test_labels_of_the_layout_of_2014(root: Path) -> None:
     assert found.records[0].image == root / "train2014" / "COCO_train2014_1.png"
 
 
-def test_groups_and_pictures_without_labels_may_be_left_out_or_kept(root: Path) -> None:
+def test_groups_and_images_without_labels_may_be_left_out_or_kept(root: Path) -> None:
     without = read_coco(root, split="train2014", crowd_labels=False)
     assert [record.name[-1] for record in without.records] == ["1", "2"]
     everything = read_coco(root, split="train2014", crowd_labels=False, keep_unlabelled=True)
@@ -70,15 +70,15 @@ def test_chosen_classes_have_their_order_and_others_are_not_scored(root: Path, t
 
 
 @pytest.mark.parametrize("place", ["train2014", "images/train2014", "images", "."])
-def test_pictures_may_lie_in_any_usual_folder(tmp_path: Path, place: str) -> None:
-    picture(tmp_path / place / "1.jpg")
+def test_images_may_lie_in_any_usual_folder(tmp_path: Path, place: str) -> None:
+    image(tmp_path / place / "1.jpg")
     write_annotations(tmp_path / "annotations" / "instances_train2014.json", {1: "1.jpg"}, [annotation(1, 17)])
     assert read_coco(tmp_path).records[0].image == tmp_path / place / "1.jpg"
 
 
-def test_pictures_of_two_splits_never_share_a_name(tmp_path: Path) -> None:
+def test_images_of_two_splits_never_share_a_name(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        picture(tmp_path / split / "1.jpg")
+        image(tmp_path / split / "1.jpg")
         write_annotations(tmp_path / "annotations" / f"instances_{split}.json", {1: "1.jpg"}, [annotation(1, 17)])
     found = open_dataset(DatasetSettings(root=str(tmp_path)), work_folder=tmp_path / "work")
     assert [found.train.image_set.records[0].name, found.scored["val"].image_set.records[0].name] == [
@@ -87,25 +87,25 @@ def test_pictures_of_two_splits_never_share_a_name(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_of_pictures_with_one_file(tmp_path: Path) -> None:
+def test_a_folder_of_images_with_one_file(tmp_path: Path) -> None:
     found = read_plain(plain(tmp_path, [annotation(1, 17), annotation(2, 18), annotation(2, 17)]))
     assert named_labels(found) == {"a": ("cat",), "sub/b": ("cat", "dog")}
 
 
 def test_roboflow_s_layout(tmp_path: Path) -> None:
     for split in ("train", "valid"):
-        picture(tmp_path / split / f"{split}.jpg")
+        image(tmp_path / split / f"{split}.jpg")
         write_annotations(tmp_path / split / "_annotations.coco.json", {0: f"{split}.jpg"}, [annotation(0, 17)])
     assert list(coco_files(tmp_path)) == ["train", "valid"]
     found = open_dataset(DatasetSettings(root=str(tmp_path)), work_folder=tmp_path / "work")
     assert list(found.scored) == ["valid"]
 
 
-def test_a_linked_folder_of_pictures_is_taken_and_a_link_out_of_it_is_not(root: Path, tmp_path: Path) -> None:
+def test_a_linked_folder_of_images_is_taken_and_a_link_out_of_it_is_not(root: Path, tmp_path: Path) -> None:
     (root / "val2014").rename(tmp_path / "disk")
     (root / "val2014").symlink_to(tmp_path / "disk")
     assert len(read_coco(root, split="val2014")) == 2
-    secret = picture(tmp_path / "secret.png")
+    secret = image(tmp_path / "secret.png")
     (tmp_path / "disk" / "COCO_val2014_5.png").unlink()
     (tmp_path / "disk" / "COCO_val2014_5.png").symlink_to(secret)
     with pytest.raises(BadInputError, match="is a link to outside"):
@@ -204,7 +204,7 @@ def test_a_csv_of_the_person_s_own_goes_first(root: Path, tmp_path: Path) -> Non
 
 def test_of_two_years_one_must_be_chosen(root: Path, tmp_path: Path) -> None:
     for split in ("train2017", "val2017"):
-        picture(root / split / "9.jpg")
+        image(root / split / "9.jpg")
         write_annotations(root / "annotations" / f"instances_{split}.json", {9: "9.jpg"}, [annotation(9, 17)])
     with pytest.raises(SettingsError, match="several splits to train on; choose one of train2014, train2017"):
         open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
@@ -217,7 +217,7 @@ def test_splits_must_have_the_same_classes(root: Path, tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["categories"].append({"id": 3, "name": "car"})
     path.write_text(json.dumps(content))
-    with pytest.raises(BadInputError, match=r"split val2014: expected the classes of the training pictures.*\(car\)"):
+    with pytest.raises(BadInputError, match=r"split val2014: expected the classes of the training images.*\(car\)"):
         open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
     settings = DatasetSettings(root=str(root), classes=("cat", "person"))
     assert open_dataset(settings, work_folder=tmp_path / "work").scored
@@ -240,7 +240,7 @@ def test_what_a_run_cannot_open(tmp_path: Path, changes: dict[str, Any], message
 # What goes wrong
 
 BAD_ANNOTATIONS = [
-    (annotation(1, 99), r"picture 1 has an annotation of category 99, which is not listed"),
+    (annotation(1, 99), r"image 1 has an annotation of category 99, which is not listed"),
     (annotation(1, 17, [[1, 2, 3, "x", 5, 6]]), r"annotations\[1\]: segmentation: expected a list of numbers"),
     (annotation(1, 17, [[1, 2, 3, 4, 5, 6, 7]]), r"expected polygons of x and y in turn, got an odd number"),
     (annotation(1, 17, [[1, 2, 3, 4, 5, float("nan")]]), r"expected coordinates in pixels"),
@@ -256,7 +256,7 @@ BAD_ANNOTATIONS = [
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD_ANNOTATIONS, ids=[message[:40] for _, message in BAD_ANNOTATIONS])
-def test_bad_annotations_stop_or_cost_their_picture(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
+def test_bad_annotations_stop_or_cost_their_image(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
     folder = plain(tmp_path / "mine", [annotation(2, 18), bad])
     with pytest.raises(BadInputError, match=message) as caught:
         read_plain(folder, mask_folder=tmp_path / "work")
@@ -269,7 +269,7 @@ def test_bad_annotations_stop_or_cost_their_picture(tmp_path: Path, bad: dict[st
 
 
 @pytest.mark.parametrize("stray", [annotation(7, 17), {"category_id": 1}, "text"])
-def test_annotations_of_no_picture(tmp_path: Path, stray: Any) -> None:
+def test_annotations_of_no_image(tmp_path: Path, stray: Any) -> None:
     folder = plain(tmp_path, [annotation(1, 17), stray])
     with pytest.raises(BadInputError, match=r"which is not listed; add it to images|expected an object with image_id"):
         read_plain(folder)
@@ -280,17 +280,17 @@ def test_annotations_of_no_picture(tmp_path: Path, stray: Any) -> None:
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/hosts", "C:\\secret.png", "a/../../b.png", "x\0.png", ""])
 def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    picture(tmp_path / "secret.png")
+    image(tmp_path / "secret.png")
     folder = plain(tmp_path / "mine", [annotation(1, 17)], "a.png")
     write_annotations(folder / "all.json", {1: "a.png", 2: name}, [annotation(1, 17), annotation(2, 17)])
-    with pytest.raises(BadInputError, match=r"all\.json: expected a file_name inside the folder of pictures"):
+    with pytest.raises(BadInputError, match=r"all\.json: expected a file_name inside the folder of images"):
         read_plain(folder, mask_folder=tmp_path / "work")
     kept = read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip")
     assert len(kept) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "work", "secret.png"}
 
 
-def test_a_picture_that_is_missing(root: Path) -> None:
+def test_a_image_that_is_missing(root: Path) -> None:
     (root / "train2014" / "COCO_train2014_2.png").unlink()
     with pytest.raises(BadInputError, match=r"COCO_train2014_2\.png' is no file in .*train2014 or .*; restore it"):
         read_coco(root)
@@ -299,7 +299,7 @@ def test_a_picture_that_is_missing(root: Path) -> None:
     assert [skip.file for skip in kept.skipped] == ["COCO_train2014_2.png"]
 
 
-def test_two_pictures_of_one_name(tmp_path: Path) -> None:
+def test_two_images_of_one_name(tmp_path: Path) -> None:
     folder = plain(tmp_path, [annotation(1, 17), annotation(2, 18)], "a.png", "a.jpg")
     with pytest.raises(BadInputError, match=r"'a\.jpg' and 'a\.png' are one name"):
         read_plain(folder)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from tests.data import made_coco
+from tests.data.readers import made_coco
 
 from subcam.data.images import read_indices
-from subcam.data.readers.coco_file import CocoPicture, Segment, read_coco_file
+from subcam.data.readers.coco_file import CocoImage, Segment, read_coco_file
 from subcam.data.readers.coco_masks import label_map, runs_of, write_coco_masks
 from subcam.errors import BadInputError
 
@@ -130,13 +130,13 @@ def test_a_file_s_masks_are_those_of_pycocotools(tmp_path: Path) -> None:
         annotations.append(entry | {"area": 0, "iscrowd": int(number % 3 == 1 and number % 2)})
     path = made_coco.write_annotations(tmp_path / "all.json", {i: f"{i}.png" for i in range(4)}, annotations)
     file = read_coco_file(path, outlines=True)
-    jobs = [(tmp_path / f"{picture.id}.png", picture, file.segments[picture.id]) for picture in file.pictures]
+    jobs = [(tmp_path / f"{image.id}.png", image, file.segments[image.id]) for image in file.images]
     assert list(write_coco_masks(jobs, values=VALUES, workers=2)) == [None] * 4
     (tmp_path / "theirs.json").write_text(json.dumps(json.loads(path.read_text())))
     theirs = COCO(tmp_path / "theirs.json")
     crowds = 0
-    for picture in range(4):
-        regions = [(entry, theirs.annToMask(entry).astype(bool)) for entry in theirs.imgToAnns[picture]]
+    for image in range(4):
+        regions = [(entry, theirs.annToMask(entry).astype(bool)) for entry in theirs.imgToAnns[image]]
         expected = np.zeros(size, np.uint8)
         for entry, region in regions:
             if entry["iscrowd"]:
@@ -146,14 +146,14 @@ def test_a_file_s_masks_are_those_of_pycocotools(tmp_path: Path) -> None:
             if not entry["iscrowd"]:
                 for row, column in zip(*np.nonzero(region), strict=True):
                     expected[row, column] = VALUES[entry["category_id"]]
-        np.testing.assert_array_equal(read_indices(tmp_path / f"{picture}.png"), expected)
+        np.testing.assert_array_equal(read_indices(tmp_path / f"{image}.png"), expected)
     assert crowds
 
 
 def test_masks_that_are_there_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "1.png"
-    picture = CocoPicture(id=1, file_name="1.jpg", height=SIZE[0], width=SIZE[1])
-    job = (path, picture, [rectangle(1, 0, 0, 5, 5)])
+    image = CocoImage(id=1, file_name="1.jpg", height=SIZE[0], width=SIZE[1])
+    job = (path, image, [rectangle(1, 0, 0, 5, 5)])
     assert list(write_coco_masks([job], values=VALUES)) == [None]
     before = path.stat().st_mtime_ns
     assert list(write_coco_masks([job], values={1: 9})) == [None]
@@ -161,8 +161,8 @@ def test_masks_that_are_there_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 0), (99_999, 99_999)])
-def test_a_picture_without_a_usable_size_has_no_mask(tmp_path: Path, height: int, width: int) -> None:
-    picture = CocoPicture(id=1, file_name="1.jpg", height=height, width=width)
-    (problem,) = write_coco_masks([(tmp_path / "1.png", picture, [])], values=VALUES)
+def test_a_image_without_a_usable_size_has_no_mask(tmp_path: Path, height: int, width: int) -> None:
+    image = CocoImage(id=1, file_name="1.jpg", height=height, width=width)
+    (problem,) = write_coco_masks([(tmp_path / "1.png", image, [])], values=VALUES)
     assert "1.jpg: expected its height and width in the COCO file" in str(problem)
     assert not (tmp_path / "1.png").exists()

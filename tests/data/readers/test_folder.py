@@ -19,14 +19,14 @@ from subcam.errors import BadInputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with pictures a, b and c, in `images`, and no labels yet."""
+    """A folder with images a, b and c, in `images`, and no labels yet."""
     folder = tmp_path / "set"
     for name in ("a", "b", "sub/c"):
-        picture(folder / "images" / f"{name}.png")
+        image(folder / "images" / f"{name}.png")
     return folder
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (6, 4), (90, 90, 90)).save(path)
 
@@ -94,7 +94,7 @@ def test_windows_encoding_is_read_and_logged(root: Path, caplog: pytest.LogCaptu
 
 
 def test_decomposed_names_of_a_mac(root: Path) -> None:
-    picture(root / "images" / "Ka\u0308lbchen.png")
+    image(root / "images" / "Ka\u0308lbchen.png")
     labels(root, "image,labels\nKälbchen.png,Kalb\n")
     assert read_folder(root).records[0].name == "Kälbchen"
 
@@ -106,7 +106,7 @@ def test_decomposed_names_of_a_mac(root: Path) -> None:
         ("image,labels\na.png,cat\n".encode("utf-16-le"), "UTF-16 without its mark"),
         (b"", "got an empty file"),
         (b"\n \n", "got an empty file"),
-        (b"image,labels\n", "expected one row a picture below the header, got none"),
+        (b"image,labels\n", "expected one row an image below the header, got none"),
         (b"a.png,cat\nb.png,dog\n", r"labels\.csv:1: expected a header with the column 'image', got a\.png, cat"),
         (b"image,split\na.png,train\n", "expected a column 'labels' or one column a class"),
         (b"image,cat,cat\na.png,1,1\n", "column names that differ"),
@@ -128,15 +128,15 @@ def test_missing_table(root: Path) -> None:
 
 
 BAD_ROWS = {
-    "missing picture": ("x.png,cat", r"'x\.png' is no file in"),
+    "missing image": ("x.png,cat", r"'x\.png' is no file in"),
     "another case": ("A.PNG,cat", r"capital letters count"),
     "above": ("../outside.png,cat", r"without '\.\.', got '\.\./outside\.png'"),
     "hidden above": ("sub/../../../outside.png,cat", r"without '\.\.'"),
     "Windows above": ("..\\outside.png,cat", r"without '\.\.'"),
     "absolute": ("/outside.png,cat", "expected a path inside"),
-    "drive": ("C:\\pictures\\a.png,cat", "expected a path inside"),
+    "drive": ("C:\\images\\a.png,cat", "expected a path inside"),
     "link": ("link.png,cat", "is a link to .*outside"),
-    "no picture named": (",cat", "expected the picture's path in column 'image', got nothing"),
+    "no image named": (",cat", "expected the image's path in column 'image', got nothing"),
     "duplicate": ("a.png,cat", r"duplicate name 'a', first on line 2"),
     "duplicate, written otherwise": ("images/a.png,cat", r"duplicate name 'a', first on line 2"),
     "unknown class": ("b.png,catt", "unknown class name 'catt': did you mean 'cat'"),
@@ -150,7 +150,7 @@ BAD_ROWS = {
 @pytest.mark.parametrize("kind", BAD_ROWS)
 def test_bad_rows_stop_or_are_skipped(root: Path, kind: str) -> None:
     row, message = BAD_ROWS[kind]
-    picture(root.parent / "outside.png")
+    image(root.parent / "outside.png")
     (root / "link.png").symlink_to(root.parent / "outside.png")
     labels(root, f"image,labels\na.png,cat;dog\n\n{row}\nsub/c.png,dog\n")
     message = rf"labels\.csv:4: .*{message}"
@@ -203,7 +203,7 @@ def test_a_split_without_its_column(root: Path) -> None:
         read_folder(root, split="train")
 
 
-def test_the_same_picture_in_two_splits(root: Path) -> None:
+def test_the_same_image_in_two_splits(root: Path) -> None:
     labels(root, "image,labels,split\na.png,cat,train\na.png,cat,val\nb.png,cat,val\n")
     with pytest.raises(BadInputError, match=r"labels\.csv:3: duplicate name 'a', first on line 2"):
         read_folder(root, split="val")
@@ -247,7 +247,7 @@ def test_masks_of_other_names_are_noticed(root: Path, caplog: pytest.LogCaptureF
     mask(root / "masks" / "a_mask.png", 0, 1)
     labels(root, "image,labels\na.png,cat\n")
     assert not read_folder(root).has_masks
-    assert "no picture has a mask, though there is a folder of masks" in caplog.text
+    assert "no image has a mask, though there is a folder of masks" in caplog.text
 
 
 def test_mask_values_follow_the_order_of_the_classes(root: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_choice_of_classes(root: Path, caplog: pytest.LogCaptureFixture) -> No
         image_set = read_folder(root, classes=("dog", "cat"))
     assert named(image_set) == {"a": {"cat"}, "sub/c": set()}
     assert image_set.mask_values[:5] == (0, 2, 255, 1, -1)
-    assert "left out 1 pictures with none of the chosen classes" in caplog.text
+    assert "left out 1 images with none of the chosen classes" in caplog.text
     assert "b" in named(read_folder(root, classes=("dog", "cat"), keep_unlabelled=True))
     with pytest.raises(BadInputError, match="unknown class name 'horse': known are: cat, cow, dog"):
         read_folder(root, classes=("horse",))
@@ -297,7 +297,7 @@ def test_columns_beside_the_labels_are_named(root: Path, caplog: pytest.LogCaptu
 
 def test_round_trip(root: Path) -> None:
     mask(root / "masks" / "a.png", 0, 1)
-    (root / "classes.txt").write_text("Kälbchen\nno; picture, of this\ndog\n", encoding="utf-8")
+    (root / "classes.txt").write_text("Kälbchen\nno; image, of this\ndog\n", encoding="utf-8")
     labels(root, "image,labels\na.png,Kälbchen;dog\nb.png,dog\nsub/c.png,\n")
     first = read_folder(root)
     write_labels_csv(root / "labels.csv", first)
@@ -319,7 +319,7 @@ def test_what_cannot_be_written(root: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="expected class names other than image, labels, split, mask, got 'split'"):
         write_labels_csv(root / "again.csv", read_folder(root))
     labels(root, "image,labels\na.png,cat\n")
-    with pytest.raises(BadInputError, match="expected pictures and masks inside"):
+    with pytest.raises(BadInputError, match="expected images and masks inside"):
         write_labels_csv(tmp_path / "other" / "labels.csv", read_folder(root))
     assert not (root / "again.csv").exists()
 

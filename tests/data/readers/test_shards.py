@@ -1,4 +1,4 @@
-"""Shards give the pictures, labels and masks of the folder that they were made of, without being unpacked."""
+"""Shards give the images, labels and masks of the folder that they were made of, without being unpacked."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def jpeg() -> bytes:
 
 def test_shards_give_back_what_they_were_made_of(toy_folder: Path, tmp_path: Path) -> None:
     expected = read_folder(toy_folder, split="train")
-    assert [path.name for path in write_shards(tmp_path, expected, split="train", pictures_each=10)] == [
+    assert [path.name for path in write_shards(tmp_path, expected, split="train", images_each=10)] == [
         "train-000000.tar",
         "train-000001.tar",
         "train-000002.tar",
@@ -77,7 +77,7 @@ def test_labels_in_three_forms(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"a.jpg": b"x"}, "a has no labels"),
-        ({"a.json": b"{}"}, "a has no picture"),
+        ({"a.json": b"{}"}, "a has no image"),
         ({"a.jpg": b"x", "a.json": b"{}"}, "labels of a cannot be read"),
         ({"a.jpg": b"x", "a.cls": b"5"}, "labels of a cannot be read"),
         ({"a.jpg": b"x", "a.txt": b"cow"}, "unknown class name 'cow'"),
@@ -106,7 +106,7 @@ def test_classes_are_those_of_all_splits(tmp_path: Path) -> None:
     assert read_shards(tmp_path, split="train").class_names == ("cat", "dog")
     with pytest.raises(BadInputError, match="there are those of train, val; check the folder"):
         read_shards(tmp_path, split="test")
-    with pytest.raises(BadInputError, match="expected pictures with one of cat, got none"):
+    with pytest.raises(BadInputError, match="expected images with one of cat, got none"):
         read_shards(tmp_path, split="train", classes=("cat",))
 
 
@@ -119,7 +119,7 @@ def test_names_of_shards_end_at_the_first_dot(tmp_path: Path) -> None:
 
     write_shards(tmp_path / "shards", images("a.b", "c"), split="train")
     assert [record.name for record in read_shards(tmp_path / "shards").records] == ["a_b", "c"]
-    with pytest.raises(BadInputError, match="two pictures would be called 'a_b'"):
+    with pytest.raises(BadInputError, match="two images would be called 'a_b'"):
         write_shards(tmp_path / "shards", images("a.b", "a_b"), split="train")
     with pytest.raises(BadInputError, match="expected the classes of this set, got others"):
         write_shards(tmp_path / "shards", images("c", class_name="dog"), split="val")

@@ -34,7 +34,7 @@ def test_one_seed_gives_one_set_to_the_byte(tmp_path: Path) -> None:
     assert all(first[name] != other[name] for name in first if name.startswith("images/"))
 
 
-def test_more_pictures_change_no_earlier_ones(tmp_path: Path) -> None:
+def test_more_images_change_no_earlier_ones(tmp_path: Path) -> None:
     few, many = (content(write_toy(tmp_path / str(n), replace(SMALL, train_images=n, val_images=2))) for n in (2, 3))
     assert all(many[name] == data for name, data in few.items() if name.endswith(".png"))
 
@@ -131,7 +131,7 @@ def test_context_and_size_belong_to_the_subtype() -> None:
     assert meadow[:, 2].max() < sea[:, 2].min()  # the sea is the bluer one
 
 
-def test_pictures_are_rgb_pngs_and_masks_are_indexed(tmp_path: Path) -> None:
+def test_images_are_rgb_pngs_and_masks_are_indexed(tmp_path: Path) -> None:
     folder = write_toy(tmp_path, replace(SMALL, train_images=1, val_images=1))
     with Image.open(folder / "images" / "train-00000.png") as image:
         assert (image.mode, image.size) == ("RGB", (40, 40))

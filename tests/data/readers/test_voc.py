@@ -18,7 +18,7 @@ OBJECTS = {"a": ("cat", "cat", "dog"), "b": ("sheep",), "c": ("person", "cat"), 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four pictures; all but "d" have a mask in SegmentationClassAug, all have one in SegmentationClass."""
+    """Four images; all but "d" have a mask in SegmentationClassAug, all have one in SegmentationClass."""
     tmp_path = tmp_path / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Segmentation", "SegmentationClass", "SegmentationClassAug"):
         (tmp_path / folder).mkdir(parents=True)
@@ -79,14 +79,14 @@ def test_a_choice_of_classes_in_its_own_order(root: Path, caplog: pytest.LogCapt
         image_set = read_voc(root, classes=("sheep", "cat"))
     assert named(image_set) == {"a": {"cat"}, "b": {"sheep"}, "c": {"cat"}}
     assert image_set.records[0].labels == (1,)
-    assert "left out 1 of 4 pictures" in caplog.text
+    assert "left out 1 of 4 images" in caplog.text
     mask = image_set.records[0].mask
     assert mask is not None
     # stored: background, cat, dog, sheep, person, border
     np.testing.assert_array_equal(read_mask(mask, image_set.mask_values)[0], [0, 2, 255, 1, 255, 255])
 
 
-def test_pictures_without_the_chosen_classes_can_stay(root: Path) -> None:
+def test_images_without_the_chosen_classes_can_stay(root: Path) -> None:
     image_set = read_voc(root, classes=("sheep", "cat"), keep_unlabelled=True)
     assert named(image_set)["d"] == set()
     np.testing.assert_array_equal(image_set.labels, [[0, 1], [1, 0], [0, 1], [0, 0]])
@@ -144,7 +144,7 @@ def test_bad_choices_of_classes(root: Path, classes: tuple[str, ...], message: s
 
 
 BAD_RECORDS = {
-    "no picture": (lambda root: (root / "JPEGImages/b.jpg").rename(root / "x"), r"b\.jpg: no such file"),
+    "no image": (lambda root: (root / "JPEGImages/b.jpg").rename(root / "x"), r"b\.jpg: no such file"),
     "no annotation": (lambda root: (root / "Annotations/b.xml").rename(root / "x"), r"b\.xml: no such file"),
     "cut annotation": (
         lambda root: (root / "Annotations/b.xml").write_text("<annotation><obj"),

@@ -342,8 +342,8 @@ def test_a_saved_network_is_a_start(tmp_path: Path) -> None:
     saved = ClassificationNetwork(ModelConfig(network=tiny, class_names=("cat", "dog")))
     saved.save(tmp_path / "classifier")
     started = build(weights=str(tmp_path / "classifier"))
-    picture = torch.rand(1, 3, 32, 48)
-    torch.testing.assert_close(started(picture), saved.backbone.eval()(picture), rtol=0, atol=0)
+    image = torch.rand(1, 3, 32, 48)
+    torch.testing.assert_close(started(image), saved.backbone.eval()(image), rtol=0, atol=0)
     assert started.mean == (0.1, 0.2, 0.3)
     assert started.settings.weights == str(tmp_path / "classifier")
 
@@ -351,7 +351,7 @@ def test_a_saved_network_is_a_start(tmp_path: Path) -> None:
     network = SegmentationNetwork(config)
     network.save(tmp_path / "segmentation")
     again = build(weights=str(tmp_path / "segmentation"))
-    torch.testing.assert_close(again(picture), started(picture), rtol=0, atol=0)
+    torch.testing.assert_close(again(image), started(image), rtol=0, atol=0)
 
 
 def test_a_saved_network_that_does_not_fit(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_at_another_size_it_gives_what_timms_model_of_that_size_gives(encoder: E
 
 
 @pytest.mark.parametrize("encoder", TRANSFORMERS, ids=NAMES)
-def test_pictures_of_any_size(encoder: Encoder) -> None:
+def test_images_of_any_size(encoder: Encoder) -> None:
     found = plan(encoder, depth=1)
     model = found.create(pretrained=False).eval()
     for size in ((1, 1), (61, 83), (130, 33)):

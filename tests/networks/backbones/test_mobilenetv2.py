@@ -28,11 +28,11 @@ def test_the_same_numbers_as_timms(output_stride: int, size: tuple[int, int], pa
         name: value.shape for name, value in theirs.state_dict().items()
     }
     ours.load_state_dict(theirs.state_dict())
-    pictures = torch.randn(2, 3, *size)
+    images = torch.randn(2, 3, *size)
     with torch.inference_mode():
-        torch.testing.assert_close(ours(pictures), theirs.forward_features(pictures))
-        maps = theirs.forward_intermediates(pictures, intermediates_only=True, output_fmt="NCHW")
-        for mine, other in zip(ours.intermediate_maps(pictures), maps, strict=True):
+        torch.testing.assert_close(ours(images), theirs.forward_features(images))
+        maps = theirs.forward_intermediates(images, intermediates_only=True, output_fmt="NCHW")
+        for mine, other in zip(ours.intermediate_maps(images), maps, strict=True):
             torch.testing.assert_close(mine, other)
 
 

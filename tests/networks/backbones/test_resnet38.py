@@ -133,9 +133,9 @@ def test_both_checkpoints_give_the_same_network(network: ResNet38, checkpoints: 
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_golden_input_is_the_picture_in_our_normalisation(forward: dict) -> None:
-    picture = torch.from_numpy(forward["image"]).permute(2, 0, 1) / 255
-    expected = (picture - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+def test_golden_input_is_the_image_in_our_normalisation(forward: dict) -> None:
+    image = torch.from_numpy(forward["image"]).permute(2, 0, 1) / 255
+    expected = (image - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     np.testing.assert_allclose(forward["input"][0], expected.numpy(), atol=1e-6)
 
 

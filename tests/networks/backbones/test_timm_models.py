@@ -75,7 +75,7 @@ def test_tokens_are_put_back_on_their_grid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_transformers_take_pictures_that_are_no_multiple_of_the_patch(name: str) -> None:
+def test_transformers_take_images_that_are_no_multiple_of_the_patch(name: str) -> None:
     model_args, channels, stride, _ = TRANSFORMERS[name]
     plan, model = build(name, model_args)
     height, width = 3 * stride + 1, 5 * stride - 1
@@ -170,8 +170,8 @@ def test_name_like_no_other() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gmlp_s16_224", "only takes pictures of 224x224"),
-        ("beit_base_patch16_224", "only takes pictures of 224x224"),
+        ("gmlp_s16_224", "only takes images of 224x224"),
+        ("beit_base_patch16_224", "only takes images of 224x224"),
         ("mobilenetv5_300m", "no map that grows"),
         ("gemma4_vit_167m", "no spatial feature map"),
     ],

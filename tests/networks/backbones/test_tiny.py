@@ -60,7 +60,7 @@ def test_it_learns_orientation_in_a_few_steps() -> None:
     net, head = TinyNetwork(), torch.nn.Linear(NUM_FEATURES, 1)
     optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=2e-3)
 
-    def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
         standing = torch.arange(count) % 2
         wave = torch.sin(torch.arange(48) * 1.3 + 6.3 * torch.rand(count, 1)) * (0.5 + torch.rand(count, 1))
         stripes = wave[:, None, :].expand(-1, 48, -1)
@@ -68,13 +68,13 @@ def test_it_learns_orientation_in_a_few_steps() -> None:
         return stripes[:, None] + 0.5 * torch.randn(count, 3, 48, 48), standing.float()
 
     for _ in range(30):
-        x, y = pictures(16)
+        x, y = images(16)
         loss = F.binary_cross_entropy_with_logits(head(net(x).mean((2, 3)))[:, 0], y)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     net.eval()
-    x, y = pictures(64)
+    x, y = images(64)
     with torch.no_grad():
         right = (head(net(x).mean((2, 3)))[:, 0] > 0) == y.bool()
     assert right.float().mean() > 0.9

@@ -49,7 +49,7 @@ def test_they_make_timms_own_weights(encoder: Encoder) -> None:
         assert queries.shape[2] == encoder.prefix + features.shape[2] * features.shape[3]
         mine = (queries @ keys.mT * scale).softmax(-1)
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
-        # The attention must be of the pictures: uniform weights would pass for any keys.
+        # The attention must be of the images: uniform weights would pass for any keys.
         assert expected.std(-1).mean() > 1e-3
 
 

@@ -90,7 +90,7 @@ def published_state(stages: tuple[int, ...] = (2, 2, 2, 2)) -> dict[str, Tensor]
 
 
 def published_forward(state: dict[str, Tensor], x: Tensor, stages: tuple[int, ...] = (2, 2, 2, 2)) -> Tensor:
-    """The body of DeepLab-v2 on a BGR picture less its mean: strides in 1x1 convolutions, dilations 1, 1, 2, 4."""
+    """The body of DeepLab-v2 on a BGR image less its mean: strides in 1x1 convolutions, dilations 1, 1, 2, 4."""
 
     def unit(name: str, x: Tensor, **where: int) -> Tensor:
         x = F.conv2d(x, state[f"{name}.conv.weight"], **where)  # type: ignore[arg-type]

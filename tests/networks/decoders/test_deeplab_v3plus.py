@@ -70,7 +70,7 @@ def test_it_is_the_network_of_segmentation_models_pytorch(network: DeepLabV3Plus
     x = torch.randn(2, 3, 96, 128)
     features: list[Tensor] = feature_pyramid(network.backbone, network.plan, x)
     assert [feature.shape[-1] for feature in features] == [32, 16, 8, 8]
-    # The library's encoders give the picture and the map of stride 2 before these.
+    # The library's encoders give the image and the map of stride 2 before these.
     expected = head(decoder([x, x, *features]))
     found = network(x)
     assert expected.std() > 0.05
@@ -110,8 +110,8 @@ def test_everything_learns_but_frozen_batch_norm() -> None:
             assert layer.training != name.startswith("backbone"), name
 
 
-def test_one_picture_can_be_learned_from() -> None:
-    """Batch norm over the one value of a pooled picture could not be computed."""
+def test_one_image_can_be_learned_from() -> None:
+    """Batch norm over the one value of a pooled image could not be computed."""
     net = DeepLabV3Plus(NetworkSettings(name="tiny", weights="none"), 3).train()
     assert torch.isfinite(net(torch.randn(1, 3, 32, 32))).all()
 

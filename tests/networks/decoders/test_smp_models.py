@@ -38,7 +38,7 @@ def test_logits_lie_on_the_grid_that_is_told(architecture: str, name: str, strid
 
 
 @torch.no_grad()
-def test_a_picture_smaller_than_the_pyramid_allows_is_padded() -> None:
+def test_a_image_smaller_than_the_pyramid_allows_is_padded() -> None:
     model = SmpModel("pan", settings("resnet18"), 2).eval()
     assert model.grid.least_side > model.grid.pad_multiple
     padded = model.grid.pad(torch.rand(1, 3, 9, 300))

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: pictures of clusters in their rows; weights that are alike lie side by side."""
+"""Figures 5 and 6: images of clusters in their rows; weights that are alike lie side by side."""
 
 import numpy as np
 import pytest
@@ -10,33 +10,33 @@ from subcam.report.figures.clusters import Cluster, cluster_figure, embed, squar
 from subcam.report.figures.style import class_colour, figure_bytes
 
 
-def pictures(count: int) -> tuple[np.ndarray, ...]:
+def images(count: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(count)
     return tuple(rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8) for i in range(count))
 
 
 def test_figure_5() -> None:
     clusters = [
-        Cluster(name="cat 0", pictures=pictures(5), size=31, purity=0.876),
-        Cluster(name="cat 1", pictures=pictures(1), size=1),
-        Cluster(name="a name that people gave " * 8, pictures=(), size=0, purity=0.0),
+        Cluster(name="cat 0", images=images(5), size=31, purity=0.876),
+        Cluster(name="cat 1", images=images(1), size=1),
+        Cluster(name="a name that people gave " * 8, images=(), size=0, purity=0.0),
     ]
     figure = cluster_figure("cat", clusters)
     grid = np.array(figure.axes).reshape(3, 5)
     assert [len(axes.images) for axes in grid.ravel()] == [1] * 5 + [1] + [0] * 9
-    assert grid[0, 2].images[0].get_array().tolist() == square(clusters[0].pictures[2]).tolist()
+    assert grid[0, 2].images[0].get_array().tolist() == square(clusters[0].images[2]).tolist()
     titles = [line[0].get_title(loc="left") for line in grid]
-    assert titles[:2] == ["cat 0: 31 pictures, purity 88%", "cat 1: 1 picture"]
-    assert titles[2].endswith("…: 0 pictures, purity 0%")
+    assert titles[:2] == ["cat 0: 31 images, purity 88%", "cat 1: 1 image"]
+    assert titles[2].endswith("…: 0 images, purity 0%")
     assert faults(figure) == []
     with pytest.raises(ValueError, match="one cluster of cat"):
         cluster_figure("cat", [])
 
 
 def test_square() -> None:
-    picture = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
-    assert square(picture).tolist() == picture[:, 2:7].tolist()
-    assert square(picture.transpose(1, 0, 2)).tolist() == picture[:, 2:7].transpose(1, 0, 2).tolist()
+    image = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
+    assert square(image).tolist() == image[:, 2:7].tolist()
+    assert square(image.transpose(1, 0, 2)).tolist() == image[:, 2:7].transpose(1, 0, 2).tolist()
 
 
 def weights(classes: int, k: int, *, spread: float = 0.2) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ def response_row(height: int, width: int, **given: object) -> ResponseRow:
 
 def test_figure_3() -> None:
     rows = [
-        response_row(40, 60, truth=mask(40, 60, 0, 1), label="a picture with a long name", threshold=0.3),
+        response_row(40, 60, truth=mask(40, 60, 0, 1), label="an image with a long name", threshold=0.3),
         response_row(90, 30, truth=mask(90, 30, 0, 2)),
         response_row(20, 80),
     ]
@@ -41,8 +41,8 @@ def test_figure_3() -> None:
         overlay_map(first.image, first.ours, threshold=0.3),
         overlay_mask(first.image, first.truth),
     ]
-    for axes, picture in zip(grid[0], expected, strict=True):
-        assert axes.images[0].get_array().tolist() == picture.tolist()
+    for axes, pixels in zip(grid[0], expected, strict=True):
+        assert axes.images[0].get_array().tolist() == pixels.tolist()
     assert not grid[2, 3].images
     assert [text.get_text() for text in grid[2, 3].texts] == ["none"]
     assert figure.axes[12].get_xlabel() == "response"

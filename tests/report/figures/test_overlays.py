@@ -1,4 +1,4 @@
-"""Maps over pictures: the right colour at the right pixel."""
+"""Maps over images: the right colour at the right pixel."""
 
 import matplotlib
 import numpy as np

@@ -18,15 +18,15 @@ from subcam.errors import RunFolderError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.report.gather.clusters import gather_clusters, head_weights
 from subcam.report.gather.images import (
-    PictureRecord,
-    Pictures,
+    ImageRecord,
+    Images,
     choose,
     evenly_spaced,
-    gather_pictures,
-    picture_iou,
+    gather_images,
+    image_iou,
     thresholded,
 )
-from subcam.report.gather.run import from_record, open_pictures, read_run
+from subcam.report.gather.run import from_record, open_images, read_run
 from subcam.runtime.run_folder import as_plain
 from subcam.settings import RunSettings
 
@@ -122,26 +122,26 @@ def test_clusters_are_found_in_a_record_that_does_not_name_them(finished_run: Pa
     assert run.result.segmented == ()
 
 
-def test_pictures_that_moved_are_asked_for(finished_run: Path, tmp_path: Path) -> None:
+def test_images_that_moved_are_asked_for(finished_run: Path, tmp_path: Path) -> None:
     run = read_run(finished_run)
-    (pictures,) = finished_run.glob("toy-*")
+    (images,) = finished_run.glob("toy-*")
     gone = replace(run.result.settings.dataset, root=str(tmp_path / "gone"))
     run = replace(run, result=replace(run.result, settings=replace(run.result.settings, dataset=gone)))
     with pytest.raises(RunFolderError, match="--data DIR"):
-        open_pictures(run)
+        open_images(run)
     with pytest.raises(RunFolderError, match="is no folder"):
-        open_pictures(run, data=str(tmp_path / "nowhere"))
-    assert len(open_pictures(run, data=str(pictures)).train.image_set) == 24
+        open_images(run, data=str(tmp_path / "nowhere"))
+    assert len(open_images(run, data=str(images)).train.image_set) == 24
 
 
-def test_iou_of_a_picture_is_that_of_scikit_learn() -> None:
+def test_iou_of_a_image_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice(np.array([0, 1, 3, 255], np.uint8), (30, 40))
     prediction = rng.integers(0, CLASSES, (30, 40)).astype(np.uint8)
     scored = truth != 255
     expected = jaccard_score(truth[scored], prediction[scored], labels=[1, 3], average="macro")
-    assert picture_iou(prediction, truth, num_classes=CLASSES) == pytest.approx(expected)
-    assert picture_iou(prediction, np.zeros_like(truth), num_classes=CLASSES) is None
+    assert image_iou(prediction, truth, num_classes=CLASSES) == pytest.approx(expected)
+    assert image_iou(prediction, np.zeros_like(truth), num_classes=CLASSES) is None
 
 
 def test_what_is_above_the_threshold_has_the_class_of_the_strongest() -> None:
@@ -151,8 +151,8 @@ def test_what_is_above_the_threshold_has_the_class_of_the_strongest() -> None:
     assert thresholded(maps[:0], np.array([], np.int64), 0.5).tolist() == [[0, 0, 0]]
 
 
-def picture(index: int, gain: float | None) -> PictureRecord:
-    return PictureRecord(
+def image(index: int, gain: float | None) -> ImageRecord:
+    return ImageRecord(
         name=str(index),
         split="val",
         image=Path("a"),
@@ -168,14 +168,14 @@ def picture(index: int, gain: float | None) -> PictureRecord:
 
 def test_the_worst_are_chosen_as_often_as_the_best() -> None:
     rng = np.random.default_rng(0)
-    pictures = [picture(index, float(gain)) for index, gain in enumerate(rng.uniform(-0.5, 0.5, 100))]
-    found = choose(pictures, 30)
+    images = [image(index, float(gain)) for index, gain in enumerate(rng.uniform(-0.5, 0.5, 100))]
+    found = choose(images, 30)
     assert len(found) == len({one.name for one in found}) == 30
     assert [int(one.name) for one in found] == sorted(int(one.name) for one in found)
-    by_gain = sorted(pictures, key=lambda one: one.gain or 0.0)
+    by_gain = sorted(images, key=lambda one: one.gain or 0.0)
     assert {one.name for one in by_gain[:10] + by_gain[-10:]} <= {one.name for one in found}
-    assert len(choose([picture(index, None) for index in range(50)], 7)) == 7
-    assert choose(pictures, 100) == tuple(pictures)
+    assert len(choose([image(index, None) for index in range(50)], 7)) == 7
+    assert choose(images, 100) == tuple(images)
 
 
 def test_evenly_spaced_places_are_spread_and_never_twice() -> None:
@@ -184,9 +184,9 @@ def test_evenly_spaced_places_are_spread_and_never_twice() -> None:
     assert len(set(evenly_spaced(997, 200))) == 200
 
 
-def test_gain_of_a_picture_is_that_of_its_maps(finished_run: Path, gathered: Pictures) -> None:
+def test_gain_of_a_image_is_that_of_its_maps(finished_run: Path, gathered: Images) -> None:
     run = read_run(finished_run)
-    dataset = open_pictures(run)
+    dataset = open_images(run)
     assert gathered.total == gathered.compared == len(gathered.shown) == 200
     one = gathered.shown[7]
     record = dataset.scored["val"].image_set.records[7]
@@ -211,9 +211,9 @@ def test_gain_of_a_picture_is_that_of_its_maps(finished_run: Path, gathered: Pic
 
 def test_clusters_have_their_members_purity_and_neighbours(finished_run: Path) -> None:
     run = read_run(finished_run)
-    dataset = open_pictures(run)
+    dataset = open_images(run)
     records = dataset.train.image_set.records
-    parents = gather_clusters(run, dataset, most_pictures=10_000)
+    parents = gather_clusters(run, dataset, most_images=10_000)
     stage = run.rounds[1].clusters
     assert stage is not None
     with np.load(stage.path / "clusters.npz") as arrays:
@@ -241,7 +241,7 @@ def test_clusters_have_their_members_purity_and_neighbours(finished_run: Path) -
                 assert cluster.silhouette == pytest.approx(silhouettes[np.isin(everyone, members)].mean(), abs=1e-5)
                 seen += 1
     assert seen
-    few = gather_clusters(run, dataset, most_pictures=1)
+    few = gather_clusters(run, dataset, most_images=1)
     assert all(cluster.nearest == () for parent in few for cluster in parent.clusters)
 
 
@@ -259,8 +259,8 @@ def test_weights_are_those_of_the_saved_network(finished_run: Path) -> None:
 def test_parts_that_a_run_did_not_have_are_empty(finished_run: Path) -> None:
     run = read_run(finished_run)
     bare = replace(run, result=replace(run.result, rounds=run.result.rounds[:1], refined=(), segmented=()))
-    dataset = open_pictures(run)
-    assert gather_clusters(bare, dataset, most_pictures=100) == ()
+    dataset = open_images(run)
+    assert gather_clusters(bare, dataset, most_images=100) == ()
     assert head_weights(bare) is None
-    unscored = gather_pictures(bare, replace(dataset, scored={}), limit=5)
+    unscored = gather_images(bare, replace(dataset, scored={}), limit=5)
     assert all(one.gain is None and one.last_iou is not None and one.masks == {} for one in unscored.shown)

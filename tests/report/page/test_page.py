@@ -18,12 +18,12 @@ from PIL import Image
 
 from subcam.cli import main
 from subcam.data.images import read_mask
-from subcam.report.gather.images import PictureRecord, Pictures
-from subcam.report.gather.run import open_pictures, read_run
+from subcam.report.gather.images import ImageRecord, Images
+from subcam.report.gather.run import open_images, read_run
 from subcam.report.page.content import script_json
 from subcam.report.page.figures import PageFigure, inline_svg, kind_of
 from subcam.report.page.headline import headline
-from subcam.report.page.packing import pack, pack_pictures, packed_bytes, thumbnail, thumbnail_size
+from subcam.report.page.packing import pack, pack_images, packed_bytes, thumbnail, thumbnail_size
 from subcam.report.page.page import write_report
 
 MOST_BYTES = 15_000_000
@@ -58,7 +58,7 @@ def test_thumbnails_keep_their_shape_and_never_grow() -> None:
     assert np.abs(red.astype(int) - (200, 30, 30)).max() < 25
 
 
-def test_a_packed_picture_has_its_truth_and_masks(gathered: Pictures) -> None:
+def test_a_packed_image_has_its_truth_and_masks(gathered: Images) -> None:
     record = gathered.shown[0]
     packed = pack(record, 384)
     assert (packed.width, packed.height) == (48, 48)
@@ -73,7 +73,7 @@ def test_a_packed_picture_has_its_truth_and_masks(gathered: Pictures) -> None:
     assert max(small.data["grid"]) <= 8
 
 
-def noisy(tmp_path: Path, count: int) -> list[PictureRecord]:
+def noisy(tmp_path: Path, count: int) -> list[ImageRecord]:
     """Photographs that do not compress."""
     rng = np.random.default_rng(0)
     records = []
@@ -81,7 +81,7 @@ def noisy(tmp_path: Path, count: int) -> list[PictureRecord]:
         path = tmp_path / f"{index}.png"
         Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
         records.append(
-            PictureRecord(
+            ImageRecord(
                 name=path.stem,
                 split="",
                 image=path,
@@ -95,21 +95,21 @@ def noisy(tmp_path: Path, count: int) -> list[PictureRecord]:
     return records
 
 
-def test_pictures_fit_into_their_budget(tmp_path: Path) -> None:
+def test_images_fit_into_their_budget(tmp_path: Path) -> None:
     records = noisy(tmp_path, 4)
-    large = pack_pictures(records, budget=10**9)
-    assert {max(picture.width, picture.height) for picture in large} == {384}
-    needed = sum(picture.size for picture in large)
-    smaller = pack_pictures(records, budget=needed // 2)
+    large = pack_images(records, budget=10**9)
+    assert {max(image.width, image.height) for image in large} == {384}
+    needed = sum(image.size for image in large)
+    smaller = pack_images(records, budget=needed // 2)
     assert len(smaller) == 4
-    assert sum(picture.size for picture in smaller) <= needed // 2
+    assert sum(image.size for image in smaller) <= needed // 2
     least = sum(pack(record, 112).size for record in records)
-    few = pack_pictures(records, budget=least // 2)
+    few = pack_images(records, budget=least // 2)
     assert 0 < len(few) < 4
-    assert pack_pictures([], budget=10) == ()
+    assert pack_images([], budget=10) == ()
 
 
-def test_the_page_of_200_pictures_is_small_and_loads_nothing(report_page: Path) -> None:
+def test_the_page_of_200_images_is_small_and_loads_nothing(report_page: Path) -> None:
     text = report_page.read_text("utf-8")
     assert report_page.stat().st_size <= MOST_BYTES
     assert text.count('<article class="card"') == 200
@@ -209,7 +209,7 @@ def test_stages_are_grouped_by_what_they_do(finished_run: Path) -> None:
 
 @pytest.fixture
 def bare_run(finished_run: Path, tmp_path: Path) -> Path:
-    """Round 0 alone, in a folder that shares the stages and pictures of the other."""
+    """Round 0 alone, in a folder that shares the stages and images of the other."""
     record = json.loads((finished_run / "run.json").read_text("utf-8"))
     bare = {**record, "rounds": record["rounds"][:1], "refined": [], "segment": []}
     folder = tmp_path / "bare"
@@ -224,14 +224,14 @@ def test_a_run_without_masks_or_later_rounds_has_a_page(bare_run: Path) -> None:
     record = json.loads((bare_run / "run.json").read_text("utf-8"))
     record["rounds"][0]["scores"] = {}
     (bare_run / "unscored.json").write_text(json.dumps(record), "utf-8")
-    dataset = open_pictures(read_run(bare_run))
+    dataset = open_images(read_run(bare_run))
     val = dataset.scored["val"]
     without = tuple(replace(one, mask=None) for one in val.image_set.records)
     unscored = replace(val, image_set=replace(val.image_set, records=without))
     dataset = replace(dataset, train=unscored, scored={})
     text = write_report(bare_run, images=3, dataset=dataset, record="unscored.json").read_text("utf-8")
     assert text.count('<article class="card"') == 3
-    assert "No picture had a mask to score against" in text
+    assert "No image had a mask to score against" in text
     assert 'id="tables"' not in text
     assert 'class="truth"' not in text
     assert 'class="round"' not in text
@@ -243,7 +243,7 @@ def test_the_command_writes_the_page(bare_run: Path, capsys: pytest.CaptureFixtu
     assert "index.html" in capsys.readouterr().out
     text = (bare_run / "page" / "index.html").read_text("utf-8")
     assert text.count('<article class="card"') == 2
-    assert "2 of 200 pictures: at equal distances" in text
+    assert "2 of 200 images: at equal distances" in text
     assert main(["report", str(bare_run / "none")]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     assert main(["report", str(bare_run), "--images", "0"]) == 2

@@ -90,7 +90,7 @@ def test_what_compares() -> None:
         seconds=1.0,
     )
     assert compares(result, "val")
-    assert not compares(result, "train"), "as many pictures as val has"
+    assert not compares(result, "train"), "as many images as val has"
     assert not compares(result, "test")
     assert not compares(replace(result, class_names=VOC_CLASSES[::-1]), "val")
     assert not compares(replace(result, rounds=()), "val")

@@ -1,7 +1,7 @@
 """Reads COCO's layout: image-level labels from the annotated objects, masks drawn from their outlines when asked for.
 
-In: a folder with `annotations/instances_*.json` and folders of pictures, or pictures and one JSON file of that form.
-Out: an `ImageSet`. No picture is opened here; `subcam.data.check` does that.
+In: a folder with `annotations/instances_*.json` and folders of images, or images and one JSON file of that form.
+Out: an `ImageSet`. No image is opened here; `subcam.data.check` does that.
 """
 
 import logging
@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from subcam.data.readers.coco_file import CocoFile, CocoPicture, read_coco_file
+from subcam.data.readers.coco_file import CocoFile, CocoImage, read_coco_file
 from subcam.data.readers.coco_masks import MOST_CATEGORIES, write_coco_masks
 from subcam.data.records import (
     BACKGROUND,
@@ -62,9 +62,9 @@ def read_coco(
 ) -> ImageSet:
     """Read one split of a folder in COCO's layout.
 
-    A class is in a picture if one of its annotations is of that category; boxes count. Pictures are looked for in
-    `root/SPLIT`, `root/images/SPLIT`, the folder of the JSON file, `root/images` and `root`. A picture's name is
-    SPLIT/its file name without suffix, so that pictures of two splits never share one.
+    A class is in an image if one of its annotations is of that category; boxes count. Images are looked for in
+    `root/SPLIT`, `root/images/SPLIT`, the folder of the JSON file, `root/images` and `root`. An image's name is
+    SPLIT/its file name without suffix, so that images of two splits never share one.
 
     Args:
         root: the folder.
@@ -72,11 +72,11 @@ def read_coco(
         labels: that JSON file's path in `root`.
         classes: the names to learn, in this order; None for all categories in the order of their ids. Other classes'
             pixels are not scored.
-        keep_unlabelled: keep pictures with none of `classes`, as examples of their absence; else they are left out and
-            their number is logged, as in published numbers on COCO (82,081 of 82,783 pictures of train2014).
-        crowd_labels: whether a class counts that is in a picture only as a group ("iscrowd").
+        keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
+            their number is logged, as in published numbers on COCO (82,081 of 82,783 images of train2014).
+        crowd_labels: whether a class counts that is in an image only as a group ("iscrowd").
         mask_folder: where masks are drawn, once for each annotation file (`coco_masks` says how); None for no masks.
-        on_bad_input: what to do about a picture or annotation that is missing or damaged.
+        on_bad_input: what to do about an image or annotation that is missing or damaged.
 
     Raises:
         BadInputError: no such split, no COCO file, an unknown class, nothing usable; or a bad entry where
@@ -95,36 +95,36 @@ def read_coco(
     strays = [str(problem) for problem in file.strays]
     if strays and on_bad_input == "stop":
         raise file.strays[0]
-    bad = {picture: str(problem) for picture, problem in file.problems.items()}
+    bad = {image: str(problem) for image, problem in file.problems.items()}
     if masks is not None and not drawn:
         bad |= _draw(file, masks, split, stop=on_bad_input == "stop")
     records: list[Record] = []
     skipped = [Skipped(file=str(path), reason=reason) for reason in strays]
-    bases = _picture_folders(root, split, path)
+    bases = _image_folders(root, split, path)
     first: dict[str, str] = {}
     unlabelled = 0
-    for picture in file.pictures:
+    for image in file.images:
         try:
-            if picture.id in bad:
-                raise BadInputError(bad[picture.id])
-            record = _read_record(file, picture, bases, split, chosen, crowd_labels=crowd_labels, masks=masks)
+            if image.id in bad:
+                raise BadInputError(bad[image.id])
+            record = _read_record(file, image, bases, split, chosen, crowd_labels=crowd_labels, masks=masks)
             if record.labels or keep_unlabelled:
-                other = first.setdefault(record.name, picture.file_name)
-                if other != picture.file_name or (records and record.name == records[-1].name):
-                    raise BadInputError(f"{path}: {picture.file_name!r} and {other!r} are one name; rename one of them")
+                other = first.setdefault(record.name, image.file_name)
+                if other != image.file_name or (records and record.name == records[-1].name):
+                    raise BadInputError(f"{path}: {image.file_name!r} and {other!r} are one name; rename one of them")
                 records.append(record)
             else:
                 unlabelled += 1
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
-            skipped.append(Skipped(file=picture.file_name, reason=str(error)))
+            skipped.append(Skipped(file=image.file_name, reason=str(error)))
     if unlabelled:
-        logger.info("%s: left out %d of %d pictures with none of the classes", path, unlabelled, len(file.pictures))
+        logger.info("%s: left out %d of %d images with none of the classes", path, unlabelled, len(file.images))
     if not records:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(
-            f"{path}: expected at least one usable picture, got none of {len(file.pictures)} ({len(skipped)} bad, "
+            f"{path}: expected at least one usable image, got none of {len(file.images)} ({len(skipped)} bad, "
             f"{unlabelled} without the classes){why}"
         )
     return ImageSet(
@@ -177,24 +177,24 @@ def _mask_place(folder: Path, path: Path, split: str | None) -> Path:
 
 
 def _draw(file: CocoFile, masks: Path, split: str | None, *, stop: bool) -> dict[int | str, str]:
-    """Draw what is missing; returns what was wrong, by picture."""
+    """Draw what is missing; returns what was wrong, by image."""
     values = {number: value for value, number in enumerate(file.categories, start=1)}
     good = []
     wrong: dict[int | str, str] = {}
-    for picture in file.pictures:
+    for image in file.images:
         try:
-            name = _name_of(picture, split, file.path)
-            if picture.id not in file.problems:
-                good.append((masks / f"{name}.png", picture, file.segments.get(picture.id, [])))
+            name = _name_of(image, split, file.path)
+            if image.id not in file.problems:
+                good.append((masks / f"{name}.png", image, file.segments.get(image.id, [])))
         except BadInputError as error:
-            wrong[picture.id] = str(error)
+            wrong[image.id] = str(error)
     with bar(f"drawing masks of {split or file.path.name}", len(good)) as progress:
-        for (_, picture, _), problem in zip(good, write_coco_masks(good, values=values), strict=True):
+        for (_, image, _), problem in zip(good, write_coco_masks(good, values=values), strict=True):
             progress.advance()
             if problem is not None:
-                wrong[picture.id] = f"{file.path}: {problem}"
+                wrong[image.id] = f"{file.path}: {problem}"
                 if stop:
-                    raise BadInputError(wrong[picture.id]) from problem
+                    raise BadInputError(wrong[image.id]) from problem
     if not wrong and not file.problems:
         write_json(masks / _COMPLETE, {"masks": len(good), "annotations": str(file.path)})
     return wrong
@@ -202,7 +202,7 @@ def _draw(file: CocoFile, masks: Path, split: str | None, *, stop: bool) -> dict
 
 def _read_record(
     file: CocoFile,
-    picture: CocoPicture,
+    entry: CocoImage,
     bases: Sequence[Path],
     split: str | None,
     chosen: tuple[str, ...],
@@ -210,9 +210,9 @@ def _read_record(
     crowd_labels: bool,
     masks: Path | None,
 ) -> Record:
-    name = _name_of(picture, split, file.path)
-    image = _find(picture, bases, file.path)
-    numbers = file.present.get(picture.id, set()) | (file.crowds.get(picture.id, set()) if crowd_labels else set())
+    name = _name_of(entry, split, file.path)
+    image = _find(entry, bases, file.path)
+    numbers = file.present.get(entry.id, set()) | (file.crowds.get(entry.id, set()) if crowd_labels else set())
     present = {file.categories[number] for number in numbers}
     return Record(
         name=name,
@@ -222,39 +222,36 @@ def _read_record(
     )
 
 
-def _name_of(picture: CocoPicture, split: str | None, where: Path) -> str:
-    written = picture.file_name
+def _name_of(image: CocoImage, split: str | None, where: Path) -> str:
+    written = image.file_name
     path = PurePosixPath(written.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
         raise BadInputError(
-            f"{where}: expected a file_name inside the folder of pictures without '..', got {written!r}; correct it"
+            f"{where}: expected a file_name inside the folder of images without '..', got {written!r}; correct it"
         )
     below = path.with_suffix("").as_posix()
     return below if split is None or path.parts[0] == split else f"{split}/{below}"
 
 
-def _picture_folders(root: Path, split: str | None, path: Path) -> list[Path]:
-    """Where pictures may lie, only what is there, each once."""
+def _image_folders(root: Path, split: str | None, path: Path) -> list[Path]:
+    """Where images may lie, only what is there, each once."""
     own = [root / split, root / "images" / split] if split else []
     found = dict.fromkeys([*own, path.parent, root / "images", root])
     return [folder for folder in found if folder.is_dir()]
 
 
-def _find(picture: CocoPicture, bases: Sequence[Path], where: Path) -> Path:
+def _find(image: CocoImage, bases: Sequence[Path], where: Path) -> Path:
     for form in ("NFC", "NFD"):  # a Mac may have stored the name decomposed
-        written = unicodedata.normalize(form, picture.file_name.replace("\\", "/"))
+        written = unicodedata.normalize(form, image.file_name.replace("\\", "/"))
         for base in bases:
             candidate = base / written
             if candidate.is_file():
-                # the folder itself may be a link, as it often is to a larger disk; a picture may not lead out of it
+                # the folder itself may be a link, as it often is to a larger disk; an image may not lead out of it
                 if not candidate.resolve().is_relative_to(base.resolve()):
-                    raise BadInputError(
-                        f"{where}: {candidate} is a link to outside {base}; put the picture itself there"
-                    )
+                    raise BadInputError(f"{where}: {candidate} is a link to outside {base}; put the image itself there")
                 return candidate
     raise BadInputError(
-        f"{where}: {picture.file_name!r} is no file in {' or '.join(map(str, bases))}; "
-        "restore it, or unpack the pictures"
+        f"{where}: {image.file_name!r} is no file in {' or '.join(map(str, bases))}; restore it, or unpack the images"
     )
 
 

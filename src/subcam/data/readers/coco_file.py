@@ -1,4 +1,4 @@
-"""Reads COCO's annotation files: pictures, categories in the order of their ids, and who is where.
+"""Reads COCO's annotation files: images, categories in the order of their ids, and who is where.
 
 In: an `instances_*.json` or any file of that form. Out: a `CocoFile`. The file is gone through once, entry by entry;
 outlines are kept only where they are asked for, eight bytes a number.
@@ -19,7 +19,7 @@ Kind = Literal["object", "crowd", "box"]
 """What an annotation outlines: one object; a group ("iscrowd"); or only a box around an object, without an outline."""
 
 FURTHEST = 1e5
-"""Coordinates beyond this are a fault of the file: no picture is so large."""
+"""Coordinates beyond this are a fault of the file: no image is so large."""
 
 _ID = int | str
 
@@ -43,7 +43,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CocoPicture:
+class CocoImage:
     """One entry of `images`; height and width are 0 where the file does not say them."""
 
     id: _ID
@@ -57,16 +57,16 @@ class CocoFile:
     """What an annotation file says.
 
     categories: names by id, in the order of the ids.
-    present: for each picture's id the categories of its objects and boxes; `crowds`: those of its groups.
-    segments: outlines by the picture's id; empty unless they were asked for.
+    present: for each image's id the categories of its objects and boxes; `crowds`: those of its groups.
+    segments: outlines by the image's id; empty unless they were asked for.
     outlined: whether any annotation has an outline.
-    problems: by the picture's id, the first entry about it that cannot be used.
-    strays: entries that cannot be laid at the door of a picture of the file.
+    problems: by the image's id, the first entry about it that cannot be used.
+    strays: entries that cannot be laid at the door of an image of the file.
     """
 
     path: Path
     categories: dict[_ID, str]
-    pictures: tuple[CocoPicture, ...]
+    images: tuple[CocoImage, ...]
     present: dict[_ID, set[_ID]]
     crowds: dict[_ID, set[_ID]]
     segments: dict[_ID, list[Segment]] = field(repr=False)
@@ -86,7 +86,7 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
         BadInputError: no such file, no JSON, or none of COCO's form (no images, no categories, an id twice).
     """
     categories: dict[_ID, str] = {}
-    pictures: dict[_ID, CocoPicture] = {}
+    images: dict[_ID, CocoImage] = {}
     found = _Annotations(path, keep=outlines)
     keys: dict[str, None] = {}
     for key, entry in json_entries(path):
@@ -94,16 +94,16 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
         if key == "annotations":
             found.add(entry)
         elif key == "images":
-            picture = _picture(entry, f"{path}: images[{len(pictures)}]")
-            if picture.id in pictures:
-                raise BadInputError(f"{path}: images: the id {picture.id} occurs twice; give each picture its own")
-            pictures[picture.id] = picture
+            image = _image(entry, f"{path}: images[{len(images)}]")
+            if image.id in images:
+                raise BadInputError(f"{path}: images: the id {image.id} occurs twice; give each image its own")
+            images[image.id] = image
         elif key == "categories":
             number, name = _category(entry, f"{path}: categories[{len(categories)}]")
             if number in categories or name in categories.values():
                 raise BadInputError(f"{path}: categories: {name!r} or its id {number} occurs twice; remove one")
             categories[number] = name
-    if not pictures or not categories:
+    if not images or not categories:
         raise BadInputError(
             f"{path}: expected a COCO file with the lists images, categories and annotations, got "
             f"{', '.join(key or 'a list' for key in keys) or 'nothing'}; give e.g. instances_train2014.json"
@@ -111,18 +111,18 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
     return CocoFile(
         path=path,
         categories={key: categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))},
-        pictures=tuple(pictures.values()),
+        images=tuple(images.values()),
         present=found.present,
         crowds=found.crowds,
         segments=found.segments,
         outlined=found.outlined,
         problems=_with_unknown_categories(found, categories, path),
-        strays=(*found.strays, *_of_no_picture(found, pictures, path)),
+        strays=(*found.strays, *_of_no_image(found, images, path)),
     )
 
 
 class _Annotations:
-    """Gathers `annotations`, which may stand before the pictures and categories that they name."""
+    """Gathers `annotations`, which may stand before the images and categories that they name."""
 
     def __init__(self, path: Path, *, keep: bool) -> None:
         self.path, self.keep, self.count, self.outlined = path, keep, 0, False
@@ -135,8 +135,8 @@ class _Annotations:
     def add(self, entry: Any) -> None:
         where = f"{self.path}: annotations[{self.count}]"
         self.count += 1
-        picture: Any = entry.get("image_id") if isinstance(entry, dict) else None
-        if not _is_id(picture):
+        image: Any = entry.get("image_id") if isinstance(entry, dict) else None
+        if not _is_id(image):
             self.strays.append(BadInputError(f"{where}: expected an object with image_id, got {_short(entry)}"))
             return
         try:
@@ -146,10 +146,10 @@ class _Annotations:
             self.outlined |= outlined
             if self.keep:
                 segment = _segment(entry, kind, where)
-                self.segments.setdefault(picture, []).append(segment)
-            (self.crowds if kind == "crowd" else self.present).setdefault(picture, set()).add(entry["category_id"])
+                self.segments.setdefault(image, []).append(segment)
+            (self.crowds if kind == "crowd" else self.present).setdefault(image, set()).add(entry["category_id"])
         except BadInputError as error:
-            self.problems.setdefault(picture, error)
+            self.problems.setdefault(image, error)
 
 
 def _kind(entry: dict[str, Any], where: str) -> tuple[Kind, bool]:
@@ -199,13 +199,13 @@ def _runs(outline: dict[str, Any], where: str) -> tuple["array[int] | str", tupl
         raise BadInputError(f"{where}: expected counts of 0 or more, got {_short(counts)}; correct it") from error
 
 
-def _picture(entry: Any, where: str) -> CocoPicture:
+def _image(entry: Any, where: str) -> CocoImage:
     if not (isinstance(entry, dict) and _is_id(entry.get("id")) and isinstance(entry.get("file_name"), str)):
         raise BadInputError(f"{where}: expected an object with id and file_name, got {_short(entry)}; correct it")
     sides = [entry.get(side, 0) for side in ("height", "width")]
     if not all(type(side) is int and 0 <= side <= FURTHEST for side in sides):
         raise BadInputError(f"{where}: expected height and width in pixels, got {_short(sides)}; correct it")
-    return CocoPicture(id=entry["id"], file_name=entry["file_name"], height=sides[0], width=sides[1])
+    return CocoImage(id=entry["id"], file_name=entry["file_name"], height=sides[0], width=sides[1])
 
 
 def _category(entry: Any, where: str) -> tuple[_ID, str]:
@@ -215,27 +215,27 @@ def _category(entry: Any, where: str) -> tuple[_ID, str]:
 
 
 def _with_unknown_categories(found: _Annotations, categories: dict[_ID, str], path: Path) -> dict[_ID, BadInputError]:
-    """Problems by picture, those of categories that the file does not list added."""
+    """Problems by image, those of categories that the file does not list added."""
     problems = dict(found.problems)
     for members in (found.present, found.crowds):
-        for picture, present in members.items():
+        for image, present in members.items():
             for number in present - categories.keys():
                 problems.setdefault(
-                    picture,
+                    image,
                     BadInputError(
-                        f"{path}: picture {picture} has an annotation of category {number}, which is not listed: "
+                        f"{path}: image {image} has an annotation of category {number}, which is not listed: "
                         f"{suggest(str(number), map(str, categories))} Add it to categories"
                     ),
                 )
     return problems
 
 
-def _of_no_picture(found: _Annotations, pictures: dict[_ID, CocoPicture], path: Path) -> Iterator[BadInputError]:
+def _of_no_image(found: _Annotations, images: dict[_ID, CocoImage], path: Path) -> Iterator[BadInputError]:
     named: Sequence[_ID] = list(dict.fromkeys([*found.present, *found.crowds, *found.problems]))
     for number in named:
-        if number not in pictures:
+        if number not in images:
             yield BadInputError(
-                f"{path}: an annotation is of picture {number}, which is not listed; add it to images or remove it"
+                f"{path}: an annotation is of image {number}, which is not listed; add it to images or remove it"
             )
 
 

@@ -1,6 +1,6 @@
 """Masks from COCO's annotations: every pixel gets the class of the smallest object on it.
 
-In: the outlines of a picture. Out: an indexed PNG with 0 background, i + 1 the i-th category in the order of the ids,
+In: the outlines of an image. Out: an indexed PNG with 0 background, i + 1 the i-th category in the order of the ids,
 255 not scored. Groups ("iscrowd") and boxes without an outline become 255; objects lie on them, and of objects the
 smaller lies on the larger, so that a cup on a table stays a cup.
 """
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.readers.coco_file import CocoPicture, Segment
+from subcam.data.readers.coco_file import CocoImage, Segment
 from subcam.data.records import IGNORE_INDEX
 from subcam.errors import BadInputError
 
@@ -29,7 +29,7 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """A region of a picture, not yet drawn: how many pixels it has and how to get them."""
+    """A region of an image, not yet drawn: how many pixels it has and how to get them."""
 
     area: int
     draw: Callable[[], Bool[np.ndarray, "h w"]]
@@ -38,15 +38,15 @@ class _Region:
 def label_map(
     segments: Sequence[Segment], *, size: tuple[int, int], values: Mapping[int | str, int]
 ) -> UInt8[np.ndarray, "h w"]:
-    """The mask of one picture.
+    """The mask of one image.
 
     Args:
         segments: what is annotated in it, in any order; of equal areas the later lies on top.
-        size: height and width of the picture.
+        size: height and width of the image.
         values: the stored value of each category's id.
 
     Raises:
-        BadInputError: runs that do not fit the picture; does not name the file.
+        BadInputError: runs that do not fit the image; does not name the file.
     """
     mask = np.zeros(size, np.uint8)
     regions = [(segment, _region(segment, size)) for segment in segments]
@@ -60,7 +60,7 @@ def label_map(
 
 
 def write_coco_masks(
-    jobs: Sequence[tuple[Path, CocoPicture, Sequence[Segment]]],
+    jobs: Sequence[tuple[Path, CocoImage, Sequence[Segment]]],
     *,
     values: Mapping[int | str, int],
     workers: int | None = None,
@@ -68,7 +68,7 @@ def write_coco_masks(
     """Write the masks that are not there yet, each whole or not at all; yields what was wrong with each, in order.
 
     Args:
-        jobs: where a picture's mask goes, the picture, and what is annotated in it.
+        jobs: where an image's mask goes, the image, and what is annotated in it.
         values: the stored value of each category's id.
         workers: threads; None takes one a core, at most 8.
 
@@ -77,20 +77,20 @@ def write_coco_masks(
     """
     palette = voc_palette()
 
-    def write(job: tuple[Path, CocoPicture, Sequence[Segment]]) -> BadInputError | None:
-        path, picture, segments = job
+    def write(job: tuple[Path, CocoImage, Sequence[Segment]]) -> BadInputError | None:
+        path, image, segments = job
         if path.is_file():
             return None
-        pixels, limit = picture.height * picture.width, Image.MAX_IMAGE_PIXELS
+        pixels, limit = image.height * image.width, Image.MAX_IMAGE_PIXELS
         if not pixels or (limit is not None and pixels > limit):
             return BadInputError(
-                f"{picture.file_name}: expected its height and width in the COCO file, to draw its mask, got "
-                f"{picture.height} and {picture.width}; add them"
+                f"{image.file_name}: expected its height and width in the COCO file, to draw its mask, got "
+                f"{image.height} and {image.width}; add them"
             )
         try:
-            mask = label_map(segments, size=(picture.height, picture.width), values=values)
+            mask = label_map(segments, size=(image.height, image.width), values=values)
         except BadInputError as error:
-            return BadInputError(f"{picture.file_name}: {error}")
+            return BadInputError(f"{image.file_name}: {error}")
         write_mask(path, mask, palette=palette, durable=False)
         return None
 

@@ -1,8 +1,8 @@
-"""Reads a plain folder: pictures, a CSV with the names of what is in them, and masks where there are some.
+"""Reads a plain folder: images, a CSV with the names of what is in them, and masks where there are some.
 
 In: a folder with `labels.csv`; either `image,labels` with names separated by `;`, or `image` and one column a class;
 optionally columns `split` and `mask`, and beside it `classes.txt`, `images/` and `masks/`. Out: an `ImageSet`. No
-picture is opened here; `subcam.data.check` does that.
+image is opened here; `subcam.data.check` does that.
 """
 
 import csv
@@ -33,7 +33,7 @@ def read_folder(
     keep_unlabelled: bool = False,
     on_bad_input: OnBadInput = "stop",
 ) -> ImageSet:
-    """Read a folder of pictures whose labels stand in a CSV.
+    """Read a folder of images whose labels stand in a CSV.
 
     Paths in the CSV are relative to `root` or `root/images`, those of masks to `root` or `root/masks`; without a
     column `mask` the mask of `a/b.jpg` is `masks/a/b.png` if that exists. In a mask, 0 is background, 255 is not
@@ -47,8 +47,8 @@ def read_folder(
         split: only rows with this in their column `split`; None takes all rows.
         classes: the names to learn, in this order. With `classes.txt` or class columns it may be some of those: the
             others' pixels are then not scored. Else these are all names that may occur.
-        keep_unlabelled: keep pictures that have labels but none of `classes`, as examples of their absence; else they
-            are left out and their number is logged. Pictures with no label at all are kept always.
+        keep_unlabelled: keep images that have labels but none of `classes`, as examples of their absence; else they
+            are left out and their number is logged. Images with no label at all are kept always.
         on_bad_input: what to do about a row that cannot be used.
 
     Raises:
@@ -75,7 +75,7 @@ def read_folder(
         else:
             records.append(record)
     if unlabelled:
-        logger.info("%s: left out %d pictures with none of the chosen classes", table.path.name, unlabelled)
+        logger.info("%s: left out %d images with none of the chosen classes", table.path.name, unlabelled)
     if not records:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(
@@ -84,7 +84,7 @@ def read_folder(
         )
     if (root / _MASK_FOLDER).is_dir() and not any(record.mask for record in records):
         expected = root / _MASK_FOLDER / f"{records[0].name}.png"
-        logger.warning("no picture has a mask, though there is a folder of masks (expected e.g. %s)", expected)
+        logger.warning("no image has a mask, though there is a folder of masks (expected e.g. %s)", expected)
     return ImageSet(
         class_names=chosen,
         records=tuple(records),
@@ -96,10 +96,10 @@ def read_folder(
 def write_labels_csv(path: Path, image_set: ImageSet) -> None:
     """Write a set's labels as a CSV with one column a class, which `read_folder` of its folder reads back the same.
 
-    Pictures and masks are not copied: they must lie in the folder of `path`.
+    Images and masks are not copied: they must lie in the folder of `path`.
 
     Raises:
-        BadInputError: a picture lies elsewhere, a class has the name of another column, or the masks number the classes
+        BadInputError: an image lies elsewhere, a class has the name of another column, or the masks number the classes
             in another way than a folder's (those of a VOC folder do).
         RunFolderError: the disk is full or the folder cannot be written.
     """
@@ -120,7 +120,7 @@ def write_labels_csv(path: Path, image_set: ImageSet) -> None:
             return ""
         if not file.absolute().is_relative_to(root):
             raise BadInputError(
-                f"{path}: expected pictures and masks inside {root}, got {file}; write the CSV beside them"
+                f"{path}: expected images and masks inside {root}, got {file}; write the CSV beside them"
             )
         return file.absolute().relative_to(root).as_posix()
 
@@ -157,7 +157,7 @@ def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tupl
         known, where = tuple(sorted({name for row in table.rows for name in row.names})), str(table.path)
         _refuse_case_variants(table, known)
     if not known:
-        raise BadInputError(f"{where}: expected the names of the classes, got none; label the pictures")
+        raise BadInputError(f"{where}: expected the names of the classes, got none; label the images")
     chosen = tuple(classes) if classes else known
     for names in (known, chosen):
         if len(set(names)) < len(names):
@@ -195,7 +195,7 @@ def _rows_of_split(table: LabelTable, split: str | None) -> tuple[LabelRow, ...]
 
 
 def _first_lines(table: LabelTable) -> dict[str, int]:
-    """Where each picture is named first, in any split: the same picture in two of them would be a leak."""
+    """Where each image is named first, in any split: the same image in two of them would be a leak."""
     lines: dict[str, int] = {}
     for row in table.rows:
         if row.problem is None:

@@ -27,8 +27,8 @@ class LabelRow:
     """One row of the table.
 
     line: where it stands in the file, counted from 1.
-    image: the picture's path as it was written.
-    names: what is in the picture.
+    image: the image's path as it was written.
+    names: what is in the image.
     split: its split, None where there is no such column.
     mask: the mask's path as it was written, None where there is no such column or nothing in it.
     problem: why the row cannot be used; the other fields are then what could be read.
@@ -86,11 +86,11 @@ def read_label_table(path: Path) -> LabelTable:
     if lines and lines[0][1][0].startswith("sep="):  # written by Excel for itself
         lines = lines[1:]
     if not lines:
-        raise BadInputError(f"{path}: expected a header and one row a picture, got an empty file; write it again")
+        raise BadInputError(f"{path}: expected a header and one row an image, got an empty file; write it again")
     columns = _columns(lines[0][1], f"{path}:{lines[0][0]}")
     rows = tuple(_read_row(cells, columns, line, path, delimiter) for line, cells in lines[1:])
     if not rows:
-        raise BadInputError(f"{path}: expected one row a picture below the header, got none; add the pictures")
+        raise BadInputError(f"{path}: expected one row an image below the header, got none; add the images")
     return LabelTable(path=path, columns=columns, rows=rows)
 
 
@@ -162,7 +162,7 @@ def _read_row(cells: list[str], columns: tuple[str, ...], line: int, path: Path,
                 "put quotes around a cell that contains the separator"
             )
         if not image:
-            raise BadInputError(f"{where}: expected the picture's path in column 'image', got nothing; fill it in")
+            raise BadInputError(f"{where}: expected the image's path in column 'image', got nothing; fill it in")
         names = _listed(by_column["labels"], where, delimiter) if "labels" in columns else _ticked(by_column, where)
     except BadInputError as error:
         return LabelRow(line=line, image=image, split=split, problem=error)

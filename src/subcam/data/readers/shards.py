@@ -1,6 +1,6 @@
-"""Reads WebDataset shards: tar files of pictures and their labels, without unpacking them.
+"""Reads WebDataset shards: tar files of images and their labels, without unpacking them.
 
-In: a folder of `train-*.tar`, `val-*.tar`, ... In a tar, files of one picture share a name up to its first dot:
+In: a folder of `train-*.tar`, `val-*.tar`, ... In a tar, files of one image share a name up to its first dot:
 `cat7.jpg`, with its classes in `cat7.json` ({"labels": ["cat", "sofa"]}), `cat7.txt` (names separated by `;`) or
 `cat7.cls` (the number of one class of `classes.txt`), and its mask, if it has one, in `cat7.mask.png`. Out: an
 `ImageSet` whose paths go on through the archives; `subcam.data.images.read_file` reads them.
@@ -21,7 +21,7 @@ from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, R
 from subcam.errors import BadInputError
 from subcam.runtime.run_folder import atomic_write
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MASK = ".mask.png"
 CLASSES_FILE = "classes.txt"
 
@@ -41,7 +41,7 @@ def read_shards(
     classes: Sequence[str] | None = None,
     on_bad_input: OnBadInput = "stop",
 ) -> ImageSet:
-    """Read the labels of every picture in the shards of a folder.
+    """Read the labels of every image in the shards of a folder.
 
     In a mask 0 is background, 255 is not scored and i + 1 means class i of `classes.txt`, or of the names in all
     splits, sorted.
@@ -49,12 +49,12 @@ def read_shards(
     Args:
         root: a folder of tar files.
         split: only shards called `split.tar` or `split-*.tar`; None takes all.
-        classes: the names to learn, in this order; all if None. Pictures with none of them are left out unless they
+        classes: the names to learn, in this order; all if None. Images with none of them are left out unless they
             have no label at all, and other classes' pixels are not scored.
-        on_bad_input: what to do about a picture without labels that can be used. A damaged archive always raises.
+        on_bad_input: what to do about an image without labels that can be used. A damaged archive always raises.
 
     Raises:
-        BadInputError: no shards, a picture without labels, or an unknown class; names the archive and the picture.
+        BadInputError: no shards, an image without labels, or an unknown class; names the archive and the image.
     """
     archives = [path for path in sorted(root.glob("*.tar")) if split is None or _split_of(path) == split]
     if not archives:
@@ -90,7 +90,7 @@ def read_shards(
             records[sample.name] = record
     if not records:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
-        raise BadInputError(f"{root}: expected pictures with one of {', '.join(chosen)}, got none{first}")
+        raise BadInputError(f"{root}: expected images with one of {', '.join(chosen)}, got none{first}")
     values = [FORBIDDEN] * 256
     for stored, name in enumerate(known[: IGNORE_INDEX - 1], start=1):
         values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
@@ -105,13 +105,13 @@ def shard_splits(root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_split_of(path) for path in sorted(root.glob("*.tar"))))
 
 
-def write_shards(root: Path, image_set: ImageSet, *, split: str, pictures_each: int = 1000) -> tuple[Path, ...]:
+def write_shards(root: Path, image_set: ImageSet, *, split: str, images_each: int = 1000) -> tuple[Path, ...]:
     """Write a set as shards that `read_shards` reads back the same: `split-000000.tar`, ... and `classes.txt`.
 
-    Pictures and masks are copied as they are. Names lose their dots, at the first of which a shard's names end.
+    Images and masks are copied as they are. Names lose their dots, at the first of which a shard's names end.
 
     Raises:
-        BadInputError: a picture or mask cannot be read; two names differ in dots alone; masks number the classes in
+        BadInputError: an image or mask cannot be read; two names differ in dots alone; masks number the classes in
             another way; or there are other classes in the folder already.
         RunFolderError: the disk is full or the folder cannot be written.
     """
@@ -121,7 +121,7 @@ def write_shards(root: Path, image_set: ImageSet, *, split: str, pictures_each: 
     names = [_without_dots(record.name) for record in image_set.records]
     if len(set(names)) < len(names):
         double = Counter(names).most_common(1)[0][0]
-        raise BadInputError(f"{root}: two pictures would be called {double!r}; rename one")
+        raise BadInputError(f"{root}: two images would be called {double!r}; rename one")
     text = "".join(f"{name}\n" for name in image_set.class_names)
     classes = root / CLASSES_FILE
     if classes.is_file() and classes.read_text("utf-8") != text:
@@ -129,10 +129,10 @@ def write_shards(root: Path, image_set: ImageSet, *, split: str, pictures_each: 
     with atomic_write(classes, "w") as file:
         file.write(text)
     written = []
-    for start in range(0, len(image_set), pictures_each):
-        path = root / f"{split}-{start // pictures_each:06d}.tar"
+    for start in range(0, len(image_set), images_each):
+        path = root / f"{split}-{start // images_each:06d}.tar"
         with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
-            stop = start + pictures_each
+            stop = start + images_each
             for name, record in zip(names[start:stop], image_set.records[start:stop], strict=True):
                 labels = {"labels": [image_set.class_names[index] for index in record.labels]}
                 _add(tar, f"{name}{record.image.suffix.lower()}", read_file(record.image))
@@ -165,10 +165,10 @@ def _record(
     sample: _Sample, known: Sequence[str], chosen: Sequence[str], listed: Sequence[str]
 ) -> tuple[tuple[str, ...], Record]:
     """All names of a sample, and it as a record of the chosen ones."""
-    picture = next((sample.files[ending] for ending in PICTURES if ending in sample.files), None)
-    if picture is None:
+    image = next((sample.files[ending] for ending in IMAGES if ending in sample.files), None)
+    if image is None:
         raise BadInputError(
-            f"{sample.archive}: {sample.name} has no picture ({', '.join(PICTURES)}), only {', '.join(sample.files)}"
+            f"{sample.archive}: {sample.name} has no image ({', '.join(IMAGES)}), only {', '.join(sample.files)}"
         )
     names = _classes_of(sample, listed)
     for name in names:
@@ -178,7 +178,7 @@ def _record(
             )
     return names, Record(
         name=sample.name,
-        image=sample.archive / picture,
+        image=sample.archive / image,
         labels=tuple(i for i, each in enumerate(chosen) if each in names),
         mask=sample.archive / sample.files[MASK] if MASK in sample.files else None,
     )

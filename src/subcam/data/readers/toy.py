@@ -29,12 +29,12 @@ BODY_LENGTH = {"large": 0.36, "small": 0.25}
 
 @dataclass(frozen=True, kw_only=True)
 class ToySettings:
-    """How many pictures, how large, and how much the rest of an object tells about its class.
+    """How many images, how large, and how much the rest of an object tells about its class.
 
     Attributes:
         size: height and width in pixels.
         class_tint: share of the class's own colour in the body's, 0 (bodies tell nothing about the class) to 1.
-        second_object: share of pictures with a second object of another class.
+        second_object: share of images with a second object of another class.
     """
 
     train_images: int = 480
@@ -76,9 +76,9 @@ def write_toy(folder: Path, settings: ToySettings) -> Path:
 def draw_toy(
     rng: np.random.Generator, settings: ToySettings
 ) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"], list[tuple[int, int]]]:
-    """One picture (RGB 0..255), its mask (0 background, class + 1) and its objects as (class, sub-type).
+    """One image (RGB 0..255), its mask (0 background, class + 1) and its objects as (class, sub-type).
 
-    The first object's sub-type sets the context of the picture; objects that are drawn later lie in front.
+    The first object's sub-type sets the context of the image; objects that are drawn later lie in front.
     """
     size = settings.size
     count = 1 + (rng.random() < settings.second_object)

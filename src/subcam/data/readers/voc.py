@@ -1,6 +1,6 @@
 """Reads PASCAL VOC 2012's layout (Section 4.1): image-level labels from the annotations, masks where they are there.
 
-In: the folder that holds JPEGImages, Annotations and ImageSets. Out: an `ImageSet`. No picture is opened here;
+In: the folder that holds JPEGImages, Annotations and ImageSets. Out: an `ImageSet`. No image is opened here;
 `subcam.data.check` does that.
 """
 
@@ -51,21 +51,21 @@ def read_voc(
 ) -> ImageSet:
     """Read one split of a PASCAL VOC 2012 folder.
 
-    A class is in a picture when an `<object>` of its annotation has that name; objects marked difficult count, as in
-    AffinityNet's labels. Masks are `SegmentationClassAug` where that folder exists, else `SegmentationClass`; a picture
+    A class is in an image when an `<object>` of its annotation has that name; objects marked difficult count, as in
+    AffinityNet's labels. Masks are `SegmentationClassAug` where that folder exists, else `SegmentationClass`; an image
     without one has `mask=None`.
 
     Args:
         root: the folder that holds JPEGImages, Annotations and ImageSets.
-        split: `ImageSets/Segmentation/{split}.txt`, one picture a line: its name, or paths as in
+        split: `ImageSets/Segmentation/{split}.txt`, one image a line: its name, or paths as in
             `/JPEGImages/name.jpg /SegmentationClassAug/name.png`.
         classes: the names to learn, in this order; None for all 20. Other classes' pixels are not scored.
-        keep_unlabelled: keep pictures with none of `classes`, as examples of their absence; else they are left out and
+        keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
             their number is logged.
-        on_bad_input: what to do about a picture or annotation that is missing or damaged.
+        on_bad_input: what to do about an image or annotation that is missing or damaged.
 
     Raises:
-        BadInputError: no such split, an empty one, an unknown class; or a bad picture where `on_bad_input` is "stop".
+        BadInputError: no such split, an empty one, an unknown class; or a bad image where `on_bad_input` is "stop".
     """
     root = Path(root)
     class_names = _chosen(classes)
@@ -87,16 +87,16 @@ def read_voc(
         else:
             unlabelled += 1
     if unlabelled:
-        logger.info("%s: left out %d of %d pictures with none of the chosen classes", split, unlabelled, len(names))
+        logger.info("%s: left out %d of %d images with none of the chosen classes", split, unlabelled, len(names))
     if not records:
         raise BadInputError(
-            f"{_split_file(root, split)}: expected at least one usable picture of {', '.join(class_names)}, got none "
+            f"{_split_file(root, split)}: expected at least one usable image of {', '.join(class_names)}, got none "
             f"of {len(names)} ({len(skipped)} bad, {unlabelled} without these classes); choose other classes or "
             "another split"
         )
     without_mask = sum(record.mask is None for record in records)
     if mask_folder is not None and without_mask:
-        logger.info("%s: %d of %d pictures have no mask in %s", split, without_mask, len(records), mask_folder.name)
+        logger.info("%s: %d of %d images have no mask in %s", split, without_mask, len(records), mask_folder.name)
     return ImageSet(
         class_names=class_names,
         records=tuple(records),
@@ -148,7 +148,7 @@ def _names_in_split(root: Path, split: str) -> list[str]:
             raise BadInputError(f"{path}:{number}: duplicate name {name!r}, first on line {names[name]}; remove one")
         names[name] = number
     if not names:
-        raise BadInputError(f"{path}: expected one picture a line, got an empty split; write the list again")
+        raise BadInputError(f"{path}: expected one image a line, got an empty split; write the list again")
     return list(names)
 
 

@@ -1,7 +1,7 @@
-"""The feature extractor E of the paper (Sec. 3.1): settings in, a network from pictures to feature maps out.
+"""The feature extractor E of the paper (Sec. 3.1): settings in, a network from images to feature maps out.
 
 E is the wide ResNet-38 of the paper, any timm model with a spatial map, or a small network of our own for the built-in
-pictures; on top, where asked for, the 3x3 convolution that the paper's text puts before the pooling (Sec. 4.1).
+images; on top, where asked for, the 3x3 convolution that the paper's text puts before the pooling (Sec. 4.1).
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class NetworkSettings:
     name: "resnet38", "tiny", or any timm model with a spatial map ("mobilenetv2_100", "vit_small_patch14_dinov2", ...).
     weights: "timm" for timm's pretrained ones, "none" for random ones from the current seed, or a file: .safetensors,
         .pth, .pt, .ckpt, and MXNet's .params for resnet38; or the folder of a network that subcam trained.
-    output_stride: pixels of the picture to one of the map, where the family can change it; None leaves it.
+    output_stride: pixels of the image to one of the map, where the family can change it; None leaves it.
     neck_channels: width of a 3x3 convolution with ReLU on top (the paper's text has 512, its code none); 0 for none.
     mean, std: input normalisation of RGB in 0..1; None takes what the weights' file or timm's record says.
     model_args: further arguments of timm.create_model, such as pad_type=same.
@@ -60,12 +60,12 @@ class NetworkSettings:
 
 
 class Backbone(nn.Module):
-    """A network from normalised RGB pictures to feature maps.
+    """A network from normalised RGB images to feature maps.
 
     body: the pretrained network, under the names of its checkpoints. neck: the 3x3 convolution, or None.
-    num_features, stride: channels of the map; pixels of the picture to one of the map.
-    pad_multiple: pictures whose sides are no multiples of it are padded with zeros by `forward`; 1 if none are.
-    mean, std: how pictures (RGB in 0..1) are to be normalised by the caller, per channel.
+    num_features, stride: channels of the map; pixels of the image to one of the map.
+    pad_multiple: images whose sides are no multiples of it are padded with zeros by `forward`; 1 if none are.
+    mean, std: how images (RGB in 0..1) are to be normalised by the caller, per channel.
     settings: those it was built from with `mean` and `std` filled in, so that they stay with the weights.
     """
 
@@ -95,7 +95,7 @@ class Backbone(nn.Module):
         self._read_map = read_map
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
-        """Feature map of normalised pictures of any size.
+        """Feature map of normalised images of any size.
 
         h and w are height / stride and width / stride, rounded up by most families and down by some.
         """

@@ -63,7 +63,7 @@ class MobileNetV2(nn.Module):
                 nn.init.normal_(module.weight, std=(2 / outgoing) ** 0.5)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1280 h w"]:
-        """Features of normalised pictures of any size; h, w = ceil(height / stride), ceil(width / stride)."""
+        """Features of normalised images of any size; h, w = ceil(height / stride), ceil(width / stride)."""
         return F.relu6(self.bn2(self.conv_head(self.intermediate_maps(x)[-1])), inplace=True)
 
     def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:

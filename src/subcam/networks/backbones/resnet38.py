@@ -1,4 +1,4 @@
-"""Wide ResNet-38 as in AffinityNet: pictures in, the 4096-channel map at an eighth of their size out (paper, Sec. 4.1).
+"""Wide ResNet-38 as in AffinityNet: images in, the 4096-channel map at an eighth of their size out (paper, Sec. 4.1).
 
 Every block normalises and rectifies *before* it convolves, and there is no pooling: three blocks of stride 2 bring the
 stride to 8, and the later stages widen their view by dilation instead. Layers carry the names of AffinityNet's and
@@ -121,7 +121,7 @@ class ResNet38(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 4096 h w"]:
-        """ReLU(bn7) of normalised RGB pictures of any size; h, w = ceil(height / 8), ceil(width / 8); values >= 0."""
+        """ReLU(bn7) of normalised RGB images of any size; h, w = ceil(height / 8), ceil(width / 8); values >= 0."""
         return self.intermediate_maps(x).conv6
 
     def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> ResNet38Maps:

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from subcam.errors import CheckpointError, SettingsError
 
 ANY_SIZE_ARGUMENTS = {"dynamic_img_size": True, "dynamic_img_pad": True, "strict_img_size": False}
-"""What timm's families call "take pictures of any size"; each model gets those that it knows."""
+"""What timm's families call "take images of any size"; each model gets those that it knows."""
 
 PROBE_STEP = 448
-"""Pixels by which the probe's pictures differ: a multiple of every common stride (7, 8, 14, 16, 32, 64)."""
+"""Pixels by which the probe's images differ: a multiple of every common stride (7, 8, 14, 16, 32, 64)."""
 
 
 CHANNELS_FIRST_NORMS = (
@@ -46,8 +46,8 @@ class SpatialMap:
 
     layout: what `forward_features` returns; "tokens" are put back on their grid by the model's `forward_intermediates`,
         class, distillation and register tokens left out.
-    num_features: channels of the map. stride: pixels of the picture to one of the map.
-    pad_multiple: pictures are padded at the bottom and the right to multiples of it first; 1 where the model copes.
+    num_features: channels of the map. stride: pixels of the image to one of the map.
+    pad_multiple: images are padded at the bottom and the right to multiples of it first; 1 where the model copes.
     """
 
     layout: Literal["nchw", "nhwc", "tokens"]
@@ -58,7 +58,7 @@ class SpatialMap:
     def read(
         self, model: nn.Module, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch {self.num_features} h w"]:
-        """The model's last map for normalised pictures, after its last norm; padding is 0, the mean colour."""
+        """The model's last map for normalised images, after its last norm; padding is 0, the mean colour."""
         right, bottom = -x.shape[3] % self.pad_multiple, -x.shape[2] % self.pad_multiple
         if right or bottom:
             x = F.pad(x, (0, right, 0, bottom))
@@ -98,7 +98,7 @@ def plan_model(name: str, *, output_stride: int | None, model_args: Mapping[str,
 
     Raises:
         SettingsError: no such model (names the closest), arguments that it does not take, an output stride that it does
-            not have, no spatial map, or a map only for pictures of one size.
+            not have, no spatial map, or a map only for images of one size.
     """
     _check_name(name)
     arguments = {"num_classes": 0, **model_args}
@@ -202,7 +202,7 @@ def _find_spatial_map(model: nn.Module, *, name: str, size: tuple[int, int]) -> 
     grown = [axis for axis in (1, 2, 3) if second[axis] > first[axis]]
     if grown not in ([2, 3], [1, 2]):
         raise SettingsError(
-            f"'{name}' returns {list(first)} and {list(second)} for pictures of {height}x{width} and"
+            f"'{name}' returns {list(first)} and {list(second)} for images of {height}x{width} and"
             f" {height + PROBE_STEP}x{width + 2 * PROBE_STEP}: no map that grows with them. Choose another network"
         )
     found = SpatialMap(
@@ -219,7 +219,7 @@ def _find_spatial_map(model: nn.Module, *, name: str, size: tuple[int, int]) -> 
 
 
 def _shape(model: nn.Module, height: int, width: int, *, layout: Literal["nchw", "tokens"]) -> tuple[int, ...]:
-    """Shape of what the model returns for a picture of this size, () if it fails or returns no single tensor."""
+    """Shape of what the model returns for an image of this size, () if it fails or returns no single tensor."""
     try:
         with torch.no_grad(), torch.device("meta"):
             out = _read(model, torch.empty(1, 3, height, width), layout)
@@ -252,7 +252,7 @@ def _norm_positions(model: Any, features: Tensor) -> Tensor:
 
 def _one_size_error(name: str, size: tuple[int, int]) -> SettingsError:
     return SettingsError(
-        f"'{name}' only takes pictures of {size[0]}x{size[1]}; response maps need a network for any size. Choose a"
+        f"'{name}' only takes images of {size[0]}x{size[1]}; response maps need a network for any size. Choose a"
         " convolutional network, swin, or a plain vision transformer (vit_..., eva..., deit3_...)"
     )
 

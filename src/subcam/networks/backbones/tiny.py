@@ -1,4 +1,4 @@
-"""A small plain convolutional network for the built-in pictures: trained from nothing, on a CPU, in under a minute."""
+"""A small plain convolutional network for the built-in images: trained from nothing, on a CPU, in under a minute."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ class TinyNetwork(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in WIDTHS[1:])
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 128 h w"]:
-        """Features >= 0 of normalised pictures of any size; h, w = ceil(height / 4), ceil(width / 4)."""
+        """Features >= 0 of normalised images of any size; h, w = ceil(height / 4), ceil(width / 4)."""
         return self.intermediate_maps(x)[-1]
 
     def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:

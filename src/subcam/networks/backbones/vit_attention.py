@@ -1,4 +1,4 @@
-"""Self-attention of a vision transformer's last layers: their queries and keys, heard while pictures pass the network.
+"""Self-attention of a vision transformer's last layers: their queries and keys, heard while images pass the network.
 
 Queries and keys grow with the number of tokens, the weights softmax(q k^T scale) with its square; so it is left to the
 user of the keys whether the weights are ever written down.
@@ -30,7 +30,7 @@ class LayerAttention(NamedTuple):
 
 @contextlib.contextmanager
 def heard_attention(backbone: Backbone, *, layers: int) -> Iterator[list[LayerAttention]]:
-    """A list that fills, while pictures pass the backbone inside the block, with the attention of its last `layers`.
+    """A list that fills, while images pass the backbone inside the block, with the attention of its last `layers`.
 
     Layers come in their order, once more for each further batch. With 0 layers nothing is done at all.
 

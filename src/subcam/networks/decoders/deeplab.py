@@ -89,7 +89,7 @@ class DeepLabV2(nn.Module):
         self.settings = replace(self.backbone.settings, weights=settings.weights)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
-        """Logits of normalised pictures."""
+        """Logits of normalised images."""
         return self.classifier(self.backbone(x))
 
     def body_and_heads(self) -> tuple[nn.Module, list[nn.Module]]:

@@ -1,4 +1,4 @@
-"""DeepLab-v3+ on any backbone: dilated views and the whole picture, then finer features (Chen et al., ECCV 2018).
+"""DeepLab-v3+ on any backbone: dilated views and the whole image, then finer features (Chen et al., ECCV 2018).
 
 Our own, though segmentation-models-pytorch has one (the tests compare both): the import of that library takes twice as
 long as all else that a prediction does, and it knows no ResNet-38. This one stands on any backbone that gives features
@@ -38,20 +38,20 @@ def conv_block(inputs: int, outputs: int, *, size: int = 1, dilation: int = 1) -
 
 
 class PooledContext(nn.Module):
-    """What the whole picture shows, at every cell."""
+    """What the whole image shows, at every cell."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, features: Float[Tensor, "batch dim h w"]) -> Float[Tensor, "batch outputs h w"]:
-        """The mean over the picture through a 1x1 convolution and ReLU; batch norm would need more than one value."""
+        """The mean over the image through a 1x1 convolution and ReLU; batch norm would need more than one value."""
         pooled = F.relu(self.conv(features.mean((2, 3), keepdim=True)))
         return pooled.expand(-1, -1, *features.shape[2:])
 
 
 class Context(nn.Module):
-    """The pyramid of dilated convolutions, "ASPP": each cell as it is, in three surroundings, and in the picture."""
+    """The pyramid of dilated convolutions, "ASPP": each cell as it is, in three surroundings, and in the image."""
 
     def __init__(self, inputs: int, *, stride: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class DeepLabV3Plus(nn.Module):
         self.settings = replace(self.backbone.settings, weights=settings.weights)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
-        """Logits of normalised pictures."""
+        """Logits of normalised images."""
         features = feature_pyramid(self.backbone, self.plan, x)
         fine = self.fine(features[0])
         context = self.context(features[-1])

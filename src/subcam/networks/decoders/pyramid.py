@@ -30,7 +30,7 @@ class PyramidPlan:
 def plan_pyramid(backbone: Backbone) -> PyramidPlan:
     """The last features of stride 4 and more, at most four.
 
-    They are found by passing one empty picture through the network.
+    They are found by passing one empty image through the network.
 
     Raises:
         SettingsError: the network does not give its intermediate features.
@@ -52,7 +52,7 @@ def plan_pyramid(backbone: Backbone) -> PyramidPlan:
 def feature_pyramid(
     backbone: Backbone, plan: PyramidPlan, x: Float[Tensor, "batch 3 height width"]
 ) -> list[Float[Tensor, "batch _ _ _"]]:
-    """The planned features of normalised pictures, in one pass; gradients flow through each."""
+    """The planned features of normalised images, in one pass; gradients flow through each."""
     features = _all_features(backbone, x)
     return [features[index] for index in plan.indices]
 

@@ -1,4 +1,4 @@
-"""Any architecture of segmentation-models-pytorch on any of its encoders, as a network from pictures to logits."""
+"""Any architecture of segmentation-models-pytorch on any of its encoders, as a network from images to logits."""
 
 import copy
 import inspect
@@ -31,7 +31,7 @@ PROBE_SIDE = 256
 """A multiple of every common stride."""
 
 ANY_SIZE_ARGUMENTS: tuple[dict[str, bool], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
-"""What makes timm's families take pictures of any size; each is tried in turn."""
+"""What makes timm's families take images of any size; each is tried in turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class SmpModel(nn.Module):
         freeze_parameters(self.model.encoder, settings.freeze)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
-        """Logits of normalised pictures."""
+        """Logits of normalised images."""
         return self.model(x)
 
     def train(self, mode: bool = True) -> "SmpModel":
@@ -121,7 +121,7 @@ def _arguments(architecture: str, encoder: str, settings: NetworkSettings) -> di
             )
         arguments["encoder_output_stride"] = settings.output_stride
     if "upsampling" in accepted:
-        # Logits stay on the decoder's own grid; the caller brings them to the picture's size, once.
+        # Logits stay on the decoder's own grid; the caller brings them to the image's size, once.
         arguments.setdefault("upsampling", 1)
     return arguments
 
@@ -129,7 +129,7 @@ def _arguments(architecture: str, encoder: str, settings: NetworkSettings) -> di
 def _build(
     architecture: str, encoder: str, arguments: dict[str, Any], channels: int
 ) -> tuple[Any, Grid, dict[str, Any]]:
-    """The model with random weights, its grid, and the arguments that made it take pictures of any size."""
+    """The model with random weights, its grid, and the arguments that made it take images of any size."""
     from segmentation_models_pytorch import create_model
 
     errors: list[Exception] = []
@@ -167,7 +167,7 @@ def _grid(model: Any) -> Grid:
     while not works(PROBE_SIDE + multiple) and multiple < PROBE_SIDE:  # pyramids that halve once more than they say
         multiple *= 2
     least = multiple
-    while not works(least) and least < PROBE_SIDE:  # pyramids that pool more often than so small a picture allows
+    while not works(least) and least < PROBE_SIDE:  # pyramids that pool more often than so small an image allows
         least += multiple
     return Grid(stride=stride, pad_multiple=multiple, least_side=least)
 

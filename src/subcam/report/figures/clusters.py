@@ -1,4 +1,4 @@
-"""Figures 5 and 6: the pictures of each cluster, and the classifiers' weights as points in a plane (t-SNE)."""
+"""Figures 5 and 6: the images of each cluster, and the classifiers' weights as points in a plane (t-SNE)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,28 +36,28 @@ _WIDEST_LABEL = 100.0
 class Cluster:
     """One sub-category of Figure 5.
 
-    name: what it is called. pictures: RGB 0-255, those nearest to the centre first. size: pictures in it.
+    name: what it is called. images: RGB 0-255, those nearest to the centre first. size: images in it.
     purity: share in 0..1, None where it is not known.
     """
 
     name: str
-    pictures: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
     size: int
     purity: float | None = None
 
 
 @paper_style()
 def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
-    """Figure 5: the sub-categories of one class, a row each, with the pictures nearest to its centre from the left.
+    """Figure 5: the sub-categories of one class, a row each, with the images nearest to its centre from the left.
 
-    Pictures are cut to squares about their middle.
+    Images are cut to squares about their middle.
 
     Raises:
         ValueError: there is no cluster.
     """
     if not clusters:
         raise ValueError(f"expected one cluster of {class_name} or more, got none")
-    columns = max(4, *(len(cluster.pictures) for cluster in clusters))
+    columns = max(4, *(len(cluster.images) for cluster in clusters))
     side = TWO_COLUMNS / columns
     figure = Figure(figsize=(TWO_COLUMNS, (side + 0.18) * len(clusters)))
     set_close(figure)
@@ -65,8 +65,8 @@ def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
     for cluster, line in zip(clusters, grid, strict=True):
         for place, axes in enumerate(line):
             axes.set_axis_off()
-            if place < len(cluster.pictures):
-                axes.imshow(square(cluster.pictures[place]), interpolation="antialiased")
+            if place < len(cluster.images):
+                axes.imshow(square(cluster.images[place]), interpolation="antialiased")
             else:
                 axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         line[0].set_title(_row_title(cluster), size=TEXT_SIZE, pad=3)
@@ -74,16 +74,16 @@ def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
     return laid_out(figure)
 
 
-def square(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side 3"]:
-    """The largest square in the middle of a picture."""
-    height, width = picture.shape[:2]
+def square(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side 3"]:
+    """The largest square in the middle of an image."""
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return picture[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
 def _row_title(cluster: Cluster) -> str:
-    title = f"{cluster.size} picture{'' if cluster.size == 1 else 's'}"
+    title = f"{cluster.size} image{'' if cluster.size == 1 else 's'}"
     if cluster.purity is not None:
         title += f", purity {100 * cluster.purity:.0f}%"
     name = shortened(cluster.name, 72 * TWO_COLUMNS - text_width(title) - 20)
@@ -107,7 +107,7 @@ def weights_tsne(
         subcategory_weights: of H_s; row c * K + k is sub-category k of class c.
         class_names: of the parents.
         seed: of t-SNE.
-        found: which sub-categories have pictures; the others are left out, as nothing was learnt for them.
+        found: which sub-categories have images; the others are left out, as nothing was learnt for them.
         title: above the figure; none if empty.
 
     Raises:
@@ -160,7 +160,7 @@ def embed(weights: Float[np.ndarray, "points dim"], *, seed: int) -> Float64[np.
         init="pca" if min(weights.shape) > 1 else "random",
         random_state=seed,
     )
-    with threadpool_limits(1):  # sums in the order of one thread, so that one seed gives one picture
+    with threadpool_limits(1):  # sums in the order of one thread, so that one seed gives one image
         return tsne.fit_transform(directions).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Figures 3 and 7: response maps and segmentations beside their picture and its truth, a row a picture."""
+"""Figures 3 and 7: response maps and segmentations beside their image and its truth, a row an image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +28,12 @@ from subcam.report.figures.style import (
 )
 
 _HIGHEST = 1.5
-"""Most height of a picture, in widths; a narrower one has white beside it."""
+"""Most height of an image, in widths; a narrower one has white beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseRow:
-    """One picture of Figure 3, of one class.
+    """One image of Figure 3, of one class.
 
     image: RGB, 0-255. plain, ours: response maps in 0..1. truth: mask of class indices, where there is one.
     label: what stands beside the row. threshold: what is above it is surrounded by a line.
@@ -51,7 +51,7 @@ class ResponseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationRow:
-    """One picture of Figure 7: RGB 0-255 and masks of class indices, None where there is none."""
+    """One image of Figure 7: RGB 0-255 and masks of class indices, None where there is none."""
 
     image: UInt8[np.ndarray, "h w 3"]
     truth: UInt8[np.ndarray, "h w"] | None = None
@@ -64,15 +64,15 @@ class SegmentationRow:
 def response_figure(
     rows: Sequence[ResponseRow], *, title: str = "", plain_name: str = "plain CAM", ours_name: str = "ours"
 ) -> Figure:
-    """Figure 3: picture, plain CAM, response maps of other kinds, ours and truth side by side.
+    """Figure 3: image, plain CAM, response maps of other kinds, ours and truth side by side.
 
-    Maps lie in viridis over the picture in grey, truth in PASCAL VOC's colours over the picture. The column of truth is
+    Maps lie in viridis over the image in grey, truth in PASCAL VOC's colours over the image. The column of truth is
     absent where no row has one.
 
     Raises:
         ValueError: there is no row.
     """
-    pictures = [
+    images = [
         [
             row.image,
             overlay_map(row.image, row.plain, threshold=row.threshold),
@@ -83,7 +83,7 @@ def response_figure(
         for row in rows
     ]
     columns = ["image", plain_name, *(rows[0].compared if rows else ()), ours_name, "truth"]
-    figure, grid = _grid(columns, pictures, [row.label for row in rows], title=title)
+    figure, grid = _grid(columns, images, [row.label for row in rows], title=title)
     figure.set_figheight(figure.get_figheight() + 0.35)
     colours = ScalarMappable(cmap=SEQUENTIAL)
     colours.set_clim(0, 1)
@@ -96,24 +96,24 @@ def response_figure(
 
 @paper_style()
 def segmentation_figure(rows: Sequence[SegmentationRow], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """Figure 7: picture, truth, pseudo mask and prediction side by side, with the names of the classes that occur.
+    """Figure 7: image, truth, pseudo mask and prediction side by side, with the names of the classes that occur.
 
     Masks are in PASCAL VOC's colours on black, striped where they are 255. A column is absent where no row has it.
 
     Args:
-        rows: pictures with their masks.
+        rows: images with their masks.
         class_names: without background; class i is i + 1 in the masks.
         title: above the figure; none if empty.
 
     Raises:
         ValueError: there is no row.
     """
-    pictures = [
+    images = [
         [row.image, *(None if mask is None else colour_mask(mask) for mask in (row.truth, row.pseudo, row.prediction))]
         for row in rows
     ]
     columns = ["image", "truth", "pseudo mask", "prediction"]
-    figure, _ = _grid(columns, pictures, [row.label for row in rows], title=title)
+    figure, _ = _grid(columns, images, [row.label for row in rows], title=title)
     masks = [mask for row in rows for mask in (row.truth, row.pseudo, row.prediction) if mask is not None]
     found = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)))
     names = {label: f"label {label}" for label in found} | dict(enumerate(["background", *class_names]))
@@ -126,29 +126,29 @@ def segmentation_figure(rows: Sequence[SegmentationRow], class_names: Sequence[s
 
 def _grid(
     columns: list[str],
-    pictures: list[list[UInt8[np.ndarray, "_ _ 3"] | None]],
+    images: list[list[UInt8[np.ndarray, "_ _ 3"] | None]],
     labels: list[str],
     *,
     title: str,
 ) -> tuple[Figure, list[Axes]]:
-    """Pictures in rows as high as they need, under the columns' names; columns without any picture are left out."""
-    if not pictures:
-        raise ValueError("expected one row of pictures or more, got none")
-    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in pictures)]
+    """Images in rows as high as they need, under the columns' names; columns without any image are left out."""
+    if not images:
+        raise ValueError("expected one row of images or more, got none")
+    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in images)]
     beside = TEXT_SIZE * 2 if any(labels) else 0
     width = (72 * TWO_COLUMNS - beside) / len(kept)
-    heights = [min(_HIGHEST, max(p.shape[0] / p.shape[1] for p in row if p is not None)) for row in pictures]
+    heights = [min(_HIGHEST, max(p.shape[0] / p.shape[1] for p in row if p is not None)) for row in images]
     figure = Figure(figsize=(TWO_COLUMNS, (width * sum(heights) + 16) / 72))
-    axes = figure.subplots(len(pictures), len(kept), squeeze=False, height_ratios=heights)
+    axes = figure.subplots(len(images), len(kept), squeeze=False, height_ratios=heights)
     set_close(figure)
-    for row, label, height, line in zip(pictures, labels, heights, axes, strict=True):
+    for row, label, height, line in zip(images, labels, heights, axes, strict=True):
         for place, axis in zip(kept, line, strict=True):
-            picture = row[place]
+            image = row[place]
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             axis.grid(False)
-            if picture is not None:
-                axis.imshow(picture, interpolation="antialiased")
+            if image is not None:
+                axis.imshow(image, interpolation="antialiased")
             else:
                 axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", va="center", color=GREY)
         if label:

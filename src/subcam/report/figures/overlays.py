@@ -1,4 +1,4 @@
-"""Response maps drawn over their picture, as arrays: RGB in, RGB out."""
+"""Response maps drawn over their image, as arrays: RGB in, RGB out."""
 
 import matplotlib
 import numpy as np
@@ -20,11 +20,11 @@ def overlay_map(
     opacity: float = 0.6,
     threshold: float | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The colours of a response map in 0..1 over the picture in grey, so that each colour has one meaning.
+    """The colours of a response map in 0..1 over the image in grey, so that each colour has one meaning.
 
     Args:
         image: RGB, 0-255.
-        response: as large as the picture.
+        response: as large as the image.
         opacity: of the map, 0..1.
         threshold: where given, a white line surrounds what is above it.
     """

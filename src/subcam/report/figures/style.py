@@ -116,7 +116,7 @@ def laid_out(figure: Figure) -> Figure:
 
 
 def set_close(figure: Figure) -> None:
-    """Let the pictures of a grid stand close to each other, flush with the title."""
+    """Let the images of a grid stand close to each other, flush with the title."""
     half = PADDING / 2
     left, bottom = half / figure.get_figwidth(), half / figure.get_figheight()
     around = (left, bottom, 1 - 2 * left, 1 - 2 * bottom)

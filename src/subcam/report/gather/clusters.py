@@ -1,6 +1,6 @@
 """The sub-categories of the last round, as Figures 5 and 6 need them: who is in each, how pure it is, its weights.
 
-In: a finished run and its training pictures. Out: one record a cluster, its members nearest to the centre first.
+In: a finished run and its training images. Out: one record a cluster, its members nearest to the centre first.
 """
 
 import csv
@@ -22,7 +22,7 @@ from subcam.results import RoundResult
 from subcam.runtime.run_folder import Stage, open_arrays
 
 MOST_COMPARED = 1500
-"""Pictures of one class whose silhouette is computed: all pairs are compared."""
+"""Images of one class whose silhouette is computed: all pairs are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class ClusterRecord:
     """One sub-category.
 
     name: what a person called it, else its class and number.
-    nearest: pictures nearest to the centre, that one first.
+    nearest: images nearest to the centre, that one first.
     purity: share of its most frequent true sub-type, and which that is; None where nobody knows the sub-types.
-    silhouette: mean over its pictures, -1..1: how much nearer they are to each other than to the next cluster.
+    silhouette: mean over its images, -1..1: how much nearer they are to each other than to the next cluster.
     companion: the other class that is over-represented most, with its share in here and in the whole class.
     """
 
@@ -48,7 +48,7 @@ class ClusterRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ParentClusters:
-    """The clusters of one class; purity over all of its pictures."""
+    """The clusters of one class; purity over all of its images."""
 
     class_index: int
     class_name: str
@@ -58,7 +58,7 @@ class ParentClusters:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
-    """theta_p and theta_s of the last round; `found` says which sub-categories have pictures."""
+    """theta_p and theta_s of the last round; `found` says which sub-categories have images."""
 
     parent: Float[np.ndarray, "classes dim"]
     subcategory: Float[np.ndarray, "subcategories dim"]
@@ -71,10 +71,10 @@ def last_clustered(run: FinishedRun) -> RoundResult | None:
     return rounds[-1] if rounds else None
 
 
-def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_pictures: int) -> tuple[ParentClusters, ...]:
-    """The sub-categories of the last round by parent class; none without any, or if the pictures are others now.
+def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> tuple[ParentClusters, ...]:
+    """The sub-categories of the last round by parent class; none without any, or if the images are others now.
 
-    most_pictures: how many may be shown of all clusters together: each has its 9 nearest, or fewer.
+    most_images: how many may be shown of all clusters together: each has its 9 nearest, or fewer.
     """
     found = last_clustered(run)
     images = dataset.train.image_set
@@ -89,7 +89,7 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_pictures: int) -
     names = _names(found.clusters)
     features = prepared(features, images.labels, normalisation=run.result.settings.discover.normalisation)
     clusters = sum(len(np.unique(column[column >= 0])) for column in assignments.T)
-    fits = most_pictures // max(clusters, 1)
+    fits = most_images // max(clusters, 1)
     neighbours = min(9, fits // 3 * 3 or fits)
     centroids = centroids.reshape(len(images.class_names), -1, centroids.shape[-1])
     return tuple(
@@ -183,7 +183,7 @@ def _companion(
 
 
 def _true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
-    """(picture, class) -> sub-type, for data that knows (the generated set's `subtypes.csv`)."""
+    """(image, class) -> sub-type, for data that knows (the generated set's `subtypes.csv`)."""
     names = {record.image: record.name for record in images.records}
     for folder in list(next(iter(names)).parents)[:2] if names else ():
         path = folder / "subtypes.csv"

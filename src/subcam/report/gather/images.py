@@ -1,6 +1,6 @@
-"""The scored pictures of a run: where their maps and masks lie, and what each picture gained over plain CAM.
+"""The scored images of a run: where their maps and masks lie, and what each image gained over plain CAM.
 
-In: a finished run and its data set. Out: one record a picture, from which the page shows some; which ones is decided by
+In: a finished run and its data set. Out: one record an image, from which the page shows some; which ones is decided by
 gain and loss alike.
 """
 
@@ -22,7 +22,7 @@ from subcam.report.gather.run import FinishedRun
 from subcam.runtime.progress import track
 
 MOST_COMPARED = 3000
-"""Pictures whose gain is computed; of larger sets, as many evenly spaced ones."""
+"""Images whose gain is computed; of larger sets, as many evenly spaced ones."""
 
 FROM_PSEUDO_MASKS = "segmentation learnt from pseudo masks"
 FROM_TRUTH = "segmentation learnt from the truth"
@@ -30,13 +30,13 @@ VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk +
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureRecord:
-    """One picture.
+class ImageRecord:
+    """One image.
 
     maps: file of its response maps in each round; None where the round has none of it.
     masks: what it is -> file of a mask: pseudo masks, then segmentations.
-    plain_iou, last_iou: IoU in this picture of round 0 and of the last round, at their fixed thresholds (see
-        `picture_iou`); None without truth, and the first of them where there is but one round.
+    plain_iou, last_iou: IoU in this image of round 0 and of the last round, at their fixed thresholds (see
+        `image_iou`); None without truth, and the first of them where there is but one round.
     """
 
     name: str
@@ -61,41 +61,41 @@ class PictureRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """What the page shows of `total` pictures; `compared` of them were asked for their gain."""
+class Images:
+    """What the page shows of `total` images; `compared` of them were asked for their gain."""
 
-    shown: tuple[PictureRecord, ...]
+    shown: tuple[ImageRecord, ...]
     compared: int
     total: int
 
 
-def gather_pictures(run: FinishedRun, dataset: Dataset, *, limit: int) -> Pictures:
-    """Compare all scored pictures (without masks: the training pictures) and choose `limit` of them to show."""
+def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
+    """Compare all scored images (without masks: the training images) and choose `limit` of them to show."""
     found = {split: images.image_set for split, images in dataset.scored.items()} or {"": dataset.train.image_set}
     everything = [
         _record(run, split, record, image_set.mask_values)
         for split, image_set in found.items()
         for record in image_set.records
     ]
-    everything = [picture for picture in everything if picture.maps[0] or picture.maps[-1]]
+    everything = [image for image in everything if image.maps[0] or image.maps[-1]]
     compared = [everything[index] for index in evenly_spaced(len(everything), MOST_COMPARED)]
-    told = [_with_gain(picture, run) for picture in track(compared, "report: gain of each picture", len(compared))]
-    return Pictures(shown=choose(told, limit), compared=len(told), total=len(everything))
+    told = [_with_gain(image, run) for image in track(compared, "report: gain of each image", len(compared))]
+    return Images(shown=choose(told, limit), compared=len(told), total=len(everything))
 
 
-def choose(pictures: Sequence[PictureRecord], limit: int) -> tuple[PictureRecord, ...]:
-    """`limit` pictures in their order: a third of the greatest gain, a third of the greatest loss, others evenly."""
-    if len(pictures) <= limit:
-        return tuple(pictures)
+def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
+    """`limit` images in their order: a third of the greatest gain, a third of the greatest loss, others evenly."""
+    if len(images) <= limit:
+        return tuple(images)
     ranked = sorted(
-        (index for index, picture in enumerate(pictures) if picture.gain is not None),
-        key=lambda index: pictures[index].gain or 0.0,
+        (index for index, image in enumerate(images) if image.gain is not None),
+        key=lambda index: images[index].gain or 0.0,
     )
     third = min(limit // 3, len(ranked) // 2)
     taken = {*ranked[:third], *ranked[len(ranked) - third :]}
-    rest = [index for index in range(len(pictures)) if index not in taken]
+    rest = [index for index in range(len(images)) if index not in taken]
     taken.update(rest[place] for place in evenly_spaced(len(rest), limit - len(taken)))
-    return tuple(pictures[index] for index in sorted(taken))
+    return tuple(images[index] for index in sorted(taken))
 
 
 def final_segmentation(masks: Iterable[str]) -> str:
@@ -116,20 +116,20 @@ def thresholded(
     return label_map(np.concatenate([background, maps]), classes)
 
 
-def picture_iou(
+def image_iou(
     prediction: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"], *, num_classes: int
 ) -> float | None:
-    """Mean IoU over the object classes in this picture's truth; None where it shows none.
+    """Mean IoU over the object classes in this image's truth; None where it shows none.
 
-    Background is left out: it is large in most pictures and would hide the rest. The mean of this over pictures is not
-    the mIoU of the tables, which divides only after counting all pictures.
+    Background is left out: it is large in most images and would hide the rest. The mean of this over images is not
+    the mIoU of the tables, which divides only after counting all images.
     """
     found = scores(confusion_matrix(prediction, truth, num_classes=num_classes))
     objects = found.iou[1:][found.present[1:]]
     return float(objects.mean()) if objects.size else None
 
 
-def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> PictureRecord:
+def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
     maps = tuple(_if_there(maps_path(found.maps.path, record.name)) for found in run.rounds)
     masks = {
         f"pseudo mask of round {found.round_index}, {VARIANT_NAMES[variant]}": _if_there(
@@ -143,7 +143,7 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
         for folder, added in (("masks", ""), ("masks-crf", " + CRF")):
             path = _if_there(network.masks.path / folder / f"{record.name}.png")
             masks[f"{source}{added}"] = path
-    return PictureRecord(
+    return ImageRecord(
         name=record.name,
         split=split,
         image=record.image,
@@ -159,17 +159,17 @@ def _if_there(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _with_gain(picture: PictureRecord, run: FinishedRun) -> PictureRecord:
-    truth = picture.read_truth()
+def _with_gain(image: ImageRecord, run: FinishedRun) -> ImageRecord:
+    truth = image.read_truth()
     if truth is None:
-        return picture
+        return image
 
     def iou(place: int) -> float | None:
-        path = picture.maps[place]
+        path = image.maps[place]
         if path is None:
             return None
         maps = read_response_maps(path)
-        found = thresholded(maps.full_size(), maps.classes, run.threshold(picture.split, run.rounds[place]))
-        return picture_iou(found, truth, num_classes=len(run.result.class_names) + 1)
+        found = thresholded(maps.full_size(), maps.classes, run.threshold(image.split, run.rounds[place]))
+        return image_iou(found, truth, num_classes=len(run.result.class_names) + 1)
 
-    return replace(picture, plain_iou=iou(0) if len(run.rounds) > 1 else None, last_iou=iou(-1))
+    return replace(image, plain_iou=iou(0) if len(run.rounds) > 1 else None, last_iou=iou(-1))

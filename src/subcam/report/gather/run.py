@@ -1,6 +1,6 @@
 """A finished run read back from its folder: its result as the pipeline had it, and what each of its stages cost.
 
-In: `run.json` and `stages/*/stage.json`. Out: frozen dataclasses. Nothing is computed and no picture is opened here.
+In: `run.json` and `stages/*/stage.json`. Out: frozen dataclasses. Nothing is computed and no image is opened here.
 """
 
 import dataclasses
@@ -105,8 +105,8 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
     )
 
 
-def open_pictures(run: FinishedRun, *, data: str = "") -> Dataset:
-    """The pictures of the run, from where they were or from `data` if they have moved.
+def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
+    """The images of the run, from where they were or from `data` if they have moved.
 
     Raises:
         SubcamError: they are not there, or a file among them cannot be used.
@@ -115,9 +115,9 @@ def open_pictures(run: FinishedRun, *, data: str = "") -> Dataset:
     settings = dataclasses.replace(settings, root=data or settings.root)
     if settings.root != "toy" and not Path(settings.root).is_dir():
         raise RunFolderError(
-            f"the run's pictures are no longer at {settings.root}; say where they are with --data DIR"
+            f"the run's images are no longer at {settings.root}; say where they are with --data DIR"
             if not data
-            else f"--data {data} is no folder; give the one that holds the run's pictures"
+            else f"--data {data} is no folder; give the one that holds the run's images"
         )
     return open_dataset(settings, work_folder=run.result.out)
 

@@ -1,6 +1,6 @@
-"""What the page says: a finished run's numbers, pictures and words put into the template.
+"""What the page says: a finished run's numbers, images and words put into the template.
 
-In: what the `gather` files found and the packed pictures. Out: the HTML text.
+In: what the `gather` files found and the packed images. Out: the HTML text.
 """
 
 import base64
@@ -19,12 +19,12 @@ from subcam._version import __version__
 from subcam.data.images import read_mask, voc_palette
 from subcam.report.figures.style import SEQUENTIAL, class_colour
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
-from subcam.report.gather.images import VARIANT_NAMES, PictureRecord, Pictures, final_segmentation, picture_iou
+from subcam.report.gather.images import VARIANT_NAMES, ImageRecord, Images, final_segmentation, image_iou
 from subcam.report.gather.run import FinishedRun
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
 from subcam.report.page.headline import headline
-from subcam.report.page.packing import PackedPicture
+from subcam.report.page.packing import PackedImage
 from subcam.report.tables.tables import ScoreTable, csv_table, explanation, latex_table, markdown_table
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -43,23 +43,23 @@ def page_html(
     run: FinishedRun,
     *,
     tables: Sequence[ScoreTable],
-    pictures: Pictures,
-    packed: Sequence[PackedPicture],
+    images: Images,
+    packed: Sequence[PackedImage],
     parents: Sequence[ParentClusters],
     thumbnails: Mapping[Path, str],
     figures: Sequence[PageFigure],
     cost: PageFigure | None,
     drawings: Mapping[str, str],
 ) -> str:
-    """The whole page as one text. thumbnails: data URI of each cluster's pictures. drawings: SVG of each figure."""
+    """The whole page as one text. thumbnails: data URI of each cluster's images. drawings: SVG of each figure."""
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     result = run.result
     colours = {index + 1: class_colour(index + 1) for index in range(len(result.class_names))}
     class_options = [("", "all", "")] + [(str(c), result.class_names[c - 1], colour) for c, colour in colours.items()]
-    masks = list(dict.fromkeys(what for picture in packed for what in picture.record.masks))
-    has_truth = any(picture.record.truth for picture in packed)
-    splits = list(dict.fromkeys(picture.record.split for picture in packed))
+    masks = list(dict.fromkeys(what for image in packed for what in image.record.masks))
+    has_truth = any(image.record.truth for image in packed)
+    splits = list(dict.fromkeys(image.record.split for image in packed))
     finals = _finals(packed, len(result.class_names) + 1)
     shown_parents = [parent for parent in parents if parent.clusters]
     told = headline(run)
@@ -73,13 +73,11 @@ def page_html(
         verdict=told.verdict,
         tiles=told.tiles,
         notes=[note for note in (told.note, *sentences.recipe_notes(run)) if note],
-        sections=_sections(
-            tables=tables, pictures=packed, clusters=shown_parents, segmentation=finals, figures=figures
-        ),
+        sections=_sections(tables=tables, images=packed, clusters=shown_parents, segmentation=finals, figures=figures),
         tables=[_table(table) for table in tables],
         tables_note=explanation(result),
-        pictures=[_picture(picture, result.class_names) for picture in packed],
-        gallery_note=sentences.gallery_note(pictures, len(packed)),
+        images=[_image(image, result.class_names) for image in packed],
+        gallery_note=sentences.gallery_note(images, len(packed)),
         iou_note=sentences.iou_note(has_truth),
         class_options=class_options,
         split_options=[("", "all", ""), *((split, split, "") for split in splits)],
@@ -126,13 +124,13 @@ def _sections(**parts: Sequence[Any]) -> list[tuple[str, str]]:
     return [("summary", "Summary"), *found, ("cost", "Cost"), ("about", "How")]
 
 
-def _data(packed: Sequence[PackedPicture]) -> dict[str, Any]:
-    """What the script needs: colours, and every picture's maps and masks."""
+def _data(packed: Sequence[PackedImage]) -> dict[str, Any]:
+    """What the script needs: colours, and every image's maps and masks."""
     scale = matplotlib.colormaps[SEQUENTIAL](np.arange(256), bytes=True)[:, :3]
     return {
         "palette": base64.b64encode(voc_palette().tobytes()).decode(),
         "scale": base64.b64encode(np.ascontiguousarray(scale).tobytes()).decode(),
-        "pictures": [{"width": picture.width, "height": picture.height, **picture.data} for picture in packed],
+        "images": [{"width": image.width, "height": image.height, **image.data} for image in packed],
     }
 
 
@@ -165,8 +163,8 @@ def _download(text: str) -> str:
     return f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def _picture(picture: PackedPicture, class_names: tuple[str, ...]) -> dict[str, Any]:
-    record = picture.record
+def _image(image: PackedImage, class_names: tuple[str, ...]) -> dict[str, Any]:
+    record = image.record
     labels = [label + 1 for label in record.labels]
     story = f"IoU {100 * record.last_iou:.1f}" if record.last_iou is not None else ""
     gain = ""
@@ -183,25 +181,25 @@ def _picture(picture: PackedPicture, class_names: tuple[str, ...]) -> dict[str, 
         "story": story,
         "gain": gain,
         "kind": "good" if (record.gain or 0) > 0 else "bad",
-        "thumbnail": picture.thumbnail,
-        "width": picture.width,
-        "height": picture.height,
+        "thumbnail": image.thumbnail,
+        "width": image.width,
+        "height": image.height,
         "has_truth": record.truth is not None,
     }
 
 
-def _orders(packed: Sequence[PackedPicture]) -> list[tuple[str, str, str]]:
+def _orders(packed: Sequence[PackedImage]) -> list[tuple[str, str, str]]:
     orders = [("name", "by name", "")]
-    if any(picture.record.last_iou is not None for picture in packed):
+    if any(image.record.last_iou is not None for image in packed):
         orders = [("best", "highest IoU", ""), ("worst", "lowest IoU", ""), *orders]
-    if any(picture.record.gain is not None for picture in packed):
+    if any(image.record.gain is not None for image in packed):
         orders = [("gain", "greatest gain", ""), ("loss", "greatest loss", ""), *orders]
     return orders
 
 
 def _parent(parent: ParentClusters, thumbnails: Mapping[Path, str]) -> dict[str, Any]:
-    pictures = sum(cluster.size for cluster in parent.clusters)
-    story = f"{pictures} pictures in {len(parent.clusters)} sub-categories"
+    images = sum(cluster.size for cluster in parent.clusters)
+    story = f"{images} images in {len(parent.clusters)} sub-categories"
     if parent.purity is not None:
         story += f", purity {100 * parent.purity:.0f}%"
     return {
@@ -211,7 +209,7 @@ def _parent(parent: ParentClusters, thumbnails: Mapping[Path, str]) -> dict[str,
         "clusters": [
             {
                 "name": cluster.name,
-                "size": f"{cluster.size} picture{'' if cluster.size == 1 else 's'}",
+                "size": f"{cluster.size} image{'' if cluster.size == 1 else 's'}",
                 "thumbnails": [thumbnails[path] for path in cluster.nearest],
                 "facts": _facts(cluster),
             }
@@ -232,15 +230,15 @@ def _facts(cluster: ClusterRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _finals(packed: Sequence[PackedPicture], num_classes: int) -> list[dict[str, Any]]:
-    """Pictures with their final segmentation: the best, middle and worst third of what is shown."""
-    found: list[tuple[float, int, PictureRecord]] = []
-    for index, picture in enumerate(packed):
-        what, truth = final_segmentation(picture.record.masks), picture.record.read_truth()
+def _finals(packed: Sequence[PackedImage], num_classes: int) -> list[dict[str, Any]]:
+    """Images with their final segmentation: the best, middle and worst third of what is shown."""
+    found: list[tuple[float, int, ImageRecord]] = []
+    for index, image in enumerate(packed):
+        what, truth = final_segmentation(image.record.masks), image.record.read_truth()
         if what:
-            mask = read_mask(picture.record.masks[what], _IDENTITY)
-            iou = None if truth is None else picture_iou(mask, truth, num_classes=num_classes)
-            found.append((-1.0 if iou is None else iou, index, picture.record))
+            mask = read_mask(image.record.masks[what], _IDENTITY)
+            iou = None if truth is None else image_iou(mask, truth, num_classes=num_classes)
+            found.append((-1.0 if iou is None else iou, index, image.record))
     found.sort(key=lambda entry: -entry[0])
     third, middle = _FINALS // 3, len(found) // 2
     chosen = [*found[:third], *found[middle : middle + third], *found[-third:]] if len(found) > _FINALS else found
@@ -248,7 +246,7 @@ def _finals(packed: Sequence[PackedPicture], num_classes: int) -> list[dict[str,
         {
             "name": record.name,
             "story": f"IoU {100 * iou:.1f}" if iou >= 0 else "",
-            "picture": index,
+            "image": index,
             "thumbnail": packed[index].thumbnail,
             "width": packed[index].width,
             "height": packed[index].height,

@@ -155,7 +155,7 @@ def _confusion(run: FinishedRun, split: str) -> PageFigure:
         title=f"Confusion, {split}: response maps of {round_name(found)}",
         figure=confusion_figure(np.array(found.scores[split].fixed["matrix"]), run.result.class_names),
         caption=(
-            "Rows are the truth. Classes that a picture's labels do not name cannot be predicted in it, so most "
+            "Rows are the truth. Classes that an image's labels do not name cannot be predicted in it, so most "
             "confusion is with the background."
         ),
         follows_theme=False,
@@ -184,7 +184,7 @@ def _training(run: FinishedRun) -> Iterator[PageFigure]:
             name=f"training-{file_name(kind)}",
             title=f"Training: {kind}",
             figure=training_curves(panels, control_of=controls),
-            caption="Losses as logged while training, on augmented crops; they say nothing about other pictures.",
+            caption="Losses as logged while training, on augmented crops; they say nothing about other images.",
         )
 
 

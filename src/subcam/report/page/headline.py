@@ -33,7 +33,7 @@ def headline(run: FinishedRun) -> Headline:
     """The main numbers on the split `val`, or on the last one that was scored."""
     split = headline_split(run)
     if not split:
-        return Headline(verdict="No picture had a mask to score against: this page shows pictures, no scores.")
+        return Headline(verdict="No image had a mask to score against: this page shows images, no scores.")
     plain, last = run.rounds[0], run.rounds[-1]
     tiles = [
         Tile(
@@ -80,14 +80,14 @@ def headline(run: FinishedRun) -> Headline:
                 )
             )
     images = plain.scores[split].images
-    note = f"These numbers: {images} pictures of {split}, all pixels counted together, background included."
+    note = f"These numbers: {images} images of {split}, all pixels counted together, background included."
     return Headline(verdict=verdict, note=note, tiles=tuple(tiles))
 
 
 def _knowledge(trained_on: str, kind: str) -> str:
-    """What a segmentation network was told, of the pictures that it learned from and of those that it masks."""
-    of_pictures = "image-level labels known" if kind == "known" else "classes predicted, no image-level labels used"
-    return f"learnt from masks: an upper bound; {of_pictures}" if trained_on == "truth" else of_pictures
+    """What a segmentation network was told, of the images that it learned from and of those that it masks."""
+    of_images = "image-level labels known" if kind == "known" else "classes predicted, no image-level labels used"
+    return f"learnt from masks: an upper bound; {of_images}" if trained_on == "truth" else of_images
 
 
 def headline_split(run: FinishedRun) -> str:

@@ -1,4 +1,4 @@
-"""Pictures, maps and masks packed small enough that hundreds of them fit into one page.
+"""Images, maps and masks packed small enough that hundreds of them fit into one page.
 
 A photograph becomes a WebP thumbnail. Maps and masks become bytes that the page's script unpacks: the differences
 between neighbours, deflated, in base64. The page draws and scores them itself, at any threshold.
@@ -18,7 +18,7 @@ from PIL import Image
 
 from subcam.cam.map_files import read_response_maps
 from subcam.data.images import read_image, read_mask
-from subcam.report.gather.images import PictureRecord, evenly_spaced
+from subcam.report.gather.images import ImageRecord, evenly_spaced
 from subcam.runtime.progress import track
 
 SIDES = (384, 320, 256, 192, 144, 112)
@@ -33,14 +33,14 @@ _IDENTITY = tuple(range(256))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackedPicture:
-    """One picture as the page needs it.
+class PackedImage:
+    """One image as the page needs it.
 
     thumbnail: a data URI. width, height: of the thumbnail; labels are of that size.
     data: for the script, ready for JSON: classes, grid of the maps, the maps by round and class, truth and masks.
     """
 
-    record: PictureRecord
+    record: ImageRecord
     thumbnail: str
     width: int
     height: int
@@ -52,28 +52,28 @@ class PackedPicture:
         return len(self.thumbnail) + sum(len(text) for text in _texts(self.data))
 
 
-def pack_pictures(records: Sequence[PictureRecord], *, budget: int) -> tuple[PackedPicture, ...]:
-    """Pack pictures as large as `budget` bytes allow, all of them the same; at the smallest size, fewer pictures.
+def pack_images(records: Sequence[ImageRecord], *, budget: int) -> tuple[PackedImage, ...]:
+    """Pack images as large as `budget` bytes allow, all of them the same; at the smallest size, fewer images.
 
-    A sample of the pictures says which size fits; that it does is then counted.
+    A sample of the images says which size fits; that it does is then counted.
     """
     sample = [records[index] for index in evenly_spaced(len(records), _SAMPLE)]
     for side in SIDES:
         if sample and sum(pack(record, side).size for record in sample) / len(sample) * len(records) > budget:
             continue
-        packed = [pack(record, side) for record in track(records, "report: pictures", len(records))]
-        if sum(picture.size for picture in packed) <= budget:
+        packed = [pack(record, side) for record in track(records, "report: images", len(records))]
+        if sum(image.size for image in packed) <= budget:
             return tuple(packed)
     packed = []
-    for record in track(records, "report: pictures", len(records)):
+    for record in track(records, "report: images", len(records)):
         packed.append(pack(record, SIDES[-1]))
-        if sum(picture.size for picture in packed) > budget:
+        if sum(image.size for image in packed) > budget:
             return tuple(packed[:-1])
     return tuple(packed)
 
 
-def pack(record: PictureRecord, side: int) -> PackedPicture:
-    """One picture with a thumbnail of at most `side` pixels a side."""
+def pack(record: ImageRecord, side: int) -> PackedImage:
+    """One image with a thumbnail of at most `side` pixels a side."""
     image = read_image(record.image)
     width, height = thumbnail_size(image.shape[1], image.shape[0], side)
     grid = (min(width, -(-side // GRID_SHARE)), min(height, -(-side // GRID_SHARE)))
@@ -89,30 +89,30 @@ def pack(record: PictureRecord, side: int) -> PackedPicture:
             for what, path in record.masks.items()
         },
     }
-    return PackedPicture(record=record, thumbnail=thumbnail(image, side), width=width, height=height, data=data)
+    return PackedImage(record=record, thumbnail=thumbnail(image, side), width=width, height=height, data=data)
 
 
 def thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the longer one at most `side`, never larger than the picture."""
+    """Width and height with the longer one at most `side`, never larger than the image."""
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def thumbnail(image: UInt8[np.ndarray, "h w 3"], side: int, *, square: bool = False) -> str:
-    """A picture as a data URI of a WebP at most `side` pixels a side; `square` keeps only its middle."""
-    picture = Image.fromarray(image)
+    """An image as a data URI of a WebP at most `side` pixels a side; `square` keeps only its middle."""
+    pil_image = Image.fromarray(image)
     if square:
-        edge = min(picture.size)
-        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-        picture = picture.crop((left, top, left + edge, top + edge))
-    size = thumbnail_size(picture.width, picture.height, side)
+        edge = min(pil_image.size)
+        left, top = (pil_image.width - edge) // 2, (pil_image.height - edge) // 2
+        pil_image = pil_image.crop((left, top, left + edge, top + edge))
+    size = thumbnail_size(pil_image.width, pil_image.height, side)
     file = io.BytesIO()
-    picture.resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=2)
+    pil_image.resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=2)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def thumbnails(paths: Iterable[Path], side: int) -> dict[Path, str]:
-    """Square thumbnails of pictures, each once."""
+    """Square thumbnails of images, each once."""
     return {path: thumbnail(read_image(path), side, square=True) for path in dict.fromkeys(paths)}
 
 
@@ -124,7 +124,7 @@ def packed_bytes(values: UInt8[np.ndarray, "h w"]) -> str:
     return base64.b64encode(zlib.compress(differences.tobytes(), 9)).decode()
 
 
-def _maps(record: PictureRecord, grid: tuple[int, int]) -> tuple[list[int], UInt8[np.ndarray, "rounds present h w"]]:
+def _maps(record: ImageRecord, grid: tuple[int, int]) -> tuple[list[int], UInt8[np.ndarray, "rounds present h w"]]:
     """The classes, and the maps of each round in 0..255 on the grid; all zero where a round has none."""
     stored = [read_response_maps(path) if path else None for path in record.maps]
     classes: list[int] = next((maps.classes.tolist() for maps in stored if maps is not None), [])

@@ -8,19 +8,19 @@ from pathlib import Path
 from subcam.data.dataset import Dataset
 from subcam.report.figures.style import save_figure
 from subcam.report.gather.clusters import gather_clusters
-from subcam.report.gather.images import gather_pictures
-from subcam.report.gather.run import RECORD, open_pictures, read_run
+from subcam.report.gather.images import gather_images
+from subcam.report.gather.run import RECORD, open_images, read_run
 from subcam.report.page.content import page_html
 from subcam.report.page.figures import cost_bars, number_figures
-from subcam.report.page.image_figures import picture_figures
-from subcam.report.page.packing import pack_pictures, thumbnails
+from subcam.report.page.image_figures import image_figures
+from subcam.report.page.packing import pack_images, thumbnails
 from subcam.report.tables.tables import class_tables, tables_of, write_table
 from subcam.runtime.run_folder import atomic_write
 
 MEGABYTE = 1_000_000
-PICTURES_BUDGET = 10 * MEGABYTE
-MOST_CLUSTER_PICTURES = 720
-"""Bytes of pictures and maps, and how many pictures of sub-categories (4 kB each), so that a page stays below 15 MB."""
+IMAGES_BUDGET = 10 * MEGABYTE
+MOST_CLUSTER_IMAGES = 720
+"""Bytes of images and maps, and how many images of sub-categories (4 kB each), so that a page stays below 15 MB."""
 
 _CLUSTER_SIDE = 104
 
@@ -39,19 +39,19 @@ def write_report(
     Args:
         run_folder: the folder of a finished run.
         out: where to write, `report` in the run's folder if not given.
-        images: most pictures in the gallery.
-        data: where the pictures are now, if they have moved.
-        dataset: the pictures, if they are open already.
+        images: most images in the gallery.
+        data: where the images are now, if they have moved.
+        dataset: the images, if they are open already.
         record: the file in the run's folder that lists what was run.
 
     Raises:
-        SubcamError: no finished run, pictures that are not there, or a folder that cannot be written.
+        SubcamError: no finished run, images that are not there, or a folder that cannot be written.
     """
     run = read_run(run_folder, record=record)
-    dataset = dataset or open_pictures(run, data=data)
+    dataset = dataset or open_images(run, data=data)
     out = out or run_folder / "report"
-    pictures = gather_pictures(run, dataset, limit=images)
-    parents = gather_clusters(run, dataset, most_pictures=MOST_CLUSTER_PICTURES)
+    gathered = gather_images(run, dataset, limit=images)
+    parents = gather_clusters(run, dataset, most_images=MOST_CLUSTER_IMAGES)
     tables = sorted([*tables_of(run.result), *class_tables(run.result)], key=lambda table: table.name)
     figures = tuple(number_figures(run))
     cost = cost_bars(run)
@@ -59,7 +59,7 @@ def write_report(
     for figure in (*figures, *([cost] if cost else [])):
         _, drawing = save_figure(figure.figure, out / "figures", figure.name)
         drawings[figure.name] = drawing.read_text("utf-8")
-    for name, drawn in picture_figures(run, pictures.shown, parents):
+    for name, drawn in image_figures(run, gathered.shown, parents):
         save_figure(drawn, out / "figures", name)
     for table in tables:
         write_table(table, out / "tables")
@@ -67,8 +67,8 @@ def write_report(
     page = page_html(
         run,
         tables=tables,
-        pictures=pictures,
-        packed=pack_pictures(pictures.shown, budget=PICTURES_BUDGET),
+        images=gathered,
+        packed=pack_images(gathered.shown, budget=IMAGES_BUDGET),
         parents=parents,
         thumbnails=thumbnails(nearest, _CLUSTER_SIDE),
         figures=figures,

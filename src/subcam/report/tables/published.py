@@ -11,7 +11,7 @@ from subcam.results import RunResult
 NOTE = "Published: copied from the paper, not measured here. It does not say how its background threshold was found."
 
 IMAGES = {"train": 1464, "val": 1449}
-"""Pictures of each split with masks (Section 4.1); test has 1456, whose masks are not public."""
+"""Images of each split with masks (Section 4.1); test has 1456, whose masks are not public."""
 
 
 @dataclass(frozen=True, kw_only=True)

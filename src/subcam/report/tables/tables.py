@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 BEST_NOTE = (
-    "* chosen by looking at the masks of the same pictures, so not a score that can be had without masks. Absent"
-    " classes are known from the image-level labels of the scored pictures, as is the custom for response maps."
+    "* chosen by looking at the masks of the same images, so not a score that can be had without masks. Absent"
+    " classes are known from the image-level labels of the scored images, as is the custom for response maps."
 )
 
 

@@ -74,10 +74,10 @@
     return out;
   }
 
-  /* ---------- one picture ---------- */
-  class Picture {
+  /* ---------- one image ---------- */
+  class ResponseImage {
     constructor(index) {
-      this.data = store.pictures[index];
+      this.data = store.images[index];
       const { width, height } = this.data;
       const enlarge = Math.max(1, Math.ceil(CANVAS_SIDE / Math.max(width, height)));
       this.size = { width: width * enlarge, height: height * enlarge };
@@ -204,16 +204,16 @@
     }
   }
 
-  const pictures = store.pictures.map((_, index) => new Picture(index));
+  const images = store.images.map((_, index) => new ResponseImage(index));
   const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1));
 
-  /* ---------- a card: one picture with its own sliders ---------- */
+  /* ---------- a card: one image with its own sliders ---------- */
   const settings = { draw: "response", mask: one("#mask-choice")?.value ?? "" };
 
   class Card {
     constructor(element) {
       this.element = element;
-      this.picture = pictures[Number(element.dataset.picture)];
+      this.image = images[Number(element.dataset.image)];
       this.round = one(".round", element);
       this.threshold = one(".threshold", element);
       this.pending = false;
@@ -248,16 +248,16 @@
     }
 
     async draw() {
-      const { picture, element } = this;
-      await picture.load();
+      const { image, element } = this;
+      await image.load();
       const { round, threshold } = this.where;
       for (const [name, index] of [["plain", 0], ["ours", round]]) {
         const canvas = one(`canvas.${name}`, element);
         if (!canvas) continue;
-        let labels = picture.segmented(index, threshold);
-        if (settings.draw === "response") labels = picture.drawResponse(canvas, index, threshold);
-        else picture.drawMask(canvas, labels);
-        const score = picture.iou(labels);
+        let labels = image.segmented(index, threshold);
+        if (settings.draw === "response") labels = image.drawResponse(canvas, index, threshold);
+        else image.drawMask(canvas, labels);
+        const score = image.iou(labels);
         const output = one(`.${name}-iou`, element);
         if (output) output.textContent = percent(score);
         const what = index ? `Round ${index}` : "Plain CAM";
@@ -265,7 +265,7 @@
         canvas.setAttribute("aria-label", `${what} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
       }
       const truth = one("canvas.truth", element);
-      if (truth && picture.truth) picture.drawMask(truth, picture.truth);
+      if (truth && image.truth) image.drawMask(truth, image.truth);
       await this.drawChosenMask();
       element.dataset.drawn = "true";
     }
@@ -273,10 +273,10 @@
     async drawChosenMask() {
       const canvas = one("canvas.mask", this.element);
       if (!canvas) return;
-      const labels = await this.picture.mask(settings.mask);
-      one(".mask-iou", this.element).textContent = percent(this.picture.iou(labels));
+      const labels = await this.image.mask(settings.mask);
+      one(".mask-iou", this.element).textContent = percent(this.image.iou(labels));
       canvas.setAttribute("aria-label", `${labels ? "" : "No "}${settings.mask} of ${this.element.dataset.name}`);
-      if (labels) this.picture.drawMask(canvas, labels);
+      if (labels) this.image.drawMask(canvas, labels);
       else canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     }
   }
@@ -293,7 +293,7 @@
   });
   const redraw = () => cards.filter((card) => card.element.dataset.drawn && !card.element.hidden).forEach((card) => card.update());
 
-  /* ---------- the gallery: which pictures, in which order ---------- */
+  /* ---------- the gallery: which images, in which order ---------- */
   const gallery = one("#gallery");
   if (gallery) {
     const STEP = 8;
@@ -313,11 +313,11 @@
         .map((card) => card.element)
         .filter((card) => wanted.get("class") === "" || card.dataset.classes.split(" ").includes(wanted.get("class")))
         .filter((card) => !wanted.get("split") || card.dataset.split === wanted.get("split"))
-        .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.picture) - Number(b.dataset.picture));
+        .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.image) - Number(b.dataset.image));
       const shown = matches.slice(0, most);
       cards.forEach((card) => (card.element.hidden = !shown.includes(card.element)));
       shown.forEach((card) => gallery.append(card));
-      one("#gallery-count").textContent = `${shown.length} of ${matches.length} pictures shown`;
+      one("#gallery-count").textContent = `${shown.length} of ${matches.length} images shown`;
       all(".more").forEach((button) => (button.hidden = shown.length === matches.length));
     };
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -372,13 +372,13 @@
 
   /* ---------- Figure 7 ---------- */
   all("canvas[data-final]").forEach((canvas) => {
-    const picture = pictures[Number(canvas.dataset.picture)];
+    const image = images[Number(canvas.dataset.image)];
     const watch = new IntersectionObserver(async (entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       watch.disconnect();
-      await picture.load();
-      const labels = canvas.dataset.final === "truth" ? picture.truth : await picture.mask(canvas.dataset.final);
-      if (labels) picture.drawMask(canvas, labels);
+      await image.load();
+      const labels = canvas.dataset.final === "truth" ? image.truth : await image.mask(canvas.dataset.final);
+      if (labels) image.drawMask(canvas, labels);
     });
     watch.observe(canvas);
   });
