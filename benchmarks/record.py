@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import read_json, versions, write_json
+from subcam.runtime.files import read_json, write_json
+from subcam.runtime.resources import versions
 
 FORMAT = 1
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks.record import Growth, Results, Row
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 """What stands between these lines of a page is written by `python -m benchmarks --markdown`."""

@@ -37,7 +37,7 @@ from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.runtime.run_folder import read_json
+from subcam.runtime.files import read_json
 
 FIXED = (0.15, 0.2, 0.35)
 DEEPLAB = CRFSettings(

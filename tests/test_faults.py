@@ -19,7 +19,8 @@ from subcam import cli, pipeline
 from subcam.data.training_batches import TrainingImages
 from subcam.errors import BadInputError, RunFolderError, SubcamError
 from subcam.runtime import failures
-from subcam.runtime.run_folder import RECORD_FILE, Stage
+from subcam.runtime.files import RECORD_FILE
+from subcam.runtime.run_folder import Stage
 from subcam.runtime.signals import Stopped, listening
 from subcam.settings import RunSettings
 

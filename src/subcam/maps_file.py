@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subcam.errors import CheckpointError
-from subcam.runtime.run_folder import as_plain, from_plain, read_json, write_json
+from subcam.runtime.files import as_plain, from_plain, read_json, write_json
 
 if TYPE_CHECKING:
     from subcam.stages.cam import CamSettings

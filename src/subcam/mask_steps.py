@@ -16,7 +16,8 @@ from subcam.data.mask_crops import only_masked, with_masks
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.refine.label_map import mask_path
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
-from subcam.runtime.run_folder import file_digest, fingerprint
+from subcam.runtime.files import file_digest
+from subcam.runtime.run_folder import fingerprint
 from subcam.stages.context import Stages
 
 SCORED_AS = {predict_stage.MASKS: "plain", predict_stage.CRF_MASKS: "crf", predict_stage.KNOWN_MASKS: "known"}

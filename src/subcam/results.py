@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset
-from subcam.runtime.run_folder import Stage, peak_memory_mib, versions, write_json
+from subcam.runtime.files import write_json
+from subcam.runtime.resources import peak_memory_mib, versions
+from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores
 from subcam.stages.evaluate_refined import RefinedScores

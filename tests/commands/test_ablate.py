@@ -14,7 +14,8 @@ from subcam import cli, pipeline, recipes
 from subcam.commands import ablate as command
 from subcam.errors import BadInputError, RunFolderError
 from subcam.report.tables.tables import BEST_NOTE
-from subcam.runtime.run_folder import RunFolder, write_json
+from subcam.runtime.files import write_json
+from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 
 GRID = "discover.num_subcategories=1,2,3"

@@ -341,7 +341,7 @@ def test_killed_in_the_middle_and_done_again(made: Made, into: Path) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from subcam.runtime import run_folder
+        from subcam.runtime import files
         from subcam.download.archives import Limits, unpack
         left = [20]
         def dies():

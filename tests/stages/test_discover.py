@@ -20,7 +20,8 @@ from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import RunFolder, Stage, as_plain
+from subcam.runtime.files import as_plain
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import discover
 from subcam.stages.discover import DiscoverInputs, DiscoverSettings

@@ -16,7 +16,8 @@ from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
-from subcam.runtime.run_folder import RunFolder, write_json
+from subcam.runtime.files import write_json
+from subcam.runtime.run_folder import RunFolder
 from subcam.stages import evaluate
 from subcam.stages.evaluate import EvaluateInputs, EvaluateSettings, MapScores
 

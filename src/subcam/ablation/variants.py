@@ -20,7 +20,8 @@ from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
 from subcam.report.tables.tables import ScoreTable, Spread, ablation_table
-from subcam.runtime.run_folder import file_digest, fingerprint
+from subcam.runtime.files import file_digest
+from subcam.runtime.run_folder import fingerprint
 from subcam.settings import RunSettings
 
 _LONGEST_NAME = 80

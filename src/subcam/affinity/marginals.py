@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from subcam.runtime.run_folder import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int16, UInt8
 from torch import Tensor
 
-from subcam.runtime.run_folder import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)

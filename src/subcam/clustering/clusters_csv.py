@@ -21,7 +21,8 @@ from subcam.clustering.subcategories import Subcategories
 from subcam.data.readers.label_table import read_text
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write, file_digest, fingerprint
+from subcam.runtime.files import atomic_write, file_digest
+from subcam.runtime.run_folder import fingerprint
 
 CLUSTERS = "clusters.csv"
 _COLUMNS = ("image", "parent", "cluster", "name", "distance", "rank")

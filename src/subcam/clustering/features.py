@@ -16,8 +16,8 @@ from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
+from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import bar
-from subcam.runtime.run_folder import atomic_write
 
 IMAGES_PER_PART = 256
 

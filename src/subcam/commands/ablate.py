@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from subcam.errors import RunFolderError, SubcamError
 from subcam.runtime import distributed
-from subcam.runtime.run_folder import RunFolder, atomic_write, fingerprint, is_disk_full, read_json, write_json
+from subcam.runtime.files import atomic_write, is_disk_full, read_json, write_json
+from subcam.runtime.run_folder import RunFolder, fingerprint
 
 if TYPE_CHECKING:
     from subcam.ablation.variants import Failed, Finished, Variant

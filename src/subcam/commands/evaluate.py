@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from subcam.metrics.folders import WhenMissing, WhenUnlabelled
-from subcam.runtime.run_folder import atomic_write, versions, write_json
+from subcam.runtime.files import atomic_write, write_json
+from subcam.runtime.resources import versions
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -26,7 +26,7 @@ from subcam.data.images import (
 from subcam.data.readers.tar_member import status_of
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 _CACHE_FORMAT = 1
 _AT_ONCE = 1024

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from subcam.data.images import read_image
 from subcam.data.readers.tar_member import status_of
 from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)

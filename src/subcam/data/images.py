@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from subcam.data.readers.tar_member import archive_of, read_member
 from subcam.data.records import FORBIDDEN
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 _ORIENTATION_TAG = 0x0112
 _MAKE_UPRIGHT = {

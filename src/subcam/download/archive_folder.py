@@ -12,8 +12,8 @@ from subcam.download.checksums import difference, digests
 from subcam.download.sources import Archive
 from subcam.download.transfer import Patience, download
 from subcam.errors import BadInputError
+from subcam.runtime.files import read_json, write_json
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import read_json, write_json
 
 RECEIPTS = ".subcam"
 """The folder in a data set's folder that says what was downloaded, checked and unpacked."""

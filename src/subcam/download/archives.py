@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from subcam.errors import BadInputError, SubcamError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 _BLOCK = 1 << 20
 _LARGEST_HEADER = 1 << 24

@@ -16,8 +16,9 @@ from subcam.download.sources import ARCHIVES, AUGMENTED_MASKS, TRAIN_AUG_NAMES, 
 from subcam.download.transfer import Patience, partial_size
 from subcam.download.voc_augmented import LIST, MASKS, augment_voc, made_before
 from subcam.errors import BadInputError, SettingsError
+from subcam.runtime.files import read_json, write_json
 from subcam.runtime.progress import bar, say
-from subcam.runtime.run_folder import RunFolder, read_json, write_json
+from subcam.runtime.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from subcam._version import __version__
 from subcam.download.checksums import difference, digests
 from subcam.download.sources import Archive
 from subcam.errors import RunFolderError, SettingsError, SubcamError
+from subcam.runtime.files import is_disk_full, read_json, write_json
 from subcam.runtime.progress import Bar, bar, say
-from subcam.runtime.run_folder import is_disk_full, read_json, write_json
 
 _BLOCK = 1 << 16
 _MIB = 1 << 20

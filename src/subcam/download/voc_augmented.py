@@ -20,7 +20,7 @@ from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.download.archives import Limits, Member, members
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write, read_json, write_json
+from subcam.runtime.files import atomic_write, read_json, write_json
 
 MASKS = "SegmentationClassAug"
 LIST = "train_aug"

@@ -20,7 +20,7 @@ from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, regions_of
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 RESULTS_FILE, ANNOTATIONS_FILE = "results.json", "annotations.json"
 PANOPTIC_NAME = "panoptic"

@@ -19,7 +19,7 @@ from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
 from subcam.metrics.folders import BACKGROUND_NAME
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in an archive, so that equal masks give equal archives; zip knows no earlier one."""

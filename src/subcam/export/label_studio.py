@@ -17,7 +17,7 @@ from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 TASKS_FILE, INTERFACE_FILE = "tasks.json", "interface.xml"
 LOCAL_FILES = "/data/local-files/?d="

@@ -33,7 +33,7 @@ from subcam.export.program_check import (
 from subcam.metrics.folders import BACKGROUND_NAME
 from subcam.networks.logit_grid import Grid
 from subcam.networks.segmenter import SegmentationNetwork
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 InputType = Literal["uint8", "float32"]
 

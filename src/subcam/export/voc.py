@@ -22,7 +22,7 @@ from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
 from subcam.errors import BadInputError
 from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 Competition = Literal["comp5", "comp6"]
 """comp5: trained on VOC's own data alone; comp6: on anything but the test set."""

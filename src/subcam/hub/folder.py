@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.maps_file import MAPS_FILE, write_maps_file
-from subcam.runtime.run_folder import atomic_write, read_json, write_json
+from subcam.runtime.files import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import LabelledImage
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 _SEPARATORS = ",;|"
 

@@ -17,7 +17,7 @@ from subcam.networks.for_inference import folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import LocalClassifier
-from subcam.runtime.run_folder import from_plain
+from subcam.runtime.files import from_plain
 
 
 class Logits(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from subcam.errors import CheckpointError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
-from subcam.runtime.run_folder import as_plain, read_json, write_json
+from subcam.runtime.files import as_plain, read_json, write_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

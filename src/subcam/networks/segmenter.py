@@ -19,7 +19,7 @@ from subcam.networks.decoders.deeplab import DeepLabV2
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.for_inference import folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
-from subcam.runtime.run_folder import from_plain
+from subcam.runtime.files import from_plain
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

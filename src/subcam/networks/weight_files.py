@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 CLASSIFIER_HEADS = ("fc8.*", "fc8_*", "classifier.*", "head.*", "head_dist.*", "fc.*", "linear1000*")

@@ -14,7 +14,7 @@ from jaxtyping import Integer
 from subcam.data.images import read_indices, voc_palette
 from subcam.data.records import Record, Skipped
 from subcam.errors import SettingsError
-from subcam.runtime.run_folder import as_plain, atomic_write, read_json, write_json
+from subcam.runtime.files import as_plain, atomic_write, read_json, write_json
 
 RECORD_FILE = "predict.json"
 CLASSES_FILE = "classes.csv"

@@ -22,8 +22,8 @@ from subcam.errors import BadInputError
 from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path, row_of
 from subcam.predict.legend import with_legend
 from subcam.predict.tiles import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
+from subcam.runtime.files import atomic_write
 from subcam.runtime.parallel import alike_together, threaded_map
-from subcam.runtime.run_folder import atomic_write
 
 BATCHED_SIDE = 1024
 """Images with a longer side pass the network one at a time."""

@@ -24,8 +24,9 @@ from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
+from subcam.runtime.files import as_plain, file_digest, read_json
 from subcam.runtime.progress import bar
-from subcam.runtime.run_folder import RunFolder, as_plain, file_digest, read_json
+from subcam.runtime.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

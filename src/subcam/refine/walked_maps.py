@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float16, Int16
 
 from subcam.affinity.pairs import upsample_from_grid
-from subcam.runtime.run_folder import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)

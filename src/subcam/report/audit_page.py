@@ -17,7 +17,7 @@ from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
 from subcam.report.page.packing import thumbnail
-from subcam.runtime.run_folder import atomic_write, write_json
+from subcam.runtime.files import atomic_write, write_json
 
 PAGE, RECORD = "index.html", "survey.json"
 SHOWN = 12

@@ -1,6 +1,6 @@
 """What the machine ran out of, read from the errors of libraries: disk, memory, processes; and what to do about it."""
 
-from subcam.runtime.run_folder import is_disk_full
+from subcam.runtime.files import is_disk_full
 
 _AGAIN = "the same command goes on from here"
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")

@@ -1,6 +1,16 @@
-"""How much memory is free, so that a large image (Section 3.3's per-pixel steps) fails before the machine does."""
+"""What the machine has and what was used of it: free memory, peak memory, versions of what computes.
 
+A large image (Section 3.3's per-pixel steps) fails before the machine does.
+"""
+
+import contextlib
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from subcam._version import __version__
 
 LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -8,6 +18,8 @@ LIMITS = (
 )
 """Where Linux tells a container's limit and use (second and first version of control groups)."""
 NOT_WORTH_ASKING = 2**26
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "numba", "lightning-fabric", "grad-cam")
 
 
 def available_memory() -> int | None:
@@ -38,3 +50,18 @@ def require_memory(needed: int, purpose: str) -> None:
             f"{purpose}: expected {needed / 2**20:.0f} MiB of free memory, got {max(available, 0) / 2**20:.0f} MiB. "
             "Use a smaller image or fewer classes, or run fewer at a time."
         )
+
+
+def peak_memory_mib() -> float:
+    """The process's highest resident memory so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    by_package = {"subcam": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            by_package[package] = version(package)
+    return by_package

@@ -24,8 +24,9 @@ from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.model_folder import WEIGHTS_FILE
 from subcam.prototypes.crop_labels import LocalTargets
 from subcam.results import ComparisonResult, RoundResult
+from subcam.runtime.files import file_digest
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import RunFolder, Stage, file_digest, fingerprint
+from subcam.runtime.run_folder import RunFolder, Stage, fingerprint
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores
 

@@ -17,8 +17,9 @@ from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
+from subcam.runtime.files import atomic_write, open_arrays
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import Stage, atomic_write, open_arrays
+from subcam.runtime.run_folder import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ from subcam.metrics.classification import class_average_precision, mean_average_
 from subcam.metrics.scores import Scores
 from subcam.metrics.threshold_sweep import THRESHOLDS, ThresholdSweep
 from subcam.runtime import distributed
+from subcam.runtime.files import as_plain
 from subcam.runtime.progress import say, track
-from subcam.runtime.run_folder import Stage, as_plain
+from subcam.runtime.run_folder import Stage
 
 Choice = Literal["auto", "by-class"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)

@@ -12,7 +12,8 @@ from subcam.networks.classifier import ClassificationNetwork
 from subcam.prototypes.clustering import Prototypes, assign
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import Stage, atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, open_arrays
+from subcam.runtime.run_folder import Stage
 from subcam.stages.prototypes import LocalInputs, LocalSettings, positions
 
 LABELS_FILE = "local-labels.npz"

@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from subcam.errors import CheckpointError, SubcamError
 from subcam.runtime import distributed
+from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import atomic_write
 
 WRITING_SHARE = 0.05
 """Share of the time that writing checkpoints may take; large models are written less often."""

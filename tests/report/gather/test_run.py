@@ -27,7 +27,7 @@ from subcam.report.gather.images import (
     thresholded,
 )
 from subcam.report.gather.run import from_record, open_images, read_run
-from subcam.runtime.run_folder import as_plain
+from subcam.runtime.files import as_plain
 from subcam.settings import RunSettings
 
 CLASSES = 5

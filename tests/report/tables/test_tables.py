@@ -24,7 +24,8 @@ from subcam.report.tables.tables import (
     write_tables,
 )
 from subcam.results import RefinedResult, RoundResult, RunResult
-from subcam.runtime.run_folder import Stage, as_plain
+from subcam.runtime.files import as_plain
+from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores
 from subcam.stages.evaluate_refined import RefinedScores

@@ -22,8 +22,9 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
+from subcam.runtime.files import file_digest, write_json
 from subcam.runtime.progress import bar
-from subcam.runtime.run_folder import file_digest, fingerprint, write_json
+from subcam.runtime.run_folder import fingerprint
 
 ANNOTATIONS = "annotations"
 _PREFIX, _SUFFIX = "instances_", ".json"

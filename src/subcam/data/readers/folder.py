@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table, read_text
 from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 CLASSES_FILE = "classes.txt"
 _IMAGE_FOLDER = "images"

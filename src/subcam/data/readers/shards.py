@@ -19,7 +19,7 @@ from subcam.data.images import read_file
 from subcam.data.readers.tar_member import member_names, read_member
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
 from subcam.errors import BadInputError
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MASK = ".mask.png"

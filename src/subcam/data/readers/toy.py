@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from subcam.data.images import voc_palette, write_mask
-from subcam.runtime.run_folder import as_plain, atomic_write, write_json
+from subcam.runtime.files import as_plain, atomic_write, write_json
 
 CLASSES = ("ringtail", "checkerback", "crossbill", "dotfish")
 SUBTYPES = ("large-flat-meadow", "small-upright-meadow", "large-slanted-sea", "small-flat-sea")

@@ -22,7 +22,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from subcam.data.images import voc_palette
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 ONE_COLUMN = 3.25
 TWO_COLUMNS = 6.875

@@ -19,7 +19,8 @@ from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
 from subcam.report.gather.run import FinishedRun
 from subcam.results import RoundResult
-from subcam.runtime.run_folder import Stage, open_arrays
+from subcam.runtime.files import open_arrays
+from subcam.runtime.run_folder import Stage
 
 MOST_COMPARED = 1500
 """Images of one class whose silhouette is computed: all pairs are compared."""

@@ -15,7 +15,8 @@ from typing import Any
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.runtime.run_folder import Stage, read_json
+from subcam.runtime.files import read_json
+from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores
 from subcam.stages.evaluate_refined import RefinedScores

@@ -22,7 +22,7 @@ from subcam.report.gather.clusters import head_weights
 from subcam.report.gather.run import FinishedRun, StageCost
 from subcam.report.page.headline import headline_split
 from subcam.results import RoundResult
-from subcam.runtime.run_folder import read_json
+from subcam.runtime.files import read_json
 
 ABLATION = "ablate.json"
 GRID_K = "discover.num_subcategories"

@@ -15,7 +15,7 @@ from subcam.report.page.figures import cost_bars, number_figures
 from subcam.report.page.image_figures import image_figures
 from subcam.report.page.packing import pack_images, thumbnails
 from subcam.report.tables.tables import class_tables, tables_of, write_table
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 MEGABYTE = 1_000_000
 IMAGES_BUDGET = 10 * MEGABYTE

@@ -16,7 +16,7 @@ from typing import Literal
 from rich import box
 from rich.table import Table
 
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 
 ABSENT = "–"
 

@@ -6,7 +6,8 @@ from typing import Any
 from subcam.report.tables import published
 from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
-from subcam.runtime.run_folder import Stage, read_json
+from subcam.runtime.files import read_json
+from subcam.runtime.run_folder import Stage
 
 ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
 """How the masks of a network are told apart."""

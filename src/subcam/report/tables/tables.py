@@ -24,7 +24,7 @@ from subcam.report.tables.formats import (
 )
 from subcam.report.tables.segmentation import class_table, network_name, segmentation_table
 from subcam.results import ComparisonResult, RoundResult, RunResult
-from subcam.runtime.run_folder import atomic_write
+from subcam.runtime.files import atomic_write
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores
 from subcam.stages.evaluate_refined import RefinedScores

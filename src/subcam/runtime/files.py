@@ -1,0 +1,148 @@
+"""Files that are whole or not there: atomic writes, JSON in and out, npz archives, digests."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+from subcam.errors import BadInputError, RunFolderError
+
+Settings = TypeVar("Settings")
+
+RECORD_FILE = "stage.json"
+"""Written last; a stage's folder that has it is done."""
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST})
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
+    """Open a file that appears under `path` whole or not at all.
+
+    The bytes go to a neighbour first and are renamed over `path` when the block ends without an error. `durable`
+    waits for the disk, so that the file also survives a power cut; turn it off for the many small files of a stage
+    that are cheap to make again.
+
+    Raises:
+        RunFolderError: the disk is full, or the folder cannot be written; says which and what to do.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except Exception as error:
+        if is_disk_full(error):
+            raise RunFolderError(
+                f"no space left while writing {path}; free some and give the same command again, it goes on from here"
+            ) from error
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+            raise RunFolderError(
+                f"cannot write {path} ({error.strerror}); choose another folder or mend its rights"
+            ) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind an error. torch.save tells of it only in the error's context."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. Paths become text, dataclasses become objects."""
+    with atomic_write(path, "w") as file:
+        json.dump(as_plain(value), file, indent=1, allow_nan=True)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the run folder.
+
+    Raises:
+        RunFolderError: the file is not JSON; names it.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunFolderError(
+            f"{path} is not the JSON that was written there ({error}); move it away and run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
+    """Open an npz file of the run folder and read from it inside the block.
+
+    Raises:
+        BadInputError: the file is missing, cut off or of another format, or the block did not find in it what it
+            expected; names the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
+        raise BadInputError(
+            f"{path} holds no {what} ({type(error).__name__}: {error}); move it away and run again{_with_record(path)}"
+        ) from error
+
+
+def _with_record(path: Path) -> str:
+    """What else must go for a file of a finished stage to be made again."""
+    records = [folder / RECORD_FILE for folder in path.parents if (folder / RECORD_FILE).is_file()]
+    return f" (with {records[0]}, which says that its stage is done)" if records else ""
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclasses, paths, tuples and numpy scalars as what JSON knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(entry) for entry in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def from_plain(kind: type[Settings], value: dict[str, Any]) -> Settings:
+    """A flat dataclass from what `as_plain` made of it: lists become tuples.
+
+    Raises:
+        TypeError: a field is missing or unknown.
+    """
+    fields: dict[str, Any] = {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in value.items()}
+    return kind(**fields)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        BadInputError: the file cannot be read; names it.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error

@@ -1,0 +1,161 @@
+"""Files of a run: whole or not there, and named where they are damaged."""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import torch
+
+from subcam.errors import BadInputError, RunFolderError
+from subcam.runtime.files import atomic_write, file_digest, is_disk_full, read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    weight: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    name: str = "a"
+    scales: tuple[float, ...] = (1.0, 0.5)
+    inner: Inner = Inner()
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with atomic_write(path) as file:
+        write(file)
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path, *, there_before: bool) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    if there_before:
+        put(path, lambda file: file.write(b"old"))
+
+    def fails(file: IO[bytes]) -> None:
+        file.write(b"new " * 10_000)
+        raise KeyError("a fault of the caller's stays as it is")
+
+    with pytest.raises(KeyError, match="stays as it is"):
+        put(path, fails)
+    assert everything_in(tmp_path) == (["deep/file.txt"] if there_before else [])
+    assert not there_before or path.read_text() == "old"
+
+
+def test_until_the_end_the_old_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        with atomic_write(path, "w") as file:
+            file.write("neu, mit Umlaut: ü")
+            file.flush()
+            assert path.read_text() == "old"
+        assert reader.read() == "old"  # who had it open reads it to its end: it was replaced, not written over
+    assert path.read_bytes() == "neu, mit Umlaut: ü".encode()
+    assert everything_in(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_at_the_end_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(RunFolderError, match=rf"no space left while writing {path}; free some .* same command again"):
+        put(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"old"
+    assert everything_in(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: torch.save({"weight": torch.zeros(100_000)}, file),
+        lambda file: np.savez_compressed(file, maps=np.random.default_rng(0).random(100_000)),
+        lambda file: np.save(file, np.zeros(100_000)),
+    ],
+    ids=["torch.save", "savez", "save"],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_disk_that_fills_up_while_a_library_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[IO[bytes]], object]
+) -> None:
+    """torch.save turns the system's error into one of its own, and only its context tells why."""
+    really_open = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args, **_: really_open(Path("/dev/full"), *args))
+    with pytest.raises(RunFolderError, match="no space left while writing"):
+        put(tmp_path / "file", write)
+    assert everything_in(tmp_path) == []
+
+
+def test_which_errors_tell_of_a_full_disk() -> None:
+    assert is_disk_full(OSError(errno.ENOSPC, "full"))
+    assert not is_disk_full(OSError(errno.ENOENT, "not there"))
+    assert not is_disk_full(RuntimeError("else"))
+    assert not is_disk_full(None)
+    words = RuntimeError("the library's own words")
+    words.__context__ = OSError(errno.ENOSPC, "full")
+    assert is_disk_full(words)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunFolderError, match=r"cannot write .*below\.txt .*choose another folder"):
+        put(tmp_path / "file" / "below.txt", lambda file: file.write(b"new"))
+
+
+def test_a_file_that_the_caller_misses_is_no_fault_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        put(tmp_path / "out", lambda file: file.write((tmp_path / "missing").read_bytes()))
+
+
+# JSON
+
+
+def test_json_comes_back_as_plain_values(tmp_path: Path) -> None:
+    value = {
+        "settings": Settings(),
+        "path": tmp_path,
+        "scores": np.array([0.5, 1.0], np.float32),
+        "count": np.int64(3),
+        1: (True, None, "ü"),
+    }
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == {
+        "settings": {"name": "a", "scales": [1.0, 0.5], "inner": {"weight": 5.0}},
+        "path": tmp_path.as_posix(),
+        "scores": [0.5, 1.0],
+        "count": 3,
+        "1": [True, None, "ü"],
+    }
+
+
+@pytest.mark.parametrize("content", [b'{"cut": ', b"", b"\xff\xfe"])
+def test_json_that_was_damaged_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "stage.json"
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match=rf"{path} is not the JSON .* move it away and run again"):
+        read_json(path)
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert file_digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(BadInputError, match="missing cannot be read"):
+        file_digest(tmp_path / "missing")
