@@ -19,6 +19,7 @@ from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
 from subcam.report.gather.run import FinishedRun
+from subcam.results import ComparisonResult, RoundResult
 from subcam.runtime.progress import track
 
 MOST_COMPARED = 3000
@@ -26,6 +27,9 @@ MOST_COMPARED = 3000
 
 FROM_PSEUDO_MASKS = "segmentation learnt from pseudo masks"
 FROM_TRUTH = "segmentation learnt from the truth"
+UNSCORED_THRESHOLD = 0.3
+"""Where the page's sliders start if the run was to choose a threshold and had nothing to score."""
+
 VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk + CRF"}
 
 
@@ -129,6 +133,14 @@ def image_iou(
     return float(objects.mean()) if objects.size else None
 
 
+def response_threshold(run: FinishedRun, split: str, maps: RoundResult | ComparisonResult) -> float:
+    """The background threshold at which response maps were scored on a split, given or chosen without masks."""
+    if split in maps.scores:
+        return maps.scores[split].fixed_threshold
+    given = run.result.settings.evaluate.background_threshold
+    return given if isinstance(given, float | int) else UNSCORED_THRESHOLD
+
+
 def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
     maps = tuple(_if_there(maps_path(found.maps.path, record.name)) for found in run.rounds)
     masks = {
@@ -169,7 +181,7 @@ def _with_gain(image: ImageRecord, run: FinishedRun) -> ImageRecord:
         if path is None:
             return None
         maps = read_response_maps(path)
-        found = thresholded(maps.full_size(), maps.classes, run.threshold(image.split, run.rounds[place]))
+        found = thresholded(maps.full_size(), maps.classes, response_threshold(run, image.split, run.rounds[place]))
         return image_iou(found, truth, num_classes=len(run.result.class_names) + 1)
 
     return replace(image, plain_iou=iou(0) if len(run.rounds) > 1 else None, last_iou=iou(-1))

@@ -1,6 +1,7 @@
-"""A finished run read back from its folder: its result as the pipeline had it, and what each of its stages cost.
+"""A finished run, read back from its folder: its results as the pipeline had them, and what each stage cost.
 
-In: `run.json` and `stages/*/stage.json`. Out: frozen dataclasses. Nothing is computed and no image is opened here.
+In: `run.json` and `stages/*/stage.json`. Out: frozen dataclasses. Nothing is computed, and no image is opened until
+`open_images` is called. Nothing here is particular to the report.
 """
 
 import dataclasses
@@ -22,18 +23,16 @@ from subcam.stages.evaluate import MapScores
 from subcam.stages.evaluate_refined import RefinedScores
 
 RECORD = "run.json"
-UNSCORED_THRESHOLD = 0.3
-"""Where the page's sliders begin if the run was to choose a threshold and had nothing to score."""
+"""The file in a run's folder that lists what was run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """What one stage took.
+    """The time, memory and energy that one stage took.
 
-    seconds: of the last sitting, where it was cut off and taken up again.
-    peak_memory_mib: the most that the process had held when the stage ended, stages before it in the same sitting
-        included.
-    energy_joules: None where nobody measured it.
+    seconds: where a stage was interrupted and resumed, those since it was last resumed.
+    peak_memory_mib: the process's peak when the stage ended, which earlier stages of the same process may have set.
+    energy_joules: None where it was not measured.
     """
 
     name: str
@@ -46,9 +45,11 @@ class StageCost:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run as it stands in its folder.
+    """A run as its folder records it.
 
-    stages: those that this run's results came from, in the order in which they ended; others may lie in the folder.
+    stages: those that this run's results depend on, in the order in which they ended. The folder may hold others.
+    skipped: why each file that was left out could not be used.
+    settings: as `run.json` has them; `result.settings` has them as dataclasses.
     """
 
     result: RunResult
@@ -59,28 +60,21 @@ class FinishedRun:
     stages: tuple[StageCost, ...]
     settings: dict[str, Any]
 
-    def threshold(self, split: str, found: RoundResult | ComparisonResult) -> float:
-        """The background threshold at which response maps were scored on a split, given or chosen without masks."""
-        if split in found.scores:
-            return found.scores[split].fixed_threshold
-        given = self.result.settings.evaluate.background_threshold
-        return given if isinstance(given, float | int) else UNSCORED_THRESHOLD
-
     @property
     def rounds(self) -> tuple[RoundResult, ...]:
         """Round 0 and those with sub-categories, without the control."""
-        return tuple(found for found in self.result.rounds if not found.control)
+        return tuple(one for one in self.result.rounds if not one.control)
 
 
 def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
-    """Read what a run left behind; parts that it did not have are empty.
+    """Read a finished run; the parts that it did not have are empty.
 
     Args:
         folder: the run's folder.
         record: the file in it that lists what was run.
 
     Raises:
-        RunFolderError: there is no record, or it is damaged; says what to do.
+        RunFolderError: the record is missing or damaged; says what to do.
     """
     path = folder / record
     if not path.is_file():
@@ -88,29 +82,29 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
             f"{folder} holds no finished run: expected {record} in it; give the folder that was --out of `subcam run`,"
             " or end that run first"
         )
-    plain = read_json(path)
+    content = read_json(path)
     try:
-        result = _result(plain, folder)
+        result = _result(content, folder)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path} is not the record of a run ({type(error).__name__}: {error}); give the run's command again"
         ) from error
     return FinishedRun(
         result=result,
-        command=tuple(plain["command"]),
-        versions=plain["versions"],
-        skipped=tuple(skip["reason"] for skip in plain.get("skipped", ())),
-        peak_memory_mib=plain.get("peak_memory_mib", math.nan),
+        command=tuple(content["command"]),
+        versions=content["versions"],
+        skipped=tuple(skip["reason"] for skip in content.get("skipped", ())),
+        peak_memory_mib=content.get("peak_memory_mib", math.nan),
         stages=_costs(result),
-        settings=plain["settings"],
+        settings=content["settings"],
     )
 
 
 def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
-    """The images of the run, from where they were or from `data` if they have moved.
+    """The run's images, from where they were, or from `data` if they have moved.
 
     Raises:
-        SubcamError: they are not there, or a file among them cannot be used.
+        SubcamError: they are not there, or one of the files cannot be used.
     """
     settings = run.result.settings.dataset
     settings = dataclasses.replace(settings, root=data or settings.root)
@@ -124,15 +118,15 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
 
 
 def from_record(kind: Any, plain: Any) -> Any:
-    """A value of type `kind` from what `run_folder.as_plain` made of one, perhaps in another version of subcam.
+    """A value of type `kind` from JSON that `run_folder.as_plain` wrote, perhaps in another version of subcam.
 
-    Keys that this version does not know are left out; fields that the record lacks take their default, and numbers
-    without one are not-a-number.
+    Keys that this version does not know are ignored. Fields that the record lacks take their default; numbers without
+    a default become not-a-number.
 
     Raises:
         TypeError: a field is missing that is neither a number nor has a default.
     """
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         known = [entry for entry in dataclasses.fields(kind) if entry.init]
@@ -144,15 +138,15 @@ def from_record(kind: Any, plain: Any) -> Any:
     if origin in (typing.Union, UnionType):
         if plain is None:
             return None
-        options = [option for option in inner if option is not NoneType]
+        options = [option for option in arguments if option is not NoneType]
         nested = [option for option in options if dataclasses.is_dataclass(option) == isinstance(plain, dict)]
         return from_record((nested or options)[0], plain)
     if origin is tuple:
-        return tuple(from_record(inner[0] if inner else Any, entry) for entry in plain)
+        return tuple(from_record(arguments[0] if arguments else Any, entry) for entry in plain)
     if origin is list:
-        return [from_record(inner[0], entry) for entry in plain]
+        return [from_record(arguments[0], entry) for entry in plain]
     if origin is dict:
-        return {key: from_record(inner[1], entry) for key, entry in plain.items()}
+        return {key: from_record(arguments[1], entry) for key, entry in plain.items()}
     return Path(plain) if kind is Path else plain
 
 
@@ -161,29 +155,27 @@ def _needs_number(entry: "dataclasses.Field[Any]", hints: dict[str, Any]) -> boo
     return hints[entry.name] is float and not has_default
 
 
-def _result(plain: dict[str, Any], folder: Path) -> RunResult:
+def _result(content: dict[str, Any], folder: Path) -> RunResult:
     return RunResult(
-        settings=from_record(RunSettings, plain["settings"]),
+        settings=from_record(RunSettings, content["settings"]),
         out=folder,
-        class_names=tuple(plain["class_names"]),
+        class_names=tuple(content["class_names"]),
         rounds=tuple(
             RoundResult(
                 round_index=entry["round"],
                 control=entry["control"],
-                model=_stage(folder, entry["model"]),
-                maps=_stage(folder, entry["maps"]),
                 clusters=_clusters(folder, entry),
-                scores={split: from_record(MapScores, scores) for split, scores in entry["scores"].items()},
+                **_network_and_maps(folder, entry),
             )
-            for entry in plain["rounds"]
+            for entry in content["rounds"]
         ),
         refined=tuple(
             RefinedResult(
                 round_index=entry["round"],
                 masks=_stage(folder, entry["masks"]),
-                scores={split: from_record(RefinedScores, scores) for split, scores in entry["scores"].items()},
+                scores=from_record(dict[str, RefinedScores], entry["scores"]),
             )
-            for entry in plain.get("refined", ())
+            for entry in content.get("refined", ())
         ),
         segmented=tuple(
             SegmentedResult(
@@ -193,20 +185,24 @@ def _result(plain: dict[str, Any], folder: Path) -> RunResult:
                 masks=_stage(folder, entry["masks"]),
                 scores=entry["scores"],
             )
-            for entry in plain.get("segment", ())
+            for entry in content.get("segment", ())
         ),
         compared=tuple(
-            ComparisonResult(
-                method=entry["method"],
-                model=_stage(folder, entry["model"]),
-                maps=_stage(folder, entry["maps"]),
-                scores={split: from_record(MapScores, scores) for split, scores in entry["scores"].items()},
-            )
-            for entry in plain.get("compared", ())
+            ComparisonResult(method=entry["method"], **_network_and_maps(folder, entry))
+            for entry in content.get("compared", ())
         ),
-        seconds=plain.get("seconds_this_time", math.nan),
-        recipe=plain.get("recipe", ""),
+        seconds=content.get("seconds_this_time", math.nan),
+        recipe=content.get("recipe", ""),
     )
+
+
+def _network_and_maps(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """What rounds and comparisons have in common: a network, its response maps, and their scores by split."""
+    return {
+        "model": _stage(folder, entry["model"]),
+        "maps": _stage(folder, entry["maps"]),
+        "scores": from_record(dict[str, MapScores], entry["scores"]),
+    }
 
 
 def _stage(folder: Path, relative: str) -> Stage:
@@ -221,7 +217,7 @@ def _stage(folder: Path, relative: str) -> Stage:
 
 
 def _clusters(folder: Path, entry: dict[str, Any]) -> Stage | None:
-    """The round's stage of discovery: as the record says, else the one among the inputs of its network."""
+    """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
     if "clusters" in entry:
         return _stage(folder, entry["clusters"]) if entry["clusters"] else None
     for key in _stage(folder, entry["model"]).inputs:
@@ -231,26 +227,35 @@ def _clusters(folder: Path, entry: dict[str, Any]) -> Stage | None:
 
 
 def _costs(result: RunResult) -> tuple[StageCost, ...]:
-    """The stages that the results came from, found by what each was given."""
+    """What the stages cost that the results depend on, directly or through the inputs of other stages."""
     records = {record["key"]: (path, record) for path, record in _stage_records(result.out)}
-    rounds = [stage for found in result.rounds for stage in (found.model, found.maps, found.clusters) if stage]
-    rounds += [stage for found in result.compared for stage in (found.model, found.maps)]
-    later = [found.masks for found in result.refined] + [found.masks for found in result.segmented]
-    wanted = [stage.key for stage in (*rounds, *later, *(found.model for found in result.segmented))]
-    taken: set[str] = set()
-    while wanted:
-        key = wanted.pop()
-        if key in records and key not in taken:
-            taken.add(key)
-            wanted.extend(records[key][1]["inputs"])
+    pending = [stage.key for stage in _stages(result)]
+    needed: set[str] = set()
+    while pending:
+        key = pending.pop()
+        if key in records and key not in needed:
+            needed.add(key)
+            pending.extend(records[key][1]["inputs"])
     threshold = result.settings.evaluate.background_threshold
     for key, (_, record) in records.items():
         settings = record["settings"] or {}
         same = settings.get("background_threshold", threshold) == threshold
-        if "evaluate" in record["stage"] and same and taken.intersection(record["inputs"]):
-            taken.add(key)
-    found = [_cost(path, record) for key, (path, record) in records.items() if key in taken]
-    return tuple(sorted(found, key=lambda cost: (cost.finished, cost.name)))
+        if "evaluate" in record["stage"] and same and needed.intersection(record["inputs"]):
+            needed.add(key)
+    costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
+    return tuple(sorted(costs, key=lambda cost: (cost.finished, cost.name)))
+
+
+def _stages(result: RunResult) -> Iterator[Stage]:
+    """The stages that the results name."""
+    for one in result.rounds:
+        yield from (one.model, one.maps, *([one.clusters] if one.clusters else []))
+    for comparison in result.compared:
+        yield from (comparison.model, comparison.maps)
+    for refined in result.refined:
+        yield refined.masks
+    for network in result.segmented:
+        yield from (network.model, network.masks)
 
 
 def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -19,7 +19,14 @@ from subcam._version import __version__
 from subcam.data.images import read_mask, voc_palette
 from subcam.report.figures.style import SEQUENTIAL, class_colour
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
-from subcam.report.gather.images import VARIANT_NAMES, ImageRecord, Images, final_segmentation, image_iou
+from subcam.report.gather.images import (
+    VARIANT_NAMES,
+    ImageRecord,
+    Images,
+    final_segmentation,
+    image_iou,
+    response_threshold,
+)
 from subcam.report.gather.run import FinishedRun
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
@@ -83,7 +90,7 @@ def page_html(
         split_options=[("", "all", ""), *((split, split, "") for split in splits)],
         orders=_orders(packed),
         last_round=run.rounds[-1].round_index,
-        threshold_percent=round(100 * run.threshold(splits[0] if splits else "", run.rounds[-1])),
+        threshold_percent=round(100 * response_threshold(run, splits[0] if splits else "", run.rounds[-1])),
         mask_options=masks,
         mask_chosen=_preferred(masks, VARIANT_NAMES[result.settings.refine.masks.pseudo_mask]),
         panels=2 + bool(run.rounds[-1].round_index) + bool(masks) + has_truth,

@@ -93,10 +93,6 @@ def cost_bars(run: FinishedRun) -> PageFigure | None:
     )
 
 
-def _watt_hours(cost: StageCost) -> float:
-    return np.nan if cost.energy_joules is None else cost.energy_joules / 3600
-
-
 def kind_of(cost: StageCost) -> str:
     """A stage's name without its round: "round3-control-classify" is "classify (control)"."""
     found = re.fullmatch(r"(?:round\d+-)?(control-)?(.+)", cost.name)
@@ -195,7 +191,7 @@ def _losses(path: Path) -> dict[str, Curve]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
-    found: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    found: dict[str, Curve] = {}
     for name in columns:
         values = [float(row[name]) for row in rows if row[name]]
         if values and not (name == "loss" and len(columns) > 1) and any(values):

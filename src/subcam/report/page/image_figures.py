@@ -10,7 +10,7 @@ from subcam.data.images import read_image, read_mask
 from subcam.report.figures.clusters import Cluster, cluster_figure
 from subcam.report.figures.maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure
 from subcam.report.gather.clusters import ParentClusters
-from subcam.report.gather.images import ImageRecord, final_segmentation
+from subcam.report.gather.images import ImageRecord, final_segmentation, response_threshold
 from subcam.report.gather.run import FinishedRun
 from subcam.report.page.figures import file_name
 
@@ -57,7 +57,7 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
         others = {
             found.title: (
                 read_response_maps(maps_path(found.maps.path, record.name)).full_size().max(0),
-                run.threshold(record.split, found),
+                response_threshold(run, record.split, found),
             )
             for found in run.result.compared
         }
@@ -67,7 +67,7 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
             ours=maps[1].max(0),
             truth=record.read_truth(),
             label="" if record.gain is None else f"{100 * record.gain:+.1f}",
-            threshold=run.threshold(record.split, run.rounds[-1]),
+            threshold=response_threshold(run, record.split, run.rounds[-1]),
             compared=others,
         )
 
