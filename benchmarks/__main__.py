@@ -16,6 +16,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the thread variables are set before anything heavy is imported
+    from rich.console import Console
+
+    from benchmarks.record import Results
 
 BENCHMARKS = {
     "maps": ("response_maps", "rows"),

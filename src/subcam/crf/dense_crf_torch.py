@@ -157,7 +157,9 @@ def _embed(
     return cells, ranks, torch.cat([1 - (ascending[:, -1:] - ascending[:, :1]), rises], dim=1)
 
 
-def _find(known: Int64[Tensor, "num_vertices"], wanted: Int64[Tensor, "num_vertices"]) -> Int64[Tensor, "num_vertices"]:
+def _find(
+    known: Int64[Tensor, " num_vertices"], wanted: Int64[Tensor, " num_vertices"]
+) -> Int64[Tensor, " num_vertices"]:
     """The place of each wanted key among the sorted ones, or their number if it is absent."""
     place = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
     return torch.where(known[place] == wanted, place, len(known))

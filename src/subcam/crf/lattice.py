@@ -46,10 +46,10 @@ class Lattice:
     row_sums: F 1, what the filter makes of a channel of ones.
     """
 
-    vertices: Int32[np.ndarray, "pixel_vertices"]
-    weights: Float32[np.ndarray, "pixel_weights"]
+    vertices: Int32[np.ndarray, " pixel_vertices"]
+    weights: Float32[np.ndarray, " pixel_weights"]
     neighbours: Int32[np.ndarray, "axes num_vertices 2"]
-    row_sums: Float32[np.ndarray, "pixels"]
+    row_sums: Float32[np.ndarray, " pixels"]
 
     @property
     def num_vertices(self) -> int:
