@@ -10,7 +10,7 @@ import torch
 
 from subcam import pipeline
 from subcam.data.augmentation import AugmentationSettings
-from subcam.networks.compiling import Compiled
+from subcam.networks.for_inference import Compiled
 from subcam.refine.settings import RefineSettings
 from subcam.settings import RunSettings
 from subcam.stages.affinity import AffinityNetwork, AffinitySettings

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from subcam.download.archive_folder import RECEIPTS, AtHand, discard, find, have
 from subcam.download.archives import Limits, measure, unpack
-from subcam.download.disk_space import require_space
 from subcam.download.sources import ARCHIVES, AUGMENTED_MASKS, TRAIN_AUG_NAMES, Archive, DataSetName
 from subcam.download.transfer import Patience, partial_size
 from subcam.download.voc_augmented import LIST, MASKS, augment_voc, made_before
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import read_json, write_json
 from subcam.runtime.progress import bar, say
+from subcam.runtime.resources import require_space
 from subcam.runtime.run_folder import RunFolder
 
 

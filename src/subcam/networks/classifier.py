@@ -12,8 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.networks.backbones.build import NetworkSettings, build_backbone
-from subcam.networks.compiling import Compiled
-from subcam.networks.for_inference import folded
+from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import LocalClassifier

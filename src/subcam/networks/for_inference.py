@@ -1,4 +1,4 @@
-"""A copy of a network for inference in which batch norm is part of the convolution before it: same maps, less work.
+"""Networks made fast for inference: batch norm taken into the convolution before it, and torch.compile where it works.
 
 In evaluation mode batch norm is a scale and a shift of each channel, which a convolution can take over in its weights
 and bias. In: any network. Out: a copy that shares every tensor it does not change; the network stays as it is, so that
@@ -7,17 +7,22 @@ it can be trained and saved. On a CPU in float32 MobileNetV2 then takes little m
 
 import copy
 import logging
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from subcam.runtime.progress import say
 
 Network = TypeVar("Network", bound=nn.Module)
 
 EXAMPLE_SIDE = 64
 CLOSE = 1e-4
 """Largest difference of the copy's output, as a share of the output's largest value."""
+MOST_CHARACTERS = 200
+"""Of the reason why a function is not compiled, that are shown."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +50,8 @@ def folded(network: Network) -> Network:
         _replace(copied, name, fuse_conv_bn_eval(convolution, norm))
         _replace(copied, norm_name, _what_follows(norm))
     with torch.inference_mode():
-        found = copied(example)
-    if all(map(_close, _tensors(found), _tensors(expected))):
+        output = copied(example)
+    if all(map(_close, _tensors(output), _tensors(expected))):
         return copied
     log.warning("batch norm is not folded into %s: its output would change", type(network).__name__)
     return _shallow_copy(network).eval()
@@ -111,5 +116,39 @@ def _tensors(output: object) -> list[Tensor]:
     return [tensor for part in output for tensor in _tensors(part)] if isinstance(output, tuple | list) else []
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= CLOSE * expected.abs().max())
+def _close(output: Tensor, expected: Tensor) -> bool:
+    return bool((output - expected).abs().max() <= CLOSE * expected.abs().max())
+
+
+class Compiled:
+    """A function that torch.compile makes faster; if it cannot be compiled, or fails compiled, it runs as it is.
+
+    Compiling takes from seconds to minutes, once for each function and again where shapes differ much.
+
+    Args:
+        function: a module or a function of tensors without side effects: a call that fails compiled is made again.
+        what: how the message calls it.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, what: str) -> None:
+        self.plain = function
+        self.what = what
+        self.reason = ""
+        """Why it is not compiled; empty as long as it is, or was not called yet."""
+        self._fast: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns; the first failure of the compiled one is said, and ends its use."""
+        if self.reason:
+            return self.plain(*arguments)
+        try:
+            if self._fast is None:
+                self._fast = torch.compile(self.plain, dynamic=True)
+            return self._fast(*arguments)
+        except Exception as error:  # the compiler, its backends and the C++ compiler behind them raise every kind
+            result = self.plain(*arguments)  # if the function itself is at fault, it fails here too
+            lines = str(error).strip().splitlines() or [""]
+            self.reason = f"{type(error).__name__}: {lines[0]}"[:MOST_CHARACTERS]
+            self._fast = None
+            say(f"{self.what} runs without torch.compile ({self.reason})")
+            return result

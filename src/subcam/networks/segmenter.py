@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.compiling import Compiled
 from subcam.networks.decoders.deeplab import DeepLabV2
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
-from subcam.networks.for_inference import folded
+from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.runtime.files import from_plain
 

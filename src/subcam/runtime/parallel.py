@@ -1,9 +1,13 @@
-"""Long jobs as chains of generators: threads before and after, like things together, and never much in memory."""
+"""Work in threads, on one item after another or on groups of similar ones, with few items in memory at a time."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TypeVar
+
+from subcam.runtime import distributed
+from subcam.runtime.devices import MachineSettings, thread_count
+from subcam.runtime.progress import bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,3 +57,38 @@ def alike_together(
             count -= len(group)
             yield group
     yield from groups.values()
+
+
+def for_each(
+    work: Callable[[Item], object],
+    items: Sequence[Item],
+    *,
+    title: str,
+    machine: MachineSettings,
+    done: Callable[[Item], bool],
+) -> None:
+    """Call `work` on every item that is not `done`, in threads: the kernels behind it hold no interpreter lock.
+
+    Of several processes each works on its share of the items.
+
+    No more than two items a thread are handed out at a time. The first error ends the work after those under way.
+    """
+    own = distributed.share(items)
+    left = [item for item in own if not done(item)]
+    threads = thread_count(machine.threads)
+    with bar(title, len(own), done=len(own) - len(left)) as progress, ThreadPoolExecutor(threads) as pool:
+        running: set[Future[object]] = set()
+        try:
+            for item in left:
+                running.add(pool.submit(work, item))
+                if len(running) >= 2 * threads:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+                        progress.advance()
+            for future in as_completed(running):
+                future.result()
+                progress.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

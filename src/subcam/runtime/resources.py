@@ -1,4 +1,4 @@
-"""What the machine has and what was used of it: free memory, peak memory, versions of what computes.
+"""What the machine has and what was used of it: free memory and disk, peak memory, versions of what computes.
 
 A large image (Section 3.3's per-pixel steps) fails before the machine does.
 """
@@ -6,11 +6,13 @@ A large image (Section 3.3's per-pixel steps) fails before the machine does.
 import contextlib
 import platform
 import resource
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from subcam._version import __version__
+from subcam.errors import RunFolderError
 
 LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -18,6 +20,9 @@ LIMITS = (
 )
 """Where Linux tells a container's limit and use (second and first version of control groups)."""
 NOT_WORTH_ASKING = 2**26
+
+SPARE_DISK = 200_000_000
+"""Bytes left over for the file system and for others."""
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "numba", "lightning-fabric", "grad-cam")
 
@@ -50,6 +55,30 @@ def require_memory(needed: int, purpose: str) -> None:
             f"{purpose}: expected {needed / 2**20:.0f} MiB of free memory, got {max(available, 0) / 2**20:.0f} MiB. "
             "Use a smaller image or fewer classes, or run fewer at a time."
         )
+
+
+def require_space(folder: Path, needed: int, *, what: str) -> None:
+    """Do nothing if the disk of `folder`, which need not exist yet, has `needed` bytes and some to spare.
+
+    Raises:
+        RunFolderError: it has not; says how much there is and how much is needed.
+    """
+    if needed <= 0:
+        return
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed + SPARE_DISK:
+        raise RunFolderError(
+            f"{what} needs {_in_gb(needed + SPARE_DISK)} on the disk of {folder}, which has {_in_gb(free)} free; free "
+            "some or choose a folder on another disk"
+        )
+
+
+def _in_gb(count: int) -> str:
+    """Bytes in decimal gigabytes or megabytes, as disks are sold."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def peak_memory_mib() -> float:

@@ -12,9 +12,9 @@ from subcam.data.records import ImageSet, Record
 from subcam.errors import SettingsError
 from subcam.refine.crf_scores import crf_of, scores_with_background
 from subcam.refine.label_map import VARIANTS, Variant, label_map, mask_path
-from subcam.refine.parallel import over_images
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime.devices import MachineSettings
+from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
 
 
@@ -61,7 +61,7 @@ def run(settings: MaskSettings, inputs: MaskInputs, *, stage: Stage, machine: Ma
             labels = label_map(scores, classes, ignore_margin=settings.ignore_margin)
             write_mask(mask_path(stage.path, variant, record.name), labels, palette=voc_palette(), durable=False)
 
-    over_images(
+    for_each(
         one,
         inputs.image_set.records,
         title=stage.name,

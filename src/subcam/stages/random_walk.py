@@ -16,7 +16,7 @@ from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
-from subcam.networks.compiling import Compiled
+from subcam.networks.for_inference import Compiled
 from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings

@@ -11,8 +11,8 @@ from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.crf.dense_crf import CRFSettings
 from subcam.data.records import ImageSet, Record
 from subcam.refine.crf_scores import crf_of, scores_with_background
-from subcam.refine.parallel import over_images
 from subcam.runtime.devices import MachineSettings
+from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
 
 
@@ -52,7 +52,7 @@ def run(settings: SureRegionSettings, inputs: SureRegionInputs, *, stage: Stage,
         write_marginals(marginals_path(stage.path, record.name), marginals)
 
     records = inputs.image_set.records
-    over_images(
+    for_each(
         one,
         records,
         title=stage.name,

@@ -1,25 +1,23 @@
-"""Work on images side by side: what is handed out, what is kept when one fails, what is left out."""
+"""Work on items side by side: what is handed out, what is kept when one fails, what is left out."""
 
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from subcam.data.records import Record
 from subcam.errors import BadInputError
-from subcam.refine import parallel
-from subcam.refine.parallel import over_images
+from subcam.runtime import parallel
 from subcam.runtime.devices import MachineSettings
+from subcam.runtime.parallel import for_each
 
-RECORDS = tuple(Record(name=f"{index:02d}", image=Path(f"{index:02d}.png"), labels=()) for index in range(20))
+ITEMS = tuple(f"{index:02d}" for index in range(20))
 
 
-def never(record: Record) -> bool:
+def never(item: str) -> bool:
     return False
 
 
@@ -28,18 +26,18 @@ def threads(machine: MachineSettings) -> Callable[[int], MachineSettings]:
     return lambda count: replace(machine, threads=count)
 
 
-def test_images_are_worked_on_side_by_side(threads: Callable) -> None:
+def test_items_are_worked_on_side_by_side(threads: Callable) -> None:
     """Each waits for another: on one thread alone this would break the barrier."""
     meeting = threading.Barrier(2)
 
-    def work(record: Record) -> None:
+    def work(item: str) -> None:
         meeting.wait(timeout=10)
 
-    over_images(work, RECORDS, title="", machine=threads(2), done=never)
+    for_each(work, ITEMS, title="", machine=threads(2), done=never)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_no_more_than_two_images_a_thread_are_handed_out(
+def test_no_more_than_two_items_a_thread_are_handed_out(
     threads: Callable, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     open_futures: set[Future] = set()
@@ -53,22 +51,22 @@ def test_no_more_than_two_images_a_thread_are_handed_out(
             return future
 
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", Counting)
-    over_images(lambda record: time.sleep(0.005), RECORDS, title="", machine=threads(count), done=never)
-    assert len(most) == len(RECORDS)
+    for_each(lambda item: time.sleep(0.005), ITEMS, title="", machine=threads(count), done=never)
+    assert len(most) == len(ITEMS)
     assert max(most) <= 2 * count
 
 
 def test_the_first_error_surfaces_and_what_is_done_stays_done(threads: Callable) -> None:
     finished: set[str] = set()
 
-    def work(record: Record) -> None:
-        if record.name == "05" and "05" not in mended:
-            raise BadInputError(f"{record.image} is bad")
-        finished.add(record.name)
+    def work(item: str) -> None:
+        if item == "05" and "05" not in mended:
+            raise BadInputError(f"{item} is bad")
+        finished.add(item)
 
     mended: set[str] = set()
-    with pytest.raises(BadInputError, match=r"05\.png is bad"):
-        over_images(work, RECORDS, title="", machine=threads(1), done=lambda record: record.name in finished)
+    with pytest.raises(BadInputError, match=r"05 is bad"):
+        for_each(work, ITEMS, title="", machine=threads(1), done=lambda item: item in finished)
     assert finished >= {"00", "01", "02", "03", "04"}
     assert len(finished) < 9, "the work went on after the error"
 
@@ -76,21 +74,21 @@ def test_the_first_error_surfaces_and_what_is_done_stays_done(threads: Callable)
     mended.add("05")
     again: list[str] = []
 
-    def rest(record: Record) -> None:
-        again.append(record.name)
-        work(record)
+    def rest(item: str) -> None:
+        again.append(item)
+        work(item)
 
-    over_images(rest, RECORDS, title="", machine=threads(1), done=lambda record: record.name in finished)
-    assert sorted(again) == sorted({record.name for record in RECORDS} - before)
+    for_each(rest, ITEMS, title="", machine=threads(1), done=lambda item: item in finished)
+    assert sorted(again) == sorted(set(ITEMS) - before)
 
 
 def test_an_interrupt_drops_what_has_not_begun(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     both_begun, release = threading.Barrier(3), threading.Event()
 
-    def work(record: Record) -> None:
-        begun.append(record.name)
-        if record.name in ("00", "01"):
+    def work(item: str) -> None:
+        begun.append(item)
+        if item in ("00", "01"):
             both_begun.wait(10)
         release.wait(10)
 
@@ -107,14 +105,14 @@ def test_an_interrupt_drops_what_has_not_begun(threads: Callable, monkeypatch: p
     monkeypatch.setattr(parallel, "wait", interrupted)
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", Releasing)
     with pytest.raises(KeyboardInterrupt):
-        over_images(work, RECORDS, title="", machine=threads(2), done=never)
+        for_each(work, ITEMS, title="", machine=threads(2), done=never)
     assert sorted(begun) == ["00", "01"]
 
 
-def must_not(record: Record) -> None:
-    raise AssertionError(f"{record.name} was worked on")
+def must_not(item: str) -> None:
+    raise AssertionError(f"{item} was worked on")
 
 
 def test_nothing_left_is_no_work(threads: Callable) -> None:
-    over_images(must_not, RECORDS, title="", machine=threads(2), done=lambda record: True)
-    over_images(must_not, (), title="", machine=threads(0), done=never)
+    for_each(must_not, ITEMS, title="", machine=threads(2), done=lambda item: True)
+    for_each(must_not, (), title="", machine=threads(0), done=never)
