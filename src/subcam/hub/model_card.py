@@ -2,6 +2,7 @@
 
 In: the network's config, the run that trained it and the labels of the images. Out: Markdown with the block of YAML
 that model hubs read. All its numbers come from the run's record; what the record does not know, the card says so.
+The YAML is written here: a card is made without the optional huggingface_hub, with which the tests read it.
 """
 
 import json

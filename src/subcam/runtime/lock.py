@@ -2,12 +2,12 @@
 
 The kernel lets the lock go when its holder ends, however it ends, so on one machine there are no stale locks. The
 record stands in where the kernel's lock is not there (some network file systems have none) or does not reach other
-machines (NFS with local locks): its holder touches the file every few seconds as long as it lives.
+machines (NFS with local locks): its holder touches the file every few seconds as long as it lives. filelock takes the
+kernel's lock; the record, and who may take over from whom, it does not have.
 """
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from subcam.errors import RunFolderError
 
@@ -110,19 +112,18 @@ def _lock(file: IO[bytes], folder: Path) -> bool:
     until = time.monotonic() + LINGER_SECONDS
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            if lock_descriptor(file.fileno(), blocking=False):
+                return True
         except OSError as error:
             if error.errno in _NO_KERNEL_LOCK:
                 return False
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise RunFolderError(
-                    f"{folder / '.lock'} cannot be locked ({error.strerror}); choose another folder"
-                ) from error
-            holder = _read(file)
-            is_dead = holder is not None and holder.is_here and not holder.lives
-            if not is_dead or time.monotonic() > until:
-                raise _in_use(folder, holder) from error
+            raise RunFolderError(
+                f"{folder / '.lock'} cannot be locked ({error.strerror}); choose another folder"
+            ) from error
+        holder = _read(file)
+        is_dead = holder is not None and holder.is_here and not holder.lives
+        if not is_dead or time.monotonic() > until:
+            raise _in_use(folder, holder)
         time.sleep(0.05)
 
 

@@ -11,7 +11,8 @@ from torch import nn
 class WeightAverage:
     """w <- d w + (1 - d) v after each step, v being the network's weights and running statistics.
 
-    After n steps d is the lesser of `decay` and (1 + n) / (10 + n), so that the random start is soon forgotten.
+    After n steps d is the lesser of `decay` and (1 + n) / (10 + n), so that the random start is soon forgotten. Ours,
+    since `torch.optim.swa_utils.AveragedModel` drops the start for the first step's weights and averages counters too.
     """
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:

@@ -1,7 +1,8 @@
 """Batch norm over the batch of all processes of a data-parallel training, on any device.
 
-torch's own (`nn.SyncBatchNorm`) needs a GPU. With it the result of a training does not depend on how many processes
-share its batches. Batch norm that is frozen stays as it is.
+With it the result of a training does not depend on how many processes share its batches. Batch norm that is frozen
+stays as it is. Ours on GPUs too: torch's own (`nn.SyncBatchNorm`) needs one, so that the tests could not see what a run
+computes there, and its conversion loses the activation that timm joins with batch norm.
 """
 
 from typing import Any
@@ -17,15 +18,15 @@ from subcam.runtime import distributed
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 - torch hands it in
-        found = x.clone()
-        torch.distributed.all_reduce(found)
-        return found
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        found = gradient.contiguous().clone()
-        torch.distributed.all_reduce(found)
-        return found
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
@@ -54,10 +55,10 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         centred = wide - mean[:, None, None]
         variance = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count
         self._track(mean.detach(), variance.detach() * count / max(count - 1, 1))
-        found = centred * (variance + self.eps).rsqrt()[:, None, None]
+        normalised = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
-            found = found * self.weight[:, None, None] + self.bias[:, None, None]
-        return self.after(found.to(x.dtype))
+            normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
+        return self.after(normalised.to(x.dtype))
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
