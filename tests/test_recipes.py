@@ -121,7 +121,8 @@ def test_a_recipe_is_what_runs_without_further_words(asked: Callable, name: str)
     settings, out = asked("run", name)
     assert settings == RECIPES[name]()
     assert out == Path("runs") / name
-    assert (RECIPES[name].__doc__ or "").count("Command:") == 1
+    for word in ("Command:", "Hardware:", "Time:", "Score"):
+        assert (RECIPES[name].__doc__ or "").count(word) == 1, word
 
 
 def test_the_demo_is_the_recipe_toy(asked: Callable) -> None:

@@ -1,20 +1,117 @@
-"""Everything a run can be told, in one frozen dataclass: each stage's own settings side by side."""
+"""All settings of a run in one frozen dataclass: each stage's own settings side by side, and how to change some.
 
-from dataclasses import dataclass, field
-from typing import Literal
+`settings.with_({"classify.epochs": 3})` returns a changed copy. A setting's name is the path of its fields, with dots.
+"""
+
+import dataclasses
+import numbers
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
+from subcam.data.records import suggest
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
-from subcam.refine.settings import RefineSettings
+from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
+from subcam.predict.tiles import InferenceSettings
 from subcam.runtime.devices import MachineSettings
+from subcam.stages.affinity import AffinitySettings
 from subcam.stages.cam import CamSettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
 from subcam.stages.evaluate import EvaluateSettings
 from subcam.stages.prototypes import LocalSettings
-from subcam.stages.segment_settings import SegmentSettings
+from subcam.stages.pseudo_masks import MaskSettings
+from subcam.stages.random_walk import WalkSettings
+from subcam.stages.segment import TrainSettings
+from subcam.stages.sure_regions import SureRegionSettings
+
+Group = TypeVar("Group")
+
+RENAMED: dict[str, str] = {}
+"""Settings and groups of settings by their old names, and what they are called now."""
+
+RENAMED_VALUES: dict[str, dict[str, str]] = {}
+"""For settings under their new names: their old values, and what these are called now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    """Settings of refinement: from response maps to pseudo masks (Section 3.3).
+
+    Attributes:
+        rounds: which rounds' maps are refined; Table 1 compares the first (plain CAM) with the last.
+    """
+
+    rounds: Literal["none", "last", "first-and-last"] = "none"
+    sure_regions: SureRegionSettings = field(default_factory=SureRegionSettings)
+    affinity: AffinitySettings = field(default_factory=AffinitySettings)
+    walk: WalkSettings = field(default_factory=WalkSettings)
+    masks: MaskSettings = field(default_factory=MaskSettings)
+
+    def __post_init__(self) -> None:
+        if self.masks.walk_alpha not in self.walk.alphas:
+            raise SettingsError(
+                f"expected masks.walk_alpha to be one of walk.alphas {list(self.walk.alphas)}, "
+                f"got {self.masks.walk_alpha}; add it there or choose another"
+            )
+
+    def refines(self, round_index: int, *, last: int) -> bool:
+        """Whether the maps of a round are refined."""
+        return (self.rounds != "none" and round_index == last) or (self.rounds == "first-and-last" and not round_index)
+
+
+MaskKind = Literal["pseudo", "truth"]
+"""What a segmentation network learns from: the pseudo masks of a round, or true ones (full supervision)."""
+
+SAME = "same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings:
+    """Settings of segmentation (Section 4.4).
+
+    Attributes:
+        train_on: the masks to train a network on, one network each; none trains none. "truth" needs true masks of the
+            training images and tells what share of full supervision the pseudo masks reach.
+        architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
+            "segformer", ...).
+        network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
+            only `output_stride` counts.
+        train: how it is trained.
+        predict: how it looks at the images that are scored.
+        multi_scale_inputs: scales at which each image is looked at besides its own, in training and after;
+            DeepLab-v2 has 0.5 and 0.75.
+    """
+
+    train_on: tuple[MaskKind, ...] = ("pseudo",)
+    architecture: str = DEEPLAB
+    network: NetworkSettings = field(default_factory=lambda: NetworkSettings(name=SAME))
+    multi_scale_inputs: tuple[float, ...] = ()
+    train: TrainSettings = field(default_factory=TrainSettings)
+    predict: InferenceSettings = field(default_factory=InferenceSettings)
+
+    def __post_init__(self) -> None:
+        if len(set(self.train_on)) < len(self.train_on):
+            raise SettingsError(f"expected each kind of mask once in train_on, got {' '.join(self.train_on)}")
+
+    def config(self, *, run_network: NetworkSettings, class_names: tuple[str, ...]) -> SegmentationConfig:
+        """The network to train; `run_network` is what the name "same" stands for."""
+        network = self.network
+        if network.name == SAME:
+            # What is frozen and the neck are the classifier's own affair.
+            network = replace(run_network, output_stride=network.output_stride, neck_channels=0, freeze=())
+        return SegmentationConfig(
+            network=network,
+            class_names=class_names,
+            architecture=self.architecture,
+            multi_scale_inputs=self.multi_scale_inputs,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +145,172 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.seed < 0:
             raise SettingsError(f"expected rounds and seed of 0 or more, got {self.rounds} and {self.seed}")
+
+    def with_(self, values: Mapping[str, Any]) -> "RunSettings":
+        """A copy in which the settings of these names have these values, all changed at once.
+
+        Args:
+            values: by dotted name, such as `{"classify.epochs": 3}`. A whole group may be given too; single settings of
+                that group then count on top. Whole numbers do where a number is expected, lists where a tuple is,
+                paths where text is.
+
+        Raises:
+            SettingsError: there is no such setting (says which may be meant), a value is of another type, or the values
+                contradict each other.
+        """
+        return with_values(self, values)
+
+
+def with_values(settings: Group, values: Mapping[str, Any]) -> Group:
+    """`RunSettings.with_`, for any group of settings.
+
+    Raises:
+        SettingsError: as there.
+    """
+    kinds, groups = setting_types(settings), group_types(settings)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in groups:
+            if not isinstance(value, groups[name]):
+                raise SettingsError(f"{name}: expected {groups[name].__name__}, got {value!r}")
+            checked[name] = value
+        elif name in kinds:
+            try:
+                checked[name] = _converted(value, kinds[name])
+            except TypeError as error:
+                raise SettingsError(f"{name}: expected {type_in_words(kinds[name])}, got {value!r}") from error
+        else:
+            raise SettingsError(unknown_setting(name, settings))
+    return _replaced(settings, checked)
+
+
+def _replaced(settings: Group, values: Mapping[str, Any]) -> Group:
+    changes = {name: value for name, value in values.items() if "." not in name}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(group, {})[rest] = value
+    for group, own in inner.items():
+        changes[group] = _replaced(changes.get(group, getattr(settings, group)), own)
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def setting_types(settings: Any) -> dict[str, Any]:
+    """The type of every single setting by its dotted name, through all groups."""
+    hints = typing.get_type_hints(type(settings))
+    kinds: dict[str, Any] = {}
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        if dataclasses.is_dataclass(value):
+            kinds |= {f"{entry.name}.{name}": kind for name, kind in setting_types(value).items()}
+        else:
+            kinds[entry.name] = hints[entry.name]
+    return kinds
+
+
+def group_types(settings: Any) -> dict[str, type]:
+    """The class of every group of settings by its dotted name."""
+    groups: dict[str, type] = {}
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        if dataclasses.is_dataclass(value):
+            groups[entry.name] = type(value)
+            groups |= {f"{entry.name}.{name}": kind for name, kind in group_types(value).items()}
+    return groups
+
+
+def unknown_setting(name: str, settings: Any) -> str:
+    """What is wrong with the name of a setting that there is not: it has another name now, or which may be meant."""
+    new = new_name(name)
+    if new is not None:
+        return f"the setting {name!r} has been renamed {new!r}{_values_in_words(new)}"
+    names = setting_types(settings)
+    same_ending = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    meant = f"did you mean {' or '.join(map(repr, same_ending[:3]))}?" if same_ending else suggest(name, names)
+    return f"there is no setting {name!r}; {meant}"
+
+
+def new_name(name: str) -> str | None:
+    """What the setting or group of this old name is called now; None where it was not renamed."""
+    head, rest = name, ""
+    while head:
+        if head in RENAMED:
+            return RENAMED[head] + rest
+        head, dot, last = head.rpartition(".")
+        rest = f"{dot}{last}{rest}"
+    return None
+
+
+def _values_in_words(name: str) -> str:
+    values = RENAMED_VALUES.get(name, {})
+    return f" ({', '.join(f'{old!r} is now {new!r}' for old, new in values.items())})" if values else ""
+
+
+def refuse_old_flags(words: Iterable[str]) -> None:
+    """Look through a command line for flags of settings that were renamed.
+
+    Raises:
+        SettingsError: there is one; names the new flag, with the value's new name where it has one.
+    """
+    words = list(words)
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        new = new_name(flag[2:].replace("-", "_")) if flag.startswith("--") else None
+        if new is None:
+            continue
+        following = words[place + 1] if place + 1 < len(words) else ""
+        old_value = value if equals else following
+        new_value = RENAMED_VALUES.get(new, {}).get(old_value)
+        new_flag = f"--{new.replace('_', '-')}"
+        if new_value is None:
+            raise SettingsError(f"{flag} has been renamed {new_flag}")
+        raise SettingsError(f"{flag} {old_value} has been renamed {new_flag} {new_value}")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """The value as one of type `kind`, so that `5` and `5.0` are the same setting; TypeError where it is none."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        for part in parts:
+            try:
+                return _converted(value, part)
+            except TypeError:
+                continue
+    elif origin is Literal:
+        for choice in parts:
+            if value == choice and type(value) is type(choice):
+                return choice
+    elif origin is tuple and isinstance(value, tuple | list):
+        own = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        if len(own) == len(value):
+            return tuple(_converted(entry, part) for entry, part in zip(value, own, strict=True))
+    elif origin is dict and isinstance(value, Mapping):
+        return {_converted(key, parts[0]): _converted(entry, parts[1]) for key, entry in value.items()}
+    elif kind is bool or isinstance(value, bool):
+        if kind is bool and isinstance(value, bool):
+            return value
+    elif kind is int and isinstance(value, numbers.Integral):
+        return int(value)
+    elif kind is float and isinstance(value, numbers.Real):
+        return float(value)
+    elif kind is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    elif kind is type(None) and value is None:
+        return None
+    raise TypeError(value)
+
+
+def type_in_words(kind: Any) -> str:
+    """The type of a setting, for an error."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(type_in_words, parts))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin is tuple:
+        count = "entries" if parts[1:] == (...,) else f"{len(parts)} entries"
+        return f"{count}, each {type_in_words(parts[0])}"
+    if origin is dict:
+        return "a dict"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}[kind]

@@ -26,7 +26,7 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
     """
     from subcam.data.augmentation import AugmentationSettings
     from subcam.pipeline import run
-    from subcam.refine.settings import RefineSettings
+    from subcam.settings import RefineSettings
     from subcam.stages.affinity import AffinitySettings
     from subcam.stages.pseudo_masks import MaskSettings
 

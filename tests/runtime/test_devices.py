@@ -11,12 +11,10 @@ import torch
 from subcam import pipeline
 from subcam.data.augmentation import AugmentationSettings
 from subcam.networks.for_inference import Compiled
-from subcam.refine.settings import RefineSettings
-from subcam.settings import RunSettings
+from subcam.settings import RefineSettings, RunSettings, SegmentSettings
 from subcam.stages.affinity import AffinityNetwork, AffinitySettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.segment import TrainSettings
-from subcam.stages.segment_settings import SegmentSettings
 
 
 @pytest.fixture

@@ -21,11 +21,10 @@ from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.errors import BadInputError
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
-from subcam.refine.settings import RefineSettings
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder
-from subcam.settings import RunSettings
+from subcam.settings import RefineSettings, RunSettings
 from subcam.stages import evaluate_refined
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.evaluate_refined import RefinedInputs, RefinedScores

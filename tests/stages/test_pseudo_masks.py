@@ -20,10 +20,10 @@ from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.refine.crf_scores import crf_of
 from subcam.refine.label_map import VARIANTS, Variant, mask_path
-from subcam.refine.settings import RefineSettings
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.settings import RefineSettings
 from subcam.stages import pseudo_masks
 from subcam.stages.pseudo_masks import MaskInputs, MaskSettings
 from subcam.stages.random_walk import WalkSettings

@@ -1,23 +1,18 @@
 """Reads the values that settings take in turn, `discover.num_subcategories=1,5,10`, each by the setting's own type.
 
-In: words of a command line and settings. Out: values by dotted name; and settings with such values put in.
+In: words of a command line and settings. Out: values by dotted name, as `RunSettings.with_` takes them.
 """
 
 import csv
-import dataclasses
 import shlex
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from subcam.data.records import suggest
 from subcam.errors import SettingsError
-from subcam.settings import RunSettings
-
-Group = TypeVar("Group")
+from subcam.settings import RunSettings, setting_types, type_in_words, unknown_setting
 
 SEED = "seed"
 _TRUE, _FALSE, _NONE = ("true", "yes", "1"), ("false", "no", "0"), ("none",)
@@ -44,8 +39,8 @@ def read_grid(words: Iterable[str], settings: RunSettings) -> dict[str, tuple[An
             raise SettingsError("seeds are no setting of the grid; give them as --seeds 0 1 2")
         if name not in kinds:
             inside = [known for known in kinds if known.startswith(f"{name}.")]
-            meant = f"it is a group: {', '.join(inside)}" if inside else suggest(name, kinds)
-            raise SettingsError(f"--grid {word}: there is no setting {written!r}; {meant}")
+            why = f"{name!r} is a group of settings: {', '.join(inside)}" if inside else unknown_setting(name, settings)
+            raise SettingsError(f"--grid {word}: {why}")
         if name in grid:
             raise SettingsError(f"--grid names {name} twice; list all its values at one place")
         grid[name] = _read_values(text, kinds[name], where=f"--grid {name}")
@@ -75,7 +70,7 @@ def read_value(text: str, kind: Any, *, where: str) -> Any:
     try:
         return _parse(text, kind)
     except ValueError as error:
-        raise SettingsError(f"{where}: expected {_described(kind)}, got {text!r}") from error
+        raise SettingsError(f"{where}: expected {_text_in_words(kind)}, got {text!r}") from error
 
 
 def _parse(text: str, kind: Any) -> Any:
@@ -104,48 +99,12 @@ def _parse(text: str, kind: Any) -> Any:
     raise ValueError(text)
 
 
-def _described(kind: Any) -> str:
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_described, parts))
-    if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}"
-    if origin is tuple:
-        count = "entries" if parts[1:] == (...,) else f"{len(parts)} entries"
-        return f"{count} separated by spaces, each {_described(parts[0])}"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
-    return names.get(kind, f"what a grid cannot hold ({kind})")
-
-
-def setting_types(settings: Any) -> dict[str, Any]:
-    """The type of every setting by its dotted name, through all groups."""
-    hints = typing.get_type_hints(type(settings))
-    found: dict[str, Any] = {}
-    for entry in dataclasses.fields(settings):
-        value = getattr(settings, entry.name)
-        if dataclasses.is_dataclass(value):
-            found |= {f"{entry.name}.{name}": kind for name, kind in setting_types(value).items()}
-        else:
-            found[entry.name] = hints[entry.name]
-    return found
-
-
-def with_values(settings: Group, values: Mapping[str, Any]) -> Group:
-    """The settings with those of the dotted names in `values` replaced, all at once.
-
-    Raises:
-        SettingsError: they contradict each other.
-    """
-    changes: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        group, dot, rest = name.partition(".")
-        if dot:
-            groups.setdefault(group, {})[rest] = value
-        else:
-            changes[name] = value
-    changes |= {group: with_values(getattr(settings, group), inner) for group, inner in groups.items()}
-    return replace(settings, **changes)  # type: ignore[type-var]
+def _text_in_words(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return type_in_words(kind).replace(", each", " separated by spaces, each")
+    if typing.get_origin(kind) is dict:
+        return f"{type_in_words(kind)}, which a grid cannot hold"
+    return type_in_words(kind)
 
 
 def shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subcam.ablation.grid import SEED, shown, with_values
+from subcam.ablation.grid import SEED, shown
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
@@ -91,14 +91,14 @@ def expand(settings: RunSettings, grid: Mapping[str, Sequence[Any]], *, seeds: S
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise SettingsError(f"expected one seed or more, each once, got {list(seeds)}")
-    found = []
+    variants = []
     for seed, *values in itertools.product(seeds, *grid.values()):
         point = dict(zip(grid, values, strict=True))
         try:
-            found.append(Variant(grid=point, seed=seed, settings=with_values(settings, point | {SEED: seed})))
+            variants.append(Variant(grid=point, seed=seed, settings=settings.with_(point | {SEED: seed})))
         except SettingsError as error:
             raise SettingsError(f"{label_of(point, seed)}: {error}") from error
-    return tuple(found)
+    return tuple(variants)
 
 
 def record_name(variant: Variant, dataset: Dataset) -> str:

@@ -1,0 +1,163 @@
+"""Changing settings by name, what their errors say, and which network those of segmentation stand for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from subcam.errors import SettingsError
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.recipes import small
+from subcam.settings import RENAMED, RENAMED_VALUES, RunSettings, SegmentSettings, group_types, setting_types
+from subcam.stages.discover import DiscoverSettings
+
+SETTINGS = RunSettings()
+RUN = NetworkSettings(
+    name="mobilenetv2_100", weights="w.safetensors", neck_channels=512, freeze=("conv_stem",), mean=(0.1, 0.2, 0.3)
+)
+
+
+def test_settings_are_changed_in_a_copy() -> None:
+    recipe = small()
+    changed = recipe.with_({"classify.epochs": 3, "refine.masks.crf.iterations": 4, "seed": 7})
+    assert recipe == small()
+    crf = replace(recipe.refine.masks.crf, iterations=4)
+    assert changed == replace(
+        recipe,
+        seed=7,
+        classify=replace(recipe.classify, epochs=3),
+        refine=replace(recipe.refine, masks=replace(recipe.refine.masks, crf=crf)),
+    )
+    assert recipe.with_({}) == recipe
+
+
+def test_a_group_is_changed_as_a_whole_and_single_settings_of_it_count_on_top() -> None:
+    group = DiscoverSettings(num_subcategories=3, restarts=2)
+    for values in (
+        {"discover": group, "discover.restarts": 9},
+        {"discover.restarts": 9, "discover": group},
+    ):
+        assert SETTINGS.with_(values).discover == replace(group, restarts=9)
+    network = NetworkSettings(name="resnet18")
+    assert SETTINGS.with_({"segment.network": network}).segment == replace(SETTINGS.segment, network=network)
+    with pytest.raises(SettingsError, match=r"^discover: expected DiscoverSettings, got 3$"):
+        SETTINGS.with_({"discover": 3})
+
+
+def test_values_are_put_in_all_at_once() -> None:
+    """Neither change alone would do: walk_alpha has to be one of alphas."""
+    values = {"refine.walk.alphas": (5.0, 6.0), "refine.masks.walk_alpha": 5.0, "rounds": 1}
+    changed = SETTINGS.with_(values)
+    assert changed.refine.walk.alphas == (5.0, 6.0)
+    assert changed.refine.masks.walk_alpha == 5.0
+    assert replace(changed, refine=SETTINGS.refine, rounds=SETTINGS.rounds) == SETTINGS
+    with pytest.raises(SettingsError, match=r"expected masks\.walk_alpha to be one of walk\.alphas"):
+        SETTINGS.with_({"refine.masks.walk_alpha": 5.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("classify.subcategory_weight", 5, 5.0),
+        ("classify.subcategory_weight", np.float32(0.5), 0.5),
+        ("rounds", np.int64(2), 2),
+        ("cam.scales", [1, 0.5], (1.0, 0.5)),
+        ("dataset.root", Path("images"), "images"),
+        ("dataset.classes", ["cat"], ("cat",)),
+        ("network.output_stride", None, None),
+        ("network.output_stride", 8, 8),
+        ("evaluate.background_threshold", 1, 1.0),
+        ("evaluate.background_threshold", "auto", "auto"),
+        ("network.model_args", {"drop_rate": 1.5, "pretrained": True}, {"drop_rate": 1.5, "pretrained": True}),
+        ("control", True, True),
+    ],
+)
+def test_a_value_is_kept_in_the_setting_s_own_type(name: str, value: Any, kept: Any) -> None:
+    changed: Any = SETTINGS.with_({name: value})
+    for part in name.split("."):
+        changed = getattr(changed, part)
+    assert changed == kept
+    assert type(changed) is type(kept)
+    if isinstance(kept, tuple):
+        assert list(map(type, changed)) == list(map(type, kept))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rounds", "3", "rounds: expected a whole number, got '3'"),
+        ("rounds", 3.0, "rounds: expected a whole number, got 3.0"),
+        ("rounds", True, "rounds: expected a whole number, got True"),
+        ("classify.subcategory_weight", False, "classify.subcategory_weight: expected a number, got False"),
+        ("control", 1, "control: expected true or false, got 1"),
+        ("dataset.root", 1, "dataset.root: expected text, got 1"),
+        ("cam.scales", 1.0, "cam.scales: expected entries, each a number, got 1.0"),
+        ("cam.scales", (1.0, "x"), "cam.scales: expected entries, each a number, got (1.0, 'x')"),
+        (
+            "classify.augmentation.scale_long_side",
+            (1, 2, 3),
+            "classify.augmentation.scale_long_side: expected 2 entries, each a whole number, got (1, 2, 3)",
+        ),
+        ("network.output_stride", 8.5, "network.output_stride: expected a whole number or none, got 8.5"),
+        ("discover.normalisation", "l1", "discover.normalisation: expected one of none, l2, got 'l1'"),
+        ("network.model_args", "x", "network.model_args: expected a dict, got 'x'"),
+        (
+            "machine.inference_precision",
+            64,
+            "machine.inference_precision: expected one of 32-true, bf16-mixed, 16-mixed or one of auto, got 64",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        SETTINGS.with_({name: value})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("classify.epoch", "there is no setting 'classify.epoch'; did you mean 'classify.epochs'"),
+        ("num_subcategories", "no setting 'num_subcategories'; did you mean 'discover.num_subcategories'"),
+        ("epochs", "did you mean 'classify.epochs' or 'refine.affinity.epochs' or 'segment.train.epochs'?"),
+        ("rounds.first", "there is no setting 'rounds.first'; "),
+        ("", "there is no setting ''; known are: "),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_one_that_was_meant(name: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        SETTINGS.with_({name: 3})
+    assert message in str(caught.value)
+
+
+def test_what_was_renamed_has_a_new_name_that_is_there_and_no_old_one_that_is() -> None:
+    names = {**setting_types(SETTINGS), **group_types(SETTINGS)}
+    assert set(RENAMED.values()) <= set(names)
+    assert not set(RENAMED) & set(names)
+    assert set(RENAMED_VALUES) <= set(RENAMED.values())
+
+
+def test_same_is_the_runs_network_without_what_is_the_classifiers() -> None:
+    settings = SegmentSettings(network=NetworkSettings(name="same", output_stride=16), multi_scale_inputs=(0.5, 0.75))
+    config = settings.config(run_network=RUN, class_names=("cat",))
+    assert config.network == NetworkSettings(
+        name="mobilenetv2_100", weights="w.safetensors", output_stride=16, mean=(0.1, 0.2, 0.3)
+    )
+    assert (config.class_names, config.architecture, config.multi_scale_inputs) == (("cat",), "deeplabv2", (0.5, 0.75))
+    assert SegmentSettings().config(run_network=RUN, class_names=("cat",)).network.output_stride is None
+
+
+def test_a_network_of_its_own_is_taken_as_it_is() -> None:
+    own = NetworkSettings(name="resnet101", weights="coco.pth", output_stride=8)
+    settings = SegmentSettings(network=own, architecture="deeplabv3plus")
+    config = settings.config(run_network=RUN, class_names=("cat",))
+    assert config.network == own
+    assert config.architecture == "deeplabv3plus"
+
+
+def test_each_kind_of_mask_is_trained_on_once() -> None:
+    assert SegmentSettings(train_on=()).train_on == ()
+    with pytest.raises(SettingsError, match="expected each kind of mask once in train_on, got pseudo pseudo"):
+        SegmentSettings(train_on=("pseudo", "pseudo"))
