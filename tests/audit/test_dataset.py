@@ -113,7 +113,7 @@ def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
         "entry-bad": ["labels.csv:63: 'v1.png' is no file"],
     }.items():
         assert all(part in text for part, text in zip(parts, named[kind], strict=True)), kind
-    with pytest.raises(BadInputError, match=r"mine: a run would stop: 1 entry of the list that cannot be used; 3 pict"):
+    with pytest.raises(BadInputError, match=r"mine: a run would stop: 1 entry of the list that cannot be used; 3 imag"):
         require_usable(found)
     skipping = surveyed(root, tmp_path, on_bad_input="skip")
     require_usable(skipping)

@@ -74,7 +74,10 @@ def test_class_names_from_files(tmp_path: Path) -> None:
     text.write_text("Background\ncat\n\ndog\n")
     assert class_names_in([str(table)]) == class_names_in([str(text)]) == class_names_in(["cat", "dog"])
     for wrong, says in (
-        ("name,colour\ncat,1\n", "columns index and name, got another .KeyError: 'index'"),
+        (
+            "name,colour\ncat,1\n",
+            r"csv:1: expected a header with the columns index, name, got name, colour; add index",
+        ),
         ("index,name\none,cat\n", "columns index and name"),
         ("index,name\n1,cat\n3,dog\n", r"expected the values 1..2, got \[1, 3\]"),
         ("index,name\n1,cat\n2,cat\n", "names of classes that all differ, got cat, cat"),

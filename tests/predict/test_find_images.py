@@ -32,7 +32,7 @@ def names(*inputs: str, lists: tuple[str, ...] = (), outputs: str | None = None)
         [Path(path) for path in inputs],
         lists=[Path(path) for path in lists],
         outputs=Path(outputs) if outputs else None,
-    )
+    ).records
     assert all(record.labels == () and record.mask is None for record in found)
     assert len({record.name for record in found}) == len(found)
     for record in found:

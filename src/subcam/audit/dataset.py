@@ -18,12 +18,12 @@ from subcam.audit.files import Facts, file_findings, look_at_all
 from subcam.audit.finding import Example, Finding, Severity, counted, in_order
 from subcam.audit.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
 from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
+from subcam.data.files import images_below
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 _LARGE_VOC = 5000
 _COCO_CLASSES = 80
 
@@ -201,24 +201,34 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
     listed = {record.image.absolute() for record in records}
     folder = root / "images" if (root / "images").is_dir() else root
     mask_folder = root / "masks"
-    there = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_relative_to(mask_folder) and path.is_file()
+    below = images_below(folder)
+    extra, unread = (
+        [path for path in paths if path.absolute() not in listed and not path.is_relative_to(mask_folder)]
+        for paths in (below.images, below.unread)
     )
-    extra = [path for path in there if path.absolute() not in listed]
-    if not extra:
-        return []
-    return [
-        Finding(
-            kind="unlisted",
-            severity="note",
-            title=f"{counted(len(extra), 'image')} in {folder} that no row of the list names",
-            advice="They are not used. Add them with their labels, or with an empty cell if they show none of the "
-            "classes.",
-            examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
+    findings = []
+    if extra:
+        findings.append(
+            Finding(
+                kind="unlisted",
+                severity="note",
+                title=f"{counted(len(extra), 'image')} in {folder} that no row of the list names",
+                advice="They are not used. Add them with their labels, or with an empty cell if they show none of the "
+                "classes.",
+                examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
+            )
         )
-    ]
+    if unread:
+        findings.append(
+            Finding(
+                kind="unread",
+                severity="note",
+                title=f"{counted(len(unread), 'image')} of a kind that is not read",
+                advice="They are not used. Convert them to JPEG or PNG and add them with their labels.",
+                examples=tuple(Example(text=path.relative_to(root).as_posix()) for path in unread),
+            )
+        )
+    return findings
 
 
 def _split_summaries(splits: Splits, train: ImageSet, scored: dict[str, ImageSet]) -> tuple[SplitSummary, ...]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int16
 
 from subcam.clustering.assigned import distances_to_centres, ranks_in_clusters
 from subcam.clustering.subcategories import Subcategories
-from subcam.data.readers.label_table import read_text
+from subcam.data.readers.csv_file import read_csv
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write, file_digest
@@ -243,35 +243,10 @@ def _composed(text: str) -> str:
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row below the header with the line on which it begins, as cells by column."""
-    text = read_text(path)
-    header = next((line for line in text.splitlines() if line.strip() and not line.startswith("sep=")), "")
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            where, begins, line = f"{path}:{line}", line, reader.line_num + 1
-            if not any(cells) or (not columns and cells[0].startswith("sep=")):
-                continue
-            if not columns:
-                columns = [cell.strip().casefold() for cell in cells]
-                if absent := [name for name in needed if name not in columns]:
-                    raise BadInputError(
-                        f"{where}: expected a header with the columns {', '.join(needed)}, got {', '.join(columns)}; "
-                        f"add {', '.join(absent)}"
-                    )
-                continue
-            if len(cells) < len(columns) or any(cells[len(columns) :]):
-                raise BadInputError(
-                    f"{where}: expected {len(columns)} cells as in the header, got {len(cells)}; "
-                    "put quotes around a cell that contains the separator"
-                )
-            yield begins, dict(zip(columns, cells[: len(columns)], strict=True))
-    except csv.Error as error:
-        raise BadInputError(f"{path}:{line}: not a table ({error}); check the quotes") from error
-    if not columns:
-        raise BadInputError(f"{path}: expected a header with the columns {', '.join(needed)}, got an empty file")
+    file = read_csv(path, needed=needed)
+    for row in file.rows:
+        file.require_width(row, file.columns)
+        yield row.line, dict(zip(file.columns, row.cells[: len(file.columns)], strict=True))
 
 
 def _write(path: Path, rows: Sequence[Sequence[object]]) -> None:

@@ -92,11 +92,11 @@ def kind_of(source: Path) -> Kind:
     Raises:
         SubcamError: there is no such file or folder.
     """
+    from subcam.data.files import images_below
     from subcam.data.readers.json_stream import json_entries
-    from subcam.labels.from_folders_and_tags import images_in
 
     if source.is_dir():
-        return "tags" if any(path.with_suffix(".txt").is_file() for path in images_in(source)) else "folders"
+        return "tags" if any(path.with_suffix(".txt").is_file() for path in images_below(source).images) else "folders"
     if not source.is_file():
         raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
     if source.suffix.lower() != ".json":

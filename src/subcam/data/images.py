@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from subcam.data.files import advice_on_kind
 from subcam.data.readers.tar_member import archive_of, read_member
-from subcam.data.records import FORBIDDEN
+from subcam.data.records import FORBIDDEN, UNREAD_SUFFIXES
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
@@ -237,6 +238,8 @@ def _naming(path: Path) -> Iterator[None]:
     except (BadInputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
+        if path.suffix.lower() in UNREAD_SUFFIXES:
+            raise BadInputError(f"{path}: {advice_on_kind(path)}") from error
         raise BadInputError(
             f"{path}: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it again"
         ) from error

@@ -14,7 +14,7 @@ from subcam.data.augmentation import Augmentation, AugmentationSettings
 from subcam.data.crops import varied_crop
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_mask
-from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, Record
+from subcam.data.records import IGNORE_INDEX, ImageSet, Record, mask_values_of
 from subcam.errors import BadInputError
 
 
@@ -89,11 +89,10 @@ def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageS
 
     path_of: an image's mask; it stores 0 for background, c + 1 for class c of the set, 255 for ignored.
     """
-    classes = range(image_set.num_classes + 1)
     return replace(
         image_set,
         records=tuple(replace(record, mask=path_of(record)) for record in image_set.records),
-        mask_values=tuple(v if v in classes or v == IGNORE_INDEX else FORBIDDEN for v in range(256)),
+        mask_values=mask_values_of(image_set.class_names, image_set.class_names),
     )
 
 

@@ -1,7 +1,7 @@
 """What every reader returns: which images there are, what is in them, and where their masks lie."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,21 @@ IGNORE_INDEX = 255
 BACKGROUND = 0
 FORBIDDEN = -1
 """In `mask_values`: a stored value that may not occur; reading a mask that has it is an error."""
+
+MOST_CLASSES = IGNORE_INDEX - 1
+"""More classes have no room in an 8-bit mask."""
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""What counts as an image in a folder or archive. A file that is named itself may have any suffix."""
+
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".tga"),
+    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+)
+"""Images of kinds that are not read; where one lies among images, it is named."""
 
 OnBadInput = Literal["stop", "skip"]
 """What to do with a file or row that cannot be used: stop with one error, or leave it out, counted and named."""
@@ -80,6 +95,18 @@ class ImageSet:
         """The set with only the records whose entry in `keep` is true; `skipped` is added to what was left out."""
         kept = tuple(record for record, flag in zip(self.records, keep, strict=True) if flag)
         return replace(self, records=kept, skipped=self.skipped + skipped)
+
+
+def mask_values_of(known: Sequence[str], chosen: Sequence[str]) -> tuple[int, ...]:
+    """The `mask_values` of masks in which i + 1 means class i of `known`, where only the `chosen` are learned.
+
+    0 stays background and 255 not scored; classes that are not chosen become 255; no other value may occur.
+    """
+    values = [FORBIDDEN] * 256
+    for stored, name in enumerate(known[:MOST_CLASSES], start=1):
+        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+    values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
+    return tuple(values)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from subcam.data.files import advice_on_kind, files_by_name, images_below
 from subcam.data.images import check_mask_size, open_image, read_file, upright_size
 from subcam.errors import BadInputError
 from subcam.metrics.folders import first_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 DEFAULT_SUFFIX = ".jpg"
 
 
@@ -39,18 +39,14 @@ def find_images(names: Iterable[str], folder: Path | None) -> Images:
     """
     if folder is None:
         return Images(root=None, files={name: name + DEFAULT_SUFFIX for name in names})
-    if not folder.is_dir():
-        raise BadInputError(f"{folder}: expected a folder of images, got none; check the path")
-    found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
-            relative = path.relative_to(folder)
-            found.setdefault(relative.with_suffix("").as_posix(), []).append(relative.as_posix())
+    below = images_below(folder)
+    by_name = files_by_name(folder, below.images)
     wanted = list(names)
-    wrong = [name for name in wanted if len(found.get(name, ())) != 1]
+    wrong = [name for name in wanted if len(by_name.get(name, ())) != 1]
     if wrong:
+        unread = f" ({advice_on_kind(below.unread[0])})" if below.unread else ""
         raise BadInputError(
             f"{folder}: expected one image for each of {len(wanted)} masks, got none or several for {len(wrong)}: "
-            f"{first_of(wrong)}; give the folder below which the images are called as the masks are"
+            f"{first_of(wrong)}; give the folder below which the images are called as the masks are{unread}"
         )
-    return Images(root=folder, files={name: found[name][0] for name in wanted})
+    return Images(root=folder, files={name: by_name[name][0].relative_to(folder).as_posix() for name in wanted})

@@ -1,7 +1,5 @@
 """Which masks there are in a folder, theirs or ours, and what their values mean. Files are read one at a time."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -9,18 +7,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 
+from subcam.data.files import images_below, is_image, name_of
 from subcam.data.images import read_indices
-from subcam.data.readers.label_table import read_text
-from subcam.data.readers.voc import VOC_CLASSES
+from subcam.data.readers.csv_file import read_csv, read_lines
+from subcam.data.readers.voc import VOC_CLASSES, VOC_MASK_FOLDERS
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 from subcam.errors import BadInputError
 from subcam.metrics.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
 from subcam.runtime.progress import track
 
-VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 MASK_FOLDER = "masks"
 CLASS_FILES = ("classes.csv", "classes.txt")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +86,8 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     if not folder.is_dir():
         raise BadInputError(f"{folder}: expected a folder of masks, got none; check the path")
     root = next((folder / name for name in (MASK_FOLDER, *VOC_MASK_FOLDERS) if (folder / name).is_dir()), folder)
-    found = (path for path in root.rglob("*") if path.suffix.lower() == ".png" and not path.name.startswith("."))
-    files = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(found)}
+    masks = (path for path in images_below(root).images if path.suffix.lower() == ".png")
+    files = {name_of(path.relative_to(root)): path for path in masks}
     if not files:
         raise BadInputError(f"{root}: expected masks as PNG files, got none; check the path")
     return MaskFolder(root=root, files=files, class_names=_class_names(class_names, folder, root))
@@ -122,12 +119,13 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         BadInputError: the file cannot be read, or its values are not 1..C.
     """
-    text = read_text(path)
     if path.suffix != ".csv":
-        return without_background([line.strip() for line in text.splitlines() if line.strip()], where=str(path))
+        return without_background(read_lines(path), where=str(path))
+    table = read_csv(path, needed=("index", "name"))
+    index, name = table.columns.index("index"), table.columns.index("name")
     try:
-        rows = {int(row["index"]): row["name"].strip() for row in csv.DictReader(io.StringIO(text))}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        rows = {int(row.cells[index]): row.cells[name].strip() for row in table.rows}
+    except (ValueError, IndexError) as error:
         raise BadInputError(
             f"{path}: expected a table with the columns index and name, got another "
             f"({type(error).__name__}: {error}); mend it or give the names with --classes"
@@ -158,7 +156,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         BadInputError: the file is missing or empty, or a name occurs twice.
     """
-    names = [_name_of(line) for line in read_text(path).splitlines() if line.strip()]
+    names = [_name_of(line) for line in read_lines(path)]
     repeated = [name for name, seen in zip(names, _seen_before(names), strict=True) if seen]
     if repeated or not names:
         got = f"twice: {first_of(repeated)}" if repeated else "no line"
@@ -176,6 +174,6 @@ def _seen_before(names: Sequence[str]) -> Iterator[bool]:
 def _name_of(line: str) -> str:
     first = PurePosixPath(line.split()[0])
     # A name may hold spaces; only after the path of an image does a space begin the path of its mask.
-    path = first if first.suffix.lower() in IMAGE_SUFFIXES else PurePosixPath(line.strip())
-    path = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+    path = first if is_image(first) else PurePosixPath(line.strip())
+    path = path.with_suffix("") if is_image(path) else path
     return path.name if path.parent.name in ("JPEGImages", *VOC_MASK_FOLDERS) else path.as_posix()

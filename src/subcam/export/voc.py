@@ -18,7 +18,7 @@ from PIL import Image
 
 from subcam.data.images import voc_palette
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, mask_values_of, suggest
 from subcam.errors import BadInputError
 from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
@@ -165,13 +165,11 @@ def _faults_of_mask(name: str, data: bytes, size: tuple[int, int] | None) -> Ite
 
 def _voc_values(class_names: tuple[str, ...] | None, *, fill_unlabelled: bool) -> UInt8[np.ndarray, "256"]:
     """What each stored value is among VOC's."""
-    table = np.full(256, IGNORE_INDEX, np.uint8)
     names = class_names if class_names is not None else VOC_CLASSES
-    for value, name in enumerate(names, start=1):
+    for name in names:
         if name not in VOC_CLASSES:
             raise BadInputError(f"the class {name!r} is none of PASCAL VOC's: {suggest(name, VOC_CLASSES)}")
-        table[value] = VOC_CLASSES.index(name) + 1
-    table[BACKGROUND] = BACKGROUND
+    table = np.array(mask_values_of(names, VOC_CLASSES)).astype(np.uint8)
     if fill_unlabelled:
         table[IGNORE_INDEX] = BACKGROUND
     return table

@@ -10,16 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from subcam.data.files import images_below, looks_like_image
 from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import (
-    IMAGE_SUFFIXES,
     FoundLabels,
     LabelledImage,
     find_image,
-    images_in,
     merged,
 )
 
@@ -107,7 +106,7 @@ def _names_in_short(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from _texts(value.get("choices"))
     elif isinstance(value, str):
-        if PurePosixPath(urlsplit(value).path).suffix.lower() not in IMAGE_SUFFIXES and "/" not in value:
+        if not looks_like_image(PurePosixPath(urlsplit(value).path)) and "/" not in value:
             yield from _texts(value)
     else:
         for region in _entries(value):
@@ -136,7 +135,7 @@ def _address(data: Any) -> str | None:
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     if "image" in texts:
         return texts["image"]
-    return next((text for text in texts.values() if _path_in(text).suffix.lower() in IMAGE_SUFFIXES), None)
+    return next((text for text in texts.values() if looks_like_image(_path_in(text))), None)
 
 
 def _path_in(address: str) -> PurePosixPath:
@@ -148,7 +147,7 @@ def _path_in(address: str) -> PurePosixPath:
 
 def _by_file_name(root: Path) -> dict[str, list[PurePosixPath]]:
     found: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in images_in(root):
+    for path in images_below(root).images:
         found[path.name].append(PurePosixPath(path.relative_to(root).as_posix()))
     return found
 

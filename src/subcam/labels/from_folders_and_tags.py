@@ -3,21 +3,19 @@
 In: a folder. Out: `FoundLabels`: images by their path below the folder, with names. No image is decoded.
 """
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Literal
 
+from subcam.data.files import find_file, images_below, looks_like_image, require_inside
+from subcam.data.readers.csv_file import read_csv, read_text
 from subcam.data.readers.json_stream import json_entries
-from subcam.data.readers.label_table import read_text
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of these names hold splits, not classes, if all of a folder's own folders are of such names."""
 
@@ -69,10 +67,12 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
     found: dict[tuple[str, object], tuple[str, dict[str, None]]] = {}
     skipped: list[Skipped] = []
     for split, folder in places:
-        for path in images_in(folder):
+        below = images_below(folder)
+        skipped += below.skipped(root)
+        for path in below.images:
             image = path.relative_to(root).as_posix()
             try:
-                _require_inside(root, path)
+                require_inside(root, path, where=image)
                 key = (split, _identity(path, same))
             except BadInputError as error:
                 skipped.append(Skipped(file=image, reason=str(error)))
@@ -82,9 +82,9 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
         raise BadInputError(
             f"{root}: expected a folder for each class with images in it, got "
             f"{', '.join(folder.name for folder in _subfolders(root)[:8]) or 'no folders'}; "
-            "give the folder that holds them"
+            f"give the folder that holds them{_first_of(skipped)}"
         )
-    beside = [path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    beside = [path for path in root.iterdir() if looks_like_image(path)]
     skipped += [Skipped(file=path.name, reason=f"{path}: in no folder of a class") for path in sorted(beside)]
     images = (
         LabelledImage(image=image, names=tuple(names), split=split) for (split, _), (image, names) in found.items()
@@ -98,20 +98,22 @@ def labels_from_tag_files(root: Path) -> FoundLabels:
     Raises:
         BadInputError: no such folder, or no image with a text file.
     """
-    images, skipped = [], []
-    for path in images_in(root):
+    below = images_below(root)
+    images, skipped = [], list(below.skipped(root))
+    for path in below.images:
         image, text = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         try:
-            _require_inside(root, path)
+            require_inside(root, path, where=image)
             if not text.is_file():
                 raise BadInputError(f"{path}: expected its tags in {text.name} beside it, got no such file")
-            _require_inside(root, text)
+            require_inside(root, text, where=image)
             images.append(LabelledImage(image=image, names=tags_of(read_text(text), where=str(text))))
         except BadInputError as error:
             skipped.append(Skipped(file=image, reason=str(error)))
     if not images:
         raise BadInputError(
-            f"{root}: expected images with a text file of tags beside each, got none; give the folder that holds both"
+            f"{root}: expected images with a text file of tags beside each, got none; give the folder that "
+            f"holds both{_first_of(skipped)}"
         )
     return FoundLabels(images=tuple(images), skipped=tuple(skipped))
 
@@ -165,47 +167,21 @@ def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Every image below a folder, by its suffix, sorted; hidden files are left out.
-
-    Raises:
-        BadInputError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise BadInputError(f"{folder}: expected a folder of images, got none; check its name")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-
-
 def find_image(root: Path, written: str, where: str) -> str:
     """The path below `root` of the image that a file names, looked for in `root` and `root/images`.
 
     Raises:
         BadInputError: it is absolute, leads out of `root`, or there is no such file.
     """
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
-        raise BadInputError(f"{where}: expected a path inside {root} without '..', got {written!r}; write it relative")
-    for base in (root, root / "images"):
-        if (base / path).is_file():
-            _require_inside(root, base / path)
-            return (base / path).relative_to(root).as_posix()
-    raise BadInputError(
-        f"{where}: {written!r} is no file in {root}; correct the name, or give the folder with --images"
-    )
+    return find_file(written, (root, root / "images"), where=where, root=root).relative_to(root).as_posix()
 
 
 def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
     """Where each entry stands, its image as it was written, and its tags."""
     if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        for row in reader:
-            yield f"{path}:{reader.line_num}", *_image_and_tags(row)
+        table = read_csv(path)
+        for row in table.rows:
+            yield table.at(row), *_image_and_tags(dict(zip(table.columns, row.cells, strict=False)))
     elif path.suffix.lower() == ".jsonl":
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
@@ -256,9 +232,8 @@ def _identity(path: Path, same: Same) -> object:
     return path.name if same == "name" else path
 
 
-def _require_inside(root: Path, path: Path) -> None:
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise BadInputError(f"{path}: a link to {path.resolve()}, outside {root}; put the image itself there")
+def _first_of(skipped: list[Skipped]) -> str:
+    return f". The first that cannot be used: {skipped[0].reason}" if skipped else ""
 
 
 def merged(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:

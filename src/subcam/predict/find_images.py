@@ -4,22 +4,27 @@ A name is a relative path without '..' and without suffix, so that no output lea
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from subcam.data.records import Record
+from subcam.data.files import images_below, name_of
+from subcam.data.records import IMAGE_SUFFIXES, Record, Skipped
 from subcam.errors import BadInputError, SettingsError
-
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What counts as an image in a folder; a file that is named itself may have any."""
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".npz")
 
 
-def find_images(
-    inputs: Sequence[Path], *, lists: Sequence[Path] = (), outputs: Path | None = None
-) -> tuple[Record, ...]:
-    """The images that files, folders and lists name, each once, in a fixed order; none is opened.
+@dataclass(frozen=True, kw_only=True)
+class ImagesToPredict:
+    """Images in a fixed order, each once; `unread` names files in folders that are images of a kind not read."""
+
+    records: tuple[Record, ...]
+    unread: tuple[Skipped, ...]
+
+
+def find_images(inputs: Sequence[Path], *, lists: Sequence[Path] = (), outputs: Path | None = None) -> ImagesToPredict:
+    """The images that files, folders and lists name; none is opened.
 
     Of a folder all images in it and its sub-folders are taken, hidden ones left out, and named by their path in it. A
     file is named by its own name. Paths in a list, one a line, are relative to the current folder and named by their
@@ -36,58 +41,66 @@ def find_images(
     """
     if not inputs and not lists:
         raise SettingsError("no images were named; give files or folders, or --list with a file of paths")
-    found: dict[str, Path] = {}
-    for name, path in _named(inputs, lists, outputs.resolve() if outputs else None):
-        first = found.setdefault(name, path)
+    named: list[tuple[str, Path]] = []
+    unread: dict[str, Skipped] = {}
+    for path in inputs:
+        if path.is_dir():
+            images, left_out = _in_folder(path, outputs.resolve() if outputs else None)
+            named += images
+            unread |= {skip.reason: skip for skip in left_out}
+        elif path.is_file():
+            named.append((name_of(PurePath(path.name)), path))
+        else:
+            raise BadInputError(f"{path}: no such file or folder; check the path")
+    for path in lists:
+        named += _in_list(path)
+    by_name = _by_name(named)
+    return ImagesToPredict(
+        records=tuple(Record(name=name, image=path, labels=()) for name, path in by_name.items()),
+        unread=tuple(unread.values()),
+    )
+
+
+def _by_name(named: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    by_name: dict[str, Path] = {}
+    for name, path in named:
+        first = by_name.setdefault(name, path)
         if os.path.abspath(first) != os.path.abspath(path):  # noqa: PTH100 - a link is another image than its target
             raise SettingsError(
                 f"{first} and {path} would both be written as {name}.png; rename one, or predict them into folders of"
                 " their own"
             )
-    for name, path in found.items():
+    for name, path in by_name.items():
         for parent in PurePath(name).parents:
-            other = found.get(parent.with_suffix("").as_posix()) if parent.suffix in OUTPUT_SUFFIXES else None
+            other = by_name.get(name_of(parent)) if parent.suffix in OUTPUT_SUFFIXES else None
             if other is not None:
                 raise SettingsError(
                     f"an output of {other} would have the name of the folder for {path}; rename one, or predict them"
                     " into folders of their own"
                 )
-    return tuple(Record(name=name, image=path, labels=()) for name, path in found.items())
+    return by_name
 
 
-def _named(inputs: Sequence[Path], lists: Sequence[Path], excluded: Path | None) -> Iterator[tuple[str, Path]]:
-    for path in inputs:
-        if path.is_dir():
-            if path.resolve() == excluded:
-                raise SettingsError(f"{path} is the folder of the outputs too; choose another --out")
-            below = sorted(_images_in(path, excluded))
-            if not below:
-                raise BadInputError(f"{path}: expected images in this folder ({' '.join(SUFFIXES)}), got none")
-            yield from ((_name(file.relative_to(path)), file) for file in below)
-        elif path.is_file():
-            yield _name(PurePath(path.name)), path
-        else:
-            raise BadInputError(f"{path}: no such file or folder; check the path")
-    for path in lists:
-        listed = _listed_in(path)
-        # Made absolute by words alone: a name does not depend on where links lead.
-        absolute = [PurePath(os.path.abspath(file)) for file in listed]  # noqa: PTH100
-        top = os.path.commonpath([file.parent for file in absolute])
-        yield from ((_name(file.relative_to(top)), given) for file, given in zip(absolute, listed, strict=True))
+def _in_folder(folder: Path, outputs: Path | None) -> tuple[list[tuple[str, Path]], tuple[Skipped, ...]]:
+    if folder.resolve() == outputs:
+        raise SettingsError(f"{folder} is the folder of the outputs too; choose another --out")
+    below = images_below(folder, exclude=outputs)
+    unread = tuple(Skipped(file=str(folder / skip.file), reason=skip.reason) for skip in below.skipped(folder))
+    if not below.images:
+        why = f"; the first that is not read: {unread[0].reason}" if unread else ""
+        raise BadInputError(f"{folder}: expected images in this folder ({' '.join(IMAGE_SUFFIXES)}), got none{why}")
+    return [(name_of(path.relative_to(folder)), path) for path in below.images], unread
 
 
-def _images_in(folder: Path, excluded: Path | None) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise BadInputError(f"{error.filename}: cannot be read ({error.strerror}); check its rights") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != excluded]
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(parent, name)
+def _in_list(path: Path) -> list[tuple[str, Path]]:
+    listed = _paths_in(path)
+    # Made absolute by words alone: a name does not depend on where links lead.
+    absolute = [PurePath(os.path.abspath(file)) for file in listed]  # noqa: PTH100
+    top = os.path.commonpath([file.parent for file in absolute])
+    return [(name_of(file.relative_to(top)), given) for file, given in zip(absolute, listed, strict=True)]
 
 
-def _listed_in(path: Path) -> list[Path]:
+def _paths_in(path: Path) -> list[Path]:
     """The paths in a list, byte for byte as the file system has them."""
     try:
         data = path.read_bytes()
@@ -100,7 +113,3 @@ def _listed_in(path: Path) -> list[Path]:
         if "\0" in line or not Path(line).name:
             raise BadInputError(f"{path}: expected paths of images, one a line, got {line!r}; correct the list")
     return [Path(line) for line in lines]
-
-
-def _name(path: PurePath) -> str:
-    return path.with_suffix("").as_posix()

@@ -101,7 +101,10 @@ def predict(
             image that could be used.
     """
     started = time.monotonic()
-    records = find_images(inputs, lists=lists, outputs=out)
+    images = find_images(inputs, lists=lists, outputs=out)
+    records = images.records
+    if images.unread and settings.on_bad_input == "stop":
+        raise BadInputError(images.unread[0].reason)
     folder = find_model(model)
     own_device = join(settings.machine)
     with RunFolder(path=out).lock():
@@ -124,7 +127,8 @@ def predict(
         threads = thread_count(settings.threads)
         device = _place(network, settings, threads, device=own_device)
         results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
-        failed: list[Skipped] = []
+        failed: list[Skipped] = list(images.unread) if distributed.is_first() else []
+        unread = len(failed)
         begun = time.monotonic()
         # Only the first process writes lines while it works, and those of the others' masks at the end.
         growing = table.begin(done) if distributed.is_first() else nullcontext()
@@ -142,14 +146,14 @@ def predict(
             finally:
                 if distributed.is_first():
                     write_failures(out, failed)
-        predicted = int(distributed.total(np.array(len(left) - len(failed))))
+        predicted = int(distributed.total(np.array(len(left) - (len(failed) - unread))))
         if distributed.world_size() > 1:
             failed = _of_all(failed)
             if distributed.is_first():
                 with table.begin(record for record in records if outputs.there(record)):
                     write_failures(out, failed)
-    if len(failed) == len(records):
-        raise BadInputError(f"expected at least one usable image, got none of {len(records)}; {failed[0].reason}")
+    if len(failed) == len(records) + len(images.unread):
+        raise BadInputError(f"expected at least one usable image, got none of {len(failed)}; {failed[0].reason}")
     return PredictResult(
         predicted=predicted,
         before=len(done),

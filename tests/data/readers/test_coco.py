@@ -108,7 +108,7 @@ def test_a_linked_folder_of_images_is_taken_and_a_link_out_of_it_is_not(root: Pa
     secret = image(tmp_path / "secret.png")
     (tmp_path / "disk" / "COCO_val2014_5.png").unlink()
     (tmp_path / "disk" / "COCO_val2014_5.png").symlink_to(secret)
-    with pytest.raises(BadInputError, match="is a link to outside"):
+    with pytest.raises(BadInputError, match=r"is a link to .*secret\.png, outside"):
         read_coco(root, split="val2014")
 
 
@@ -283,7 +283,7 @@ def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     image(tmp_path / "secret.png")
     folder = plain(tmp_path / "mine", [annotation(1, 17)], "a.png")
     write_annotations(folder / "all.json", {1: "a.png", 2: name}, [annotation(1, 17), annotation(2, 17)])
-    with pytest.raises(BadInputError, match=r"all\.json: expected a file_name inside the folder of images"):
+    with pytest.raises(BadInputError, match=r"all\.json: expected a path inside the folder of images without"):
         read_plain(folder, mask_folder=tmp_path / "work")
     kept = read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip")
     assert len(kept) == 1

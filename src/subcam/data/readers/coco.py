@@ -5,20 +5,19 @@ Out: an `ImageSet`. No image is opened here; `subcam.data.check` does that.
 """
 
 import logging
-import unicodedata
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
+from subcam.data.files import find_file, name_of, relative_path
 from subcam.data.readers.coco_file import CocoFile, CocoImage, read_coco_file
-from subcam.data.readers.coco_masks import MOST_CATEGORIES, write_coco_masks
+from subcam.data.readers.coco_masks import write_coco_masks
 from subcam.data.records import (
-    BACKGROUND,
-    FORBIDDEN,
-    IGNORE_INDEX,
+    MOST_CLASSES,
     ImageSet,
     OnBadInput,
     Record,
     Skipped,
+    mask_values_of,
     suggest,
 )
 from subcam.errors import BadInputError
@@ -131,7 +130,7 @@ def read_coco(
     return ImageSet(
         class_names=chosen,
         records=tuple(records),
-        mask_values=_mask_values(known, chosen),
+        mask_values=mask_values_of(known, chosen),
         skipped=tuple(skipped),
     )
 
@@ -158,11 +157,11 @@ def _chosen(path: Path, known: tuple[str, ...], classes: Sequence[str] | None) -
 
 
 def _can_draw(file: CocoFile) -> bool:
-    if len(file.categories) > MOST_CATEGORIES:
+    if len(file.categories) > MOST_CLASSES:
         logger.warning(
             "%s: an 8-bit mask has room for %d categories, not for %d: there are no masks and nothing is scored",
             file.path,
-            MOST_CATEGORIES,
+            MOST_CLASSES,
             len(file.categories),
         )
         return False
@@ -212,7 +211,7 @@ def _read_record(
     masks: Path | None,
 ) -> Record:
     name = _name_of(entry, split, file.path)
-    image = _find(entry, bases, file.path)
+    image = find_file(entry.file_name, bases, where=str(file.path))
     numbers = file.present.get(entry.id, set()) | (file.crowds.get(entry.id, set()) if crowd_labels else set())
     present = {file.categories[number] for number in numbers}
     return Record(
@@ -224,13 +223,8 @@ def _read_record(
 
 
 def _name_of(image: CocoImage, split: str | None, where: Path) -> str:
-    written = image.file_name
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
-        raise BadInputError(
-            f"{where}: expected a file_name inside the folder of images without '..', got {written!r}; correct it"
-        )
-    below = path.with_suffix("").as_posix()
+    path = relative_path(image.file_name, root="the folder of images", where=str(where))
+    below = name_of(path)
     return below if split is None or path.parts[0] == split else f"{split}/{below}"
 
 
@@ -239,26 +233,3 @@ def _image_folders(root: Path, split: str | None, path: Path) -> list[Path]:
     own = [root / split, root / "images" / split] if split else []
     found = dict.fromkeys([*own, path.parent, root / "images", root])
     return [folder for folder in found if folder.is_dir()]
-
-
-def _find(image: CocoImage, bases: Sequence[Path], where: Path) -> Path:
-    for form in ("NFC", "NFD"):  # a Mac may have stored the name decomposed
-        written = unicodedata.normalize(form, image.file_name.replace("\\", "/"))
-        for base in bases:
-            candidate = base / written
-            if candidate.is_file():
-                # the folder itself may be a link, as it often is to a larger disk; an image may not lead out of it
-                if not candidate.resolve().is_relative_to(base.resolve()):
-                    raise BadInputError(f"{where}: {candidate} is a link to outside {base}; put the image itself there")
-                return candidate
-    raise BadInputError(
-        f"{where}: {image.file_name!r} is no file in {' or '.join(map(str, bases))}; restore it, or unpack the images"
-    )
-
-
-def _mask_values(known: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[int, ...]:
-    values = [FORBIDDEN] * 256
-    for stored, name in enumerate(known[:MOST_CATEGORIES], start=1):
-        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
-    values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
-    return tuple(values)

@@ -20,9 +20,6 @@ from subcam.data.readers.coco_file import CocoImage, Segment
 from subcam.data.records import IGNORE_INDEX
 from subcam.errors import BadInputError
 
-MOST_CATEGORIES = IGNORE_INDEX - 1
-"""More classes than this have no room in an 8-bit mask."""
-
 _LEAST_POLYGON = 6
 _AT_ONCE = 256
 

@@ -8,12 +8,13 @@ image is opened here; `subcam.data.check` does that.
 import csv
 import io
 import logging
-import unicodedata
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
-from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table, read_text
-from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
+from subcam.data.files import find_file, mask_named, name_of, require_inside
+from subcam.data.readers.csv_file import read_lines
+from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table
+from subcam.data.records import MOST_CLASSES, ImageSet, OnBadInput, Record, Skipped, mask_values_of, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
@@ -88,7 +89,7 @@ def read_folder(
     return ImageSet(
         class_names=chosen,
         records=tuple(records),
-        mask_values=_mask_values(known, chosen),
+        mask_values=mask_values_of(known, chosen),
         skipped=tuple(skipped),
     )
 
@@ -104,7 +105,7 @@ def write_labels_csv(path: Path, image_set: ImageSet) -> None:
         RunFolderError: the disk is full or the folder cannot be written.
     """
     root = path.parent.absolute()
-    if image_set.has_masks and image_set.mask_values != _mask_values(image_set.class_names, image_set.class_names):
+    if image_set.has_masks and image_set.mask_values != mask_values_of(image_set.class_names, image_set.class_names):
         raise BadInputError(
             f"{path}: expected masks where i + 1 means class i, got a set with other mask values; "
             "write the masks anew with `read_mask` and `write_mask`"
@@ -147,7 +148,7 @@ def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tupl
     """All classes in the order of their mask values, and those to learn."""
     file = table.path.parent / CLASSES_FILE
     if file.is_file():
-        known = tuple(line.strip() for line in read_text(file).splitlines() if line.strip())
+        known = read_lines(file)
         where = str(file)
     elif table.class_columns:
         known, where = table.class_columns, str(table.path)
@@ -206,7 +207,7 @@ def _first_lines(table: LabelTable) -> dict[str, int]:
 def _name_of(image: str) -> str:
     path = PurePosixPath(image.replace("\\", "/"))
     below = path.relative_to(_IMAGE_FOLDER) if path.is_relative_to(_IMAGE_FOLDER) else path
-    return below.with_suffix("").as_posix() if below.name else below.as_posix()
+    return name_of(below) if below.name else below.as_posix()
 
 
 def _read_record(
@@ -223,53 +224,22 @@ def _read_record(
     for label in row.names:
         if label not in known:
             raise BadInputError(f"{where}: unknown class name {label!r}: {suggest(label, known)}")
-    image = _find(root, row.image, _IMAGE_FOLDER, where)
+    image = find_file(row.image, (root, root / _IMAGE_FOLDER), where=where, root=root)
     mask: Path | None
     name = _name_of(row.image)
     if first_lines[name] != row.line:
         raise BadInputError(f"{where}: duplicate name {name!r}, first on line {first_lines[name]}; remove one of them")
     if row.mask is not None:
-        mask = _find(root, row.mask, _MASK_FOLDER, where)
+        mask = find_file(row.mask, (root, root / _MASK_FOLDER), where=where, root=root)
     else:
-        beside = root / _MASK_FOLDER / f"{name}.png"
-        mask = _inside(root, beside, where) if beside.is_file() else None
-    if mask is not None and len(known) >= IGNORE_INDEX:
-        raise BadInputError(f"{where}: expected at most {IGNORE_INDEX - 1} classes with masks, got {len(known)}")
+        mask = mask_named(root / _MASK_FOLDER, name)
+        if mask is not None:
+            require_inside(root, mask, where=where)
+    if mask is not None and len(known) > MOST_CLASSES:
+        raise BadInputError(f"{where}: expected at most {MOST_CLASSES} classes with masks, got {len(known)}")
     return Record(
         name=name,
         image=image,
         labels=tuple(index for index, label in enumerate(chosen) if label in row.names),
         mask=mask,
     )
-
-
-def _find(root: Path, written: str, folder: str, where: str) -> Path:
-    """The file that a cell names, below `root` or `root/folder`."""
-    path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written:
-        raise BadInputError(f"{where}: expected a path inside {root} without '..', got {written!r}; write it relative")
-    for form in ("NFC", "NFD"):  # a Mac may have stored the name decomposed
-        for base in (root, root / folder):
-            candidate = base / unicodedata.normalize(form, path.as_posix())
-            if candidate.is_file():
-                return _inside(root, candidate, where)
-    raise BadInputError(
-        f"{where}: {written!r} is no file in {root} or {root / folder}; restore it or correct the name "
-        "(capital letters count, and the ending is part of it)"
-    )
-
-
-def _inside(root: Path, file: Path, where: str) -> Path:
-    if not file.resolve().is_relative_to(root.resolve()):
-        raise BadInputError(
-            f"{where}: {file} is a link to {file.resolve()}, outside {root}; give the folder that really holds them"
-        )
-    return file
-
-
-def _mask_values(known: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[int, ...]:
-    values = [FORBIDDEN] * 256
-    for stored, name in enumerate(known[: IGNORE_INDEX - 1], start=1):
-        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
-    values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
-    return tuple(values)

@@ -3,21 +3,17 @@
 In: the file. Out: a `LabelTable`; a row that cannot be used carries its error, so that the caller may stop or skip.
 """
 
-import codecs
-import csv
-import io
 import logging
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from subcam.data.readers.csv_file import CsvFile, CsvRow, read_csv
 from subcam.errors import BadInputError
 
 RESERVED_COLUMNS = ("image", "labels", "split", "mask")
 
 _YES = frozenset({"1", "true", "yes"})
 _NO = frozenset({"0", "false", "no", ""})
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 logger = logging.getLogger(__name__)
 
@@ -75,57 +71,13 @@ def read_label_table(path: Path) -> LabelTable:
     Raises:
         BadInputError: the file is missing, empty, in another encoding, or its header or quotes cannot be understood.
     """
-    text = read_text(path)
-    delimiter = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise BadInputError(f"{path}:{reader.line_num}: not a table ({error}); check the quotes") from error
-    lines = [(line, cells) for line, cells in lines if any(cells)]
-    if lines and lines[0][1][0].startswith("sep="):  # written by Excel for itself
-        lines = lines[1:]
-    if not lines:
-        raise BadInputError(f"{path}: expected a header and one row an image, got an empty file; write it again")
-    columns = _columns(lines[0][1], f"{path}:{lines[0][0]}")
-    rows = tuple(_read_row(cells, columns, line, path, delimiter) for line, cells in lines[1:])
+    file = read_csv(path)
+    header = [cell.strip() for cell in file.header.cells]
+    columns = _columns(header, file.at(file.header))
+    rows = tuple(_read_row(file, row, columns) for row in file.rows)
     if not rows:
         raise BadInputError(f"{path}: expected one row an image below the header, got none; add the images")
     return LabelTable(path=path, columns=columns, rows=rows)
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, UTF-16 with its mark, or else Windows-1252 (which is logged).
-
-    Raises:
-        BadInputError: there is no such file, or it is in none of these.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(f"{path}: expected a text file, got none ({error.strerror}); check its name") from error
-    try:
-        text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
-    except UnicodeDecodeError as unicode_error:
-        try:
-            text = data.decode("cp1252")
-        except UnicodeDecodeError:
-            raise BadInputError(
-                f"{path}: expected UTF-8, got bytes that are neither that nor Windows-1252 ({unicode_error}); "
-                "save it as UTF-8"
-            ) from unicode_error
-        line = data.count(b"\n", 0, unicode_error.start) + 1
-        logger.warning("%s: line %d is not UTF-8; read as Windows-1252. Check the names, or save as UTF-8", path, line)
-    if "\0" in text:
-        raise BadInputError(f"{path}: expected text, got zero bytes (UTF-16 without its mark?); save it as UTF-8")
-    return unicodedata.normalize("NFC", text)
-
-
-def _delimiter(text: str) -> str:
-    """What separates the header's cells: the most frequent of , ; and tab outside quotes."""
-    header = next((line for line in text.splitlines() if line.strip(" \t,;") and not line.startswith("sep=")), "")
-    outside = "".join(header.split('"')[::2])
-    return max(",;\t", key=outside.count)
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
@@ -150,20 +102,19 @@ def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
     return () if "labels" in columns else tuple(column for column in columns if column not in RESERVED_COLUMNS)
 
 
-def _read_row(cells: list[str], columns: tuple[str, ...], line: int, path: Path, delimiter: str) -> LabelRow:
-    where = f"{path}:{line}"
+def _read_row(file: CsvFile, row: CsvRow, columns: tuple[str, ...]) -> LabelRow:
+    where, line = file.at(row), row.line
+    cells = [cell.strip() for cell in row.cells]
     by_column = dict(zip(columns[: len(cells)], cells[: len(columns)], strict=True))
     image = by_column.get("image", "")
     split = by_column.get("split")
     try:
-        if len(cells) < len(columns) or any(cells[len(columns) :]):
-            raise BadInputError(
-                f"{where}: expected {len(columns)} cells as in the header, got {len(cells)}; "
-                "put quotes around a cell that contains the separator"
-            )
+        file.require_width(row, columns)
         if not image:
             raise BadInputError(f"{where}: expected the image's path in column 'image', got nothing; fill it in")
-        names = _listed(by_column["labels"], where, delimiter) if "labels" in columns else _ticked(by_column, where)
+        names = (
+            _listed(by_column["labels"], where, file.delimiter) if "labels" in columns else _ticked(by_column, where)
+        )
     except BadInputError as error:
         return LabelRow(line=line, image=image, split=split, problem=error)
     return LabelRow(line=line, image=image, names=names, split=split, mask=by_column.get("mask") or None)

@@ -16,12 +16,20 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from subcam.data.images import read_file
+from subcam.data.readers.csv_file import read_lines
 from subcam.data.readers.tar_member import member_names, read_member
-from subcam.data.records import FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
+from subcam.data.records import (
+    IMAGE_SUFFIXES,
+    ImageSet,
+    OnBadInput,
+    Record,
+    Skipped,
+    mask_values_of,
+    suggest,
+)
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MASK = ".mask.png"
 CLASSES_FILE = "classes.txt"
 
@@ -65,8 +73,7 @@ def read_shards(
             " folder and the split"
         )
     file = root / CLASSES_FILE
-    listed = tuple(file.read_text("utf-8").split("\n")) if file.is_file() else ()
-    listed = tuple(name.strip() for name in listed if name.strip())
+    listed = read_lines(file) if file.is_file() else ()
     known = listed or _all_names(root)
     chosen = tuple(classes) if classes else known
     for name in chosen:
@@ -91,12 +98,11 @@ def read_shards(
     if not records:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{root}: expected images with one of {', '.join(chosen)}, got none{first}")
-    values = [FORBIDDEN] * 256
-    for stored, name in enumerate(known[: IGNORE_INDEX - 1], start=1):
-        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
-    values[0], values[IGNORE_INDEX] = 0, IGNORE_INDEX
     return ImageSet(
-        class_names=chosen, records=tuple(records.values()), mask_values=tuple(values), skipped=tuple(skipped)
+        class_names=chosen,
+        records=tuple(records.values()),
+        mask_values=mask_values_of(known, chosen),
+        skipped=tuple(skipped),
     )
 
 
@@ -165,10 +171,11 @@ def _record(
     sample: _Sample, known: Sequence[str], chosen: Sequence[str], listed: Sequence[str]
 ) -> tuple[tuple[str, ...], Record]:
     """All names of a sample, and it as a record of the chosen ones."""
-    image = next((sample.files[ending] for ending in IMAGES if ending in sample.files), None)
+    image = next((sample.files[ending] for ending in IMAGE_SUFFIXES if ending in sample.files), None)
     if image is None:
         raise BadInputError(
-            f"{sample.archive}: {sample.name} has no image ({', '.join(IMAGES)}), only {', '.join(sample.files)}"
+            f"{sample.archive}: {sample.name} has no image of a kind that is read ({', '.join(IMAGE_SUFFIXES)}), only "
+            f"{', '.join(sample.files)}"
         )
     names = _classes_of(sample, listed)
     for name in names:

@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, suggest
+from subcam.data.files import image_named, is_image, mask_named
+from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, suggest
 from subcam.errors import BadInputError
 
 VOC_CLASSES = (
@@ -36,7 +37,7 @@ VOC_CLASSES = (
 )
 """The 20 classes in the order of their mask values 1..20."""
 
-_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def read_voc(
     root = Path(root)
     class_names = _chosen(classes)
     names = _names_in_split(root, split)
-    mask_folder = next((root / folder for folder in _MASK_FOLDERS if (root / folder).is_dir()), None)
+    mask_folder = next((root / folder for folder in VOC_MASK_FOLDERS if (root / folder).is_dir()), None)
     records: list[Record] = []
     skipped: list[Skipped] = []
     unlabelled = 0
@@ -100,7 +101,7 @@ def read_voc(
     return ImageSet(
         class_names=class_names,
         records=tuple(records),
-        mask_values=_mask_values(class_names),
+        mask_values=mask_values_of(VOC_CLASSES, class_names),
         skipped=tuple(skipped),
     )
 
@@ -116,14 +117,6 @@ def _chosen(classes: Sequence[str] | None) -> tuple[str, ...]:
     if len(set(classes)) < len(classes):
         raise BadInputError(f"expected each class once, got {', '.join(classes)}; remove the repeated name")
     return tuple(classes)
-
-
-def _mask_values(class_names: tuple[str, ...]) -> tuple[int, ...]:
-    values = [FORBIDDEN] * 256
-    values[0], values[255] = BACKGROUND, IGNORE_INDEX
-    for stored, name in enumerate(VOC_CLASSES, start=1):
-        values[stored] = class_names.index(name) + 1 if name in class_names else IGNORE_INDEX
-    return tuple(values)
 
 
 def _split_file(root: Path, split: str) -> Path:
@@ -155,7 +148,7 @@ def _names_in_split(root: Path, split: str) -> list[str]:
 def _name_in_line(line: str, where: str) -> str:
     words = line.split()
     first = PurePosixPath(words[0])
-    if len(words) <= 2 and first.parent.name == "JPEGImages" and first.suffix == ".jpg":
+    if len(words) <= 2 and first.parent.name == "JPEGImages" and is_image(first):
         return first.stem
     if len(words) > 1 or "/" in words[0] or "\\" in words[0] or words[0] in (".", ".."):
         raise BadInputError(f"{where}: expected one name such as 2007_000032, got {line.strip()!r}; correct the line")
@@ -163,16 +156,16 @@ def _name_in_line(line: str, where: str) -> str:
 
 
 def _read_record(root: Path, name: str, class_names: tuple[str, ...], mask_folder: Path | None) -> Record:
-    image = root / "JPEGImages" / f"{name}.jpg"
-    if not image.is_file():
-        raise BadInputError(f"{image}: no such file; restore it or take its name out of the split")
+    image = image_named(root / "JPEGImages", name)
+    if image is None:
+        missing = root / "JPEGImages" / f"{name}.jpg"
+        raise BadInputError(f"{missing}: no such file; restore it or take its name out of the split")
     present = _annotated(root / "Annotations" / f"{name}.xml")
-    mask = mask_folder / f"{name}.png" if mask_folder else None
     return Record(
         name=name,
         image=image,
         labels=tuple(index for index, class_name in enumerate(class_names) if class_name in present),
-        mask=mask if mask and mask.is_file() else None,
+        mask=mask_named(mask_folder, name) if mask_folder else None,
     )
 
 
