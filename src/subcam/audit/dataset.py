@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from subcam.audit.duplicates_and_masks import duplicate_findings, mask_findings, overlap_findings
-from subcam.audit.files import Facts, file_findings, look_at_all
+from subcam.audit.files import Facts, facts_of, file_findings
 from subcam.audit.finding import Example, Finding, Severity, counted, in_order
 from subcam.audit.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
 from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
 from subcam.data.files import images_below
+from subcam.data.inspection import inspect_all
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
@@ -111,9 +112,9 @@ def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int
     sets = [train, *(images for images in scored.values() if images is not train)]
     records = list({record.image: record for images in sets for record in images.records}.values())
     facts: list[Facts] = []
-    with bar("looking into images", len(records)) as progress:
-        for found in look_at_all(records, train.mask_values, workers=workers):
-            facts.append(found)
+    with bar("reading images", len(records)) as progress:
+        for record, inspected in zip(records, inspect_all(records, workers=workers), strict=True):
+            facts.append(facts_of(record, inspected, train.mask_values))
             progress.advance()
     findings = _findings(settings, splits, train, scored, records, facts)
     recipe, reason = _recipe(splits.layout, train)
@@ -143,7 +144,7 @@ def _findings(
     bad: Severity = "stop" if settings.on_bad_input == "stop" else "warning"
     names = {record.name for record in train.records}
     held_out = {record.name for images in scored.values() for record in images.records} - names
-    found = [
+    findings = [
         *_rows(train, scored, bad),
         *file_findings(records, facts, bad=bad),
         *label_findings(train),
@@ -152,9 +153,9 @@ def _findings(
         *mask_findings(records, facts, train.class_names),
         *_without_masks(scored),
     ]
-    learned = {record.image: image for record, (image, _) in zip(records, facts, strict=True)}
-    if all(learned[record.image].problem for record in train.records):
-        found.append(
+    usable = {record.image for record, each in zip(records, facts, strict=True) if each.image}
+    if not any(record.image in usable for record in train.records):
+        findings.append(
             Finding(
                 kind="nothing-left",
                 severity="stop",
@@ -163,8 +164,8 @@ def _findings(
             )
         )
     if splits.layout == "folder":
-        found += _unlisted(Path(settings.root), records)
-    return found
+        findings += _unlisted(Path(settings.root), records)
+    return findings
 
 
 def _rows(train: ImageSet, scored: dict[str, ImageSet], bad: Severity) -> list[Finding]:
@@ -242,10 +243,10 @@ def _split_summaries(splits: Splits, train: ImageSet, scored: dict[str, ImageSet
 
 def _class_rows(train: ImageSet, scored: dict[str, ImageSet], facts: Sequence[Facts]) -> tuple[ClassRow, ...]:
     shares: dict[int, list[float]] = {}
-    for _, mask in facts:
-        if mask is not None and not mask.problem:
-            total = sum(mask.counts.values())
-            for value, count in mask.counts.items():
+    for each in facts:
+        if each.mask is not None and not each.mask.problem:
+            total = sum(each.mask.counts.values())
+            for value, count in each.mask.counts.items():
                 shares.setdefault(value, []).append(count / total)
     others = [images.labels.sum(0) for images in scored.values() if images is not train]
     return tuple(
@@ -262,7 +263,7 @@ def _class_rows(train: ImageSet, scored: dict[str, ImageSet], facts: Sequence[Fa
 
 
 def _sizes(facts: Sequence[Facts]) -> Sizes | None:
-    good = [image for image, _ in facts if not image.problem]
+    good = [each.image for each in facts if each.image]
     if not good:
         return None
 

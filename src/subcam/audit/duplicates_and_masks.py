@@ -22,10 +22,10 @@ def duplicate_findings(
         train: names of the images that are learned from.
         held_out: names of those that are scored and not learned from.
     """
-    groups: dict[bytes, list[tuple[Record, bytes]]] = defaultdict(list)
-    for record, (image, _) in zip(records, facts, strict=True):
-        if image.pixels:
-            groups[image.pixels].append((record, image.content))
+    groups: dict[str, list[tuple[Record, str]]] = defaultdict(list)
+    for record, each in zip(records, facts, strict=True):
+        if each.image:
+            groups[each.image.pixels].append((record, each.image.sha256))
     same = [group for group in groups.values() if len(group) > 1]
     leaks, contradictions, others = [], [], []
     for group in same:
@@ -41,7 +41,7 @@ def duplicate_findings(
             contradictions.append(example)
         else:
             others.append(example)
-    found = [
+    findings = [
         Finding(
             kind="leak",
             severity="warning",
@@ -64,17 +64,17 @@ def duplicate_findings(
             examples=tuple(others),
         ),
     ]
-    return [finding for finding in found if finding.examples]
+    return [finding for finding in findings if finding.examples]
 
 
 def overlap_findings(train: ImageSet, scored: Mapping[str, ImageSet]) -> list[Finding]:
     """Splits that are partly learned from. One that lies wholly in the training images is meant to (the paper's)."""
     names = {record.name for record in train.records}
-    found = []
+    findings = []
     for split, images in scored.items():
         both = [record for record in images.records if record.name in names]
         if both and len(both) < len(images):
-            found.append(
+            findings.append(
                 Finding(
                     kind="overlap",
                     severity="warning",
@@ -83,15 +83,15 @@ def overlap_findings(train: ImageSet, scored: Mapping[str, ImageSet]) -> list[Fi
                     examples=tuple(Example(text=record.name, images=(record.image,)) for record in both),
                 )
             )
-    return found
+    return findings
 
 
 def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names: tuple[str, ...]) -> list[Finding]:
     """Where labels and masks contradict each other, and masks that say nothing."""
     masked = [
-        (record, mask)
-        for record, (_, mask) in zip(records, facts, strict=True)
-        if mask is not None and not mask.problem
+        (record, each.mask)
+        for record, each in zip(records, facts, strict=True)
+        if each.mask is not None and not each.mask.problem
     ]
     if not masked:
         return []
@@ -117,10 +117,10 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
                 rest = f" ({ignored:.1%} of it is not scored)" if ignored else ""
                 text = f"{record.name}: labelled {class_names[label]}, no such pixel in the mask{rest}"
                 unseen.append(Example(text=text, images=(record.image,), mask=record.mask))
-    found = []
+    findings = []
     if unlabelled:
         examples = [example for _, example in sorted(unlabelled, key=lambda entry: -entry[0])]
-        found.append(
+        findings.append(
             Finding(
                 kind="label-missing",
                 severity="warning",
@@ -131,7 +131,7 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
             )
         )
     if unseen:
-        found.append(
+        findings.append(
             Finding(
                 kind="label-without-pixel",
                 severity="note",
@@ -140,4 +140,4 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
                 examples=tuple(unseen),
             )
         )
-    return found
+    return findings

@@ -1,4 +1,4 @@
-"""Decodes every image and mask once before hours are spent on them, and fingerprints what was found.
+"""Checks every image and mask before hours are spent on them, and fingerprints the set.
 
 In: an `ImageSet`. Out: the images that can be used, their sizes, and a digest of all that the results depend on.
 """
@@ -7,30 +7,22 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
-
-from subcam.data.images import (
-    check_mask_size,
-    check_mask_values,
-    open_image,
-    read_file,
-    read_indices,
-    upright_rgb,
-)
+from subcam.data.images import check_mask_size, check_mask_values
+from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, inspect_all, inspect_image, inspect_mask
 from subcam.data.readers.tar_member import status_of
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
-_CACHE_FORMAT = 1
-_AT_ONCE = 1024
-"""Records handed to the threads at a time, so that an error or Ctrl-C does not wait for a whole large set."""
+_CACHE_FORMAT = 2
+
+_Facts = TypeVar("_Facts", ImageFacts, MaskFacts)
 
 logger = logging.getLogger(__name__)
 
@@ -51,22 +43,15 @@ class CheckedImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FileFacts:
-    """What was found in one file; `values` are the stored values of a mask, None for an image.
-
-    size, modified_ns: of the file on the disk; for an image in a tar, of the tar.
-    """
+class _Remembered:
+    """Facts of one file. Size and time of change are those of the file on the disk: for an image in a tar, the tar."""
 
     size: int
     modified_ns: int
-    sha256: str
-    height: int
-    width: int
-    values: tuple[int, ...] | None = None
+    facts: ImageFacts | MaskFacts
 
 
-_Facts = dict[str, _FileFacts]
-_Outcome = tuple[_FileFacts, _FileFacts | None] | BadInputError
+_Outcome = tuple[ImageFacts, MaskFacts | None] | BadInputError
 
 
 def check_images(
@@ -83,7 +68,8 @@ def check_images(
         image_set: what a reader returned.
         on_bad_input: "stop" raises the first error in the set's order; "skip" leaves the image out and names it. An
             image whose mask is bad counts as bad.
-        cache: a JSON file of what was found; files of the same path, size and time of change are not decoded again.
+        cache: a JSON file of what is known of each file; one of the same path, size and time of change is not decoded
+            again.
         workers: threads; None takes one a core, at most 8.
         on_progress: called with (images done, images in all).
 
@@ -91,25 +77,40 @@ def check_images(
         BadInputError: a bad file where `on_bad_input` is "stop", or nothing that can be used.
     """
     known = _read_cache(cache) if cache is not None else {}
-    facts = dict(known)
+    memory = _Memory(known)
     outcomes: list[_Outcome] = []
+    inspected = inspect_all(
+        image_set.records, workers=workers, image_facts=memory.image_facts, mask_facts=memory.mask_facts
+    )
     try:
-        with contextlib.closing(_check_all(image_set, known, workers)) as checks:
-            for record, outcome in zip(image_set.records, checks, strict=True):
-                if isinstance(outcome, BadInputError):
-                    if on_bad_input == "stop":
-                        raise outcome
-                else:
-                    paths = (record.image, record.mask)
-                    facts |= {_key(path): fact for path, fact in zip(paths, outcome, strict=True) if path and fact}
+        with contextlib.closing(inspected):
+            for record, facts in zip(image_set.records, inspected, strict=True):
+                outcome = _outcome(record, facts, image_set.mask_values)
+                if isinstance(outcome, BadInputError) and on_bad_input == "stop":
+                    raise outcome
                 outcomes.append(outcome)
                 if on_progress is not None:
                     on_progress(len(outcomes), len(image_set))
     finally:
         # also after an error or Ctrl-C: what was decoded need not be decoded again
-        if cache is not None and facts != known:
-            _write_cache(cache, facts)
+        if cache is not None and memory.files != known:
+            _write_cache(cache, memory.files)
     return _gather(image_set, outcomes)
+
+
+def _outcome(record: Record, inspected: Inspected, mask_values: tuple[int, ...]) -> _Outcome:
+    """Facts of a record that can be used, or its first error."""
+    image, mask = inspected.image, inspected.mask
+    if isinstance(image, BadInputError):
+        return image
+    if record.mask is None or mask is None or isinstance(mask, BadInputError):
+        return mask if isinstance(mask, BadInputError) else (image, None)
+    try:
+        check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
+        check_mask_values(record.mask, list(mask.counts), mask_values)
+    except BadInputError as error:
+        return error
+    return image, mask
 
 
 def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
@@ -128,7 +129,7 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     digest = hashlib.sha256(json.dumps([checked.class_names, checked.mask_values]).encode())
     for record, (image, mask) in zip(checked.records, good, strict=True):
         digest.update(json.dumps([record.name, record.labels, image.sha256, mask.sha256 if mask else None]).encode())
-    seen = {checked.mask_values[value] for _, mask in good if mask for value in mask.values or ()}
+    seen = {checked.mask_values[value] for _, mask in good if mask for value in mask.counts}
     if checked.has_masks and seen <= {BACKGROUND, IGNORE_INDEX}:
         logger.warning(
             "no mask has a pixel of any class: in a mask, 0 is background, 255 is not scored and classes count from 1"
@@ -140,71 +141,42 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     )
 
 
-def _check_all(image_set: ImageSet, known: _Facts, workers: int | None) -> Generator[_Outcome, None, None]:
-    def check(record: Record) -> _Outcome:
+class _Memory:
+    """What is known of files; those of the same path, size and time of change are not decoded again."""
+
+    def __init__(self, known: Mapping[str, _Remembered]) -> None:
+        self.files = dict(known)
+
+    def image_facts(self, path: Path) -> ImageFacts:
+        """As `inspect_image` without the digest of the pixels, which no run needs."""
+        return self._facts(path, ImageFacts, partial(inspect_image, pixel_digest=False))
+
+    def mask_facts(self, path: Path) -> MaskFacts:
+        """As `inspect_mask`."""
+        return self._facts(path, MaskFacts, inspect_mask)
+
+    def _facts(self, path: Path, kind: type[_Facts], inspect: Callable[[Path], _Facts]) -> _Facts:
+        key = str(path.absolute())
         try:
-            return _check_record(record, image_set.mask_values, known)
-        except BadInputError as error:
-            return error
-
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(image_set), _AT_ONCE):
-            yield from pool.map(check, image_set.records[start : start + _AT_ONCE])
-
-
-def _check_record(record: Record, mask_values: tuple[int, ...], known: _Facts) -> tuple[_FileFacts, _FileFacts | None]:
-    image = _facts_of(record.image, known, is_mask=False)
-    if record.mask is None:
-        return image, None
-    mask = _facts_of(record.mask, known, is_mask=True)
-    check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
-    check_mask_values(record.mask, list(mask.values or ()), mask_values)
-    return image, mask
+            status = status_of(path)
+            size, modified_ns = status.st_size, status.st_mtime_ns
+        except OSError:
+            return inspect(path)  # it says what is wrong
+        earlier = self.files.get(key)
+        if earlier and (earlier.size, earlier.modified_ns) == (size, modified_ns) and isinstance(earlier.facts, kind):
+            return earlier.facts
+        facts = inspect(path)
+        self.files[key] = _Remembered(size=size, modified_ns=modified_ns, facts=facts)
+        return facts
 
 
-def _facts_of(path: Path, known: _Facts, *, is_mask: bool) -> _FileFacts:
-    try:
-        status = status_of(path)
-        stamp = (status.st_size, status.st_mtime_ns)
-    except OSError:
-        stamp = (-1, -1)  # read_file says what is wrong
-    earlier = known.get(_key(path))
-    if earlier and (earlier.size, earlier.modified_ns) == stamp and (earlier.values is not None) == is_mask:
-        return earlier
-    data = read_file(path)
-    values = None
-    if is_mask:
-        indices = read_indices(path, data=data)
-        height, width = indices.shape
-        values = tuple(np.unique(indices).tolist())
-    else:
-        with open_image(path, data=data) as image:
-            rgb = upright_rgb(image, path)
-        height, width = rgb.height, rgb.width
-    return _FileFacts(
-        size=stamp[0],
-        modified_ns=stamp[1],
-        sha256=hashlib.sha256(data).hexdigest(),
-        height=height,
-        width=width,
-        values=values,
-    )
-
-
-def _key(path: Path) -> str:
-    return str(path.absolute())
-
-
-def _read_cache(path: Path) -> _Facts:
-    """What an earlier check found; nothing if there is no such file or it was written by another version."""
+def _read_cache(path: Path) -> dict[str, _Remembered]:
+    """What an earlier check remembered; nothing if there is no such file or it was written by another version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _CACHE_FORMAT:
             return {}
-        return {
-            key: _FileFacts(**(entry | {"values": None if entry["values"] is None else tuple(entry["values"])}))
-            for key, entry in content["files"].items()
-        }
+        return {key: _from_json(entry) for key, entry in content["files"].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -212,6 +184,24 @@ def _read_cache(path: Path) -> _Facts:
         return {}
 
 
-def _write_cache(path: Path, facts: _Facts) -> None:
+def _from_json(entry: dict[str, Any]) -> _Remembered:
+    facts: ImageFacts | MaskFacts
+    if "image" in entry:
+        facts = ImageFacts(**(entry["image"] | {"traits": tuple(entry["image"]["traits"])}))
+    else:
+        counts = {int(value): count for value, count in entry["mask"]["counts"].items()}
+        facts = MaskFacts(**(entry["mask"] | {"counts": counts}))
+    return _Remembered(size=entry["size"], modified_ns=entry["modified_ns"], facts=facts)
+
+
+def _write_cache(path: Path, files: Mapping[str, _Remembered]) -> None:
+    content = {
+        key: {
+            "size": entry.size,
+            "modified_ns": entry.modified_ns,
+            "image" if isinstance(entry.facts, ImageFacts) else "mask": vars(entry.facts),
+        }
+        for key, entry in files.items()
+    }
     with atomic_write(path, "w") as file:
-        json.dump({"format": _CACHE_FORMAT, "files": {key: vars(fact) for key, fact in facts.items()}}, file)
+        json.dump({"format": _CACHE_FORMAT, "files": content}, file)

@@ -104,7 +104,7 @@ def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened image after its EXIF orientation is applied; does not decode a JPEG."""
     sides = (image.height, image.width)
-    return sides[::-1] if _orientation(image) in _SWAPS_SIDES else sides
+    return sides[::-1] if orientation_of(image) in _SWAPS_SIDES else sides
 
 
 def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -117,7 +117,7 @@ def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | N
         BadInputError: the pixels are cut off or damaged, or of a kind that has no meaning as colours.
     """
     with _naming(path):
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if at_least is not None:
             height, width = at_least[::-1] if orientation in _SWAPS_SIDES else at_least
             image.draft(None, (width * _REDUCTION_GAP, height * _REDUCTION_GAP))
@@ -258,7 +258,8 @@ def _too_large(path: Path, got: str) -> BadInputError:
     )
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image, 1 (upright) where it has none."""
     return int(image.getexif().get(_ORIENTATION_TAG, 1))
 
 
