@@ -101,12 +101,12 @@ def test_widen(count, wide):
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 9, 17, 18, 21, 33, 81])
 def test_widths_hold_all_channels(classes, sets):
     widths = choose_widths(classes, sets)
-    room = len(widths.lanes) // widths.sets
+    room = len(widths.padded) // widths.sets
     assert classes - 1 <= room
     assert room <= len(widths.segment)
     assert 1 <= widths.sets <= sets
     assert len(widths.wide) % len(widths.segment) == 0
-    assert len(widths.lanes) <= len(widths.wide)
+    assert len(widths.padded) <= len(widths.wide)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 1000])

@@ -73,7 +73,7 @@ class DenseCRF:
         while len(marginals) < len(score_sets):
             widths = choose_widths(num_classes, len(score_sets) - len(marginals))
             group = score_sets[len(marginals) : len(marginals) + widths.sets]
-            self._require_memory(num_classes, len(group), len(widths.lanes))
+            self._require_memory(num_classes, len(group), len(widths.padded))
             results, unusable = infer_sets(
                 [np.ascontiguousarray(scores, np.float32).reshape(num_classes, -1) for scores in group],
                 self._spatial,
@@ -104,9 +104,9 @@ class DenseCRF:
                 f"dense CRF: expected {which} to have {first_shape[0]} classes as set 0, got {len(scores)}"
             )
 
-    def _require_memory(self, num_classes: int, num_sets: int, lanes: int) -> None:
+    def _require_memory(self, num_classes: int, num_sets: int, padded: int) -> None:
         vertices = self._spatial.num_vertices + self._bilateral.num_vertices
-        needed = 4 * (self.height * self.width * (2 * num_sets * num_classes + lanes) + 2 * vertices * lanes)
+        needed = 4 * (self.height * self.width * (2 * num_sets * num_classes + padded) + 2 * vertices * padded)
         require_memory(needed, f"dense CRF of {self.width} x {self.height} pixels, {num_classes} classes")
 
 

@@ -2,7 +2,7 @@
 
 In: images of any sizes with scores of any numbers of classes. Out: their marginals, on the same device.
 
-The pixels of all images form one list and their lattices one table of vertices, told apart by an image number in the
+The pixels of all images form one list and their lattices one table of vertices, kept apart by an image number in the
 packed coordinates; sorting takes the place of hash tables. The result differs from `crf.dense_crf` by rounding only.
 """
 

@@ -5,7 +5,7 @@ number of channels over these features is splat (add each pixel to the d + 1 ver
 axes of the lattice), slice (read each pixel back), at a cost linear in the pixels.
 
 `embedding` tells where a pixel lies. A vertex's coordinates are packed into one int64, linearly, so that steps add, and
-found through a hash table; most pixels find theirs without it, in a table of the corners of their cell.
+looked up in a hash table; most pixels find theirs without it, in a table of the corners of their cell.
 
 Details of the published code that are kept, as they show in the result: vertices that no pixel touches count as 0 in
 the blur, and the list of pixels is filled up to a multiple of four with pixels whose features are all 0; these weigh
@@ -217,8 +217,8 @@ def _locate(start, end, pixels, width, colours, scales, units, corner_shape, ver
         read_features(features, scales, colours, block, pixels, width)
         embed_block(features, offsets, cells, ranks, axes)
         pack_keys(cells, ranks, units, keys, simplices, axes)
-        for lane in range(min(BLOCK, end - block)):
-            key = keys[lane]
+        for place in range(min(BLOCK, end - block)):
+            key = keys[place]
             slot = _find(cell_slots, key)
             if cell_slots[slot] == EMPTY:
                 cell_slots[slot] = key
@@ -228,9 +228,9 @@ def _locate(start, end, pixels, width, colours, scales, units, corner_shape, ver
                     corners[corner] = -1
                 num_cells += 1
             row = np.int64(cell_numbers[slot]) << axes
-            out = (block + lane) * axes
+            out = (block + place) * axes
             for k in range(axes):
-                lowered = (simplices[lane] >> (axes * k)) & mask
+                lowered = (simplices[place] >> (axes * k)) & mask
                 vertex = np.int64(corners[row + lowered])
                 if vertex < 0:
                     vertex_key = key + k * step
@@ -245,7 +245,7 @@ def _locate(start, end, pixels, width, colours, scales, units, corner_shape, ver
                     vertex = np.int64(vertex_numbers[slot])
                     corners[row + lowered] = vertex
                 vertices[out + k] = vertex
-                weights[out + k] = features[k * BLOCK + lane]
+                weights[out + k] = features[k * BLOCK + place]
         block += BLOCK
     counts[0], counts[1] = num_vertices, num_cells
     return block

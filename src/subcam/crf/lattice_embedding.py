@@ -3,9 +3,9 @@
 In: pixels of an image and a scale a feature. Out: the simplex around each pixel and the barycentric weights in it.
 
 The d features, scaled, are turned into the hyperplane of R^(d+1) whose coordinates sum to 0. Lattice points have whole
-coordinates that all leave the same remainder modulo d + 1. A pixel's simplex is told by its vertex of remainder 0, its
+coordinates that all leave the same remainder modulo d + 1. A pixel's simplex is known by its vertex of remainder 0, its
 `cell`, and by the order of the pixel's offsets from it: vertex k is the cell + k, less d + 1 in the k coordinates of
-the smallest offsets. Numbers of a block lie in planes of `BLOCK`, one plane a coordinate, so that lanes are pixels.
+the smallest offsets. A block's numbers lie in planes of `BLOCK`, one a coordinate, so that a vector's elements are pixels.
 """
 
 from typing import no_type_check
@@ -26,14 +26,14 @@ def read_features(features, scales, colours, first, pixels, width):
     """The scaled features of a block of pixels; those after the last pixel are all 0."""
     y = first // width
     x = first - y * width
-    for lane in range(BLOCK):
-        pixel = first + lane
+    for place in range(BLOCK):
+        pixel = first + place
         inside = np.float32(pixel < pixels)
-        features[lane] = np.float32(x) * scales[0] * inside
-        features[BLOCK + lane] = np.float32(y) * scales[1] * inside
+        features[place] = np.float32(x) * scales[0] * inside
+        features[BLOCK + place] = np.float32(y) * scales[1] * inside
         for colour in range(scales.size - 2):
             value = np.float32(colours[min(pixel, pixels - 1) * 3 + colour])
-            features[(2 + colour) * BLOCK + lane] = value * scales[2 + colour] * inside
+            features[(2 + colour) * BLOCK + place] = value * scales[2 + colour] * inside
         x += 1
         if x == width:
             x = 0
@@ -100,13 +100,13 @@ def pack_keys(cells, ranks, units, keys, simplices, axes):
     for k in range(axes):
         every_vertex |= np.int64(1) << (axes * k)
     used = (np.int64(1) << (axes * axes)) - 1
-    for lane in range(BLOCK):
+    for place in range(BLOCK):
         key = np.int64(0)
         simplex = np.int64(0)
         for i in range(axes):
             if i < axes - 1:
-                key += np.int64(np.int32(cells[i * BLOCK + lane])) * units[i]
-            first_lowered = axes - np.int32(ranks[i * BLOCK + lane])
+                key += np.int64(np.int32(cells[i * BLOCK + place])) * units[i]
+            first_lowered = axes - np.int32(ranks[i * BLOCK + place])
             simplex |= ((every_vertex << np.int64(axes * first_lowered)) & used) << i
-        keys[lane] = key
-        simplices[lane] = simplex
+        keys[place] = key
+        simplices[place] = simplex

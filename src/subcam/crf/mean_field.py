@@ -9,7 +9,7 @@ and splats into the new ones, in blocks that stay in the first cache, so that ve
 kernels are compiled for a width, with explicit vectors. Marginals below 1e-16 count as 0: denormal numbers, which a
 processor handles ten times slower, do not arise.
 
-Channels lie side by side: `sets` groups of `segment` lanes, a group the classes but the last of one score set, then
+Channels lie side by side: `sets` groups of `segment` each, a group the classes but the last of one score set, then
 zeros. `wide` is the width of the softmax's registers, several pixels or one widened pixel.
 """
 
@@ -41,7 +41,7 @@ NEGLIGIBLE = np.float32(1e-16)
 SMALLEST, LARGEST = np.float32(1e-5), np.float32(1)
 """What probabilities are clipped to before the logarithm, as in the published pipelines."""
 MAX_SEGMENT = 16
-MAX_LANES = 32
+MAX_WIDTH = 32
 
 
 class Widths(NamedTuple):
@@ -49,23 +49,23 @@ class Widths(NamedTuple):
 
     sets: int
     segment: tuple[int, ...]
-    lanes: tuple[int, ...]
+    padded: tuple[int, ...]
     wide: tuple[int, ...]
 
 
 def choose_widths(num_classes: int, num_sets: int) -> Widths:
-    """Up to 17 classes a power of two, and as many sets (a power of two) as make 32 lanes; else a multiple of four."""
+    """Up to 17 classes a power of two, and as many sets (a power of two) as fit 32 channels; else a multiple of 4."""
     channels = max(num_classes - 1, 1)
     if channels > MAX_SEGMENT:
-        lanes = -(-channels // 4) * 4
-        wide = 1 << (lanes - 1).bit_length()
-        return Widths(sets=1, segment=(0,) * wide, lanes=(0,) * lanes, wide=(0,) * wide)
+        padded = -(-channels // 4) * 4
+        wide = 1 << (padded - 1).bit_length()
+        return Widths(sets=1, segment=(0,) * wide, padded=(0,) * padded, wide=(0,) * wide)
     segment = 1 << (channels - 1).bit_length()
     sets = 1
-    while 2 * sets <= num_sets and 2 * sets * segment <= MAX_LANES:
+    while 2 * sets <= num_sets and 2 * sets * segment <= MAX_WIDTH:
         sets *= 2
-    lanes = sets * segment
-    return Widths(sets=sets, segment=(0,) * segment, lanes=(0,) * lanes, wide=(0,) * max(lanes, 16))
+    padded = sets * segment
+    return Widths(sets=sets, segment=(0,) * segment, padded=(0,) * padded, wide=(0,) * max(padded, 16))
 
 
 def aligned_zeros(size: int) -> np.ndarray:
@@ -90,22 +90,22 @@ def infer_sets(
     Returns also how many of the scores are not finite or negative; the marginals mean nothing if there are any.
     """
     num_classes, pixels = score_sets[0].shape
-    sets, segment, lanes, wide = widths
-    odds = aligned_zeros(pixels * len(lanes) + len(wide))
-    unusable = sum(_odds(scores, odds, i * len(lanes) // sets, len(lanes)) for i, scores in enumerate(score_sets))
+    sets, segment, padded, wide = widths
+    odds = aligned_zeros(pixels * len(padded) + len(wide))
+    unusable = sum(_odds(scores, odds, i * len(padded) // sets, len(padded)) for i, scores in enumerate(score_sets))
     marginals = np.empty((sets, num_classes, pixels), np.float32)
     if unusable:
         return marginals, unusable
     steep = spatial_weight * spatial.row_sums.max() + bilateral_weight * bilateral.row_sums.max() > MAX_EXPONENT
-    stride = len(wide) if len(lanes) & (len(lanes) - 1) else len(lanes)
+    stride = len(wide) if len(padded) & (len(padded) - 1) else len(padded)
     _mean_field(
         odds,
-        _arrays(spatial, len(lanes)),
-        _arrays(bilateral, len(lanes)),
-        (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(1 / (len(lanes) // sets + 1))),
+        _arrays(spatial, len(padded)),
+        _arrays(bilateral, len(padded)),
+        (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(1 / (len(padded) // sets + 1))),
         bool(steep),
         iterations,
-        lanes,
+        padded,
         segment,
         wide,
         aligned_zeros(2 * BLOCK * stride + len(wide)),
@@ -114,16 +114,16 @@ def infer_sets(
     return marginals, 0
 
 
-def _arrays(lattice: Lattice, lanes: int) -> tuple[np.ndarray, ...]:
+def _arrays(lattice: Lattice, padded: int) -> tuple[np.ndarray, ...]:
     """A lattice for the kernels, with two buffers of vertex values and a row of zeros for absent neighbours."""
-    values = (aligned_zeros((lattice.num_vertices + 1) * lanes) for _ in range(2))
+    values = (aligned_zeros((lattice.num_vertices + 1) * padded) for _ in range(2))
     return lattice.vertices, lattice.weights, lattice.neighbours, lattice.row_sums, *values
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _odds(scores, odds, lane, lanes):
-    """Clipped scores over the last class's, pixel after pixel from `lane` on; returns how many were unusable."""
+def _odds(scores, odds, channel, padded):
+    """Clipped scores over the last class's, pixel after pixel from `channel` on; returns how many were unusable."""
     num_classes, pixels = scores.shape
     unusable = 0
     inverse = np.empty(BLOCK, np.float32)
@@ -137,61 +137,61 @@ def _odds(scores, odds, lane, lanes):
                 if index == num_classes - 1:
                     inverse[i] = np.float32(1) / clipped
                 else:
-                    odds[(first + i) * lanes + lane + index] = clipped * inverse[i]
+                    odds[(first + i) * padded + channel + index] = clipped * inverse[i]
     return unusable
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _slice(pixel, vertices, weights, values, corners, own_shape, lanes):
+def _slice(pixel, vertices, weights, values, corners, own_shape, padded):
     """What a pixel reads from the vertices of its simplex."""
-    width, axes = len(lanes), len(corners)
+    width, axes = len(padded), len(corners)
     own = load(weights, pixel * axes, own_shape)
-    message = element(own, 0) * load(values, np.intp(vertices[pixel * axes]) * width, lanes)
+    message = element(own, 0) * load(values, np.intp(vertices[pixel * axes]) * width, padded)
     for k in range(1, axes):
-        message = message + element(own, k) * load(values, np.intp(vertices[pixel * axes + k]) * width, lanes)
+        message = message + element(own, k) * load(values, np.intp(vertices[pixel * axes + k]) * width, padded)
     return message
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, lanes):
+def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, padded):
     """Add a pixel's marginals to the vertices of its simplex."""
-    width, axes = len(lanes), len(corners)
+    width, axes = len(padded), len(corners)
     own = load(weights, pixel * axes, own_shape)
     for k in range(axes):
         start = np.intp(vertices[pixel * axes + k]) * width
-        store(values, start, load(values, start, lanes) + element(own, k) * marginal)
+        store(values, start, load(values, start, padded) + element(own, k) * marginal)
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _blur(values, other, neighbours, lanes):
+def _blur(values, other, neighbours, padded):
     """Blur along all axes, to and fro between two buffers; ends in `values` if the number of axes is even."""
-    width = len(lanes)
+    width = len(padded)
     for axis in range(neighbours.shape[0]):
         for vertex in range(neighbours.shape[1]):
-            before = load(values, np.intp(neighbours[axis, vertex, 0]) * width, lanes)
-            after = load(values, np.intp(neighbours[axis, vertex, 1]) * width, lanes)
-            own = load(values, vertex * width, lanes)
+            before = load(values, np.intp(neighbours[axis, vertex, 0]) * width, padded)
+            after = load(values, np.intp(neighbours[axis, vertex, 1]) * width, padded)
+            own = load(values, vertex * width, padded)
             store(other, vertex * width, own + np.float32(0.5) * (before + after))
         values, other = other, values
 
 
 @njit(nogil=True, cache=True, inline="always")
 @no_type_check
-def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, lanes, segment, wide):
+def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padded, segment, wide):
     """Messages in `buffer` into marginals there; in the last pass those of the last class go to `rest` and on.
 
     With m_c the message of class c, all that is needed is m_c - m_last = m_c + sum of the m but the last - row sum. In
-    two loops, as the sums over lanes are slow to come and a processor looks only so many operations ahead.
+    two loops, as the sums over channels are slow to come and a processor starts only so many operations early.
     """
     one, zero = np.float32(1), np.float32(0)
     for offset in range(0, count * stride, len(wide)):
-        if stride == len(lanes):
-            share = load(odds, start * len(lanes) + offset, wide)
+        if stride == len(padded):
+            share = load(odds, start * len(padded) + offset, wide)
         else:
-            share = widen(load(odds, (start + offset // stride) * len(lanes), lanes), wide)
+            share = widen(load(odds, (start + offset // stride) * len(padded), padded), wide)
         if not first:
             logit = load(buffer, offset, wide)
             logit = logit + segment_sum(logit, segment)
@@ -228,15 +228,15 @@ def _write(marginals, buffer, rest, start, count, stride, group_lanes):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _mean_field(odds, spatial, bilateral, weights, steep, iterations, lanes, segment, wide, buffer, marginals):
+def _mean_field(odds, spatial, bilateral, weights, steep, iterations, padded, segment, wide, buffer, marginals):
     """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur.
 
-    Row sums are taken off in equal shares from all lanes of a segment; the sum over the segment takes off the rest.
+    Row sums are taken off in equal shares from all channels of a segment; the sum over the segment takes off the rest.
     """
     near_vertices, near_weights, near_neighbours, near_sums, near_source, near_target = spatial
     alike_vertices, alike_weights, alike_neighbours, alike_sums, alike_source, alike_target = bilateral
     near_weight, alike_weight, share = weights
-    width, pixels = len(lanes), marginals.shape[2]
+    width, pixels = len(padded), marginals.shape[2]
     stride = width if width & (width - 1) == 0 else len(wide)
     rest = BLOCK * stride
     for iteration in range(iterations + 1):
@@ -249,19 +249,19 @@ def _mean_field(odds, spatial, bilateral, weights, steep, iterations, lanes, seg
                 for i in range(count):
                     pixel = start + i
                     row_sum = near_weight * near_sums[pixel] + alike_weight * alike_sums[pixel]
-                    near = _slice(pixel, near_vertices, near_weights, near_source, (0,) * 3, (0,) * 4, lanes)
-                    alike = _slice(pixel, alike_vertices, alike_weights, alike_source, (0,) * 6, (0,) * 8, lanes)
+                    near = _slice(pixel, near_vertices, near_weights, near_source, (0,) * 3, (0,) * 4, padded)
+                    alike = _slice(pixel, alike_vertices, alike_weights, alike_source, (0,) * 6, (0,) * 8, padded)
                     store(buffer, i * stride, near_weight * near + alike_weight * alike - row_sum * share)
-            _softmax(buffer, rest, odds, start, count, stride, steep, first, last, lanes, segment, wide)
+            _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padded, segment, wide)
             if last:
                 _write(marginals, buffer, rest, start, count, stride, width // marginals.shape[0])
             else:
                 for i in range(count):
                     pixel = start + i
-                    marginal = load(buffer, i * stride, lanes)
-                    _splat(marginal, pixel, near_vertices, near_weights, near_target, (0,) * 3, (0,) * 4, lanes)
-                    _splat(marginal, pixel, alike_vertices, alike_weights, alike_target, (0,) * 6, (0,) * 8, lanes)
+                    marginal = load(buffer, i * stride, padded)
+                    _splat(marginal, pixel, near_vertices, near_weights, near_target, (0,) * 3, (0,) * 4, padded)
+                    _splat(marginal, pixel, alike_vertices, alike_weights, alike_target, (0,) * 6, (0,) * 8, padded)
         if not last:
-            _blur(near_target, near_source, near_neighbours, lanes)  # three axes, so it ends in the source
-            _blur(alike_target, alike_source, alike_neighbours, lanes)
+            _blur(near_target, near_source, near_neighbours, padded)  # three axes, so it ends in the source
+            _blur(alike_target, alike_source, alike_neighbours, padded)
             alike_source, alike_target = alike_target, alike_source

@@ -1,7 +1,7 @@
-"""Vectors of float32 lanes for numba kernels: what the dense CRF (Section 3.3) needs to fill a processor's registers.
+"""Vectors of float32 for numba kernels: what the dense CRF (Section 3.3) needs to fill a processor's registers.
 
 In: a width, given as a tuple of that length such as `(0,) * 8`, because numba specialises a kernel on a tuple's length
-but not on a number. Out: values of type `Lanes(8)` that live in registers, with + - * / between lanes or with a
+but not on a number. Out: values of type `Vector(8)` that live in registers, with + - * / between vectors or with a
 float32, and the functions below. Loops that numba writes for fixed small inner sizes are left scalar by LLVM, since it
 cannot rule out that two arrays overlap; with explicit vectors there is nothing to rule out.
 
@@ -22,24 +22,24 @@ INT = ir.IntType(32)
 FLAGS = ("contract", "nsz")
 MAX_EXPONENT = 60.0
 REGISTER = 16
-"""Lanes of the widest registers there are."""
+"""Elements of the widest registers there are."""
 
 
 @no_type_check
-class Lanes(types.Type):
+class Vector(types.Type):
     """The numba type of `count` float32 numbers in vector registers."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        super().__init__(name=f"Lanes({count})")
+        super().__init__(name=f"Vector({count})")
 
 
-@register_model(Lanes)
+@register_model(Vector)
 @no_type_check
-class LanesModel(models.PrimitiveModel):
-    """Lanes as LLVM sees them: a fixed vector of floats."""
+class VectorModel(models.PrimitiveModel):
+    """A vector as LLVM sees it."""
 
-    def __init__(self, dmm: object, fe_type: Lanes) -> None:
+    def __init__(self, dmm: object, fe_type: Vector) -> None:
         super().__init__(dmm, fe_type, ir.VectorType(FLOAT, fe_type.count))
 
 
@@ -81,78 +81,80 @@ def _address(context, builder, array_type, array, index, count):
 @intrinsic
 @no_type_check
 def load(typingctx, array, index, width):
-    """The lanes that start at `array[index]` of a flat float32 array."""
+    """The vector that starts at `array[index]` of a flat float32 array."""
 
     def codegen(context, builder, signature, args):
         address = _address(context, builder, signature.args[0], args[0], args[1], width.count)
         return builder.load(address, align=4)
 
-    return Lanes(width.count)(array, types.intp, width), codegen
+    return Vector(width.count)(array, types.intp, width), codegen
 
 
 @intrinsic
 @no_type_check
-def store(typingctx, array, index, lanes):
-    """Write the lanes to a flat float32 array from `array[index]` on."""
+def store(typingctx, array, index, kind):
+    """Write a vector to a flat float32 array from `array[index]` on."""
 
     def codegen(context, builder, signature, args):
-        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1], lanes.count), align=4)
+        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1], kind.count), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes), codegen
+    return types.void(array, types.intp, kind), codegen
 
 
 @intrinsic
 @no_type_check
 def fill(typingctx, value, width):
-    """One float32 in all lanes."""
+    """One float32 in all elements."""
 
     def codegen(context, builder, signature, args):
         return _broadcast(builder, args[0], width.count)
 
-    return Lanes(width.count)(types.float32, width), codegen
+    return Vector(width.count)(types.float32, width), codegen
 
 
 @intrinsic
 @no_type_check
-def element(typingctx, lanes, index):
-    """One lane as a float32; cheap where the index is known once the loop around it is unrolled."""
+def element(typingctx, kind, index):
+    """One element as a float32; cheap where the index is known once the loop around it is unrolled."""
 
     def codegen(context, builder, signature, args):
         return builder.extract_element(args[0], args[1])
 
-    return types.float32(lanes, types.intp), codegen
+    return types.float32(kind, types.intp), codegen
 
 
 @intrinsic
 @no_type_check
-def widen(typingctx, lanes, width):
-    """The same lanes followed by zeros, up to `width`."""
+def widen(typingctx, kind, width):
+    """The same elements followed by zeros, up to `width`."""
 
     def codegen(context, builder, signature, args):
-        if width.count == lanes.count:
+        if width.count == kind.count:
             return args[0]
-        picks = [min(lane, lanes.count) for lane in range(width.count)]
+        picks = [min(place, kind.count) for place in range(width.count)]
         return _shuffle(builder, args[0], _constant(args[0], 0.0), picks)
 
-    return Lanes(width.count)(lanes, width), codegen
+    return Vector(width.count)(kind, width), codegen
 
 
 @no_type_check
 def _binary(emit):
-    """An intrinsic of two operands, at least one of them lanes, the other lanes or a float32."""
+    """An intrinsic of two operands, at least one of them a vector, the other a vector or a float32."""
 
     @intrinsic
     def operation(typingctx, left, right):
-        lanes = left if isinstance(left, Lanes) else right
-        operands = [kind if isinstance(kind, Lanes) else types.float32 for kind in (left, right)]
+        result = left if isinstance(left, Vector) else right
+        operands = [kind if isinstance(kind, Vector) else types.float32 for kind in (left, right)]
 
         def codegen(context, builder, signature, args):
             pair = zip(args, signature.args, strict=True)
-            vectors = [arg if isinstance(kind, Lanes) else _broadcast(builder, arg, lanes.count) for arg, kind in pair]
+            vectors = [
+                arg if isinstance(kind, Vector) else _broadcast(builder, arg, result.count) for arg, kind in pair
+            ]
             return emit(builder, *vectors)
 
-        return lanes(*operands), codegen
+        return result(*operands), codegen
 
     return operation
 
@@ -168,11 +170,11 @@ _multiply = _binary(lambda builder, left, right: builder.fmul(left, right, flags
 _divide = _binary(lambda builder, left, right: builder.fdiv(left, right, flags=FLAGS))
 
 below = _binary(lambda b, left, right: _choose(b, "<", left, right, _constant(left, 1.0), _constant(left, 0.0)))
-"""1 in the lanes where left < right, else 0."""
+"""1 in the elements where left < right, else 0."""
 equal = _binary(lambda b, left, right: _choose(b, "==", left, right, _constant(left, 1.0), _constant(left, 0.0)))
-"""1 in the lanes where left == right, else 0."""
+"""1 in the elements where left == right, else 0."""
 at_least = _binary(lambda b, left, right: _choose(b, ">", left, right, left, right))
-"""The larger of the two, lane by lane."""
+"""The larger of the two, element by element."""
 zero_up_to = _binary(lambda b, left, right: _choose(b, ">", left, right, left, _constant(left, 0.0)))
 """left where left > right, else exactly 0."""
 
@@ -181,7 +183,7 @@ zero_up_to = _binary(lambda b, left, right: _choose(b, ">", left, right, left, _
 def _overload_operator(python_operator, operation):
     @overload(python_operator)
     def implementation(left, right):
-        if isinstance(left, Lanes) or isinstance(right, Lanes):
+        if isinstance(left, Vector) or isinstance(right, Vector):
             return lambda left, right: operation(left, right)
         return None
 
@@ -197,51 +199,53 @@ for _operator, _operation in (
 
 @no_type_check
 def _over_segments(emit):
-    """An intrinsic that combines the lanes of each segment, a power of two long, in all lanes of that segment."""
+    """An intrinsic that combines the elements of each segment, a power of two long, in all elements of that segment."""
 
     @intrinsic
-    def operation(typingctx, lanes, segment):
+    def operation(typingctx, kind, segment):
         def codegen(context, builder, signature, args):
-            vector, count = args[0], lanes.count
-            if segment.count == lanes.count:  # one segment of several registers: the registers first
+            combined, count = args[0], kind.count
+            if segment.count == kind.count:  # one segment of several registers: the registers first
                 while count > REGISTER:
                     count //= 2
-                    halves = [_shuffle(builder, vector, _undefined(vector), range(i, i + count)) for i in (0, count)]
-                    vector = emit(builder, *halves)
+                    halves = [
+                        _shuffle(builder, combined, _undefined(combined), range(i, i + count)) for i in (0, count)
+                    ]
+                    combined = emit(builder, *halves)
             step = 1
             while step < min(segment.count, count):
-                partner = [lane ^ step for lane in range(count)]
-                vector = emit(builder, vector, _shuffle(builder, vector, _undefined(vector), partner))
+                partner = [place ^ step for place in range(count)]
+                combined = emit(builder, combined, _shuffle(builder, combined, _undefined(combined), partner))
                 step *= 2
-            if count == lanes.count:
-                return vector
-            return _shuffle(builder, vector, _undefined(vector), [lane % count for lane in range(lanes.count)])
+            if count == kind.count:
+                return combined
+            return _shuffle(builder, combined, _undefined(combined), [place % count for place in range(kind.count)])
 
-        return lanes(lanes, segment), codegen
+        return kind(kind, segment), codegen
 
     return operation
 
 
 segment_sum = _over_segments(lambda builder, left, right: builder.fadd(left, right, flags=FLAGS))
-"""`segment_sum(lanes, segment)`: the sum over the lanes of each segment, in all of them."""
+"""`segment_sum(vector, segment)`: the sum over the elements of each segment, in all of them."""
 segment_max = _over_segments(lambda builder, left, right: _choose(builder, ">", left, right, left, right))
-"""`segment_max(lanes, segment)`: the largest lane of each segment, in all of them."""
+"""`segment_max(vector, segment)`: the largest element of each segment, in all of them."""
 
 
 @intrinsic
 @no_type_check
-def rint(typingctx, lanes):
+def rint(typingctx, kind):
     """The nearest whole number, halves to the even one."""
 
     def codegen(context, builder, signature, args):
         return _round(builder, args[0])
 
-    return lanes(lanes), codegen
+    return kind(kind), codegen
 
 
 @intrinsic
 @no_type_check
-def exp(typingctx, lanes):
+def exp(typingctx, kind):
     """e^x with x held within +-60, to about 1e-7 of its value.
 
     x = k ln 2 + r with whole k and |r| <= ln 2 / 2; a Taylor-like polynomial of degree 7 gives e^r and k goes into the
@@ -264,9 +268,9 @@ def exp(typingctx, lanes):
         value = _constant(x, coefficients[0])
         for coefficient in coefficients[1:]:
             value = multiply_add(value, r, _constant(x, coefficient))
-        bits = ir.VectorType(INT, lanes.count)
-        exponent = builder.add(builder.fptosi(k, bits), ir.Constant(bits, [127] * lanes.count))
-        power = builder.bitcast(builder.shl(exponent, ir.Constant(bits, [23] * lanes.count)), x.type)
+        bits = ir.VectorType(INT, kind.count)
+        exponent = builder.add(builder.fptosi(k, bits), ir.Constant(bits, [127] * kind.count))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(bits, [23] * kind.count)), x.type)
         return builder.fmul(value, power)
 
-    return lanes(lanes), codegen
+    return kind(kind), codegen

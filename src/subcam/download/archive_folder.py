@@ -94,10 +94,10 @@ def _check(archive: Archive, path: Path) -> str:
     if size != archive.size:
         wrong = f"expected {archive.size} bytes, got {size}"
     else:
-        found = digests(path, frozenset({*archive.checksums, "sha256"}))
-        wrong = difference(found, archive.checksums)
+        actual = digests(path, frozenset({*archive.checksums, "sha256"}))
+        wrong = difference(actual, archive.checksums)
         if not wrong:
-            return found["sha256"]
+            return actual["sha256"]
     raise BadInputError(
         f"{path}: {wrong}; it is not (all of) the published archive, and was left as it is and not used: move it away "
         "and give the same command again to download it"

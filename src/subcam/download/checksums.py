@@ -33,7 +33,7 @@ def digests(path: Path, kinds: frozenset[str]) -> dict[str, str]:
     return {kind: value.hexdigest() for kind, value in hashes.items()}
 
 
-def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """What differs, in words; empty where every expected checksum was found."""
-    wrong = [kind for kind, value in expected.items() if found[kind] != value]
-    return "; ".join(f"expected {kind.upper()} {expected[kind]}, got {found[kind]}" for kind in wrong)
+def difference(actual: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """What differs, in words; empty where every checksum is as expected."""
+    wrong = [kind for kind, value in expected.items() if actual[kind] != value]
+    return "; ".join(f"expected {kind.upper()} {expected[kind]}, got {actual[kind]}" for kind in wrong)

@@ -85,9 +85,9 @@ def _fetch_files(archives: tuple[Archive, ...], settings: FetchSettings) -> None
     for archive in left:
         at_hand = _have(archive, settings)
         limits = Limits(members=archive.most_members, bytes=archive.most_bytes)
-        found = measure(at_hand.path, settings.to, limits=limits)
-        require_space(settings.to, found.missing_bytes, what=f"unpacking {archive.name}")
-        with bar(f"unpacking {archive.name}", found.files) as progress:
+        size = measure(at_hand.path, settings.to, limits=limits)
+        require_space(settings.to, size.missing_bytes, what=f"unpacking {archive.name}")
+        with bar(f"unpacking {archive.name}", size.files) as progress:
             counts = unpack(at_hand.path, settings.to, limits=limits, on_file=progress.advance)
         os.sync()  # the files were written without waiting for the disk; the record of them must not overtake them
         write_json(_record(archive, settings.to), {**archive.checksums, "archive": at_hand.sha256, "folders": counts})

@@ -55,7 +55,7 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What a server says of a file, by which a changed one is told from the one that was begun."""
+    """What a server says of a file, which tells a changed one from the one that was begun."""
 
     url: str
     length: int | None
@@ -250,8 +250,8 @@ def _first_byte(answer: http.client.HTTPResponse) -> int:
     """Where in the file the answer begins: 0 unless the server gives a part, -1 if it does not say which."""
     if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
         return 0
-    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return int(found[1]) if found else -1
+    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    return int(match[1]) if match else -1
 
 
 def _offer(answer: http.client.HTTPResponse, url: str) -> Offer:
@@ -269,8 +269,8 @@ def _offer(answer: http.client.HTTPResponse, url: str) -> Offer:
 def _checked(archive: Archive, part: Path, path: Path) -> str:
     """Give a whole download its name if it is right; else keep it aside."""
     record = part.with_name(f"{part.name}.json")
-    found = digests(part, frozenset({*archive.checksums, "sha256"}))
-    wrong = difference(found, archive.checksums)
+    actual = digests(part, frozenset({*archive.checksums, "sha256"}))
+    wrong = difference(actual, archive.checksums)
     if wrong:
         aside = path.with_name(f"{path.name}.wrong")
         part.replace(aside)
@@ -278,7 +278,7 @@ def _checked(archive: Archive, part: Path, path: Path) -> str:
         raise _NextAddressError(f"{wrong}; what was had is kept as {aside} and not used, look at it or delete it")
     part.replace(path)
     record.unlink(missing_ok=True)
-    return found["sha256"]
+    return actual["sha256"]
 
 
 def _read_offer(record: Path) -> Offer | None:

@@ -129,12 +129,12 @@ def read_sbd_mask(data: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
     from scipy.io import loadmat
 
     try:
-        found = loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"]
-        mask = found["Segmentation"][0, 0]
+        struct = loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"]
+        mask = struct["Segmentation"][0, 0]
     except Exception as error:  # a damaged file makes scipy raise nearly any kind
         raise BadInputError(f"{where}: holds no GTcls.Segmentation ({type(error).__name__}: {error})") from error
     # Functions and objects of MATLAB come as subclasses of an array.
-    if type(found) is not np.ndarray or type(mask) is not np.ndarray or mask.dtype != np.uint8 or mask.ndim != 2:
+    if type(struct) is not np.ndarray or type(mask) is not np.ndarray or mask.dtype != np.uint8 or mask.ndim != 2:
         raise BadInputError(f"{where}: expected GTcls.Segmentation to be an array h x w of 8 bits, got something else")
     if mask.size == 0 or mask.max() > len(VOC_CLASSES):
         raise BadInputError(

@@ -57,7 +57,7 @@ class FolderSettings:
 
 
 def write_folder(source: Path, out: Path, settings: FolderSettings | None = None) -> Path:
-    """Write a network with its card into the folder `out`; of what is there only these files are replaced.
+    """Write a network with its card into the folder `out`; only these files are replaced in it.
 
     Paths of this machine do not go along: of the file of weights that the network started from only the name stays.
 
@@ -206,7 +206,7 @@ def fetch(
         return Path(model)
     _check_name(str(model))
     with _asking_hub(str(model)) as hub:
-        found = hub.snapshot_download(
+        fetched = hub.snapshot_download(
             str(model),
             revision=revision,
             token=token,
@@ -215,7 +215,7 @@ def fetch(
             allow_patterns=list(FILES),
             library_name="subcam",
         )
-    return Path(found)
+    return Path(fetched)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -229,14 +229,14 @@ def kind_of(folder: Path) -> Kind:
     path = folder / CONFIG_FILE
     config = read_json(path) if path.is_file() else None
     # Folders from before there was a "format" are classifiers.
-    found = config.get("format", CLASSIFICATION.name) if isinstance(config, dict) else None
-    if found == SEGMENTATION.name:
+    name = config.get("format", CLASSIFICATION.name) if isinstance(config, dict) else None
+    if name == SEGMENTATION.name:
         return "segmentation"
-    if found == CLASSIFICATION.name:
+    if name == CLASSIFICATION.name:
         return "classification"
     raise CheckpointError(
         f"{folder}: expected a segmentation network or a classifier that subcam saved ({CONFIG_FILE} and"
-        f" model.safetensors), got {f'one of kind {found!r}' if found else 'none'}; check the path"
+        f" model.safetensors), got {f'one of kind {name!r}' if name else 'none'}; check the path"
     )
 
 
@@ -247,9 +247,9 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
     if not (source / RECORD).is_file():
         if not source.is_dir():
             raise CheckpointError(f"{source}: no such folder; give that of a run or of a saved network")
-        found = kind_of(source)
-        if kind not in (None, found):
-            raise SettingsError(f"{source} holds a network for {found}, and --network asks for {kind}; leave it out")
+        own_kind = kind_of(source)
+        if kind not in (None, own_kind):
+            raise SettingsError(f"{source} holds a network for {own_kind}, and --network asks for {kind}; leave it out")
         return None, None, source
     run = read_run(source)
     # The same choice as `subcam predict` makes: true masks only where there is nothing else.
@@ -343,10 +343,10 @@ def _asking_hub(repository: str) -> Iterator["ModuleType"]:
     except SubcamError:
         raise
     except Exception as error:  # which errors its transport has, depends on huggingface_hub's version
-        told = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {_first_line(error)}"
         raise CheckpointError(
-            f"{repository}: the hub did not answer as expected ({told}); check the connection and your rights, and try"
-            " again"
+            f"{repository}: the hub did not answer as expected ({reason}); check the connection and your rights, and"
+            " try again"
         ) from error
 
 

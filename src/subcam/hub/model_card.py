@@ -28,7 +28,7 @@ KNOWN_LABELS = {
     "crf": "nothing is known of the image",
     "known": "the classes in the image are known",
 }
-"""What a segmentation network was told of the images that it was scored on, by kind of score."""
+"""What a segmentation network knew of the images that it was scored on, by kind of score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +120,16 @@ def metadata(source: CardSource) -> dict[str, Any]:
 
 def scores_of(source: CardSource) -> list[Score]:
     """All scores of the network, in the order of the record; those that are not numbers are left out."""
-    found: list[Score] = []
+    scores: list[Score] = []
     if isinstance(source.network, SegmentedResult):
         for split, kinds in source.network.scores.items():
-            for kind, scores in kinds.items():
-                found.append(
+            for kind, values in kinds.items():
+                scores.append(
                     Score(
                         split=split,
                         metric="mean_iou",
                         name=f"mIoU{ENDINGS.get(kind, f', {kind}')}",
-                        value=float(scores["miou"]),
+                        value=float(values["miou"]),
                         note=KNOWN_LABELS.get(kind, "see the run's record"),
                     )
                 )
@@ -145,11 +145,11 @@ def scores_of(source: CardSource) -> list[Score]:
                 ),
                 ("mean_average_precision", "mAP of the image-level labels", maps.mean_average_precision, "no masks"),
             )
-            found += [
+            scores += [
                 Score(split=split, metric=metric, name=name, value=float(value), note=note)
                 for metric, name, value, note in rows
             ]
-    return [score for score in found if math.isfinite(score.value)]
+    return [score for score in scores if math.isfinite(score.value)]
 
 
 def _what_it_is(source: CardSource) -> str:
@@ -229,10 +229,10 @@ def _training(source: CardSource) -> str:
 
 
 def _scores(source: CardSource) -> str:
-    found = scores_of(source)
-    if not found:
+    scores = scores_of(source)
+    if not scores:
         return "None: there was no image with a mask to score against."
-    rows = [(score.split, score.name, f"{100 * score.value:.1f}", score.note) for score in found]
+    rows = [(score.split, score.name, f"{100 * score.value:.1f}", score.note) for score in scores]
     table = _table(("split", "score", "per cent", "note"), rows)
     return f"Pixels are counted over all images of a split and divided once, background included.\n\n{table}"
 

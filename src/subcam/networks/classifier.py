@@ -141,8 +141,8 @@ class ClassificationNetwork(nn.Module):
         heads = reference_heads(state)
         for name, head in (("parent", self.parent_head), ("subcategory", self.subcategory_head)):
             if head is not None:
-                found = {"weight": heads[name]} if name in heads else {}
-                load_into(head, found, source=f"{path} ({name} classifier)")
+                weight = {"weight": heads[name]} if name in heads else {}
+                load_into(head, weight, source=f"{path} ({name} classifier)")
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""

@@ -35,17 +35,17 @@ class ModelFormat:
 CLASSIFICATION = ModelFormat(name="subcam-classification", version=1, title="a classifier")
 AFFINITY = ModelFormat(name="subcam-affinity", version=1, title="an AffinityNet")
 SEGMENTATION = ModelFormat(name="subcam-segmentation", version=1, title="a segmentation network")
-FORMATS = {found.name: found for found in (CLASSIFICATION, AFFINITY, SEGMENTATION)}
+FORMATS = {known.name: known for known in (CLASSIFICATION, AFFINITY, SEGMENTATION)}
 
 
-def save_network(folder: Path, network: nn.Module, config: Any, found: ModelFormat) -> None:
+def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelFormat) -> None:
     """Write the weights of `network`, then its config (a dataclass) with format and version, each file atomically.
 
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
-    save_model(folder / WEIGHTS_FILE, network.state_dict(), {"format": found.name})
-    write_json(folder / CONFIG_FILE, {"format": found.name, "version": found.version, **as_plain(config)})
+    save_model(folder / WEIGHTS_FILE, network.state_dict(), {"format": kind.name})
+    write_json(folder / CONFIG_FILE, {"format": kind.name, "version": kind.version, **as_plain(config)})
 
 
 def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[str, Any]], Network]) -> Network:
@@ -69,9 +69,9 @@ def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[s
     try:
         network = build(config)
     except (KeyError, TypeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"{path} is not {expected.title}'s config of this version ({told}); copy the folder again"
+            f"{path} is not {expected.title}'s config of this version ({reason}); copy the folder again"
         ) from error
     load_into(network, load_state(weights), source=str(weights))
     return network
@@ -105,9 +105,9 @@ def read_backbone(folder: Path) -> SavedBackbone:
 def _check_format(config: Mapping[str, Any], path: Path, weights: Path, expected: ModelFormat) -> None:
     # Folders from before there was a "format" in config.json say it in the head of their weights alone.
     head = read_metadata(weights) if weights.is_file() else {}
-    found = config.get("format", head.get("format", expected.name))
-    if found != expected.name:
-        title = FORMATS[found].title if found in FORMATS else f"'{found}'"
+    name = config.get("format", head.get("format", expected.name))
+    if name != expected.name:
+        title = FORMATS[name].title if name in FORMATS else f"'{name}'"
         raise CheckpointError(f"{path.parent} holds {title}; expected {expected.title}, give its folder")
     version = config.get("version", 1)
     if version != expected.version:

@@ -99,8 +99,8 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
         """Logits; with multi-scale inputs the greatest over the scales at each cell."""
-        found = self.logits_by_scale(images)
-        return torch.stack(found).amax(0) if len(found) > 1 else found[0]
+        by_scale = self.logits_by_scale(images)
+        return torch.stack(by_scale).amax(0) if len(by_scale) > 1 else by_scale[0]
 
     def logits_by_scale(
         self, images: Shaped[Tensor, "batch 3 height width"]
@@ -114,14 +114,14 @@ class SegmentationNetwork(nn.Module):
         height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
         model = self.compiled or self.model
         with self.autocast():
-            found = [model(normalised).float()]
+            by_scale = [model(normalised).float()]
             for scale in self.config.multi_scale_inputs:
                 small = F.interpolate(normalised, scale_factor=scale, mode="bilinear", align_corners=False)
                 logits = model(self.model.grid.pad(small)).float()
                 # Two more cells, so that none of the first grid is missing where the scaled image's size was cut.
                 logits = F.pad(logits, (0, 2, 0, 2), mode="replicate")
-                found.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
-        return [logits[:, :, :height, :width] for logits in found]
+                by_scale.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
+        return [logits[:, :, :height, :width] for logits in by_scale]
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""

@@ -101,8 +101,8 @@ def available_cores() -> int:
 
 def own_cores() -> int:
     """This process's share of the cores beside the run's other processes; srun gives each process its own."""
-    found = launch.launched()
-    return max(1, available_cores() // found.devices) if found and found.by == "torchrun" else available_cores()
+    started = launch.launched()
+    return max(1, available_cores() // started.devices) if started and started.by == "torchrun" else available_cores()
 
 
 def thread_count(threads: int) -> int:
@@ -116,11 +116,11 @@ def check_accelerator(name: str) -> None:
     Raises:
         SettingsError: "cuda" or "mps" is asked for where torch finds none.
     """
-    found: dict[str, Callable[[], bool]] = {
+    present: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
     }
-    if name in found and not found[name]():
+    if name in present and not present[name]():
         built = f" (torch {torch.__version__})" if name == "cuda" else ""
         raise SettingsError(
             f"accelerator {name}: torch finds no such device here{built}; take auto or cpu, or install a driver and a"
@@ -177,22 +177,22 @@ def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
 
 
 def _processes(settings: MachineSettings) -> dict[str, Any]:
-    """What Fabric is told of the processes of this run."""
-    found = launch.launched()
-    if found is None:
+    """Fabric's arguments for the processes of this run."""
+    started = launch.launched()
+    if started is None:
         return {"devices": 1}
     from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
     on_gpu = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    if on_gpu and found.devices > torch.cuda.device_count():
+    if on_gpu and started.devices > torch.cuda.device_count():
         raise SettingsError(
-            f"{found.devices} processes on this machine, and torch finds {torch.cuda.device_count()} GPUs; start one "
+            f"{started.devices} processes on this machine, and torch finds {torch.cuda.device_count()} GPUs; start one "
             "process a GPU"
         )
     return {
-        "devices": found.devices,
-        "num_nodes": found.nodes,
+        "devices": started.devices,
+        "num_nodes": started.nodes,
         "strategy": DDPStrategy(timeout=LONGEST_WAIT, **_DATA_PARALLEL),
-        "plugins": [TorchElasticEnvironment() if found.by == "torchrun" else SLURMEnvironment(auto_requeue=False)],
+        "plugins": [TorchElasticEnvironment() if started.by == "torchrun" else SLURMEnvironment(auto_requeue=False)],
     }

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 _control: Any = None
-"""The group of processes through which small things on the CPU are told; None is the group of all."""
+"""The group of processes that exchanges small tensors on the CPU; None is the group of all."""
 
 
 def tell_by(group: Any) -> None:
-    """Let what processes tell each other from the CPU go through `group`, where the usual one is a GPU's."""
+    """Exchange what lies on the CPU through `group`, where the default one is for GPUs."""
     global _control
     _control = group
 
@@ -34,14 +34,14 @@ def _distributed() -> Any:
 
 def rank() -> int:
     """Which process this is, 0 where it is alone."""
-    found = _distributed()
-    return found.get_rank() if found else 0
+    dist = _distributed()
+    return dist.get_rank() if dist else 0
 
 
 def world_size() -> int:
     """How many processes there are."""
-    found = _distributed()
-    return found.get_world_size() if found else 1
+    dist = _distributed()
+    return dist.get_world_size() if dist else 1
 
 
 def is_first() -> bool:
@@ -75,26 +75,26 @@ def first_goes_ahead() -> Iterator[None]:
 
 def greatest(number: int) -> int:
     """The greatest of the processes' numbers."""
-    found = _distributed()
-    if not found:
+    dist = _distributed()
+    if not dist:
         return number
     import torch
 
-    told = torch.tensor(number, dtype=torch.int64)
-    found.all_reduce(told, op=found.ReduceOp.MAX, group=_control)
-    return int(told)
+    largest = torch.tensor(number, dtype=torch.int64)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_control)
+    return int(largest)
 
 
 def total(array: np.ndarray) -> np.ndarray:
     """The sum of the processes' arrays, which have one shape and type."""
-    found = _distributed()
-    if not found:
+    dist = _distributed()
+    if not dist:
         return array
     import torch
 
-    told = torch.from_numpy(np.array(array))
-    found.all_reduce(told, group=_control)
-    return told.numpy()
+    summed = torch.from_numpy(np.array(array))
+    dist.all_reduce(summed, group=_control)
+    return summed.numpy()
 
 
 def gathered(array: np.ndarray) -> list[np.ndarray]:
@@ -102,8 +102,8 @@ def gathered(array: np.ndarray) -> list[np.ndarray]:
 
     They have one type and, but for their number of rows, one shape.
     """
-    found = _distributed()
-    if not found:
+    dist = _distributed()
+    if not dist:
         return [array]
     import torch
 
@@ -115,7 +115,7 @@ def gathered(array: np.ndarray) -> list[np.ndarray]:
     padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
     padded[: len(own)] = torch.from_numpy(own.copy())
     parts = [torch.empty_like(padded) for _ in sizes] if is_first() else None
-    found.gather(padded, parts, dst=0, group=_control)
+    dist.gather(padded, parts, dst=0, group=_control)
     return [
         np.frombuffer(part[:size].numpy().tobytes(), array.dtype).reshape(-1, *array.shape[1:])
         for part, size in zip(parts or (), sizes.tolist(), strict=bool(parts))
@@ -133,22 +133,22 @@ def gathered_texts(texts: Sequence[str]) -> list[str]:
 
 def mean(value: "torch.Tensor") -> "torch.Tensor":
     """The mean of the processes' tensors, which lie on their devices; no gradient flows through it."""
-    found = _distributed()
-    if not found:
+    dist = _distributed()
+    if not dist:
         return value
-    told = value.detach().clone()
-    found.all_reduce(told)
-    return told / world_size()
+    summed = value.detach().clone()
+    dist.all_reduce(summed)
+    return summed / world_size()
 
 
 def of_first(value: "torch.Tensor") -> "torch.Tensor":
     """The first process's tensor, which lies on the CPU."""
-    found = _distributed()
-    if not found:
+    dist = _distributed()
+    if not dist:
         return value
-    told = value.clone()
-    found.broadcast(told, src=0, group=_control)
-    return told
+    received = value.clone()
+    dist.broadcast(received, src=0, group=_control)
+    return received
 
 
 def weight_of(count: "torch.Tensor") -> "torch.Tensor":
@@ -157,8 +157,8 @@ def weight_of(count: "torch.Tensor") -> "torch.Tensor":
     Data-parallel training takes the mean of the processes' gradients. A loss that is a mean over pixels or pairs has
     as many of them in each part as chance wants: times this weight, the mean over processes is that over the batch.
     """
-    found = _distributed()
+    dist = _distributed()
     own = count.detach().float()
-    if not found:
+    if not dist:
         return own.new_ones(())
     return own / mean(own).clamp(min=1 / world_size())

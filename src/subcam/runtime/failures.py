@@ -25,19 +25,19 @@ def explain(error: BaseException) -> str | None:
         return f"no space left ({error}); free some and give the same command again"
     if is_peer_gone(error):
         return f"another process of this run has ended, and says why, or who started it does; {_AGAIN}"
-    found: BaseException | None = error
-    while found is not None:
-        words = str(found).partition("\n")[0].strip()
+    cause: BaseException | None = error
+    while cause is not None:
+        words = str(cause).partition("\n")[0].strip()
         if _WORKER in words:
             return (
                 f"a process that prepares images was ended by the system ({words}): most likely memory ran out. Ask "
                 "for more memory, or lower --machine.workers (0 needs no such process) or the batch sizes; where it "
                 f"says 'Bus error', /dev/shm is too small. {_AGAIN.capitalize()}"
             )
-        if isinstance(found, MemoryError) or (isinstance(found, RuntimeError) and any(w in words for w in _NO_MEMORY)):
+        if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and any(w in words for w in _NO_MEMORY)):
             return (
-                f"memory ran out ({words or type(found).__name__}); ask for more, or lower the batch size, the size of "
+                f"memory ran out ({words or type(cause).__name__}); ask for more, or lower the batch size, the size of "
                 f"crops or --machine.threads (images at a time). With the same settings {_AGAIN}"
             )
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return None

@@ -34,15 +34,15 @@ def launched() -> Launched | None:
     Raises:
         SettingsError: the machines have different numbers of tasks.
     """
-    there = os.environ
-    if "TORCHELASTIC_RUN_ID" in there:
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
         by: Literal["torchrun", "slurm"] = "torchrun"
-        world, devices = int(there["WORLD_SIZE"]), int(there["LOCAL_WORLD_SIZE"])
+        world, devices = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
         nodes = world // devices
     else:
         by = "slurm"
-        world = int(there.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_STEP_ID" in there else 1
-        nodes = int(there.get("SLURM_STEP_NUM_NODES", 1))
+        world = int(environment.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_STEP_ID" in environment else 1
+        nodes = int(environment.get("SLURM_STEP_NUM_NODES", 1))
         devices = world // nodes
     if world < 2:
         return None
@@ -60,8 +60,8 @@ def wanted(*, devices: int, num_nodes: int) -> bool:
         SettingsError: they ask for several machines, which only torchrun or srun can start; or for other numbers than
             these started.
     """
-    found = launched()
-    if found is None:
+    running = launched()
+    if running is None:
         if num_nodes > 1:
             raise SettingsError(
                 f"one command cannot start processes on {num_nodes} machines; give it on each through torchrun "
@@ -70,10 +70,10 @@ def wanted(*, devices: int, num_nodes: int) -> bool:
             )
         return devices > 1
     given = (devices, num_nodes)
-    if given not in ((1, 1), (found.devices, found.nodes)):
+    if given not in ((1, 1), (running.devices, running.nodes)):
         raise SettingsError(
-            f"{found.by} started {found.devices} processes on each of {found.nodes} machines, and the settings say "
-            f"devices {devices} and num_nodes {num_nodes}; leave these out, or give the same"
+            f"{running.by} started {running.devices} processes on each of {running.nodes} machines, and the settings "
+            f"say devices {devices} and num_nodes {num_nodes}; leave these out, or give the same"
         )
     return False
 

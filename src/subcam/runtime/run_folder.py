@@ -24,7 +24,7 @@ FORMAT = 1
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
 
 SEEN_SECONDS = 120.0
-"""After which a network file system surely shows a file to every machine; NFS remembers for up to a minute."""
+"""After which a network file system shows a file to every machine; NFS remembers for up to a minute."""
 
 
 def fingerprint(*parts: Any) -> str:

@@ -53,7 +53,7 @@ class TrainingLog:
         return row
 
     def add_scores(self, scores: Mapping[str, float]) -> None:
-        """Put what validation found, if it was due, into the last row, also of `training.csv`."""
+        """Put the scores of a validation, if one was due, into the last row, also of `training.csv`."""
         if not scores:
             return
         self.rows[-1].update(scores)
@@ -110,7 +110,7 @@ class TrainingCheckpoint:
 
     Args:
         folder: where it lies.
-        network: what learns; its weights are looked at before they are written.
+        network: what learns; its weights are checked before they are written.
         others: what else has a state, by name.
         log: rows of losses.
         least_seconds: time between two checkpoints.

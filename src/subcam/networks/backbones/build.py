@@ -183,16 +183,16 @@ def _build_timm(settings: NetworkSettings) -> Backbone:
             if not find_misfit(body, split_heads(body, converted, CLASSIFIER_HEADS)[0]):
                 state = converted
         load_into(body, state, drop=CLASSIFIER_HEADS, source=settings.weights)
-    found = plan.spatial_map
+    spatial_map = plan.spatial_map
     return _assemble(
         body,
         settings,
-        found.read,
-        found.num_features,
-        found.stride,
+        spatial_map.read,
+        spatial_map.num_features,
+        spatial_map.stride,
         plan.mean,
         plan.std,
-        pad_multiple=found.pad_multiple,
+        pad_multiple=spatial_map.pad_multiple,
     )
 
 

@@ -51,7 +51,7 @@ class MobileNetV2(nn.Module):
                         strided=strided,
                     )
                 )
-                # The block that would have halved the map still looks at its neighbours; those after it look farther.
+                # The block that would have halved the map still reads adjacent positions; those after it are dilated.
                 dilation, reached = (dilation * stride, reached) if dilates else (dilation, reached * stride)
                 inputs = outputs
             self.blocks.append(stage)

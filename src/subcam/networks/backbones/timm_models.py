@@ -1,6 +1,6 @@
 """Any timm model as a feature extractor: which arguments it takes, and how its last map is read as [b, c, h, w].
 
-Everything is found out on torch's meta device, where a model has shapes but no numbers: it costs no memory and no
+Everything is read on torch's meta device, where a model has shapes but no numbers: it costs no memory and no
 random numbers, and a model that cannot serve is refused before its weights are fetched.
 """
 
@@ -133,7 +133,7 @@ def normed_intermediates(model: Any, x: Float[Tensor, "batch 3 height width"]) -
     """
     features = model.forward_intermediates(x, norm=True, intermediates_only=True, output_fmt="NCHW")
     last = features[-1].shape[1:]
-    return [_norm_positions(model, found) if found.shape[1:] == last else found for found in features]
+    return [_norm_positions(model, feature) if feature.shape[1:] == last else feature for feature in features]
 
 
 def convert_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -205,16 +205,16 @@ def _find_spatial_map(model: nn.Module, *, name: str, size: tuple[int, int]) -> 
             f"'{name}' returns {list(first)} and {list(second)} for images of {height}x{width} and"
             f" {height + PROBE_STEP}x{width + 2 * PROBE_STEP}: no map that grows with them. Choose another network"
         )
-    found = SpatialMap(
+    spatial_map = SpatialMap(
         layout=layout if grown == [2, 3] else "nhwc",
         num_features=first[1 if grown == [2, 3] else 3],
         stride=round(PROBE_STEP / (second[grown[0]] - first[grown[0]])),
     )
     # Token grids are counted from the padded size, and some hybrids count them wrongly for odd ones.
-    for multiple in (found.stride,) if layout == "tokens" else (1, found.stride):
+    for multiple in (spatial_map.stride,) if layout == "tokens" else (1, spatial_map.stride):
         odd_height, odd_width = height - 19, width + 37
         if _shape(model, odd_height + -odd_height % multiple, odd_width + -odd_width % multiple, layout=layout):
-            return SpatialMap(**{**vars(found), "pad_multiple": multiple})
+            return SpatialMap(**{**vars(spatial_map), "pad_multiple": multiple})
     raise _one_size_error(name, size)
 
 

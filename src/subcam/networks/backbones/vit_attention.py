@@ -57,18 +57,20 @@ def attention_layers(backbone: Backbone, *, layers: int) -> list[nn.Module]:
     from timm.models.eva import EvaAttention
 
     blocks: Any = getattr(backbone.body, "blocks", ())
-    found = [attention for block in blocks if (attention := getattr(block, "attn", None)) is not None]
+    attentions = [attention for block in blocks if (attention := getattr(block, "attn", None)) is not None]
     # Windows, pooled keys and relative positions come under the same names; what a subclass does is not known here.
-    if not found or any(type(attention) not in (Attention, AttentionRope, EvaAttention) for attention in found):
+    if not attentions or any(
+        type(attention) not in (Attention, AttentionRope, EvaAttention) for attention in attentions
+    ):
         raise SettingsError(
             f"'{backbone.settings.name}' has no self-attention between all positions that maps could be guided by; set"
             " attention_layers to 0, or choose a plain vision transformer (vit_..., deit_..., deit3_..., eva02_...)"
         )
-    if layers > len(found):
+    if layers > len(attentions):
         raise SettingsError(
-            f"'{backbone.settings.name}' has {len(found)} layers of attention; got attention_layers={layers}"
+            f"'{backbone.settings.name}' has {len(attentions)} layers of attention; got attention_layers={layers}"
         )
-    return found[-layers:]
+    return attentions[-layers:]
 
 
 def check_attention(settings: NetworkSettings, *, layers: int) -> None:

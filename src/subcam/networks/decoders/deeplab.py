@@ -64,7 +64,7 @@ class DeepLabV2(nn.Module):
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, *, caffe_layout: bool = False) -> None:
-        """Build it with its initial weights; `caffe_layout` is found out from a file of weights, and given otherwise.
+        """Build it with its initial weights; `caffe_layout` is read from a file of weights, and given otherwise.
 
         Raises:
             SettingsError: no such backbone.
@@ -131,19 +131,19 @@ def published_resnet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | N
     if not blocks and not any(name.startswith("layer5.conv2d_list.") for name in plain):
         return None
     heads = ("aspp.", "fc.") if blocks else ("layer5.", "fc.")
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in plain.items():
         if name.startswith(heads):
             continue
         target = _torchvision_name(name) if blocks else name
-        if target in found:
+        if target in renamed:
             raise CheckpointError(f"two tensors of the file are called {target} in torchvision's ResNet; one is {name}")
-        found[target] = tensor
-    if "conv1.weight" not in found:
+        renamed[target] = tensor
+    if "conv1.weight" not in renamed:
         raise CheckpointError(
-            f"expected DeepLab-v2 with a ResNet; there is no first convolution in {sorted(found)[:5]}"
+            f"expected DeepLab-v2 with a ResNet; there is no first convolution in {sorted(renamed)[:5]}"
         )
-    return found | {"conv1.weight": found["conv1.weight"].flip(1)}
+    return renamed | {"conv1.weight": renamed["conv1.weight"].flip(1)}
 
 
 def _torchvision_name(name: str) -> str:

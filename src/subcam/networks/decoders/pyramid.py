@@ -30,7 +30,7 @@ class PyramidPlan:
 def plan_pyramid(backbone: Backbone) -> PyramidPlan:
     """The last features of stride 4 and more, at most four.
 
-    They are found by passing one empty image through the network.
+    One empty image is passed through the network to see them.
 
     Raises:
         SettingsError: the network does not give its intermediate features.

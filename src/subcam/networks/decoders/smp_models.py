@@ -149,7 +149,7 @@ def _build(
 
 
 def _grid(model: Any) -> Grid:
-    """The grid of a model, found out on the meta device: shapes without numbers."""
+    """The grid of a model, read on the meta device: shapes without numbers."""
     probe = copy.deepcopy(model).to("meta").eval()
 
     def cells(side: int) -> int:
@@ -208,18 +208,18 @@ def _load_encoder(encoder: nn.Module, path: str) -> None:
 
 def _normalisation(encoder: str, settings: NetworkSettings) -> tuple[Triple, Triple]:
     """Mean and deviation of RGB in 0..1: the settings', else the weights' own, else ImageNet's."""
-    found: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    preprocessing: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     if encoder.startswith(TIMM_PREFIX):
         record = timm.get_pretrained_cfg(encoder.removeprefix(TIMM_PREFIX))
-        found |= {"mean": record.mean, "std": record.std} if record else {}
+        preprocessing |= {"mean": record.mean, "std": record.std} if record else {}
     elif settings.weights == "timm":
         from segmentation_models_pytorch.encoders import get_preprocessing_params
 
-        found |= get_preprocessing_params(encoder)
+        preprocessing |= get_preprocessing_params(encoder)
     file = settings.weights
     metadata = {} if file in ("timm", "none") else read_metadata(file)
-    mean = settings.mean or metadata_triple(metadata, "mean", file) or _triple(found["mean"])
-    std = settings.std or metadata_triple(metadata, "std", file) or _triple(found["std"])
+    mean = settings.mean or metadata_triple(metadata, "mean", file) or _triple(preprocessing["mean"])
+    std = settings.std or metadata_triple(metadata, "std", file) or _triple(preprocessing["std"])
     return mean, std
 
 
