@@ -5,7 +5,7 @@ In: pixels of an image and a scale a feature. Out: the simplex around each pixel
 The d features, scaled, are turned into the hyperplane of R^(d+1) whose coordinates sum to 0. Lattice points have whole
 coordinates that all leave the same remainder modulo d + 1. A pixel's simplex is known by its vertex of remainder 0, its
 `cell`, and by the order of the pixel's offsets from it: vertex k is the cell + k, less d + 1 in the k coordinates of
-the smallest offsets. A block's numbers lie in planes of `BLOCK`, one a coordinate, so that a vector's elements are pixels.
+the smallest offsets. A block's numbers lie in planes of `BLOCK`, one a coordinate: the elements of a vector are pixels.
 """
 
 from typing import no_type_check
