@@ -1,4 +1,4 @@
-"""What the tests share: the golden data folder, where there is one, a tiny run, and small thread counts.
+"""What the tests share: thread counts, workers, the golden data folder where there is one, and tiny runs made once.
 
 `subcam` is imported inside the fixtures: imported at the top, it would escape the run-time checks of shapes and types,
 which are set up after this file is read.
@@ -6,11 +6,15 @@ which are set up after this file is read.
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -19,9 +23,63 @@ if TYPE_CHECKING:
     from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+# Before torch and numba are imported here, in the workers, or in the commands that tests start: one thread each, so
+# that workers do not fight for cores and sums are taken in one order.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[variable] = "1"
 
-torch.set_num_threads(1)
+# Where Python keeps no bytecode, each command that a test starts compiles torch and all else anew: 10 of 13 seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+MOST_WORKERS = 4
+"""Each takes about 1.5 GiB."""
+
+WORKERS_FROM = 25
+"""Files of tests from which workers are worth the seconds that it takes to start them."""
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are cores, where many files are to be run; none for a few, which start faster so."""
+    paths = [Path(argument.partition("::")[0]) for argument in config.args]
+    files = sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in paths)
+    if files < WORKERS_FROM or config.option.keyword or config.option.collectonly:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, MOST_WORKERS)
+    return workers if workers > 1 else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the thorough tests unless -m speaks of them."""
+    if "thorough" in config.option.markexpr:
+        return
+    thorough = [item for item in items if item.get_closest_marker("thorough")]
+    if thorough:
+        config.hook.pytest_deselected(items=thorough)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a folder that `make(folder)` fills, in the worker that needs it first; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared_by_workers = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    shared_by_workers.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared_by_workers / name, shared_by_workers / f"{name}.made"
+        with FileLock(shared_by_workers / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -95,11 +153,11 @@ def tiny_run(machine: MachineSettings) -> RunSettings:
 
 
 @pytest.fixture(scope="session")
-def toy_folder(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_folder(tiny_run: RunSettings, once: Once) -> Path:
     """The images of `tiny_run` as a plain folder; not to be changed."""
     from subcam.data.readers.toy import write_toy
 
-    return write_toy(tmp_path_factory.mktemp("toy"), tiny_run.dataset.toy)
+    return once("toy", lambda folder: write_toy(folder, tiny_run.dataset.toy))
 
 
 @pytest.fixture(scope="session")
