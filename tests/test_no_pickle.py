@@ -1,12 +1,11 @@
-"""No pickle of a file is ever opened: a whole run opens none, and hostile files where a run reads its own are refused.
+"""No pickle of a file is ever opened: hostile files where a run reads its own are refused.
 
-That no line of the source could open one is held by `test_architecture`; files of weights are in `networks`.
+That no line of the source could open one is held by `test_architecture`; that a whole run, killed and taken up again
+and again, opens none by `test_killed_run`; files of weights are in `networks`.
 """
 
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,52 +45,6 @@ def test_no_line_names_a_module_or_switch_that_opens_pickles() -> None:
     ]
     assert len(CODE) > 100
     assert found == []
-
-
-WATCHED = """
-import sys, traceback
-from subcam import cli
-from subcam.training import checkpoint
-
-found = []
-
-def watch(event, arguments):
-    # numba keeps compiled functions beside our own code as pickles; whoever can write there can write our code.
-    if event == "pickle.find_class" and not any("numba" in frame.filename for frame in traceback.extract_stack()):
-        found.append(str(arguments))
-
-sys.addaudithook(watch)
-really_save = checkpoint.TrainingCheckpoint.save
-
-def save(self, **given):
-    really_save(self, **given)
-    raise KeyboardInterrupt
-
-checkpoint.TrainingCheckpoint.save = save
-assert cli.main(sys.argv[1:]) == 130  # cut off after its first checkpoint, which the next attempt takes up
-checkpoint.TrainingCheckpoint.save = really_save
-assert cli.main(sys.argv[1:]) == 0
-assert not found, found
-import collections, pickle
-pickle.loads(pickle.dumps(collections.OrderedDict()))
-assert found, "the watch must see a pickle, or this test shows nothing"
-"""
-
-COMMAND = """
-    run toy --rounds 1 --no-control --refine.rounds none --segment.train-on --no-report
-    --dataset.toy.train-images 16 --dataset.toy.val-images 4 --dataset.toy.size 48
-    --classify.epochs 1 --classify.batch-size 8
-    --classify.augmentation.crop 48 --classify.augmentation.scale-long-side 40 64
-    --discover.num-subcategories 2 --discover.restarts 2 --cam.scales 1
-    --machine.workers 0 --machine.threads 1 --machine.accelerator cpu
-"""
-
-
-def test_a_run_that_is_cut_off_and_taken_up_opens_no_pickle(tmp_path: Path) -> None:
-    """Python tells of each object that its own unpickler makes; torch reads tensors with another, which makes none."""
-    words = [sys.executable, "-c", WATCHED, *COMMAND.split(), "--out", str(tmp_path / "run")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
