@@ -24,11 +24,11 @@ def mine(tmp_path: Path) -> Path:
 def test_what_is_printed(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check([str(mine), "--labels", "tags.csv", "--workers", "1"])
     said = capsys.readouterr().out
-    assert "45 images to learn from (all), 0 masks" in said
+    assert "45 training images (all), 0 masks" in said
     assert "[cow]" in said
     assert "warning: 3 classes with fewer than 20 training images" in said
     assert "  - cat: 15 images" in said
-    assert "A run goes through. 1 thing worth mending" in said
+    assert "A run would work. Worth fixing before spending hours on it: 1 problem." in said
     assert f"subcam run small --data {mine} --dataset.labels tags.csv --out runs/mine" in said
     assert "with --out DIR: a page" in said
 
@@ -53,7 +53,7 @@ def test_a_run_that_would_stop_ends_with_an_error_after_all_was_said(
     said = capsys.readouterr().out
     assert "STOPS A RUN: 5 images that cannot be read" in said
     assert "  - and 2 more" in said
-    assert "A run would stop: 1 thing must be mended first, 1 more should be." in said
+    assert "A run would stop: 1 problem must be fixed first, 1 more should be." in said
     assert (tmp_path / "out" / "index.html").is_file()
     check([str(mine), "--labels", "tags.csv", "--on-bad-input", "skip"])
     assert "--dataset.on-bad-input skip --out" in capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_the_real_photographs(voc_animals: Path, capsys: pytest.CaptureFixture[s
     words = ["--train-split", "train", "--scored-splits", "val", "--classes", "cat", "cow", "dog", "horse", "sheep"]
     check([str(voc_animals), *words])
     said = capsys.readouterr().out
-    assert "209 images to learn from (train), 209 masks; 245 images of val, 245 masks" in said
+    assert "209 training images (train), 209 masks; 245 images of val, 245 masks" in said
     assert "STOPS A RUN" not in said
     assert "both learned from and scored" not in said
 

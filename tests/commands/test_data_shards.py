@@ -29,7 +29,7 @@ def test_a_run_on_shards_is_that_on_the_folder(
     # Stages are named after what they were given: equal names, equal images.
     assert stages[toy_folder] == stages[root]
     assert cli.main(["data", "check", str(root)]) == cli.EXIT_OK
-    assert "tar shards: 24 images to learn from (train)" in capsys.readouterr().out
+    assert "tar shards: 24 training images (train)" in capsys.readouterr().out
 
 
 SHORT = (

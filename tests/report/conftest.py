@@ -1,9 +1,10 @@
-"""One run of all stages on generated images, and its page, for all tests of the report."""
+"""One run of all stages on generated images, its page, and one browser, for all tests of the report."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +12,29 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from subcam.report.gather.images import Images
     from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
-VAL_IMAGES = 200
+VAL_IMAGES = 40
+"""More than the gallery shows at once, and than Figures 3 and 7 take."""
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
 
 
 @pytest.fixture(scope="session")
 def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rounds 0 and 1, control, pseudo masks of round 1, 200 scored images; and what later commands add.
+    """Rounds 0 and 1, control, pseudo masks of round 1, 40 scored images; and what later commands add.
 
     A segmentation network takes long to train: its entry names copies of the pseudo masks, with their scores.
     """
@@ -81,9 +95,22 @@ def report_page(finished_run: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def gathered(finished_run: Path) -> Images:
-    """All 200 scored images with their gain."""
+    """All scored images with their gain."""
     from subcam.report.gather.images import gather_images
     from subcam.report.gather.run import open_images, read_run
 
     run = read_run(finished_run)
     return gather_images(run, open_images(run), limit=1000)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, for every test that opens a page; these are skipped where it or playwright is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield running
+        running.close()

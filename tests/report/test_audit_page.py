@@ -1,10 +1,12 @@
-"""The page of a survey: one file that loads nothing and says what was found, in either theme, on any width."""
+"""The page of an audit: one file that loads nothing and says what was found, in either theme, on any width."""
+
+from __future__ import annotations
 
 import html
 import json
 import re
-import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from subcam.audit.dataset import survey_dataset
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
 from subcam.report.audit_page import LISTED, MOST_CLASSES, SHOWN, proposed_command, survey_html, verdict, write_survey
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def test_what_the_page_says(page: Path) -> None:
     assert "<b>cat" not in text
     assert "mine &amp; yours" in text
     assert "1 image that cannot be read" in text
-    assert "A run would stop: 1 thing must be mended first" in text
+    assert "A run would stop: 1 problem must be fixed first" in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert any("(the same file)" in caption for caption in shown)
     masked = next(html.unescape(caption) for caption in shown if "of the mask and no label" in caption)
@@ -71,31 +76,24 @@ def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
     assert len(names) > MOST_CLASSES
     assert 'id="together"' not in text
     assert text.count("<figure>") <= SHOWN
-    assert verdict(survey).startswith("A run goes through.")
+    assert verdict(survey).startswith("A run would work.")
     assert proposed_command(survey) == f"subcam run small --data {root} --out runs/mine"
 
 
-def test_in_a_browser(page: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags.split())
-        for scheme, width in (("light", 1300), ("dark", 390)):
-            context = browser.new_context(
-                viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, bypass_csp=True
-            )
-            window = context.new_page()
-            window.set_default_timeout(120_000)
-            complaints: list[str] = []
-            window.on("console", lambda said, into=complaints: into.append(said.text) if said.type == "error" else None)
-            window.goto(page.as_uri())
-            assert window.evaluate("document.documentElement.scrollWidth") <= width
-            assert window.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-            found = axe.Axe().run(window)
-            assert found.violations_count == 0, found.generate_report()
-            assert complaints == []
-        browser.close()
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1300), ("dark", 390)])
+def test_in_a_browser(page: Path, browser: Browser, scheme: Literal["light", "dark"], width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, bypass_csp=True
+    )
+    window = context.new_page()
+    window.set_default_timeout(120_000)
+    complaints: list[str] = []
+    window.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    window.goto(page.as_uri())
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+    assert window.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    violations = axe.Axe().run(window)
+    assert violations.violations_count == 0, violations.generate_report()
+    assert complaints == []
+    context.close()

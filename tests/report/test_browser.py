@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,18 +16,7 @@ import pytest
 import torch
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs chromium", allow_module_level=True)
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-)
 PATIENCE_MS = 120_000
 DRAWN = ".card:not([hidden])[data-drawn=true]"
 
@@ -44,14 +32,6 @@ class Opened:
     def first(self, selector: str) -> sync_api.Locator:
         """An element of the first card that is shown."""
         return self.page.locator(f".card:not([hidden]) {selector}").first
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield running
-        running.close()
 
 
 def opened(browser: sync_api.Browser, path: Path, *, width: int = 1440, scheme: str = "light") -> Opened:
@@ -91,7 +71,7 @@ def either(request: pytest.FixtureRequest) -> Opened:
 
 def test_all_images_load_and_nothing_is_fetched(either: Opened, report_page: Path) -> None:
     broken = "() => [...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).length"
-    assert either.page.evaluate("document.images.length") > 200
+    assert either.page.evaluate("document.images.length") > either.page.locator(".card").count() > 8
     assert either.page.evaluate(broken) == 0
     assert {url for url in either.requests if not url.startswith(("data:", "blob:"))} == {report_page.as_uri()}
     assert either.complaints == []
@@ -191,7 +171,7 @@ def test_the_class_filter_answers_mouse_and_keyboard(either: Opened) -> None:
     assert all("3" in classes for classes in shown_classes(either))
     count = either.page.locator("#gallery-count").text_content() or ""
     shown, total = map(int, re.findall(r"\d+", count))
-    assert shown == len(shown_classes(either)) < total < 200
+    assert shown == len(shown_classes(either)) < total < either.page.locator(".card").count()
     either.page.locator("#gallery-form input[name='class'][value='']").click()
 
 

@@ -7,28 +7,25 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from subcam._version import __version__
 from subcam.audit.dataset import Survey
 from subcam.audit.finding import Example, Finding, counted
 from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
-from subcam.report.page.packing import thumbnail
+from subcam.report.figures.thumbnails import thumbnail
+from subcam.report.page.template import render
 from subcam.runtime.files import atomic_write, write_json
 
 PAGE, RECORD = "index.html", "survey.json"
 SHOWN = 12
-"""Examples of a finding with thumbnails; the others stand in a list."""
+"""Most examples of a finding with thumbnails; the others are listed by name."""
 
 LISTED = 200
 MOST_CLASSES = 24
-"""With more classes than this the table of pairs is left out: it does not fit on a screen."""
+"""With more classes than this, the table of pairs is left out: it would not fit on a screen."""
 
 _SIDE = 220
-_WORDS = {"stop": "stops a run", "warning": "worth mending", "note": "to know"}
+_WORDS = {"stop": "stops a run", "warning": "worth fixing", "note": "for information"}
 
 
 def write_survey(survey: Survey, out: Path, *, settings: tuple[str, ...] = ()) -> Path:
@@ -47,14 +44,9 @@ def write_survey(survey: Survey, out: Path, *, settings: tuple[str, ...] = ()) -
 
 def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
     """The whole page as one text."""
-    templates = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
-    )
     most = max([row.images for row in survey.classes], default=0) or 1
-    return environment.get_template("survey.html").render(
-        version=__version__,
-        css=Markup((templates / "page.css").read_text("utf-8")),
+    return render(
+        "audit.html",
         survey=survey,
         title=survey.root.absolute().name,
         what=what(survey),
@@ -70,7 +62,7 @@ def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
 
 
 def what(survey: Survey) -> str:
-    """One line on what was looked at."""
+    """One line on the layout and the splits."""
     layouts = {
         "voc": "PASCAL VOC's layout",
         "coco": "COCO's layout",
@@ -78,8 +70,8 @@ def what(survey: Survey) -> str:
         "shards": "tar shards",
     }
     splits = "; ".join(
-        f"{counted(split.images, 'image')} {'to learn from' if split.learned else 'of'} "
-        f"{f'({split.name})' if split.learned else split.name}, {counted(split.masks, 'mask')}"
+        f"{counted(split.images, 'training image' if split.learned else 'image')} "
+        f"{f'({split.name})' if split.learned else f'of {split.name}'}, {counted(split.masks, 'mask')}"
         for split in survey.splits
     )
     return f"{layouts[survey.layout]}: {splits}. Every file was read once, in {survey.seconds:.0f} s."
@@ -89,10 +81,10 @@ def verdict(survey: Survey) -> str:
     """Whether the data set can be used, in a sentence."""
     stops, warnings = len(survey.of("stop")), len(survey.of("warning"))
     if stops:
-        return f"A run would stop: {counted(stops, 'thing')} must be mended first, {warnings} more should be."
+        return f"A run would stop: {counted(stops, 'problem')} must be fixed first, {warnings} more should be."
     if warnings:
-        return f"A run goes through. {counted(warnings, 'thing')} worth mending before hours are spent on it."
-    return "Nothing was found that would harm a run."
+        return f"A run would work. Worth fixing before spending hours on it: {counted(warnings, 'problem')}."
+    return "Nothing here would harm a run."
 
 
 def proposed_command(survey: Survey, settings: tuple[str, ...] = ()) -> str:
@@ -110,8 +102,8 @@ def _tiles(survey: Survey) -> list[dict[str, str]]:
     return [
         tile("Training images", survey.splits[0].images, f"split {survey.splits[0].name}"),
         tile("Classes", len(counts), f"of {min(counts):,} to {max(counts):,} images"),
-        tile("Stops a run", len(survey.of("stop")), "must be mended"),
-        tile("Worth mending", len(survey.of("warning")), "the result suffers"),
+        tile("Stops a run", len(survey.of("stop")), "must be fixed"),
+        tile("Worth fixing", len(survey.of("warning")), "these worsen the result"),
     ]
 
 
@@ -132,16 +124,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _images(example: Example) -> list[str]:
     """Thumbnails of an example's images, then of the first with its mask; none of a file that cannot be read."""
-    found = [_thumbnail(path) for path in example.images]
+    uris = [_thumbnail(path) for path in example.images]
     if example.mask is not None:
-        found.append(_masked(example.images[0], example.mask))
-    return [uri for uri in found if uri]
+        uris.append(_masked(example.images[0], example.mask))
+    return [uri for uri in uris if uri]
 
 
 def _thumbnail(path: Path) -> str:
     try:
         return thumbnail(read_image(path), _SIDE)
-    except BadInputError:  # a finding says so already
+    except BadInputError:  # another finding reports it
         return ""
 
 
@@ -174,11 +166,11 @@ def _size_rows(survey: Survey) -> list[tuple[str, str]]:
     if sizes is None:
         return []
     return [
-        ("width", "{0:,} to {2:,} pixels, half of them below {1:,}".format(*sizes.width)),
-        ("height", "{0:,} to {2:,} pixels, half of them below {1:,}".format(*sizes.height)),
+        ("width", "{0:,} to {2:,} pixels, median {1:,}".format(*sizes.width)),
+        ("height", "{0:,} to {2:,} pixels, median {1:,}".format(*sizes.height)),
         (
             "file",
-            "{0:,.0f} to {2:,.0f} kB, half of them below {1:,.0f}".format(*(size / 1000 for size in sizes.file_size)),
+            "{0:,.0f} to {2:,.0f} kB, median {1:,.0f}".format(*(size / 1000 for size in sizes.file_size)),
         ),
         ("kind", ", ".join(f"{number:,} {kind}" for kind, number in sizes.kinds.items())),
     ]

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report.legible import faults, said
 
-from subcam.report.figures.clusters import Cluster, cluster_figure, embed, square, weights_tsne
+from subcam.report.figures.clusters import Cluster, cluster_figure, embed, weights_tsne
 from subcam.report.figures.style import class_colour, figure_bytes
+from subcam.report.figures.thumbnails import square
 
 
 def images(count: int) -> tuple[np.ndarray, ...]:
@@ -31,12 +32,6 @@ def test_figure_5() -> None:
     assert faults(figure) == []
     with pytest.raises(ValueError, match="one cluster of cat"):
         cluster_figure("cat", [])
-
-
-def test_square() -> None:
-    image = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
-    assert square(image).tolist() == image[:, 2:7].tolist()
-    assert square(image.transpose(1, 0, 2)).tolist() == image[:, 2:7].transpose(1, 0, 2).tolist()
 
 
 def weights(classes: int, k: int, *, spread: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -71,15 +66,16 @@ def test_legible(classes: int, k: int) -> None:
     assert dots.shape == (classes, 2)
     assert np.isfinite(dots).all()
     assert np.isfinite(crosses).all()
-    assert {name for name in names if name.startswith("class")} <= set(said(figure))
-    assert len([text for text in said(figure) if text[-1] == "…"]) == len(names[::7])
+    written = said(figure)
+    assert {name for name in names if name.startswith("class")} <= set(written)
+    assert len([text for text in written if text[-1] == "…"]) == len(names[::7])
     assert faults(figure) == []
 
 
 def test_colours_and_what_is_left_out() -> None:
     parents, subcategories = weights(3, 2)
-    found = np.array([True, True, False, True, False, False])
-    axes = weights_tsne(parents, subcategories, ["a", "b", "c"], found=found).axes[0]
+    shown = np.array([True, True, False, True, False, False])
+    axes = weights_tsne(parents, subcategories, ["a", "b", "c"], shown=shown).axes[0]
     crosses, dots = axes.collections
     expected = [tuple(int(class_colour(label)[i : i + 2], 16) / 255 for i in (1, 3, 5)) for label in (1, 2, 3)]
     assert [tuple(colour[:3]) for colour in dots.get_facecolors()] == expected

@@ -19,7 +19,7 @@ def test_rows_are_shares_of_the_truth() -> None:
     assert sorted(text.get_text() for text in axes.texts) == ["10", "50", "50", "90"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["background", "cat", "dog"]
     assert axes.get_xlabel() == "prediction"
-    assert axes.get_ylabel() == "truth"
+    assert axes.get_ylabel() == "ground truth"
 
 
 @pytest.mark.parametrize("classes", [2, 6, 20, 80])

@@ -32,7 +32,7 @@ def test_figure_3() -> None:
     ]
     figure = response_figure(rows, title="Responses")
     grid = np.array(figure.axes[:12]).reshape(3, 4)
-    assert [axes.get_title() for axes in grid[0]] == ["image", "plain CAM", "ours", "truth"]
+    assert [axes.get_title() for axes in grid[0]] == ["image", "plain CAM", "ours", "ground truth"]
     first = rows[0]
     assert first.truth is not None
     expected = [
@@ -71,12 +71,12 @@ def test_figure_7() -> None:
     ]
     figure = segmentation_figure(rows, ["cat", "dog", "cow"], title="Segmentations")
     grid = np.array(figure.axes).reshape(2, 3)
-    assert [axes.get_title() for axes in grid[0]] == ["image", "truth", "prediction"]
+    assert [axes.get_title() for axes in grid[0]] == ["image", "ground truth", "prediction"]
     truth = rows[0].truth
     assert truth is not None
     assert grid[0, 1].images[0].get_array().tolist() == colour_mask(truth).tolist()
     legend = figure.legends[0]
-    assert [text.get_text() for text in legend.get_texts()] == ["background", "cat", "dog", "not decided"]
+    assert [text.get_text() for text in legend.get_texts()] == ["background", "cat", "dog", "ignored (255)"]
     assert faults(figure) == []
 
 

@@ -134,7 +134,7 @@ def test_images_that_moved_are_asked_for(finished_run: Path, tmp_path: Path) -> 
     assert len(open_images(run, data=str(images)).train.image_set) == 24
 
 
-def test_iou_of_a_image_is_that_of_scikit_learn() -> None:
+def test_iou_of_an_image_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice(np.array([0, 1, 3, 255], np.uint8), (30, 40))
     prediction = rng.integers(0, CLASSES, (30, 40)).astype(np.uint8)
@@ -184,10 +184,10 @@ def test_evenly_spaced_places_are_spread_and_never_twice() -> None:
     assert len(set(evenly_spaced(997, 200))) == 200
 
 
-def test_gain_of_a_image_is_that_of_its_maps(finished_run: Path, gathered: Images) -> None:
+def test_gain_of_an_image_is_that_of_its_maps(finished_run: Path, gathered: Images) -> None:
     run = read_run(finished_run)
     dataset = open_images(run)
-    assert gathered.total == gathered.compared == len(gathered.shown) == 200
+    assert gathered.total == gathered.compared == len(gathered.shown) == len(dataset.scored["val"].image_set)
     one = gathered.shown[7]
     record = dataset.scored["val"].image_set.records[7]
     maps = read_response_maps(maps_path(run.rounds[1].maps.path, record.name))
@@ -203,8 +203,8 @@ def test_gain_of_a_image_is_that_of_its_maps(finished_run: Path, gathered: Image
         "pseudo mask of round 1, CRF",
         "pseudo mask of round 1, random walk",
         "pseudo mask of round 1, random walk + CRF",
-        "segmentation learnt from pseudo masks of round 1",
-        "segmentation learnt from pseudo masks of round 1 + CRF",
+        "segmentation trained on pseudo masks of round 1",
+        "segmentation trained on pseudo masks of round 1 + CRF",
     }
     assert read_image(one.image).shape == (48, 48, 3)
 
@@ -253,7 +253,7 @@ def test_weights_are_those_of_the_saved_network(finished_run: Path) -> None:
     assert network.subcategory_head is not None
     np.testing.assert_array_equal(found.parent, network.parent_head.weight.detach().numpy())
     np.testing.assert_array_equal(found.subcategory, network.subcategory_head.weight.detach().numpy())
-    assert len(found.found) == len(found.subcategory)
+    assert len(found.has_images) == len(found.subcategory)
 
 
 def test_parts_that_a_run_did_not_have_are_empty(finished_run: Path) -> None:

@@ -9,6 +9,6 @@ from subcam.report.page.headline import _knowledge
 @pytest.mark.parametrize("kind", ["plain", "crf", "known"])
 def test_known_labels_are_said(trained_on: str, kind: str) -> None:
     said = _knowledge(trained_on, kind)
-    assert ("image-level labels known" in said) == (kind == "known")
-    assert ("no image-level labels used" in said) == (kind != "known")
+    assert ("image-level labels given" in said) == (kind == "known")
+    assert ("without image-level labels" in said) == (kind != "known")
     assert ("upper bound" in said) == (trained_on == "truth")

@@ -23,8 +23,8 @@ from subcam.report.gather.run import open_images, read_run
 from subcam.report.page.content import script_json
 from subcam.report.page.figures import PageFigure, inline_svg, kind_of
 from subcam.report.page.headline import headline
-from subcam.report.page.packing import pack, pack_images, packed_bytes, thumbnail, thumbnail_size
-from subcam.report.page.page import write_report
+from subcam.report.page.packing import pack, pack_images, packed_bytes
+from subcam.report.page.page import IMAGES_BUDGET, MOST_CLUSTER_IMAGES, write_report
 
 MOST_BYTES = 15_000_000
 
@@ -42,20 +42,6 @@ def unpacked(text: str, width: int) -> np.ndarray:
 def test_packed_bytes_come_back(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     np.testing.assert_array_equal(unpacked(packed_bytes(values), shape[1]), values)
-
-
-def test_thumbnails_keep_their_shape_and_never_grow() -> None:
-    assert thumbnail_size(500, 375, 320) == (320, 240)
-    assert thumbnail_size(64, 48, 320) == (64, 48)
-    assert thumbnail_size(4000, 3, 100) == (100, 1)
-    image = np.zeros((30, 50, 3), np.uint8)
-    image[:, 10:40] = (200, 30, 30)
-    for square, size in ((False, (50, 30)), (True, (30, 30))):
-        uri = thumbnail(image, 400, square=square)
-        with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as shown:
-            assert (shown.format, shown.size) == ("WEBP", size)
-            red = np.asarray(shown.convert("RGB"))[15, 15 if square else 25]
-    assert np.abs(red.astype(int) - (200, 30, 30)).max() < 25
 
 
 def test_a_packed_image_has_its_truth_and_masks(gathered: Images) -> None:
@@ -109,10 +95,15 @@ def test_images_fit_into_their_budget(tmp_path: Path) -> None:
     assert pack_images([], budget=10) == ()
 
 
-def test_the_page_of_200_images_is_small_and_loads_nothing(report_page: Path) -> None:
+def test_the_page_is_small_and_loads_nothing(report_page: Path, gathered: Images) -> None:
+    """Images have a budget (`pack_images`) and those of clusters a number; all else fits into what is left."""
     text = report_page.read_text("utf-8")
-    assert report_page.stat().st_size <= MOST_BYTES
-    assert text.count('<article class="card"') == 200
+    images = sum(len(uri) for uri in re.findall(r'src="data:image/webp[^"]*"', text))
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert data
+    rest = report_page.stat().st_size - images - len(data[1])
+    assert rest + IMAGES_BUDGET + 4000 * MOST_CLUSTER_IMAGES <= MOST_BYTES
+    assert text.count('<article class="card"') == gathered.total
     sources = re.findall(r"""\b(?:src|srcset|poster|action|data)=["']([^"']{0,20})""", text)
     assert sources
     assert all(source.startswith("data:") for source in sources)
@@ -164,7 +155,7 @@ def test_numbers_on_the_page_are_those_of_the_run(report_page: Path, finished_ru
 
 def test_no_control_is_said(finished_run: Path) -> None:
     run = read_run(finished_run)
-    assert "the control that was trained as long" in headline(run).verdict
+    assert "the control, which was trained equally long" in headline(run).verdict
     alone = replace(run, result=replace(run.result, rounds=run.result.rounds[:2]))
     assert "no control" in headline(alone).verdict
     unscored = replace(run, result=replace(run.result, rounds=(replace(run.result.rounds[0], scores={}),)))
@@ -231,7 +222,7 @@ def test_a_run_without_masks_or_later_rounds_has_a_page(bare_run: Path) -> None:
     dataset = replace(dataset, train=unscored, scored={})
     text = write_report(bare_run, images=3, dataset=dataset, record="unscored.json").read_text("utf-8")
     assert text.count('<article class="card"') == 3
-    assert "No image had a mask to score against" in text
+    assert "No image has ground truth to score against" in text
     assert 'id="tables"' not in text
     assert 'class="truth"' not in text
     assert 'class="round"' not in text
@@ -243,7 +234,7 @@ def test_the_command_writes_the_page(bare_run: Path, capsys: pytest.CaptureFixtu
     assert "index.html" in capsys.readouterr().out
     text = (bare_run / "page" / "index.html").read_text("utf-8")
     assert text.count('<article class="card"') == 2
-    assert "2 of 200 images: at equal distances" in text
+    assert "2 of 40 images: evenly spaced" in text
     assert main(["report", str(bare_run / "none")]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     assert main(["report", str(bare_run), "--images", "0"]) == 2

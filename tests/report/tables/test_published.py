@@ -57,7 +57,6 @@ def test_against_the_paper(shared: Path) -> None:
         name = "Ours" if network.method == "SC-CAM" else network.method.removesuffix(" et al.")
         assert rows[at][0].startswith(name)
         assert rows[at][1].replace("-", "") == network.backbone.replace("-", "")
-        assert ("checkmark" in " ".join(rows[at])) == network.improves_response
         if name != "Ours":
             conference, year = network.venue.split()
             assert f"{conference}’{year[2:]}" in rows[at][0]

@@ -42,7 +42,7 @@ def map_scores(base: float, classes: int, images: int) -> MapScores:
 
 
 def a_run(out: Path, class_names: tuple[str, ...] = ("cat", "dog"), *, images: int = 7) -> RunResult:
-    """Rounds 0 to 2 with a control, masks of round 2, a network from them and one from true masks; scored on val."""
+    """Rounds 0 to 2 with a control, masks of round 2, a trained on them and one from true masks; scored on val."""
     classes = len(class_names)
 
     def a_round(index: int, base: float, *, control: bool = False) -> RoundResult:
@@ -89,26 +89,26 @@ def test_table_4(tmp_path: Path) -> None:
     config = {"architecture": "deeplabv2", "network": {"name": "resnet101"}}
     (tmp_path / "pseudo" / "config.json").write_text(json.dumps(config), "utf-8")
     table = tables_of(run)[2]
-    assert table.columns == ("network from", "supervision", "backbone", "val", "val / full")
+    assert table.columns == ("trained on", "supervision", "backbone", "val", "val / full")
     assert table.rows == (
-        ("masks of round 2", "labels", "deeplabv2 resnet101", "50.0", "66.7"),
-        ("masks of round 2 + CRF", "labels", "deeplabv2 resnet101", "55.0", "68.8"),
-        ("true masks", "masks", "", "75.0", "100.0"),
-        ("true masks + CRF", "masks", "", "80.0", "100.0"),
+        ("pseudo masks of round 2", "labels", "deeplabv2 resnet101", "50.0", "66.7"),
+        ("pseudo masks of round 2 + CRF", "labels", "deeplabv2 resnet101", "55.0", "68.8"),
+        ("ground truth", "masks", "", "75.0", "100.0"),
+        ("ground truth + CRF", "masks", "", "80.0", "100.0"),
     )
     assert table.numbers[0][4] == pytest.approx(0.5 / 0.75)
     assert table.sections == (2,)
     assert table.text_columns == 3
-    assert "by themselves" in explanation(run)
+    assert "predict the classes themselves" in explanation(run)
     write_tables(run)
     assert len((tmp_path / "segmentation.csv").read_text("utf-8").splitlines()) == 5
-    assert "segmentation, true masks + CRF" in (tmp_path / "classes.csv").read_text("utf-8")
+    assert "segmentation, ground truth + CRF" in (tmp_path / "classes.csv").read_text("utf-8")
 
 
 def test_without_full_supervision_there_is_no_share(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     table = tables_of(replace(run, segmented=run.segmented[:1]))[2]
-    assert table.columns == ("network from", "supervision", "backbone", "val")
+    assert table.columns == ("trained on", "supervision", "backbone", "val")
     assert len(tables_of(replace(run, segmented=()))) == 2
 
 

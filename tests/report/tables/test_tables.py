@@ -176,8 +176,8 @@ def test_what_used_masks_is_starred_and_said(result: RunResult) -> None:
     assert "background threshold 0.15" in text
     assert "lambda = 5, K = 10, control: lambda = 0" in text
     assert "alpha 4 before the CRF, 16 for the random walk" in text
-    assert "chosen by looking at the masks of the same images" in text
-    assert "by themselves" not in text
+    assert "Chosen with the ground truth of the same images" in text
+    assert "themselves" not in text
     plain = explanation(replace(result, refined=(), settings=RunSettings()))
     assert "alpha" not in plain
     assert "control" not in plain

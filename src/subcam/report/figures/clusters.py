@@ -25,6 +25,7 @@ from subcam.report.figures.style import (
     shortened,
     text_width,
 )
+from subcam.report.figures.thumbnails import square
 
 _DOT = 4.5
 """Half the width in points of a parent's mark."""
@@ -36,8 +37,8 @@ _WIDEST_LABEL = 100.0
 class Cluster:
     """One sub-category of Figure 5.
 
-    name: what it is called. images: RGB 0-255, those nearest to the centre first. size: images in it.
-    purity: share in 0..1, None where it is not known.
+    images: RGB 0-255, nearest to the centre first. size: number of images in it.
+    purity: share in 0..1; None where it is not known.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Cluster:
 
 @paper_style()
 def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
-    """Figure 5: the sub-categories of one class, a row each, with the images nearest to its centre from the left.
+    """Figure 5: the sub-categories of one class, a row for each, with the images nearest to its centre from the left.
 
     Images are cut to squares about their middle.
 
@@ -74,14 +75,6 @@ def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
     return laid_out(figure)
 
 
-def square(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side 3"]:
-    """The largest square in the middle of an image."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
-
-
 def _row_title(cluster: Cluster) -> str:
     title = f"{cluster.size} image{'' if cluster.size == 1 else 's'}"
     if cluster.purity is not None:
@@ -97,7 +90,7 @@ def weights_tsne(
     class_names: Sequence[str],
     *,
     seed: int = 0,
-    found: Bool[np.ndarray, " subcategories"] | None = None,
+    shown: Bool[np.ndarray, " subcategories"] | None = None,
     title: str = "",
 ) -> Figure:
     """Figure 6: the classifiers' weights theta_p and theta_s in a plane, sub-categories in the colour of their class.
@@ -107,7 +100,7 @@ def weights_tsne(
         subcategory_weights: of H_s; row c * K + k is sub-category k of class c.
         class_names: of the parents.
         seed: of t-SNE.
-        found: which sub-categories have images; the others are left out, as nothing was learnt for them.
+        shown: which sub-categories to show; those without images were not trained.
         title: above the figure; none if empty.
 
     Raises:
@@ -120,8 +113,8 @@ def weights_tsne(
             f"{len(subcategory_weights)} rows"
         )
     owners = np.repeat(np.arange(classes), len(subcategory_weights) // classes)
-    if found is not None:
-        owners, subcategory_weights = owners[found], subcategory_weights[found]
+    if shown is not None:
+        owners, subcategory_weights = owners[shown], subcategory_weights[shown]
     places = embed(np.concatenate([parent_weights, subcategory_weights]), seed=seed)
     width = TWO_COLUMNS * max(1, classes / 30) ** 0.5  # room for the names
     figure = Figure(figsize=(width, 0.75 * width))
@@ -145,9 +138,9 @@ def weights_tsne(
 
 
 def embed(weights: Float[np.ndarray, "points dim"], *, seed: int) -> Float64[np.ndarray, "points 2"]:
-    """The points in a plane by t-SNE on their directions: a weight's length says little of what it looks for.
+    """The points in a plane by t-SNE on their directions: the length of a weight says little about its class.
 
-    Perplexity is 30, less for few points; fewer than three points stand in a row.
+    Perplexity is 30, less for few points; fewer than three points are placed in a row.
     """
     from sklearn.manifold import TSNE
 
@@ -165,7 +158,7 @@ def embed(weights: Float[np.ndarray, "points dim"], *, seed: int) -> Float64[np.
 
 
 def _label_points(axes: Axes, points: Float64[np.ndarray, "points 2"], names: Sequence[str]) -> None:
-    """Write each name beside its point, near it or at the end of a line, clear of other names and points."""
+    """Write each name beside its point or at the end of a line, clear of other names and points."""
     dots = axes.transData.transform(points) * 72 / axes.figure.dpi
     frame = axes.get_window_extent()
     low, high = (np.array(corner) * 72 / axes.figure.dpi for corner in (frame.min, frame.max))
@@ -194,7 +187,7 @@ def _free_place(
     low: Float64[np.ndarray, "2"],
     high: Float64[np.ndarray, "2"],
 ) -> tuple[tuple[float, float], bool]:
-    """The nearest lower left corner for a label that touches nothing taken, and whether it stands away from its dot."""
+    """The nearest lower left corner for a label that overlaps nothing, and whether it is far from its dot."""
     width, height = size
     boxes = np.array(taken)
     for distance in np.arange(_DOT + 2, float(np.linalg.norm(high - low)), 3):

@@ -28,13 +28,13 @@ _WIDEST_NAME = 110.0
 def confusion_figure(
     matrix: Integer[np.ndarray, "channels channels"], class_names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A confusion matrix in per cent of each true class's pixels, so that the diagonal is recall.
+    """A confusion matrix in per cent of the pixels of each true class, so that the diagonal is recall.
 
-    The figure grows with the number of classes so that names stay legible. Numbers stand in the cells where they fit; a
-    class without true pixels has a hatched row.
+    The figure grows with the number of classes so that names stay legible. Cells show numbers where they fit; a class
+    without pixels in the ground truth has a hatched row.
 
     Args:
-        matrix: counts, rows truth and columns prediction, background first.
+        matrix: counts, rows ground truth and columns prediction, background first.
         class_names: of the classes without background.
         title: above the figure; none if empty.
 
@@ -59,7 +59,7 @@ def confusion_figure(
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("prediction")
-    axes.set_ylabel("truth")
+    axes.set_ylabel("ground truth")
     for row in np.flatnonzero(np.isnan(shares[:, 0])):
         axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor=GREY, hatch="////", linewidth=0)
     if cell >= text_width("100", TEXT_SIZE - 1) + 3:
@@ -76,7 +76,7 @@ def _row_shares(matrix: Integer[np.ndarray, "channels channels"]) -> Float64[np.
 
 
 def _write_cells(axes: Axes, shares: Float64[np.ndarray, "channels channels"]) -> None:
-    """Shares in whole per cent, but those that round to 0 only on the diagonal."""
+    """Shares in whole per cent; those that round to 0 only on the diagonal."""
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005 or (row == column and not np.isnan(share)):
             axes.text(

@@ -31,7 +31,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 """The x and the y of each point."""
 
 _WIDEST_NAME = 165.0
-"""Points that a stage's name may take beside its bars."""
+"""Points that the name of a stage may take beside its bars."""
 
 
 @paper_style()
@@ -43,12 +43,12 @@ def threshold_curves(
     control_of: Mapping[str, str] | None = None,
     x_label: str = "background threshold",
 ) -> Figure:
-    """A line a label of mIoU against the threshold where an object ends, with a star at each line's highest point.
+    """A line for each label of mIoU against the background threshold, with a star at its highest point.
 
     Args:
         curves: label -> (thresholds, mIoU as shares in 0..1).
         title: above the figure; none if empty.
-        marked: name -> a threshold to draw as an upright line, such as the one that was fixed beforehand.
+        marked: name -> a threshold to draw as a vertical line, such as the one that was fixed beforehand.
         control_of: label of a control -> label of the line to compare it with: it is drawn dashed in the same colour.
         x_label: what is varied; the curve of pseudo masks goes over alpha.
 
@@ -77,11 +77,11 @@ def threshold_curves(
 def training_curves(
     panels: Mapping[str, Mapping[str, Curve]], *, title: str = "", control_of: Mapping[str, str] | None = None
 ) -> Figure:
-    """Losses against epochs: a panel a loss, a line a training.
+    """Losses against epochs: a panel for each loss, a line for each training.
 
     Args:
-        panels: name of the loss -> label of the training ("round 1") -> (epochs, losses). A label looks alike in all
-            panels.
+        panels: name of the loss -> label of the training ("round 1") -> (epochs, losses). A label looks the same in
+            all panels.
         title: above the figure; none if empty.
         control_of: label of a control -> label of the line to compare it with: it is drawn dashed in the same colour.
 
@@ -106,7 +106,7 @@ def training_curves(
 
 
 def _looks(labels: Sequence[str], control_of: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes of each line; where colours come round again, lines are dotted."""
+    """Colour and dashes of each line; where colours repeat, lines are dotted."""
     own = [label for label in labels if control_of.get(label) not in labels]
     looks: dict[str, dict[str, Any]] = {}
     for place, label in enumerate(own):
@@ -134,14 +134,14 @@ def k_figure(
     title: str = "",
     y_label: str = "mIoU (%)",
 ) -> Figure:
-    """Figure 4: mIoU against the number of sub-categories K, with one standard deviation over seeds as error bars.
+    """Figure 4: mIoU against the number of sub-categories K, with error bars of one standard deviation over seeds.
 
     Args:
-        ks: K of each point, growing; they stand at equal distances, as in the paper.
+        ks: K of each point, ascending; points are at equal distances, as in the paper.
         means: mIoU as shares in 0..1.
         stds: standard deviations as shares; NaN (one seed) draws no bar.
-        baseline: plain CAM's mIoU, as a level line.
-        seeds: over how many seeds, for the axis.
+        baseline: plain CAM's mIoU, as a horizontal line.
+        seeds: the number of seeds, for the legend.
         title: above the figure; none if empty.
         y_label: the score's name.
 
@@ -193,10 +193,10 @@ def cost_figure(
     energy_wh: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
-    """What each stage cost, as bars: time, peak memory and, where it is known, energy.
+    """Cost of each stage as bars: time, peak memory and, where known, energy.
 
     Args:
-        stages: names, in the order they are to be shown from above.
+        stages: names, from top to bottom.
         seconds: by stage.
         peak_memory_mib: highest resident memory by stage, in MiB; NaN where it is not known.
         energy_wh: energy by stage in watt hours; NaN where it is not known.

@@ -1,4 +1,4 @@
-"""Figures 3 and 7: response maps and segmentations beside their image and its truth, a row an image."""
+"""Figures 3 and 7: response maps and segmentations beside their image and its ground truth, a row for each image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,16 +28,16 @@ from subcam.report.figures.style import (
 )
 
 _HIGHEST = 1.5
-"""Most height of an image, in widths; a narrower one has white beside it."""
+"""Greatest height of an image, in widths; a taller one has white beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseRow:
     """One image of Figure 3, of one class.
 
-    image: RGB, 0-255. plain, ours: response maps in 0..1. truth: mask of class indices, where there is one.
-    label: what stands beside the row. threshold: what is above it is surrounded by a line.
-    compared: name -> response map of another kind and its own threshold; the same names in all rows.
+    image: RGB, 0-255. plain, ours: response maps in 0..1. truth: ground truth as class indices, where known.
+    label: text beside the row. threshold: a line surrounds the region above it.
+    compared: name -> response map of another method and its own threshold; the same names in all rows.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -51,7 +51,7 @@ class ResponseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationRow:
-    """One image of Figure 7: RGB 0-255 and masks of class indices, None where there is none."""
+    """One image of Figure 7: RGB 0-255, and masks of class indices, each None where missing."""
 
     image: UInt8[np.ndarray, "h w 3"]
     truth: UInt8[np.ndarray, "h w"] | None = None
@@ -64,10 +64,10 @@ class SegmentationRow:
 def response_figure(
     rows: Sequence[ResponseRow], *, title: str = "", plain_name: str = "plain CAM", ours_name: str = "ours"
 ) -> Figure:
-    """Figure 3: image, plain CAM, response maps of other kinds, ours and truth side by side.
+    """Figure 3: image, plain CAM, response maps of other methods, ours and ground truth side by side.
 
-    Maps lie in viridis over the image in grey, truth in PASCAL VOC's colours over the image. The column of truth is
-    absent where no row has one.
+    Maps are drawn in viridis over the image in grey, ground truth in PASCAL VOC's colours over the image. The column of
+    ground truth is absent where no row has any.
 
     Raises:
         ValueError: there is no row.
@@ -82,7 +82,7 @@ def response_figure(
         ]
         for row in rows
     ]
-    columns = ["image", plain_name, *(rows[0].compared if rows else ()), ours_name, "truth"]
+    columns = ["image", plain_name, *(rows[0].compared if rows else ()), ours_name, "ground truth"]
     figure, grid = _grid(columns, images, [row.label for row in rows], title=title)
     figure.set_figheight(figure.get_figheight() + 0.35)
     colours = ScalarMappable(cmap=SEQUENTIAL)
@@ -96,7 +96,7 @@ def response_figure(
 
 @paper_style()
 def segmentation_figure(rows: Sequence[SegmentationRow], class_names: Sequence[str], *, title: str = "") -> Figure:
-    """Figure 7: image, truth, pseudo mask and prediction side by side, with the names of the classes that occur.
+    """Figure 7: image, ground truth, pseudo mask and prediction side by side, with the names of the classes shown.
 
     Masks are in PASCAL VOC's colours on black, striped where they are 255. A column is absent where no row has it.
 
@@ -112,14 +112,14 @@ def segmentation_figure(rows: Sequence[SegmentationRow], class_names: Sequence[s
         [row.image, *(None if mask is None else colour_mask(mask) for mask in (row.truth, row.pseudo, row.prediction))]
         for row in rows
     ]
-    columns = ["image", "truth", "pseudo mask", "prediction"]
+    columns = ["image", "ground truth", "pseudo mask", "prediction"]
     figure, _ = _grid(columns, images, [row.label for row in rows], title=title)
     masks = [mask for row in rows for mask in (row.truth, row.pseudo, row.prediction) if mask is not None]
-    found = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)))
-    names = {label: f"label {label}" for label in found} | dict(enumerate(["background", *class_names]))
-    patches = [Patch(color=class_colour(label), label=names[label]) for label in found if label != IGNORE_INDEX]
-    if IGNORE_INDEX in found:
-        patches.append(Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="not decided"))
+    labels = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)))
+    names = {label: f"label {label}" for label in labels} | dict(enumerate(["background", *class_names]))
+    patches = [Patch(color=class_colour(label), label=names[label]) for label in labels if label != IGNORE_INDEX]
+    if IGNORE_INDEX in labels:
+        patches.append(Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="ignored (255)"))
     legend_below(figure, patches)
     return laid_out(figure)
 
@@ -131,13 +131,13 @@ def _grid(
     *,
     title: str,
 ) -> tuple[Figure, list[Axes]]:
-    """Images in rows as high as they need, under the columns' names; columns without any image are left out."""
+    """Images in rows as high as needed, below the names of the columns; columns without any image are left out."""
     if not images:
         raise ValueError("expected one row of images or more, got none")
     kept = [place for place in range(len(columns)) if any(row[place] is not None for row in images)]
     beside = TEXT_SIZE * 2 if any(labels) else 0
     width = (72 * TWO_COLUMNS - beside) / len(kept)
-    heights = [min(_HIGHEST, max(p.shape[0] / p.shape[1] for p in row if p is not None)) for row in images]
+    heights = [min(_HIGHEST, max(one.shape[0] / one.shape[1] for one in row if one is not None)) for row in images]
     figure = Figure(figsize=(TWO_COLUMNS, (width * sum(heights) + 16) / 72))
     axes = figure.subplots(len(images), len(kept), squeeze=False, height_ratios=heights)
     set_close(figure)

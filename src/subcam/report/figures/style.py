@@ -46,6 +46,7 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 """Okabe and Ito's colours, which people with any colour vision tell apart, without the yellow that white swallows."""
 
 GREY = "#6b6b6b"
+GRID_GREY = "#dddddd"
 
 _SETTINGS = {
     "font.family": "sans-serif",
@@ -66,7 +67,7 @@ _SETTINGS = {
     "axes.linewidth": 0.6,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#dddddd",
+    "grid.color": GRID_GREY,
     "grid.linewidth": 0.5,
     "xtick.color": GREY,
     "ytick.color": GREY,
@@ -97,7 +98,7 @@ _SETTINGS = {
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Our settings over matplotlib's defaults, whatever the user's own are; all are put back at the end."""
+    """Our settings on top of matplotlib's defaults, not the user's; the user's are restored at the end."""
     with matplotlib.style.context(_SETTINGS, after_reset=True):
         yield
 
@@ -109,14 +110,14 @@ def class_colour(index: int) -> str:
 
 
 def laid_out(figure: Figure) -> Figure:
-    """Place everything once and fix it: every later drawing and file then shows the same. Call it inside the style."""
+    """Lay everything out once and keep it so, for every later drawing and file. To be called inside `paper_style`."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def set_close(figure: Figure) -> None:
-    """Let the images of a grid stand close to each other, flush with the title."""
+    """Place the images of a grid close to each other, flush with the title."""
     half = PADDING / 2
     left, bottom = half / figure.get_figwidth(), half / figure.get_figheight()
     around = (left, bottom, 1 - 2 * left, 1 - 2 * bottom)
@@ -124,7 +125,7 @@ def set_close(figure: Figure) -> None:
 
 
 def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """A PNG of 200 pixels an inch, or an SVG with its letters as outlines. Equal figures give equal bytes."""
+    """A PNG of 200 pixels per inch, or an SVG with letters as outlines. Equal figures give equal bytes."""
     metadata: dict[str, None] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     with paper_style(), io.BytesIO() as file:
         figure.savefig(file, format=kind, metadata=metadata)
@@ -146,13 +147,13 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
 
 @functools.lru_cache(maxsize=4096)
 def text_width(text: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
-    """How wide a line of text is, in points, for letters of `size` points."""
+    """The width of a line of text in points, for letters of `size` points."""
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) if text else 0.0
 
 
 def shortened(text: str, width: float, size: float = TEXT_SIZE, *, bold: bool = False) -> str:
-    """The text, or as much of its beginning as leaves it, with an ellipsis, no wider than `width` points."""
+    """The text, or as much of its beginning as fits, with an ellipsis, into `width` points."""
     if text_width(text, size, bold=bold) <= width:
         return text
     lengths = range(len(text) + 1)
@@ -173,7 +174,7 @@ def broken(text: str, width: float, size: float = TEXT_SIZE, *, bold: bool = Fal
 
 
 def set_title(figure: Figure, title: str) -> None:
-    """Put a title over the figure at its left, in lines; the figure grows by them. An empty title changes nothing."""
+    """Put a title above the figure at the left, in lines; the figure grows by them. An empty title changes nothing."""
     if title:
         lines = broken(title, 72 * (figure.get_figwidth() - 2 * PADDING), TITLE_SIZE, bold=True)
         _make_room(figure, len(lines) * TITLE_SIZE)
@@ -181,7 +182,7 @@ def set_title(figure: Figure, title: str) -> None:
 
 
 def _make_room(figure: Figure, letters: float) -> None:
-    """Let the figure grow by lines whose letters are together so many points high."""
+    """Make the figure taller for lines whose letters are `letters` points high in total."""
     figure.set_figheight(figure.get_figheight() + 1.5 * letters / 72)
 
 

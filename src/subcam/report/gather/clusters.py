@@ -1,6 +1,6 @@
-"""The sub-categories of the last round, as Figures 5 and 6 need them: who is in each, how pure it is, its weights.
+"""The sub-categories of the last round for Figures 5 and 6: their images, their purity and the classifiers' weights.
 
-In: a finished run and its training images. Out: one record a cluster, its members nearest to the centre first.
+In: a finished run and its training images. Out: a record for each cluster, with the images nearest to its centre.
 """
 
 import csv
@@ -23,18 +23,18 @@ from subcam.runtime.files import open_arrays
 from subcam.runtime.run_folder import Stage
 
 MOST_COMPARED = 1500
-"""Images of one class whose silhouette is computed: all pairs are compared."""
+"""Images of one class whose silhouette is computed; the time grows with the square of their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRecord:
     """One sub-category.
 
-    name: what a person called it, else its class and number.
-    nearest: images nearest to the centre, that one first.
-    purity: share of its most frequent true sub-type, and which that is; None where nobody knows the sub-types.
+    name: given by a person, else its class and number.
+    nearest: images nearest to its centre, the nearest first.
+    purity: share of the most frequent true sub-type, `subtype`; None where the sub-types are not known.
     silhouette: mean over its images, -1..1: how much nearer they are to each other than to the next cluster.
-    companion: the other class that is over-represented most, with its share in here and in the whole class.
+    companion: the other class that is most over-represented, with its share in the cluster and in the whole class.
     """
 
     index: int
@@ -49,7 +49,7 @@ class ClusterRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ParentClusters:
-    """The clusters of one class; purity over all of its images."""
+    """The clusters of one class, and the purity over all its images."""
 
     class_index: int
     class_name: str
@@ -59,35 +59,35 @@ class ParentClusters:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
-    """theta_p and theta_s of the last round; `found` says which sub-categories have images."""
+    """theta_p and theta_s of the last round; `has_images` says which sub-categories have any images."""
 
     parent: Float[np.ndarray, "classes dim"]
     subcategory: Float[np.ndarray, "subcategories dim"]
-    found: np.ndarray
+    has_images: np.ndarray
 
 
 def last_clustered(run: FinishedRun) -> RoundResult | None:
-    """The last round with sub-categories whose files are there."""
-    rounds = [found for found in run.rounds if found.clusters and (found.clusters.path / "clusters.npz").is_file()]
+    """The last round with sub-categories whose files still exist."""
+    rounds = [entry for entry in run.rounds if entry.clusters and (entry.clusters.path / "clusters.npz").is_file()]
     return rounds[-1] if rounds else None
 
 
 def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> tuple[ParentClusters, ...]:
-    """The sub-categories of the last round by parent class; none without any, or if the images are others now.
+    """The sub-categories of the last round by parent class; empty without any, or if the images have changed since.
 
-    most_images: how many may be shown of all clusters together: each has its 9 nearest, or fewer.
+    most_images: how many images may be shown of all clusters together. Each shows its 9 nearest, or fewer.
     """
-    found = last_clustered(run)
+    last = last_clustered(run)
     images = dataset.train.image_set
-    if found is None or found.clusters is None or not any(found.clusters.path.glob("part-*.npy")):
+    if last is None or last.clusters is None or not any(last.clusters.path.glob("part-*.npy")):
         return ()
-    with open_arrays(found.clusters.path / "clusters.npz", what="sub-categories") as arrays:
+    with open_arrays(last.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         assignments, centroids = arrays["assignments"], arrays["centroids"]
-    features = read_features(found.clusters.path)
+    features = read_features(last.clusters.path)
     if len(assignments) != len(images) or len(features) != len(images):
         return ()
     subtypes = _true_subtypes(images)
-    names = _names(found.clusters)
+    names = _names(last.clusters)
     features = prepared(features, images.labels, normalisation=run.result.settings.discover.normalisation)
     clusters = sum(len(np.unique(column[column >= 0])) for column in assignments.T)
     fits = most_images // max(clusters, 1)
@@ -100,17 +100,17 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> 
 
 
 def head_weights(run: FinishedRun) -> HeadWeights | None:
-    """The classifiers' weights of the last round with sub-categories; None where there is none."""
-    found = last_clustered(run)
-    if found is None or found.clusters is None or not (found.model.path / "model.safetensors").is_file():
+    """The classifiers' weights of the last round with sub-categories; None without such a round."""
+    last = last_clustered(run)
+    if last is None or last.clusters is None or not (last.model.path / "model.safetensors").is_file():
         return None
-    with open_arrays(found.clusters.path / "clusters.npz", what="sub-categories") as arrays:
+    with open_arrays(last.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         sizes = arrays["labels"].sum(0)
-    with safe_open(found.model.path / "model.safetensors", framework="numpy") as file:
+    with safe_open(last.model.path / "model.safetensors", framework="numpy") as file:
         parent, subcategory = (file.get_tensor(f"{head}_head.weight") for head in ("parent", "subcategory"))
     if len(sizes) != len(subcategory):
         return None
-    return HeadWeights(parent=parent, subcategory=subcategory, found=sizes > 0)
+    return HeadWeights(parent=parent, subcategory=subcategory, has_images=sizes > 0)
 
 
 def _parent(
@@ -184,7 +184,7 @@ def _companion(
 
 
 def _true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
-    """(image, class) -> sub-type, for data that knows (the generated set's `subtypes.csv`)."""
+    """(image, class) -> sub-type, for data that has them (the `subtypes.csv` of the generated images)."""
     names = {record.image: record.name for record in images.records}
     for folder in list(next(iter(names)).parents)[:2] if names else ():
         path = folder / "subtypes.csv"
@@ -196,7 +196,7 @@ def _true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
 
 
 def _names(stage: Stage) -> dict[tuple[str, int], str]:
-    """(class, index) -> what the sub-category is called."""
+    """(class, index) -> name of the sub-category."""
     path = names_path(stage.path / CLUSTERS)
     if not path.is_file():
         return {}

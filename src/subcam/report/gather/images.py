@@ -1,7 +1,7 @@
-"""The scored images of a run: where their maps and masks lie, and what each image gained over plain CAM.
+"""The scored images of a run: the files of their maps and masks, and the gain of each image over plain CAM.
 
-In: a finished run and its data set. Out: one record an image, from which the page shows some; which ones is decided by
-gain and loss alike.
+In: a finished run and its data set. Out: a record for each image. The page shows some of them, chosen by gain and by
+loss alike.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,12 @@ from jaxtyping import Float, Integer, UInt8
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.dataset import Dataset
-from subcam.data.images import read_mask
+from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.label_map import VARIANTS, label_map, mask_path
+from subcam.report.gather.names import VARIANT_NAMES, network_name
 from subcam.report.gather.run import FinishedRun
 from subcam.results import ComparisonResult, RoundResult
 from subcam.runtime.progress import track
@@ -25,22 +26,22 @@ from subcam.runtime.progress import track
 MOST_COMPARED = 3000
 """Images whose gain is computed; of larger sets, as many evenly spaced ones."""
 
-FROM_PSEUDO_MASKS = "segmentation learnt from pseudo masks"
-FROM_TRUTH = "segmentation learnt from the truth"
+SEGMENTATION = "segmentation trained on "
+"""How the name of a mask begins that a network predicted; `names.network_name` follows."""
+
 UNSCORED_THRESHOLD = 0.3
 """Where the page's sliders start if the run was to choose a threshold and had nothing to score."""
-
-VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk + CRF"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
     """One image.
 
-    maps: file of its response maps in each round; None where the round has none of it.
-    masks: what it is -> file of a mask: pseudo masks, then segmentations.
-    plain_iou, last_iou: IoU in this image of round 0 and of the last round, at their fixed thresholds (see
-        `image_iou`); None without truth, and the first of them where there is but one round.
+    truth: file of its ground truth.
+    maps: file of its response maps in each round; None where a round has none for it.
+    masks: name -> file of a mask: pseudo masks, then segmentations.
+    plain_iou, last_iou: IoU of this image in round 0 and in the last round, at their fixed thresholds (see
+        `image_iou`). None without ground truth; `plain_iou` is also None in a run of one round.
     """
 
     name: str
@@ -56,17 +57,21 @@ class ImageRecord:
 
     @property
     def gain(self) -> float | None:
-        """IoU of the last round less that of plain CAM."""
+        """IoU of the last round minus that of plain CAM."""
         return None if self.plain_iou is None or self.last_iou is None else self.last_iou - self.plain_iou
 
     def read_truth(self) -> UInt8[np.ndarray, "h w"] | None:
-        """The truth as class indices: 0 background, 1..C classes, 255 not scored."""
+        """The ground truth as class indices: 0 background, 1..C classes, 255 not scored."""
         return None if self.truth is None else read_mask(self.truth, self.mask_values)
+
+    def read_own_mask(self, name: str) -> UInt8[np.ndarray, "h w"]:
+        """One of the run's own masks as class indices; 255 where it is undecided."""
+        return read_indices(self.masks[name])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """What the page shows of `total` images; `compared` of them were asked for their gain."""
+    """The images that the page shows, out of `total`; the gain was computed for `compared` of them."""
 
     shown: tuple[ImageRecord, ...]
     compared: int
@@ -74,21 +79,21 @@ class Images:
 
 
 def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
-    """Compare all scored images (without masks: the training images) and choose `limit` of them to show."""
-    found = {split: images.image_set for split, images in dataset.scored.items()} or {"": dataset.train.image_set}
-    everything = [
+    """Compute the gain of the scored images (without masks: the training images) and choose `limit` to show."""
+    image_sets = {split: images.image_set for split, images in dataset.scored.items()} or {"": dataset.train.image_set}
+    records = [
         _record(run, split, record, image_set.mask_values)
-        for split, image_set in found.items()
+        for split, image_set in image_sets.items()
         for record in image_set.records
     ]
-    everything = [image for image in everything if image.maps[0] or image.maps[-1]]
-    compared = [everything[index] for index in evenly_spaced(len(everything), MOST_COMPARED)]
-    told = [_with_gain(image, run) for image in track(compared, "report: gain of each image", len(compared))]
-    return Images(shown=choose(told, limit), compared=len(told), total=len(everything))
+    with_maps = [image for image in records if image.maps[0] or image.maps[-1]]
+    compared = [with_maps[index] for index in evenly_spaced(len(with_maps), MOST_COMPARED)]
+    images = [_with_gain(image, run) for image in track(compared, "report: gain of each image", len(compared))]
+    return Images(shown=choose(images, limit), compared=len(images), total=len(with_maps))
 
 
 def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
-    """`limit` images in their order: a third of the greatest gain, a third of the greatest loss, others evenly."""
+    """`limit` images in their order: a third with the greatest gain, a third with the greatest loss, others evenly."""
     if len(images) <= limit:
         return tuple(images)
     ranked = sorted(
@@ -96,15 +101,15 @@ def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]
         key=lambda index: images[index].gain or 0.0,
     )
     third = min(limit // 3, len(ranked) // 2)
-    taken = {*ranked[:third], *ranked[len(ranked) - third :]}
-    rest = [index for index in range(len(images)) if index not in taken]
-    taken.update(rest[place] for place in evenly_spaced(len(rest), limit - len(taken)))
-    return tuple(images[index] for index in sorted(taken))
+    chosen = {*ranked[:third], *ranked[len(ranked) - third :]}
+    rest = [index for index in range(len(images)) if index not in chosen]
+    chosen.update(rest[place] for place in evenly_spaced(len(rest), limit - len(chosen)))
+    return tuple(images[index] for index in sorted(chosen))
 
 
 def final_segmentation(masks: Iterable[str]) -> str:
-    """Of the names of masks, that of the final segmentation: learnt from pseudo masks, with a CRF if there is one."""
-    return ["", *(what for what in masks if what.startswith(FROM_PSEUDO_MASKS))][-1]
+    """The name of the final segmentation: trained on pseudo masks, after a CRF if there is one; "" without any."""
+    return ["", *(name for name in masks if name.startswith(f"{SEGMENTATION}pseudo masks"))][-1]
 
 
 def evenly_spaced(count: int, limit: int) -> list[int]:
@@ -115,7 +120,7 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
 def thresholded(
     maps: Float[np.ndarray, "present h w"], classes: Integer[np.ndarray, " present"], threshold: float
 ) -> UInt8[np.ndarray, "h w"]:
-    """The class of the strongest response where that is above the threshold, else background."""
+    """The class of the strongest response where it exceeds the threshold, else background."""
     background = np.full((1, *maps.shape[1:]), threshold, maps.dtype)
     return label_map(np.concatenate([background, maps]), classes)
 
@@ -123,13 +128,13 @@ def thresholded(
 def image_iou(
     prediction: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"], *, num_classes: int
 ) -> float | None:
-    """Mean IoU over the object classes in this image's truth; None where it shows none.
+    """Mean IoU over the object classes in this image's ground truth; None where it has none.
 
-    Background is left out: it is large in most images and would hide the rest. The mean of this over images is not
-    the mIoU of the tables, which divides only after counting all images.
+    Background is left out: it covers most of many images and would dominate the mean. Averaged over images, this is
+    not the mIoU of the tables, which divides only after counting all images.
     """
-    found = scores(confusion_matrix(prediction, truth, num_classes=num_classes))
-    objects = found.iou[1:][found.present[1:]]
+    of_classes = scores(confusion_matrix(prediction, truth, num_classes=num_classes))
+    objects = of_classes.iou[1:][of_classes.present[1:]]
     return float(objects.mean()) if objects.size else None
 
 
@@ -142,19 +147,18 @@ def response_threshold(run: FinishedRun, split: str, maps: RoundResult | Compari
 
 
 def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
-    maps = tuple(_if_there(maps_path(found.maps.path, record.name)) for found in run.rounds)
+    maps = tuple(_if_there(maps_path(entry.maps.path, record.name)) for entry in run.rounds)
     masks = {
-        f"pseudo mask of round {found.round_index}, {VARIANT_NAMES[variant]}": _if_there(
-            mask_path(found.masks.path, variant, record.name)
+        f"pseudo mask of round {refined.round_index}, {VARIANT_NAMES[variant]}": _if_there(
+            mask_path(refined.masks.path, variant, record.name)
         )
-        for found in reversed(run.result.refined)
+        for refined in reversed(run.result.refined)
         for variant in VARIANTS
     }
     for network in run.result.segmented:
-        source = FROM_TRUTH if network.trained_on == "truth" else f"{FROM_PSEUDO_MASKS} of round {network.round_index}"
-        for folder, added in (("masks", ""), ("masks-crf", " + CRF")):
+        for folder, kind in (("masks", "plain"), ("masks-crf", "crf")):
             path = _if_there(network.masks.path / folder / f"{record.name}.png")
-            masks[f"{source}{added}"] = path
+            masks[SEGMENTATION + network_name(network, kind)] = path
     return ImageRecord(
         name=record.name,
         split=split,
@@ -163,7 +167,7 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
         mask_values=mask_values,
         labels=record.labels,
         maps=maps,
-        masks={what: path for what, path in masks.items() if path is not None},
+        masks={name: path for name, path in masks.items() if path is not None},
     )
 
 
@@ -181,7 +185,8 @@ def _with_gain(image: ImageRecord, run: FinishedRun) -> ImageRecord:
         if path is None:
             return None
         maps = read_response_maps(path)
-        found = thresholded(maps.full_size(), maps.classes, response_threshold(run, image.split, run.rounds[place]))
-        return image_iou(found, truth, num_classes=len(run.result.class_names) + 1)
+        threshold = response_threshold(run, image.split, run.rounds[place])
+        prediction = thresholded(maps.full_size(), maps.classes, threshold)
+        return image_iou(prediction, truth, num_classes=len(run.result.class_names) + 1)
 
     return replace(image, plain_iou=iou(0) if len(run.rounds) > 1 else None, last_iou=iou(-1))

@@ -1,6 +1,6 @@
-"""What the page says: a finished run's numbers, images and words put into the template.
+"""The content of the page: a finished run's numbers, images and sentences, put into the template.
 
-In: what the `gather` files found and the packed images. Out: the HTML text.
+In: the gathered and packed images, tables and figures. Out: the HTML text.
 """
 
 import base64
@@ -10,40 +10,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup
 
-from subcam._version import __version__
-from subcam.data.images import read_mask, voc_palette
+from subcam.data.images import voc_palette
 from subcam.report.figures.style import SEQUENTIAL, class_colour
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import (
-    VARIANT_NAMES,
     ImageRecord,
     Images,
     final_segmentation,
     image_iou,
     response_threshold,
 )
+from subcam.report.gather.names import VARIANT_NAMES
 from subcam.report.gather.run import FinishedRun
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
 from subcam.report.page.headline import headline
+from subcam.report.page.numbers import percent, signed
 from subcam.report.page.packing import PackedImage
+from subcam.report.page.template import render, source
 from subcam.report.tables.tables import ScoreTable, csv_table, explanation, latex_table, markdown_table
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 _FINALS = 9
 _MANY_CLUSTERS = 40
-"""More than these are shown a class at a time, to begin with."""
+"""With more clusters than this, the page first shows those of one class."""
 
 _BROAD = 600
-"""A figure of more pixels than this has a row of its own."""
-
-_IDENTITY = tuple(range(256))
+"""A figure wider than this many pixels has a row of its own."""
 
 
 def page_html(
@@ -59,27 +55,24 @@ def page_html(
     drawings: Mapping[str, str],
 ) -> str:
     """The whole page as one text. thumbnails: data URI of each cluster's images. drawings: SVG of each figure."""
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     result = run.result
     colours = {index + 1: class_colour(index + 1) for index in range(len(result.class_names))}
     class_options = [("", "all", "")] + [(str(c), result.class_names[c - 1], colour) for c, colour in colours.items()]
-    masks = list(dict.fromkeys(what for image in packed for what in image.record.masks))
+    masks = list(dict.fromkeys(name for image in packed for name in image.record.masks))
     has_truth = any(image.record.truth for image in packed)
     splits = list(dict.fromkeys(image.record.split for image in packed))
     finals = _finals(packed, len(result.class_names) + 1)
     shown_parents = [parent for parent in parents if parent.clusters]
-    told = headline(run)
-    return environment.get_template("page.html").render(
-        version=__version__,
-        css=Markup((TEMPLATES / "page.css").read_text("utf-8")),
-        js=Markup((TEMPLATES / "page.js").read_text("utf-8")),
+    summary = headline(run)
+    return render(
+        "page.html",
+        js=source("page.js"),
         data=Markup(script_json(_data(packed))),
         title=result.out.absolute().name,
         what=sentences.what(run),
-        verdict=told.verdict,
-        tiles=told.tiles,
-        notes=[note for note in (told.note, *sentences.recipe_notes(run)) if note],
+        verdict=summary.verdict,
+        tiles=summary.tiles,
+        notes=[note for note in (summary.note, *sentences.recipe_notes(run)) if note],
         sections=_sections(tables=tables, images=packed, clusters=shown_parents, segmentation=finals, figures=figures),
         tables=[_table(table) for table in tables],
         tables_note=explanation(result),
@@ -106,7 +99,7 @@ def page_html(
         else "",
         clusters_note=sentences.clusters_note(shown_parents),
         finals=finals,
-        finals_note=sentences.finals_note(len(finals), has_truth),
+        finals_note=sentences.finals_note(len(finals), has_truth and len(finals) == _FINALS),
         figures=[_figure(figure, drawings) for figure in figures],
         cost_figure=_figure(cost, drawings) if cost else None,
         cost_table=_cost_table(run),
@@ -120,15 +113,15 @@ def page_html(
 
 def _preferred(masks: Sequence[str], variant: str) -> str:
     """The masks to show first: the final segmentation, else the pseudo masks that the run chose."""
-    chosen = [what for what in masks if what.endswith(f", {variant}")]
+    chosen = [name for name in masks if name.endswith(f", {variant}")]
     return final_segmentation(masks) or [*chosen, *masks, ""][0]
 
 
 def _sections(**parts: Sequence[Any]) -> list[tuple[str, str]]:
     """Targets and names for the navigation: those of the parts that are not empty."""
     names = {"clusters": "Sub-categories"}
-    found = [(target, names.get(target, target.capitalize())) for target, content in parts.items() if content]
-    return [("summary", "Summary"), *found, ("cost", "Cost"), ("about", "How")]
+    filled = [(target, names.get(target, target.capitalize())) for target, content in parts.items() if content]
+    return [("summary", "Summary"), *filled, ("cost", "Cost"), ("about", "Settings")]
 
 
 def _data(packed: Sequence[PackedImage]) -> dict[str, Any]:
@@ -142,7 +135,7 @@ def _data(packed: Sequence[PackedImage]) -> dict[str, Any]:
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand in a script element, whatever names the user's files and classes have."""
+    """JSON that is safe in a script element, whatever names the user's files and classes have."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -173,11 +166,11 @@ def _download(text: str) -> str:
 def _image(image: PackedImage, class_names: tuple[str, ...]) -> dict[str, Any]:
     record = image.record
     labels = [label + 1 for label in record.labels]
-    story = f"IoU {100 * record.last_iou:.1f}" if record.last_iou is not None else ""
+    story = f"IoU {percent(record.last_iou)}" if record.last_iou is not None else ""
     gain = ""
     if record.plain_iou is not None and record.last_iou is not None and record.gain is not None:
-        story = f"IoU {100 * record.plain_iou:.1f} → {100 * record.last_iou:.1f}"
-        gain = f"{100 * record.gain:+.1f}".replace("-", "−")
+        story = f"IoU {percent(record.plain_iou)} → {percent(record.last_iou)}"
+        gain = signed(record.gain)
     return {
         "name": record.name,
         "split": record.split,
@@ -238,28 +231,29 @@ def _facts(cluster: ClusterRecord) -> list[tuple[str, str]]:
 
 
 def _finals(packed: Sequence[PackedImage], num_classes: int) -> list[dict[str, Any]]:
-    """Images with their final segmentation: the best, middle and worst third of what is shown."""
-    found: list[tuple[float, int, ImageRecord]] = []
+    """Images with their final segmentation: of many, those of highest, middle and lowest IoU."""
+    scored: list[tuple[float, int, ImageRecord]] = []
     for index, image in enumerate(packed):
-        what, truth = final_segmentation(image.record.masks), image.record.read_truth()
-        if what:
-            mask = read_mask(image.record.masks[what], _IDENTITY)
+        name, truth = final_segmentation(image.record.masks), image.record.read_truth()
+        if name:
+            mask = image.record.read_own_mask(name)
             iou = None if truth is None else image_iou(mask, truth, num_classes=num_classes)
-            found.append((-1.0 if iou is None else iou, index, image.record))
-    found.sort(key=lambda entry: -entry[0])
-    third, middle = _FINALS // 3, len(found) // 2
-    chosen = [*found[:third], *found[middle : middle + third], *found[-third:]] if len(found) > _FINALS else found
+            scored.append((-1.0 if iou is None else iou, index, image.record))
+    scored.sort(key=lambda entry: -entry[0])
+    third = _FINALS // 3
+    middle = (len(scored) - third) // 2
+    chosen = [*scored[:third], *scored[middle : middle + third], *scored[-third:]] if len(scored) > _FINALS else scored
     return [
         {
             "name": record.name,
-            "story": f"IoU {100 * iou:.1f}" if iou >= 0 else "",
+            "story": f"IoU {percent(iou)}" if iou >= 0 else "",
             "image": index,
             "thumbnail": packed[index].thumbnail,
             "width": packed[index].width,
             "height": packed[index].height,
             "panels": [
                 (final_segmentation(record.masks), "segmentation"),
-                *([("truth", "truth")] if record.truth is not None else []),
+                *([("truth", "ground truth")] if record.truth is not None else []),
             ],
         }
         for iou, index, record in chosen

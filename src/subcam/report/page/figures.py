@@ -1,6 +1,6 @@
-"""The figures of a run's numbers with their words: curves, confusion matrices, Figures 4 and 6, training, and cost.
+"""The figures of a run's numbers with their captions: curves, confusion matrices, Figures 4 and 6, training, cost.
 
-In: a finished run. Out: drawings, and the elements that stand for them in the page.
+In: a finished run. Out: drawings, and the elements that show them on the page.
 """
 
 import csv
@@ -17,23 +17,23 @@ from matplotlib.figure import Figure
 from subcam.report.figures.clusters import weights_tsne
 from subcam.report.figures.confusion import confusion_figure
 from subcam.report.figures.curves import Curve, cost_figure, k_figure, threshold_curves, training_curves
-from subcam.report.figures.style import GREY
+from subcam.report.figures.style import GREY, GRID_GREY
 from subcam.report.gather.clusters import head_weights
+from subcam.report.gather.names import round_name
 from subcam.report.gather.run import FinishedRun, StageCost
 from subcam.report.page.headline import headline_split
-from subcam.results import RoundResult
 from subcam.runtime.files import read_json
 
 ABLATION = "ablate.json"
 GRID_K = "discover.num_subcategories"
 MAPS_OF_ROUND = r"response maps: round (\d+)"
-PLAIN_CAM = "response maps: round 0"
-"""What `subcam ablate` calls its file, K, and scores of response maps."""
+MAPS_OF_ROUND_0 = "response maps: round 0"
+"""How `subcam ablate` names its file, K, and the scores of response maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageFigure:
-    """A figure with its words. `follows_theme`: it may be shown in light letters on a dark ground."""
+    """A figure with its title and caption. `follows_theme`: it may be shown light on dark."""
 
     name: str
     figure: Figure
@@ -43,7 +43,7 @@ class PageFigure:
 
 
 def number_figures(run: FinishedRun) -> Iterator[PageFigure]:
-    """Curves, confusion matrices, Figures 4 and 6: those that the run has something for."""
+    """Curves, confusion matrices, Figures 4 and 6: those that the run has data for."""
     yield from _k_figures(run)
     weights = head_weights(run)
     if weights is not None:
@@ -55,15 +55,15 @@ def number_figures(run: FinishedRun) -> Iterator[PageFigure]:
                 weights.subcategory,
                 run.result.class_names,
                 seed=run.result.settings.seed,
-                found=weights.found,
+                shown=weights.has_images,
             ),
             caption=(
-                "t-SNE of the rows of both classifiers: dots are parent classes, crosses their sub-categories in the "
-                "parent's colour. Neighbours look for similar things; distances between far points mean little."
+                "t-SNE of the weights of both classifiers: dots are parent classes, crosses in the same colour their "
+                "sub-categories. Neighbours have similar weights; distances between far points mean little."
             ),
             follows_theme=False,
         )
-    for split in dict.fromkeys(split for found in run.result.rounds for split in found.scores):
+    for split in dict.fromkeys(split for entry in run.result.rounds for split in entry.scores):
         yield _thresholds(run, split)
         yield _confusion(run, split)
     yield from _training(run)
@@ -89,16 +89,16 @@ def cost_bars(run: FinishedRun) -> PageFigure | None:
             [max(cost.peak_memory_mib for cost in costs) for costs in kinds.values()],
             energy_wh=energy if np.isfinite(energy).any() else None,
         ),
-        caption="Seconds are summed over rounds; the memory is that of the process when the stage ended.",
+        caption="Seconds are summed over rounds; memory is the peak of the process when the stage ended.",
     )
 
 
 def kind_of(cost: StageCost) -> str:
     """A stage's name without its round: "round3-control-classify" is "classify (control)"."""
-    found = re.fullmatch(r"(?:round\d+-)?(control-)?(.+)", cost.name)
-    assert found is not None
-    kind = "evaluate" if found[2].startswith("evaluate") else found[2]
-    return f"{kind} (control)" if found[1] else kind
+    parts = re.fullmatch(r"(?:round\d+-)?(control-)?(.+)", cost.name)
+    assert parts is not None
+    kind = "evaluate" if parts[2].startswith("evaluate") else parts[2]
+    return f"{kind} (control)" if parts[1] else kind
 
 
 def inline_svg(svg: str, figure: PageFigure) -> str:
@@ -115,7 +115,7 @@ def inline_svg(svg: str, figure: PageFigure) -> str:
     fill = ""
     if figure.follows_theme:
         fill = ' fill="currentColor"'
-        for colour, variable in (("#000000", "ink"), ("#ffffff", "paper"), ("#dddddd", "line"), (GREY, "soft")):
+        for colour, variable in (("#000000", "ink"), ("#ffffff", "paper"), (GRID_GREY, "line"), (GREY, "soft")):
             svg = svg.replace(f": {colour}", f": var(--{variable})")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}"{fill} ', 1)
 
@@ -123,46 +123,39 @@ def inline_svg(svg: str, figure: PageFigure) -> str:
 def _thresholds(run: FinishedRun, split: str) -> PageFigure:
     curves: dict[str, Curve] = {}
     control_of = {}
-    for found in run.result.rounds:
-        scores = found.scores.get(split)
-        if scores is None or (found.control and found.round_index != run.result.last.round_index):
+    for entry in run.result.rounds:
+        scores = entry.scores.get(split)
+        if scores is None or (entry.control and entry.round_index != run.result.last.round_index):
             continue
-        label = round_name(found)
+        label = round_name(entry)
         curves[label] = (scores.thresholds, scores.miou_curve)
-        if found.control:
-            control_of[label] = f"round {found.round_index}"
+        if entry.control:
+            control_of[label] = f"round {entry.round_index}"
     for other in run.result.compared:
         if split in other.scores:
             curves[other.title] = (other.scores[split].thresholds, other.scores[split].miou_curve)
-    last = next(found for found in reversed(run.rounds) if split in found.scores)
+    last = next(entry for entry in reversed(run.rounds) if split in entry.scores)
     origin = "chosen without masks" if last.scores[split].threshold_chosen else "given"
     return PageFigure(
         name=f"thresholds-{file_name(split)}",
         title=f"mIoU by threshold, {split}",
         figure=threshold_curves(curves, marked={origin: last.scores[split].fixed_threshold}, control_of=control_of),
-        caption="Stars: the best thresholds. They can only be found with masks, so they are no scores of the method.",
+        caption="Stars mark the best thresholds. Finding them takes masks, so they are not results of the method.",
     )
 
 
 def _confusion(run: FinishedRun, split: str) -> PageFigure:
-    found = next(found for found in reversed(run.rounds) if split in found.scores)
+    last = next(entry for entry in reversed(run.rounds) if split in entry.scores)
     return PageFigure(
         name=f"confusion-{file_name(split)}",
-        title=f"Confusion, {split}: response maps of {round_name(found)}",
-        figure=confusion_figure(np.array(found.scores[split].fixed["matrix"]), run.result.class_names),
+        title=f"Confusion, {split}: response maps of {round_name(last)}",
+        figure=confusion_figure(np.array(last.scores[split].fixed["matrix"]), run.result.class_names),
         caption=(
-            "Rows are the truth. Classes that an image's labels do not name cannot be predicted in it, so most "
+            "Rows are the ground truth. A class that an image's labels do not name cannot be predicted in it, so most "
             "confusion is with the background."
         ),
         follows_theme=False,
     )
-
-
-def round_name(found: RoundResult) -> str:
-    """What a round is called in figures."""
-    if not found.round_index:
-        return "plain CAM"
-    return f"round {found.round_index}" + (" control" if found.control else "")
 
 
 def _training(run: FinishedRun) -> Iterator[PageFigure]:
@@ -180,27 +173,27 @@ def _training(run: FinishedRun) -> Iterator[PageFigure]:
             name=f"training-{file_name(kind)}",
             title=f"Training: {kind}",
             figure=training_curves(panels, control_of=controls),
-            caption="Losses as logged while training, on augmented crops; they say nothing about other images.",
+            caption="Losses as logged during training, on augmented crops; they say nothing about other images.",
         )
 
 
 def _losses(path: Path) -> dict[str, Curve]:
-    """Loss -> (epochs, values) of one training; the total is left out where its parts are there."""
+    """Loss -> (epochs, values) of one training, without the total where its parts were logged."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
-    found: dict[str, Curve] = {}
+    curves: dict[str, Curve] = {}
     for name in columns:
         values = [float(row[name]) for row in rows if row[name]]
         if values and not (name == "loss" and len(columns) > 1) and any(values):
-            found[name.replace("_", " ")] = ([float(row["epoch"]) for row in rows if row[name]], values)
-    return found
+            curves[name.replace("_", " ")] = ([float(row["epoch"]) for row in rows if row[name]], values)
+    return curves
 
 
 def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
-    """Figure 4 from what `subcam ablate` left: mIoU of the last round by K, for each point of the rest of the grid."""
+    """Figure 4 from the file of `subcam ablate`: mIoU of the last round by K, for each setting of the other axes."""
     path = run.result.out / ABLATION
     split = headline_split(run)
     summary = read_json(path)["summary"] if path.is_file() else []
@@ -215,7 +208,7 @@ def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
         points = {k: entry for k, entry in last.items() if entry is not None}
         if len(points) < 2:
             continue
-        plain = [steps[PLAIN_CAM]["mean"] for steps in by_k.values() if PLAIN_CAM in steps]
+        plain = [steps[MAPS_OF_ROUND_0]["mean"] for steps in by_k.values() if MAPS_OF_ROUND_0 in steps]
         yield PageFigure(
             name=f"figure-4-subcategories-{number}",
             title=f"Figure 4. mIoU on {split} by number of sub-categories K" + (f" ({rest})" if rest else ""),
@@ -232,10 +225,10 @@ def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
 
 def _last_round(steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     """Of one grid point's scores by step, that of the last round's response maps."""
-    rounds = {int(found[1]): entry for what, entry in steps.items() if (found := re.fullmatch(MAPS_OF_ROUND, what))}
+    rounds = {int(match[1]): entry for what, entry in steps.items() if (match := re.fullmatch(MAPS_OF_ROUND, what))}
     return rounds[max(rounds)] if rounds else None
 
 
 def file_name(text: str) -> str:
-    """A name of letters, digits and dashes for a file about `text`."""
+    """`text` as the name of a file: letters, digits and dashes."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "class"

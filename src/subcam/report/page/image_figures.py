@@ -1,4 +1,4 @@
-"""Figures 3, 5 and 7 of a run as drawings for files; the page shows the same in galleries of its own."""
+"""Figures 3, 5 and 7 of a run as drawings for files; the page shows the same in its galleries."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,15 +6,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.data.images import read_image, read_mask
+from subcam.data.images import read_image
 from subcam.report.figures.clusters import Cluster, cluster_figure
 from subcam.report.figures.maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure
 from subcam.report.gather.clusters import ParentClusters
 from subcam.report.gather.images import ImageRecord, final_segmentation, response_threshold
+from subcam.report.gather.names import round_name
 from subcam.report.gather.run import FinishedRun
 from subcam.report.page.figures import file_name
+from subcam.report.page.numbers import signed
 
-_IDENTITY = tuple(range(256))
 _ROWS = 6
 """Images in the files of Figures 3 and 7."""
 
@@ -25,8 +26,7 @@ def image_figures(
     """Figures 3, 5 and 7 for files: name and figure."""
     rows = [row for row in map(_response_row(run), _best_and_worst(images)) if row is not None]
     if rows:
-        last = run.rounds[-1].round_index
-        yield "figure-3-responses", response_figure(rows, ours_name=f"round {last}" if last else "plain CAM")
+        yield "figure-3-responses", response_figure(rows, ours_name=round_name(run.rounds[-1]))
     for parent in parents:
         if parent.clusters:
             name = f"figure-5-{parent.class_index + 1:02d}-{file_name(parent.class_name)}"
@@ -38,11 +38,11 @@ def image_figures(
 
 
 def _best_and_worst(images: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """Half of greatest gain, half of greatest loss; where no truth is known, the first."""
-    told = sorted((p for p in images if p.gain is not None), key=lambda p: -(p.gain or 0.0))
-    if len(told) <= _ROWS:
-        return told or list(images[:_ROWS])
-    return told[: _ROWS // 2] + told[len(told) - _ROWS // 2 :]
+    """Half with the greatest gain, half with the greatest loss; without ground truth, the first images."""
+    by_gain = sorted((one for one in images if one.gain is not None), key=lambda one: -(one.gain or 0.0))
+    if len(by_gain) <= _ROWS:
+        return by_gain or list(images[:_ROWS])
+    return by_gain[: _ROWS // 2] + by_gain[len(by_gain) - _ROWS // 2 :]
 
 
 def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | None]:
@@ -55,18 +55,18 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
         if not all(len(one) for one in maps):
             return None
         others = {
-            found.title: (
-                read_response_maps(maps_path(found.maps.path, record.name)).full_size().max(0),
-                response_threshold(run, record.split, found),
+            entry.title: (
+                read_response_maps(maps_path(entry.maps.path, record.name)).full_size().max(0),
+                response_threshold(run, record.split, entry),
             )
-            for found in run.result.compared
+            for entry in run.result.compared
         }
         return ResponseRow(
             image=image,
             plain=maps[0].max(0),
             ours=maps[1].max(0),
             truth=record.read_truth(),
-            label="" if record.gain is None else f"{100 * record.gain:+.1f}",
+            label="" if record.gain is None else signed(record.gain),
             threshold=response_threshold(run, record.split, run.rounds[-1]),
             compared=others,
         )
@@ -75,12 +75,12 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
 
 
 def _segmentation_row(image: ImageRecord) -> SegmentationRow:
-    pseudo = next((path for what, path in image.masks.items() if what.startswith("pseudo")), None)
+    pseudo = next((name for name in image.masks if name.startswith("pseudo")), None)
     return SegmentationRow(
         image=read_image(image.image),
         truth=image.read_truth(),
-        pseudo=read_mask(pseudo, _IDENTITY) if pseudo else None,
-        prediction=read_mask(image.masks[final_segmentation(image.masks)], _IDENTITY),
+        pseudo=image.read_own_mask(pseudo) if pseudo else None,
+        prediction=image.read_own_mask(final_segmentation(image.masks)),
     )
 
 

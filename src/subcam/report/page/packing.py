@@ -1,11 +1,10 @@
 """Images, maps and masks packed small enough that hundreds of them fit into one page.
 
-A photograph becomes a WebP thumbnail. Maps and masks become bytes that the page's script unpacks: the differences
-between neighbours, deflated, in base64. The page draws and scores them itself, at any threshold.
+An image becomes a WebP thumbnail. Maps and masks become bytes that the page's script unpacks: the differences between
+neighbours, deflated, in base64. The page draws and scores them itself, at any threshold.
 """
 
 import base64
-import io
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,27 +16,26 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from subcam.cam.map_files import read_response_maps
-from subcam.data.images import read_image, read_mask
+from subcam.data.images import read_image
+from subcam.report.figures.thumbnails import square, thumbnail, thumbnail_size
 from subcam.report.gather.images import ImageRecord, evenly_spaced
 from subcam.runtime.progress import track
 
 SIDES = (384, 320, 256, 192, 144, 112)
-"""Longest sides of thumbnails, in pixels, the largest that fits is taken."""
+"""Longest sides of thumbnails in pixels; the largest that fits the budget is used."""
 
 GRID_SHARE = 3
-"""A map has one value for so many pixels of a thumbnail, a side: it is smooth, and its network's grid is coarser."""
+"""Pixels of a thumbnail for each value of a map, along a side: maps are smooth, as the network's grid is coarser."""
 
-_QUALITY = 72
 _SAMPLE = 12
-_IDENTITY = tuple(range(256))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedImage:
     """One image as the page needs it.
 
-    thumbnail: a data URI. width, height: of the thumbnail; labels are of that size.
-    data: for the script, ready for JSON: classes, grid of the maps, the maps by round and class, truth and masks.
+    thumbnail: a data URI. width, height: of the thumbnail, and of the masks in `data`.
+    data: for the script, ready for JSON: classes, grid of the maps, maps by round and class, ground truth, masks.
     """
 
     record: ImageRecord
@@ -84,36 +82,14 @@ def pack(record: ImageRecord, side: int) -> PackedImage:
         "grid": list(grid) if not classes else [maps.shape[3], maps.shape[2]],
         "maps": [[packed_bytes(one) for one in round_maps] for round_maps in maps],
         "truth": packed_bytes(_nearest(truth, width, height)) if truth is not None else "",
-        "masks": {
-            what: packed_bytes(_nearest(read_mask(path, _IDENTITY), width, height))
-            for what, path in record.masks.items()
-        },
+        "masks": {name: packed_bytes(_nearest(record.read_own_mask(name), width, height)) for name in record.masks},
     }
     return PackedImage(record=record, thumbnail=thumbnail(image, side), width=width, height=height, data=data)
 
 
-def thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the longer one at most `side`, never larger than the image."""
-    scale = min(1.0, side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def thumbnail(image: UInt8[np.ndarray, "h w 3"], side: int, *, square: bool = False) -> str:
-    """An image as a data URI of a WebP at most `side` pixels a side; `square` keeps only its middle."""
-    pil_image = Image.fromarray(image)
-    if square:
-        edge = min(pil_image.size)
-        left, top = (pil_image.width - edge) // 2, (pil_image.height - edge) // 2
-        pil_image = pil_image.crop((left, top, left + edge, top + edge))
-    size = thumbnail_size(pil_image.width, pil_image.height, side)
-    file = io.BytesIO()
-    pil_image.resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def thumbnails(paths: Iterable[Path], side: int) -> dict[Path, str]:
-    """Square thumbnails of images, each once."""
-    return {path: thumbnail(read_image(path), side, square=True) for path in dict.fromkeys(paths)}
+    """Square thumbnails of images, each made once."""
+    return {path: thumbnail(square(read_image(path)), side) for path in dict.fromkeys(paths)}
 
 
 def packed_bytes(values: UInt8[np.ndarray, "h w"]) -> str:

@@ -20,7 +20,7 @@ from subcam.runtime.files import atomic_write
 MEGABYTE = 1_000_000
 IMAGES_BUDGET = 10 * MEGABYTE
 MOST_CLUSTER_IMAGES = 720
-"""Bytes of images and maps, and how many images of sub-categories (4 kB each), so that a page stays below 15 MB."""
+"""Bytes of images and maps, and number of images of sub-categories (4 kB each): a page stays below 15 MB."""
 
 _CLUSTER_SIDE = 104
 
@@ -34,18 +34,18 @@ def write_report(
     dataset: Dataset | None = None,
     record: str = RECORD,
 ) -> Path:
-    """Write a run's page, figures and tables; returns the page's path.
+    """Write the page, figures and tables of a run; returns the path of the page.
 
     Args:
         run_folder: the folder of a finished run.
-        out: where to write, `report` in the run's folder if not given.
+        out: the folder to write to; by default `report` in the run's folder.
         images: most images in the gallery.
-        data: where the images are now, if they have moved.
+        data: the folder of the images, if they have moved.
         dataset: the images, if they are open already.
         record: the file in the run's folder that lists what was run.
 
     Raises:
-        SubcamError: no finished run, images that are not there, or a folder that cannot be written.
+        SubcamError: the run is not finished, images are missing, or the folder cannot be written.
     """
     run = read_run(run_folder, record=record)
     dataset = dataset or open_images(run, data=data)

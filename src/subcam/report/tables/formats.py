@@ -1,6 +1,6 @@
-"""A table of scores, and what it looks like in the terminal, in Markdown, in LaTeX and as CSV.
+"""A table of scores: for the terminal, in Markdown, in LaTeX and as CSV.
 
-People see one decimal of a per cent; the CSV holds the numbers as they were computed.
+Tables for people have per cent with one decimal; the CSV has the numbers as they were computed.
 """
 
 import csv
@@ -21,7 +21,7 @@ from subcam.runtime.files import atomic_write
 ABSENT = "–"
 
 Shows = Literal["text", "percent", "hundredths", "plain"]
-"""What a column holds: words; shares in 0..1, of which greater is better; other numbers, of which none is best."""
+"""What a column holds: words; shares in 0..1, where greater is better; other numbers, of which none is best."""
 
 _FORMATS = {"hundredths": ".2f", "plain": "g"}
 
@@ -39,16 +39,16 @@ Cell = str | float | Spread | None
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """A table as text: some columns of names, then numbers; and what the text was made of.
+    """A table as text, columns of names before columns of numbers; and the numbers that the text was made from.
 
-    columns, rows: as people see them.
-    numbers: the value of each cell as it was computed, shares in 0..1; None where there is text, or none was there.
-    deviations: likewise standard deviations; empty for a table without.
-    best: row and column of what is best in its part, where there is something to compare with.
-    sections: rows before which a rule stands.
+    columns, rows: the text of the header and of each cell.
+    numbers: the value of each cell as it was computed, shares in 0..1; None for text and for empty cells.
+    deviations: likewise the standard deviations; empty for a table without any.
+    best: row and column of each best number of a section, where there is more than one to compare.
+    sections: rows that have a rule above them.
     published_rows: how many of the last rows were copied from the paper.
-    text_columns: how many columns of names there are.
-    name: of the table's files. note: what stands under it.
+    text_columns: the number of columns of names.
+    name: of the table's files. note: the text below the table.
     """
 
     title: str
@@ -81,14 +81,14 @@ def score_table(
         title: "Table N. What it shows".
         columns: name -> what it holds; those of text come first.
         rows: cells in the order of the columns; None where there is no number.
-        sections: rows that begin a part. The best is sought in each part for itself.
+        sections: rows that begin a section. Each section has a best number of its own.
         compare: whether the cells of a column or those of a row are compared with each other.
-        published_rows: how many of the last rows were copied from the paper; they are a part for themselves.
+        published_rows: how many of the last rows were copied from the paper; they are a section of their own.
         name: of the table's files.
-        note: what stands under it.
+        note: the text below the table.
 
     Raises:
-        ValueError: a row has not as many cells as there are columns.
+        ValueError: a row does not have a cell for each column.
     """
     short = [row for row in rows if len(row) != len(columns)]
     if short:
@@ -129,7 +129,7 @@ def _shown(cell: Cell, shows: Shows) -> str:
 def _best(
     numbers: Sequence[Sequence[float | None]], shows: Sequence[Shows], begins: Sequence[int], compare: str
 ) -> frozenset[tuple[int, int]]:
-    """The cells that show the greatest number among those they are compared with, if there are two or more."""
+    """The cells with the greatest number of those that are compared, if there are two or more."""
     scored = [column for column, kind in enumerate(shows) if kind == "percent"]
     parts = [range(first, last) for first, last in itertools.pairwise(begins)]
     if compare == "columns":
@@ -138,15 +138,15 @@ def _best(
         groups = [[(row, column) for column in scored] for part in parts for row in part]
     best: set[tuple[int, int]] = set()
     for group in groups:
-        found = {cell: numbers[cell[0]][cell[1]] for cell in group}
-        values = {cell: value for cell, value in found.items() if value is not None and not math.isnan(value)}
+        in_group = {(row, column): numbers[row][column] for row, column in group}
+        values = {cell: value for cell, value in in_group.items() if value is not None and not math.isnan(value)}
         if len(values) > 1:
             best |= {cell for cell, value in values.items() if value == max(values.values())}
     return frozenset(best)
 
 
 def terminal_table(table: ScoreTable) -> Table:
-    """The table for the terminal; those of scores by round fit into 80 columns."""
+    """The table for the terminal; tables of scores by round fit into 80 columns."""
     shown = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for position, column in enumerate(table.columns):
         if position < table.text_columns:
@@ -161,7 +161,7 @@ def terminal_table(table: ScoreTable) -> Table:
 
 
 def markdown_table(table: ScoreTable) -> str:
-    """The table as Markdown, with its note under it."""
+    """The table as Markdown, with its note below."""
     columns, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows))
     lines = [f"**{table.title}**", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -169,7 +169,7 @@ def markdown_table(table: ScoreTable) -> str:
 
 
 def latex_table(table: ScoreTable) -> str:
-    """The table for a paper, with the best of each part in bold; needs the package booktabs."""
+    """The table for a paper, the best of each section in bold; needs the package booktabs."""
     texts = table.text_columns
     lines = [
         r"\begin{table}[t]",
@@ -213,14 +213,14 @@ _ESCAPES = {
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it; other letters than ASCII stay as they are, in UTF-8."""
+    """The text with LaTeX's special characters escaped; other letters than ASCII stay as they are, in UTF-8."""
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
 def csv_table(table: ScoreTable) -> str:
-    """The table as CSV: shares in 0..1 with all their digits, nothing where there is no number, "nan" where it is none.
+    """The table as CSV: shares in 0..1 with all digits, empty cells where there is no number, "nan" for not-a-number.
 
-    A column with standard deviations is followed by another for them.
+    A column with standard deviations is followed by one for these.
     """
     numbers = table.numbers or ((None,) * len(table.columns),) * len(table.rows)
     deviations = table.deviations or ((None,) * len(table.columns),) * len(table.rows)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.results import RunResult
 
-NOTE = "Published: copied from the paper, not measured here. It does not say how its background threshold was found."
+NOTE = (
+    "Published: copied from the paper, not measured here. The paper does not say how it chose its background threshold."
+)
 
 IMAGES = {"train": 1464, "val": 1449}
 """Images of each split with masks (Section 4.1); test has 1456, whose masks are not public."""
@@ -85,44 +87,39 @@ TABLE_3 = (
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSegmentation:
-    """A row of Table 4: mIoU by split of a segmentation network that was trained with image-level labels.
-
-    improves_response: whether the method is said to improve the initial response.
-    """
+    """A row of Table 4: mIoU by split of a segmentation network that was trained with image-level labels."""
 
     method: str
     venue: str
     backbone: str
-    improves_response: bool
     miou: dict[str, float]
 
 
-def _row(method: str, venue: str, backbone: str, val: float, test: float, *, improves: bool) -> PublishedSegmentation:
+def _row(method: str, venue: str, backbone: str, val: float, test: float) -> PublishedSegmentation:
     return PublishedSegmentation(
         method=method,
         venue=venue,
         backbone=backbone,
-        improves_response=improves,
         miou={"val": val, "test": test},
     )
 
 
 TABLE_4 = (
-    _row("MCOF", "CVPR 2018", "ResNet-101", 60.3, 61.2, improves=False),
-    _row("DCSP", "BMVC 2017", "ResNet-101", 60.8, 61.9, improves=False),
-    _row("DSRG", "CVPR 2018", "ResNet-101", 61.4, 63.2, improves=False),
-    _row("AffinityNet", "CVPR 2018", "Wide ResNet-38", 61.7, 63.7, improves=False),
-    _row("SeeNet", "NIPS 2018", "ResNet-101", 63.1, 62.8, improves=True),
-    _row("Zeng et al.", "ICCV 2019", "DenseNet-169", 63.3, 64.3, improves=False),
-    _row("BDSSW", "ECCV 2018", "ResNet-101", 63.6, 64.5, improves=False),
-    _row("OAA", "ICCV 2019", "ResNet-101", 63.9, 65.6, improves=True),
-    _row("CIAN", "CVPR 2019", "ResNet-101", 64.1, 64.7, improves=False),
-    _row("FickleNet", "CVPR 2019", "ResNet-101", 64.9, 65.3, improves=True),
-    _row("SC-CAM", "CVPR 2020", "ResNet-101", 66.1, 65.9, improves=True),
+    _row("MCOF", "CVPR 2018", "ResNet-101", 60.3, 61.2),
+    _row("DCSP", "BMVC 2017", "ResNet-101", 60.8, 61.9),
+    _row("DSRG", "CVPR 2018", "ResNet-101", 61.4, 63.2),
+    _row("AffinityNet", "CVPR 2018", "Wide ResNet-38", 61.7, 63.7),
+    _row("SeeNet", "NIPS 2018", "ResNet-101", 63.1, 62.8),
+    _row("Zeng et al.", "ICCV 2019", "DenseNet-169", 63.3, 64.3),
+    _row("BDSSW", "ECCV 2018", "ResNet-101", 63.6, 64.5),
+    _row("OAA", "ICCV 2019", "ResNet-101", 63.9, 65.6),
+    _row("CIAN", "CVPR 2019", "ResNet-101", 64.1, 64.7),
+    _row("FickleNet", "CVPR 2019", "ResNet-101", 64.9, 65.3),
+    _row("SC-CAM", "CVPR 2020", "ResNet-101", 66.1, 65.9),
 )
 
 
 def compares(result: RunResult, split: str) -> bool:
-    """Whether a split is all of PASCAL VOC 2012's with all its classes, so that the paper's numbers compare."""
-    scored = [found.scores[split].images for found in result.rounds if split in found.scores]
+    """Whether a split is the whole of PASCAL VOC 2012's with all its classes, so that the paper's numbers compare."""
+    scored = [entry.scores[split].images for entry in result.rounds if split in entry.scores]
     return bool(scored) and scored[0] == IMAGES.get(split) and result.class_names == VOC_CLASSES

@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from subcam.report.gather.names import ENDINGS, network_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
 from subcam.runtime.files import read_json
 from subcam.runtime.run_folder import Stage
 
-ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
-"""How the masks of a network are told apart."""
-
 
 def class_table(result: RunResult, split: str) -> ScoreTable:
-    """Table 3 of one split: a row a class, then their mean, and a column a step of the pipeline."""
+    """Table 3 of one split: a row for each class, then their mean, and a column for each step of the pipeline."""
     steps: dict[str, tuple[Sequence[float], float]] = {
         name: (scores["iou"], scores["miou"]) for name, scores in _final_steps(result, split)
     }
@@ -35,17 +33,17 @@ def class_table(result: RunResult, split: str) -> ScoreTable:
         sections=[len(rows)],
         compare="rows",
         name=f"table-3-{split}",
-        note="Response maps are those at the fixed threshold. Label: the class's value in masks."
+        note="Response maps are scored at the fixed threshold. Label: the value of the class in masks."
         + (f" {published.NOTE}" if len(steps) > own else ""),
     )
 
 
 def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Short name and scores of plain CAM, the last round and its control, pseudo masks and segmentation networks."""
-    for found in result.rounds:
-        if split in found.scores and found.round_index in (0, result.last.round_index):
-            name = f"{'control' if found.control else 'round'} {found.round_index}" if found.round_index else "CAM"
-            yield name, found.scores[split].fixed
+    for entry in result.rounds:
+        if split in entry.scores and entry.round_index in (0, result.last.round_index):
+            name = f"{'control' if entry.control else 'round'} {entry.round_index}" if entry.round_index else "CAM"
+            yield name, entry.scores[split].fixed
     for refined in result.refined:
         if split in refined.scores:
             yield (
@@ -59,7 +57,7 @@ def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str,
 
 
 def segmentation_table(result: RunResult) -> ScoreTable:
-    """Table 4: each network with and without CRF, and what it reaches of a network that learnt from the true masks."""
+    """Table 4: each network with and without CRF, and its mIoU relative to a network trained on ground truth."""
     splits = list(dict.fromkeys(split for network in result.segmented for split in network.scores))
     full = {
         (split, kind): scores["miou"]
@@ -89,7 +87,7 @@ def segmentation_table(result: RunResult) -> ScoreTable:
             ]
             for row in published.TABLE_4
         ]
-    columns: dict[str, Shows] = dict.fromkeys(("network from", "supervision", "backbone"), "text")
+    columns: dict[str, Shows] = dict.fromkeys(("trained on", "supervision", "backbone"), "text")
     columns |= dict.fromkeys(splits, "percent")
     columns |= dict.fromkeys((f"{split} / full" for split in splits if full), "percent")
     return score_table(
@@ -112,14 +110,8 @@ def _supervision(network: SegmentedResult) -> str:
 
 
 def _backbone(model: Stage) -> str:
-    """The network as its saved configuration names it."""
+    """Architecture and backbone as the saved configuration names them."""
     path = model.path / "config.json"
     config = read_json(path) if path.is_file() else {}
     parts = [config.get("architecture", ""), config.get("network", {}).get("name", "")]
     return " ".join(part for part in parts if part)
-
-
-def network_name(network: SegmentedResult, kind: str) -> str:
-    """What a segmentation network learnt from, and whether a CRF follows it."""
-    source = "true masks" if network.trained_on == "truth" else f"masks of round {network.round_index}"
-    return source + ENDINGS[kind]

@@ -1,13 +1,14 @@
 """Tables 1 to 4 of a run: response maps by round, pseudo masks, each class, and segmentation networks.
 
-In: what a run left behind (`RunResult`). Out: `ScoreTable`, and files in the run's folder. On the whole of PASCAL VOC
-2012 the paper's numbers stand beside ours, marked as published.
+In: the results of a run (`RunResult`). Out: `ScoreTable`, and files in the run's folder. On the whole of PASCAL VOC
+2012 the paper's numbers are added, marked as published.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from subcam.refine.label_map import VARIANTS
+from subcam.report.gather.names import VARIANT_COLUMNS, network_name, row_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import (
     Cell,
@@ -22,7 +23,7 @@ from subcam.report.tables.formats import (
     terminal_table,
     write_table,
 )
-from subcam.report.tables.segmentation import class_table, network_name, segmentation_table
+from subcam.report.tables.segmentation import class_table, segmentation_table
 from subcam.results import ComparisonResult, RoundResult, RunResult
 from subcam.runtime.files import atomic_write
 from subcam.settings import RunSettings
@@ -46,8 +47,8 @@ __all__ = [
 ]
 
 BEST_NOTE = (
-    "* chosen by looking at the masks of the same images, so not a score that can be had without masks. Absent"
-    " classes are known from the image-level labels of the scored images, as is the custom for response maps."
+    "* Chosen with the ground truth of the same images, and so out of reach without masks. Response maps are made only"
+    " for the classes that an image's labels name, as is usual."
 )
 
 
@@ -57,16 +58,16 @@ def tables_of(result: RunResult) -> list[ScoreTable]:
     tables = []
     if splits:
         tables.append(_rounds_table(result, splits))
-    if splits and (result.compared or any(found.scores for found in result.refined)):
+    if splits and (result.compared or any(refined.scores for refined in result.refined)):
         tables.append(_masks_table(result, splits))
-    if any(found.scores for found in result.segmented):
+    if any(network.scores for network in result.segmented):
         tables.append(segmentation_table(result))
     return tables
 
 
 def splits_of(result: RunResult) -> list[str]:
     """The splits on which response maps were scored, in order."""
-    return list(dict.fromkeys(split for found in result.rounds for split in found.scores))
+    return list(dict.fromkeys(split for entry in result.rounds for split in entry.scores))
 
 
 def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
@@ -80,16 +81,17 @@ def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     rows: list[list[Cell]] = []
     sections = []
     for split in splits:
-        shown = [found for found in result.rounds if split in found.scores]
-        course: bool | None = None
-        for found in shown:
-            if found.control != course:
+        is_control: bool | None = None
+        for entry in result.rounds:
+            if split not in entry.scores:
+                continue
+            if entry.control != is_control:
                 sections.append(len(rows))
-            course = found.control
-            rows.append([split, _maps_name(found), *_maps_cells(found.scores[split])])
-        compared = [found for found in result.compared if split in found.scores]
+            is_control = entry.control
+            rows.append([split, row_name(entry), *_maps_cells(entry.scores[split])])
+        compared = [entry for entry in result.compared if split in entry.scores]
         sections += [len(rows)] if compared else []
-        rows += [[split, _maps_name(found), *_maps_cells(found.scores[split])] for found in compared]
+        rows += [[split, row_name(entry), *_maps_cells(entry.scores[split])] for entry in compared]
     own = len(rows)
     if "val" in splits and published.compares(result, "val"):
         rows += [
@@ -120,14 +122,14 @@ def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
     columns: dict[str, Shows] = {
         "split": "text",
         "maps of" if result.compared else "round": "text",
-        **dict.fromkeys(("CAM", "+CRF", "+RW", "+RW+CRF", "CAM *", "+RW *"), "percent"),
+        **dict.fromkeys(("CAM", *(VARIANT_COLUMNS[variant] for variant in VARIANTS), "CAM *", "+RW *"), "percent"),
         "alpha *": "plain",
     }
     rows: list[list[Cell]] = []
     sections = []
     for split in splits:
         sections.append(len(rows))
-        rows += [_masks_row(result, found, split) for found in _beside_each_other(result) if split in found.scores]
+        rows += [_masks_row(result, entry, split) for entry in _in_table_1(result) if split in entry.scores]
     own = len(rows)
     for split in splits:
         if published.compares(result, split):
@@ -135,44 +137,44 @@ def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
                 [split, f"{row.method} (published)", row.cam[split] / 100, None, row.walk[split] / 100, *[None] * 4]
                 for row in published.TABLE_1
             ]
-    # Where nothing was refined, the columns of what would have come of it say nothing.
+    # Where nothing was refined, the columns of refined masks would be empty.
     names = list(columns)
-    told = [
+    filled = [
         place
         for place, name in enumerate(names)
         if columns[name] == "text" or any(row[place] is not None for row in rows)
     ]
     return score_table(
         "Table 1. From response maps to pseudo masks (mIoU, per cent)",
-        columns={names[place]: columns[names[place]] for place in told},
-        rows=[[row[place] for place in told] for row in rows],
+        columns={names[place]: columns[names[place]] for place in filled},
+        rows=[[row[place] for place in filled] for row in rows],
         sections=sections,
         published_rows=len(rows) - own,
         name="table-1",
         note=" ".join(
             [
                 *([published.NOTE] if len(rows) > own else []),
-                *(["Maps that are not of a round are comparisons and were not refined."] if result.compared else []),
+                *(["Maps of other methods are shown for comparison and were not refined."] if result.compared else []),
             ]
         ),
     )
 
 
-def _beside_each_other(result: RunResult) -> list[RoundResult | ComparisonResult]:
-    """The rounds that were refined; with comparisons also those, and plain CAM and the last round in any case."""
+def _in_table_1(result: RunResult) -> list[RoundResult | ComparisonResult]:
+    """The rounds that were refined; where there are other maps, also those, plain CAM and the last round."""
     shown = {refined.round_index for refined in result.refined if refined.scores}
     shown |= {0, result.last.round_index} if result.compared else set()
-    rounds = [found for found in result.rounds if found.round_index in shown and not found.control]
+    rounds = [entry for entry in result.rounds if entry.round_index in shown and not entry.control]
     return [*rounds[:1], *result.compared, *rounds[1:]]
 
 
-def _masks_row(result: RunResult, found: RoundResult | ComparisonResult, split: str) -> list[Cell]:
-    maps = found.scores[split]
-    refined = _refined_scores(result, found, split)
+def _masks_row(result: RunResult, entry: RoundResult | ComparisonResult, split: str) -> list[Cell]:
+    maps = entry.scores[split]
+    refined = _refined_scores(result, entry, split)
     alpha, best = refined.best_walk if refined else (None, None)
     return [
         split,
-        _maps_name(found),
+        row_name(entry),
         maps.fixed["miou"],
         *(refined.variants[variant]["miou"] if refined else None for variant in VARIANTS),
         maps.best["miou"],
@@ -181,15 +183,16 @@ def _masks_row(result: RunResult, found: RoundResult | ComparisonResult, split: 
     ]
 
 
-def _refined_scores(result: RunResult, found: RoundResult | ComparisonResult, split: str) -> RefinedScores | None:
-    """The scores of what these maps became; None where they were not refined."""
-    if isinstance(found, ComparisonResult):
+def _refined_scores(result: RunResult, entry: RoundResult | ComparisonResult, split: str) -> RefinedScores | None:
+    """The scores of the pseudo masks from these maps; None where they were not refined."""
+    if isinstance(entry, ComparisonResult):
         return None
-    return next((own.scores.get(split) for own in result.refined if own.round_index == found.round_index), None)
+    refined = (one.scores.get(split) for one in result.refined if one.round_index == entry.round_index)
+    return next(refined, None)
 
 
 def class_tables(result: RunResult) -> list[ScoreTable]:
-    """Table 3 for each split: a row a class, then their mean, and a column a step of the pipeline."""
+    """Table 3 for each split."""
     return [class_table(result, split) for split in splits_of(result)]
 
 
@@ -202,25 +205,25 @@ def ablation_table(
     name: str = "",
     note: str = "",
 ) -> ScoreTable:
-    """Means and standard deviations over seeds, a row a point of the grid; the best mean of each column is marked.
+    """Means and standard deviations over seeds, a row for each grid point; the best mean of each column is marked.
 
     Args:
         title: what was varied and scored.
-        settings: the settings on the grid, and what else is text, such as the number of seeds.
-        scores: what was scored.
-        rows: for each point its settings as text, then a `Spread` for each score, None where there is none.
+        settings: names of the columns of text: the settings on the grid, and others such as the number of seeds.
+        scores: names of the columns of scores.
+        rows: for each grid point its settings as text, then a `Spread` for each score, None where there is none.
         name: of the table's files.
-        note: what stands under it.
+        note: the text below the table.
 
     Raises:
-        ValueError: a row has not as many cells as there are columns.
+        ValueError: a row does not have a cell for each column.
     """
     columns: dict[str, Shows] = {**dict.fromkeys(settings, "text"), **dict.fromkeys(scores, "percent")}
     return score_table(title, columns=columns, rows=rows, name=name, note=note)
 
 
 def explanation(result: RunResult) -> str:
-    """What the columns mean: thresholds, lambda, the starred columns."""
+    """What the columns mean: thresholds, settings of the rounds, starred columns."""
     settings = result.settings
     text = f"Without a star: background {_thresholds(result)}"
     if result.refined:
@@ -228,23 +231,19 @@ def explanation(result: RunResult) -> str:
         text += f", alpha {masks.crf_alpha:g} before the CRF, {masks.walk_alpha:g} for the random walk"
     text += f". Rounds: {subcategories_text(settings)}"
     text = f"{text}.\n{BEST_NOTE}"
-    return (
-        f"{text} Segmentation networks find the classes by themselves, but for rows that say otherwise."
-        if result.segmented
-        else text
-    )
+    if result.segmented:
+        text += " Segmentation networks predict the classes themselves, except in rows that say “labels known”."
+    return text
 
 
 def subcategories_text(settings: RunSettings) -> str:
-    """What the rounds after round 0 learned, and what their control did not."""
+    """What the rounds after round 0 were trained on, and what their control was not."""
     if settings.subcategories == "local":
         local = settings.local
-        text = (
-            f"local sub-categories, K = {local.num_subcategories} of each class and {local.num_context} of its context"
-        )
-        return text + (", control: not trained on" if settings.control else "")
-    found = settings.discover
-    k = f"K = {found.num_subcategories}" if found.method == "kmeans" else f"K of each class by {found.method}"
+        text = f"prototypes, {local.num_subcategories} of each class and {local.num_context} of its context"
+        return text + (", control: trained without them" if settings.control else "")
+    discover = settings.discover
+    k = f"K = {discover.num_subcategories}" if discover.method == "kmeans" else f"K of each class by {discover.method}"
     text = f"lambda = {settings.classify.subcategory_weight:g}, {k}"
     return text + (", control: lambda = 0" if settings.control else "")
 
@@ -254,9 +253,9 @@ def _thresholds(result: RunResult) -> str:
     given = result.settings.evaluate.background_threshold
     if not isinstance(given, str):
         return f"threshold {given:g}"
-    found = [scores.fixed_threshold for each in _all_maps(result) for scores in each.scores.values()]
-    between = f"{min(found):g} to {max(found):g}, " if found else ""
-    return f"thresholds {between}chosen without masks{' for each class' if given == 'by-class' else ''}"
+    chosen = [scores.fixed_threshold for entry in _all_maps(result) for scores in entry.scores.values()]
+    extent = f"{min(chosen):g} to {max(chosen):g}, " if chosen else ""
+    return f"thresholds {extent}chosen without masks{' for each class' if given == 'by-class' else ''}"
 
 
 def write_tables(result: RunResult) -> None:
@@ -274,10 +273,10 @@ def write_tables(result: RunResult) -> None:
 
 
 def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Split, round, what was scored and its scores, of everything but the thresholds that were found with masks."""
-    for found in _all_maps(result):
-        for split, scores in found.scores.items():
-            yield split, _maps_name(found), f"threshold {scores.fixed_threshold:g}", scores.fixed
+    """Split, round, what was scored and its scores; nothing whose threshold was chosen with masks."""
+    for entry in _all_maps(result):
+        for split, scores in entry.scores.items():
+            yield split, row_name(entry), f"threshold {scores.fixed_threshold:g}", scores.fixed
     for refined in result.refined:
         for split, of_masks in refined.scores.items():
             for variant, values in of_masks.variants.items():
@@ -290,9 +289,3 @@ def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, An
 
 def _all_maps(result: RunResult) -> list[RoundResult | ComparisonResult]:
     return [*result.rounds, *result.compared]
-
-
-def _maps_name(found: RoundResult | ComparisonResult) -> str:
-    if isinstance(found, ComparisonResult):
-        return found.title
-    return f"{found.round_index}" + (" (CAM)" if not found.round_index else " control" if found.control else "")

@@ -1,6 +1,6 @@
 "use strict";
-/* Draws response maps and masks on canvases at any round and threshold, scores them against the truth, and filters.
-   All data stand in the page; nothing is fetched. */
+/* Draws response maps and masks on canvases at any round and threshold, scores them against the ground truth, and
+   filters the gallery. All data are in the page; nothing is fetched. */
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -17,15 +17,15 @@
   function isDark() {
     return root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches;
   }
-  function nameTheme() {
+  function showTheme() {
     themeButton.setAttribute("aria-pressed", String(isDark()));
   }
   themeButton.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    nameTheme();
+    showTheme();
   });
-  prefersDark.addEventListener("change", nameTheme);
-  nameTheme();
+  prefersDark.addEventListener("change", showTheme);
+  showTheme();
 
   /* ---------- unpacking ---------- */
   function bytesOf(base64) {
@@ -102,13 +102,13 @@
       return stretched(await unpacked(base64, this.data.width), this.data, this.size);
     }
 
-    async mask(what) {
-      if (!this.data.masks[what]) return null;
-      if (!this.masks.has(what)) this.masks.set(what, await this.labels(this.data.masks[what]));
-      return this.masks.get(what);
+    async mask(name) {
+      if (!this.data.masks[name]) return null;
+      if (!this.masks.has(name)) this.masks.set(name, await this.labels(this.data.masks[name]));
+      return this.masks.get(name);
     }
 
-    /* The strongest response at each pixel and whose it is. */
+    /* The strongest response at each pixel, and its class. */
     response(round) {
       if (!this.responses.has(round)) {
         const { width, height } = this.size;
@@ -133,24 +133,24 @@
       return owner.map((label, i) => (strongest[i] > threshold ? label : 0));
     }
 
-    /* Mean IoU over the object classes in the truth, as the page's Python computes it; null where there are none. */
+    /* Mean IoU over the object classes in the ground truth, as `image_iou` in Python; null where there are none. */
     iou(labels) {
       if (!this.truth || !labels) return null;
       const hits = new Uint32Array(256);
-      const meant = new Uint32Array(256);
-      const said = new Uint32Array(256);
+      const actual = new Uint32Array(256);
+      const predicted = new Uint32Array(256);
       for (let i = 0; i < labels.length; i++) {
         if (this.truth[i] === IGNORED || labels[i] === IGNORED) continue;
-        meant[this.truth[i]]++;
-        said[labels[i]]++;
+        actual[this.truth[i]]++;
+        predicted[labels[i]]++;
         if (labels[i] === this.truth[i]) hits[labels[i]]++;
       }
-      const objects = [...meant.keys()].filter((label) => label > 0 && meant[label]);
+      const objects = [...actual.keys()].filter((label) => label > 0 && actual[label]);
       if (!objects.length) return null;
-      return objects.reduce((sum, c) => sum + hits[c] / (meant[c] + said[c] - hits[c]), 0) / objects.length;
+      return objects.reduce((sum, c) => sum + hits[c] / (actual[c] + predicted[c] - hits[c]), 0) / objects.length;
     }
 
-    /* The photograph, in grey if asked for, with what `paint(i)` returns as [red, green, blue, opacity] on top. */
+    /* The image, in grey if asked for, below the colours that `paint(i)` returns as [red, green, blue, opacity]. */
     draw(canvas, paint, { grey = false, outline = null } = {}) {
       const { width, height } = this.size;
       canvas.width = width;
@@ -224,7 +224,7 @@
       return { round: Number(this.round?.value ?? 0), threshold: Number(this.threshold.value) / 100 };
     }
 
-    tell() {
+    showValues() {
       const { round, threshold } = this.where;
       if (this.round) {
         const name = round ? `round ${round}` : "round 0 (plain CAM)";
@@ -236,9 +236,9 @@
       one(".threshold-value", this.element).textContent = threshold.toFixed(2);
     }
 
-    /* At most one drawing a frame, however fast a slider moves. */
+    /* At most one drawing per frame, however fast a slider moves. */
     update() {
-      this.tell();
+      this.showValues();
       if (this.pending) return;
       this.pending = true;
       requestAnimationFrame(async () => {
@@ -260,9 +260,9 @@
         const score = image.iou(labels);
         const output = one(`.${name}-iou`, element);
         if (output) output.textContent = percent(score);
-        const what = index ? `Round ${index}` : "Plain CAM";
+        const nameOfRound = index ? `Round ${index}` : "Plain CAM";
         const scored = score === null ? "" : `, IoU ${percent(score)} per cent`;
-        canvas.setAttribute("aria-label", `${what} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
+        canvas.setAttribute("aria-label", `${nameOfRound} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
       }
       const truth = one("canvas.truth", element);
       if (truth && image.truth) image.drawMask(truth, image.truth);
@@ -283,13 +283,13 @@
 
   const cards = all(".card").map((element) => new Card(element));
   const cardOf = new Map(cards.map((card) => [card.element, card]));
-  const seen = new IntersectionObserver(
+  const visible = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => cardOf.get(entry.target).update()),
     { rootMargin: "300px" },
   );
   cards.forEach((card) => {
-    card.tell();
-    seen.observe(card.element);
+    card.showValues();
+    visible.observe(card.element);
   });
   const redraw = () => cards.filter((card) => card.element.dataset.drawn && !card.element.hidden).forEach((card) => card.update());
 
@@ -341,7 +341,7 @@
         slider.setAttribute("aria-valuetext", text);
         cards.forEach((card) => {
           card[kind].value = slider.value;
-          card.tell();
+          card.showValues();
         });
         redraw();
       });
