@@ -16,8 +16,8 @@ from typing import Any
 from subcam._version import __version__
 from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
+from subcam.report.gather.names import ENDINGS
 from subcam.report.gather.run import FinishedRun
-from subcam.report.tables.segmentation import ENDINGS
 from subcam.results import RoundResult, SegmentedResult
 
 FEW_IMAGES = 20
