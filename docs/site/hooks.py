@@ -1,7 +1,7 @@
-"""What the site adds to the pages while mkdocs builds it: equations, docstrings, the tour with its outputs.
+"""What mkdocs adds to the pages when it builds the site: equations, docstrings, the tour with its outputs.
 
 Pages stay plain Markdown that also reads well in the repository. Fences marked `math` become MathML, which browsers
-draw without a script; the sections of docs/api.md get signature and docstring of their name; docs/tour.ipynb
+render without a script; the sections of docs/api.md get the signature and docstring of their names; docs/tour.ipynb
 is executed and becomes a page.
 """
 
@@ -27,7 +27,7 @@ SECONDS_FOR_A_CELL = 900
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Have fences marked `math` drawn by `equation`."""
+    """Convert fences marked `math` with `equation`."""
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "math", "class": "equation", "format": equation})
     return config
@@ -54,10 +54,10 @@ def notebook(source: str, *, execute: bool) -> nbformat.NotebookNode:
 
     Cached for `mkdocs serve`, which builds at every change of a page.
     """
-    found = nbformat.reads(source, as_version=4)
+    cells = nbformat.reads(source, as_version=4)
     if execute:
-        NotebookClient(found, timeout=SECONDS_FOR_A_CELL, kernel_name="python3").execute()
-    return found
+        NotebookClient(cells, timeout=SECONDS_FOR_A_CELL, kernel_name="python3").execute()
+    return cells
 
 
 def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
@@ -84,7 +84,7 @@ def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]
 
 
 def _alternative_text(cell: nbformat.NotebookNode) -> str:
-    """What an image shows: the comment that the cell begins with."""
+    """The alternative text of a figure: the comment at the start of its cell."""
     first = cell.source.partition("\n")[0]
     if not first.startswith("# "):
         raise ValueError(f"expected a cell that draws to begin with a comment that says what, got {first!r}")
@@ -92,13 +92,13 @@ def _alternative_text(cell: nbformat.NotebookNode) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Lead links to the notebook to its page, leave out what a fence tells the tests, put docstrings into the API."""
+    """Point links to the notebook at its page, drop test marks of fences, insert docstrings into the API page."""
     markdown = WORDS_OF_FENCE.sub(r"\1", markdown.replace(f"]({NOTEBOOK})", "](tour.md)"))
     return API_SECTION.sub(_with_docstrings, markdown) if page.file.src_uri == "api.md" else markdown
 
 
 def _with_docstrings(section: re.Match[str]) -> str:
-    """A section of the API page, and behind its own words what the code says."""
+    """A section of the API page, followed by the docstrings of its names."""
     homes = {name: subcam._HOMES[name] for name in re.findall(r"\w+", section["names"]) if name in subcam._HOMES}
     said = [f"::: {home if home.endswith(f'.{name}') else f'{home}.{name}'}" for name, home in homes.items()]
     return "\n\n".join([section[0].rstrip(), *said, ""])
