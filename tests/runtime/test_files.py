@@ -12,7 +12,17 @@ import pytest
 import torch
 
 from subcam.errors import BadInputError, RunFolderError
-from subcam.runtime.files import atomic_write, file_digest, is_disk_full, read_json, write_json
+from subcam.runtime.files import (
+    RECORD_FILE,
+    as_plain,
+    atomic_write,
+    file_digest,
+    from_plain,
+    is_disk_full,
+    open_arrays,
+    read_json,
+    write_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,11 @@ class Settings:
     name: str = "a"
     scales: tuple[float, ...] = (1.0, 0.5)
     inner: Inner = Inner()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales:
+    scales: tuple[float, ...]
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -159,3 +174,35 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert file_digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(BadInputError, match="missing cannot be read"):
         file_digest(tmp_path / "missing")
+
+
+def test_settings_come_back_from_plain_values() -> None:
+    settings = Inner(weight=2.0)
+    assert from_plain(Inner, as_plain(settings)) == settings
+    assert from_plain(Scales, {"scales": [1.0, 0.5]}) == Scales(scales=(1.0, 0.5))
+    with pytest.raises(TypeError, match="unknown"):
+        from_plain(Inner, {"weight": 2.0, "unknown": 1})
+
+
+# Arrays
+
+
+def test_arrays_that_were_damaged_are_named_with_the_record_that_calls_their_stage_done(tmp_path: Path) -> None:
+    path = tmp_path / "cam-0123456789" / "maps" / "a.npz"
+    with atomic_write(path) as file:
+        np.savez(file, maps=np.arange(3))
+    with open_arrays(path, what="response maps") as arrays:
+        assert arrays["maps"].tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:-30])
+    with (
+        pytest.raises(BadInputError, match=rf"{path} holds no response maps .* run again$"),
+        open_arrays(path, what="response maps"),
+    ):
+        pass
+    record = tmp_path / "cam-0123456789" / RECORD_FILE
+    record.write_text("{}")
+    with (
+        pytest.raises(BadInputError, match=rf"run again \(with {record}, which says"),
+        open_arrays(path, what="response maps"),
+    ):
+        pass

@@ -109,6 +109,13 @@ def test_an_interrupt_drops_what_has_not_begun(threads: Callable, monkeypatch: p
     assert sorted(begun) == ["00", "01"]
 
 
+def test_of_several_processes_each_works_on_its_share(threads: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel.distributed, "share", lambda items: list(items[1::2]))
+    worked: list[str] = []
+    for_each(worked.append, ITEMS, title="", machine=threads(1), done=lambda item: item == "03")
+    assert worked == [item for item in ITEMS[1::2] if item != "03"]
+
+
 def must_not(item: str) -> None:
     raise AssertionError(f"{item} was worked on")
 

@@ -34,12 +34,13 @@ def write_record(folder: Path, *, process: int, host: str = "", life: str | None
     return path
 
 
-@pytest.fixture
-def no_kernel_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"])
+def no_kernel_lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Lustre without -o flock, and on some network file systems."""
+    number = getattr(errno, request.param)
 
     def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.01)
@@ -112,6 +113,28 @@ def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_folder(tmp_p
     finally:
         os.kill(worker, signal.SIGKILL)
         done.stdout.close()
+
+
+def test_a_folder_that_was_let_go_is_kept_by_no_fork(tmp_path: Path) -> None:
+    with hold(tmp_path):
+        assert len(lock._held) == 1
+    assert lock._held == set()
+
+
+def test_who_goes_on_holding_the_kernels_lock_of_a_dead_holder_is_waited_for_and_then_refused(
+    tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_record(tmp_path, process=dead, life="a boot 17")
+    clock = iter(range(100))
+    monkeypatch.setattr(lock.time, "monotonic", lambda: next(clock))
+    waited: list[float] = []
+    monkeypatch.setattr(lock.time, "sleep", waited.append)
+    with path.open() as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        with pytest.raises(RunFolderError, match=rf"is in use by process {dead}"):
+            take(tmp_path)
+    assert len(waited) == lock.LINGER_SECONDS
+    take(tmp_path)
 
 
 @pytest.mark.usefixtures("no_kernel_lock")
