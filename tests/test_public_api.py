@@ -4,16 +4,25 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import subcam
 
+SOURCE = Path(subcam.__file__).parent
+FACES = sorted(".".join(stub.parent.relative_to(SOURCE.parent).parts) for stub in SOURCE.rglob("__init__.pyi"))
+"""Packages that have a list of public names."""
 
-@pytest.mark.parametrize("name", subcam.__all__)
-def test_everything_public_is_there_and_documented(name):
-    found = getattr(subcam, name)
-    home = getattr(found, "__module__", found.__class__.__name__ == "module" and found.__name__)
-    assert name == "__version__" or (found.__doc__ and home.startswith("subcam."))
+
+def homes(package: str) -> dict[str, tuple[str, str]]:
+    """Module and name there of each name in a package's stub, read in another way than the package does."""
+    stub = (SOURCE.parent / Path(*package.split(".")) / "__init__.pyi").read_text("utf-8")
+    return {
+        alias.asname: (node.module, alias.name)
+        for node in ast.parse(stub).body[1:]
+        for alias in node.names  # type: ignore[attr-defined]
+    }
 
 
 def fresh(code: str) -> str:
@@ -22,8 +31,46 @@ def fresh(code: str) -> str:
     return done.stdout.strip()
 
 
+def test_what_people_need_is_public():
+    needed = {"run", "RunSettings", "RECIPES", "predict", "evaluate", "read_folder", "read_voc", "read_coco", "hub"}
+    assert needed <= set(subcam.__all__)
+    rooms = "affinity cam clustering crf data data.readers export hub metrics predict prototypes"
+    assert ["subcam", *(f"subcam.{room}" for room in rooms.split())] == FACES
+
+
+@pytest.mark.parametrize("name", subcam.__all__)
+def test_everything_public_is_there_and_documented(name):
+    value = getattr(subcam, name)
+    if name in ("__version__", "RECIPES"):
+        return
+    home = getattr(value, "__module__", value.__class__.__name__.endswith("Face") and value.__name__)
+    assert value.__doc__
+    assert home.startswith("subcam.")
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_the_stub_is_the_list_of_what_a_package_offers(package):
+    """Type checkers read the stub, and at run time the package does: the same names, the same things behind them."""
+    face, listed = import_module(package), homes(package)
+    assert face.__all__ == sorted(listed) == dir(face)
+    for name, (module, original) in listed.items():
+        value = getattr(face, name)
+        if module == package or (package, name) == ("subcam", "predict"):
+            assert value is import_module(f"{package}.{name}")
+        else:
+            assert value is getattr(import_module(module), original), name
+            assert not isinstance(value, type(sys)), name
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        face.nothing  # noqa: B018
+    assert (SOURCE / "py.typed").is_file()
+
+
 def test_importing_the_package_imports_none_but_itself_and_the_standard_library():
     code = "import sys; before = set(sys.modules); import subcam; print(*set(sys.modules) - before)"
+    tops = {name.partition(".")[0] for name in fresh(code).split()}
+    assert tops - sys.stdlib_module_names - {"subcam"} == set()
+    rooms = ", ".join(FACES)
+    code = f"import sys; before = set(sys.modules); import {rooms}; print(*set(sys.modules) - before)"
     tops = {name.partition(".")[0] for name in fresh(code).split()}
     assert tops - sys.stdlib_module_names - {"subcam"} == set()
 
@@ -41,20 +88,36 @@ def test_a_name_is_imported_when_it_is_asked_for():
     assert fresh(code) == "subcam.hub subcam.metrics.scores"
 
 
-def test_type_checkers_see_every_name_where_it_really_is():
-    """They read the imports under TYPE_CHECKING; at run time `_HOMES` is read. Both must say the same."""
-    source = Path(subcam.__file__)
-    (block,) = [node for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.If)]
-    seen = {alias.name: node.module for node in block.body for alias in node.names}
-    assert seen.pop("hub") == "subcam"
-    homes = dict(subcam._HOMES)
-    assert homes.pop("hub") == "subcam.hub"
-    assert seen == homes
-    assert sorted([*subcam._HOMES, "__version__"]) == subcam.__all__ == dir(subcam)
-    assert all(getattr(import_module(home), name) is getattr(subcam, name) for name, home in homes.items())
-    assert (source.parent / "py.typed").is_file()
+@pytest.mark.parametrize("first", ["", "import subcam.metrics.scores; ", "subcam.scores; "])
+def test_a_function_stays_in_the_place_of_the_file_of_its_name(first):
+    code = f"import subcam; {first}from subcam.metrics import scores; import subcam.metrics.scores; "
+    assert fresh(f"{code}print(type(scores).__name__, subcam.metrics.scores is scores)") == "function True"
 
 
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        subcam.nothing  # noqa: B018
+@pytest.mark.parametrize("first", ["", "import subcam.predict.run", "subcam.predict", "subcam.predict.tiles"])
+def test_predict_can_be_called_whatever_was_imported_before(first):
+    code = (
+        f"import subcam\n{first or 'pass'}\n"
+        "try:\n    subcam.predict('no model', 'no images', out='nowhere')\n"
+        "except subcam.SubcamError as error:\n    print(error)"
+    )
+    if first == "subcam.predict.tiles":
+        code = code.replace(first, "import subcam.predict.tiles")
+    assert fresh(code).startswith("no images: ")
+
+
+def test_evaluate_scores_folders_by_name(tmp_path):
+    for folder, values in (("truth", [[0, 1], [1, 2]]), ("mine", [[0, 1], [2, 2]])):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(np.array(values, np.uint8)).save(tmp_path / folder / f"{name}.png")
+    (tmp_path / "mine" / "b.png").unlink()
+    folders = {"predictions": tmp_path / "mine", "truth": str(tmp_path / "truth")}
+    result = subcam.evaluate(**folders, names=["a"], classes=["cat", "dog"])
+    assert result.class_names == ("background", "cat", "dog")
+    assert result.scores.iou.tolist() == [1.0, 0.5, 0.5]
+    assert subcam.evaluate(**folders, missing="skip", ignore=2, unlabelled="background").images == 1
+    with pytest.raises(subcam.BadInputError, match="got none for 1: b"):
+        subcam.evaluate(**folders)
+    reordered = subcam.evaluate(**folders, names=["a"], classes=["dog", "cat"], truth_classes=["cat", "dog"])
+    assert reordered.scores.miou == pytest.approx(4 / 9)

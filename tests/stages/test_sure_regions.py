@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import jaxtyping
@@ -11,7 +12,6 @@ from tests.refine.made_maps import first_images, made_maps, write_made_maps
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps, write_response_maps
-from subcam.crf import dense_crf as dense_crf_module
 from subcam.crf.dense_crf import CRFSettings, dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
@@ -138,7 +138,7 @@ def test_a_image_too_large_for_the_memory_is_named(images: ImageSet, monkeypatch
     def full(needed: int, purpose: str) -> None:
         raise MemoryError(f"{purpose}: expected {needed} bytes")
 
-    monkeypatch.setattr(dense_crf_module, "require_memory", full)
+    monkeypatch.setattr(import_module("subcam.crf.dense_crf"), "require_memory", full)
     with pytest.raises(BadInputError, match=rf"{images.records[0].image}: dense CRF of 48 x 48 pixels, 2 classes"):
         crf_of(images.records[0], [np.full((2, 48, 48), 0.5, np.float32)], CRFSettings())
 

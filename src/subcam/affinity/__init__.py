@@ -1,1 +1,5 @@
 """AffinityNet and the random walk (Section 3.3)."""
+
+from subcam._lazy import public_names
+
+__all__ = public_names(__name__, __file__)

@@ -1,1 +1,5 @@
 """Class activation maps (Eq. 1)."""
+
+from subcam._lazy import public_names
+
+__all__ = public_names(__name__, __file__)

@@ -13,7 +13,17 @@ from subcam.data.readers.csv_file import read_csv, read_lines
 from subcam.data.readers.voc import VOC_CLASSES, VOC_MASK_FOLDERS
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 from subcam.errors import BadInputError
-from subcam.metrics.folders import BACKGROUND_NAME, VALUES, first_of, names_of_values, refuse_values
+from subcam.metrics.folders import (
+    BACKGROUND_NAME,
+    VALUES,
+    FolderScores,
+    WhenMissing,
+    WhenUnlabelled,
+    first_of,
+    names_of_values,
+    refuse_values,
+    score_folders,
+)
 from subcam.runtime.progress import track
 
 MASK_FOLDER = "masks"
@@ -91,6 +101,50 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     if not files:
         raise BadInputError(f"{root}: expected masks as PNG files, got none; check the path")
     return MaskFolder(root=root, files=files, class_names=_class_names(class_names, folder, root))
+
+
+def evaluate(
+    *,
+    predictions: Path | str,
+    truth: Path | str,
+    classes: Sequence[str] = (),
+    truth_classes: Sequence[str] = (),
+    names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    ignore: int = IGNORE_INDEX,
+    missing: WhenMissing = "stop",
+    unlabelled: WhenUnlabelled = "stop",
+) -> FolderScores:
+    """`subcam.evaluate`: score a folder of masks against a folder of ground truth, as `subcam evaluate` does.
+
+    Args:
+        predictions: a folder of masks, or one that `predict` wrote.
+        truth: a folder of masks, or one in PASCAL VOC's layout.
+        classes: names of the predicted values 1, 2, ...; none takes those that `open_masks` reads in the folder.
+        truth_classes: the same for the ground truth.
+        names: which masks of the ground truth are scored, by their names; None takes all.
+        num_classes: background included, for classes without names; None takes the highest value that occurs.
+        ignore: the true value that is not scored, and the predicted one that means "no label"; -1 for none.
+        missing: what to do about masks without a prediction: stop, leave them out, or count them as background.
+        unlabelled: what to do about predicted pixels without a label: the same.
+
+    Raises:
+        SubcamError: as `open_masks` and `score_folders`.
+    """
+    predicted = open_masks(Path(predictions), class_names=classes)
+    true = open_masks(Path(truth), class_names=truth_classes)
+    if names is not None:
+        true = true.only(names)
+    return score_folders(
+        predicted.files,
+        true.files,
+        class_names=predicted.class_names,
+        true_class_names=true.class_names,
+        num_classes=num_classes,
+        ignore=ignore,
+        missing=missing,
+        unlabelled=unlabelled,
+    )
 
 
 def _class_names(given: Sequence[str], folder: Path, root: Path) -> tuple[str, ...] | None:

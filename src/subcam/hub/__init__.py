@@ -1,5 +1,5 @@
 """Networks as folders that model hubs take, with a generated card: `write_folder`, `push` and `load`."""
 
-from subcam.hub.folder import CARD_FILE, FILES, FolderSettings, fetch, load, push, write_folder
+from subcam._lazy import public_names
 
-__all__ = ["CARD_FILE", "FILES", "FolderSettings", "fetch", "load", "push", "write_folder"]
+__all__ = public_names(__name__, __file__)
