@@ -240,7 +240,7 @@ def test_ones_own_mirrors_come_first(site: Site, to: Path) -> None:
 
 def test_a_download_that_was_cut_off_goes_on(site: Site, to: Path) -> None:
     site.server.files[VOC_TAR].cuts = [10_000, 0]
-    with pytest.raises(DownloadError, match="it goes on from what is there"):
+    with pytest.raises(DownloadError, match="it goes on from the bytes it has"):
         site.fetch("voc2012", to)
     site.server.asked.clear()
     site.fetch("voc2012", to)

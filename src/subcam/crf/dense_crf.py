@@ -6,7 +6,7 @@ In: an RGB image and scores of its classes. Out: marginals. Nothing else of subc
     low, high = dense_crf_many(image, [low_alpha_scores, high_alpha_scores])
 
 A call runs on one thread and does not hold the interpreter's lock while it computes: for several images at once, call
-it from several threads. On a GPU see `crf_torch`.
+it from several threads. On a GPU see `dense_crf_torch`.
 """
 
 import functools

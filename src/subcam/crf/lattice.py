@@ -4,8 +4,8 @@ In: an image and one sigma a feature, (x, y) or (x, y, R, G, B). Out: a `Lattice
 number of channels over these features is splat (add each pixel to the d + 1 vertices around it), blur (along the d + 1
 axes of the lattice), slice (read each pixel back), at a cost linear in the pixels.
 
-`embedding` tells where a pixel lies. A vertex's coordinates are packed into one int64, linearly, so that steps add, and
-looked up in a hash table; most pixels find theirs without it, in a table of the corners of their cell.
+`lattice_embedding` says where a pixel lies. A vertex's coordinates are packed into one int64, linearly, so that steps
+add, and looked up in a hash table; most pixels find theirs without it, in a table of the corners of their cell.
 
 Details of the published code that are kept, as they show in the result: vertices that no pixel touches count as 0 in
 the blur, and the list of pixels is filled up to a multiple of four with pixels whose features are all 0; these weigh

@@ -26,12 +26,10 @@ class AtHand:
     Attributes:
         path: where it lies.
         sha256: of its bytes.
-        downloaded: it was downloaded here, and may be deleted when it is not needed any more.
     """
 
     path: Path
     sha256: str
-    downloaded: bool
 
 
 def find(archive: Archive, folder: Path, given: Path | None) -> Path | None:
@@ -68,13 +66,13 @@ def have(
         urls = tuple(f"{mirror.rstrip('/')}/{archive.name}" for mirror in mirrors)
         sha256 = download(archive, path, urls=urls, patience=patience)
         write_json(receipt, {**_state(path), **archive.checksums, "sha256": sha256, "downloaded": True})
-        return AtHand(path=path, sha256=sha256, downloaded=True)
+        return AtHand(path=path, sha256=sha256)
     known = read_json(receipt) if receipt.is_file() else {}
     if not all(known.get(key) == value for key, value in {**_state(path), **archive.checksums}.items()):
         known = {**_state(path), **archive.checksums, "sha256": _check(archive, path), "downloaded": False}
         write_json(receipt, known)
         say(f"{path}: checked, it is the published one")
-    return AtHand(path=path, sha256=known["sha256"], downloaded=known["downloaded"])
+    return AtHand(path=path, sha256=known["sha256"])
 
 
 def discard(archive: Archive, folder: Path) -> None:

@@ -123,7 +123,7 @@ def download(archive: Archive, path: Path, *, urls: tuple[str, ...] = (), patien
         f"{archive.name} could not be downloaded. "
         + "; ".join(reasons)
         + ". Check the connection (behind a proxy, set https_proxy) and give the same command again, it goes on from "
-        "what is there; or download the file by other means and name its folder with --archives"
+        "the bytes it has; or download the file by other means and name its folder with --archives"
     )
 
 

@@ -98,7 +98,7 @@ class ClassificationNetwork(nn.Module):
             return (self.compiled or self.backbone)((images.float() / 255 - mean) / std).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
-        """Pool a feature map over the image and apply H_p and H_s; look at each position with the local classifier."""
+        """Pool a feature map over the image and apply H_p and H_s; the prototype classifier takes each position."""
         kept = self.dropout(features)
         pooled = kept.mean((2, 3))
         return Logits(

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def folded(network: Network) -> Network:
     """A copy in evaluation mode whose convolutions do the work of the batch norms that follow them.
 
-    Which follows which is seen by looking at a small random image. A network whose copy then gives another output
+    One small random image shows which follows which. A network whose copy then gives another output
     (where something else reads between the two) is copied without folding.
 
     Args:

@@ -1,4 +1,4 @@
-"""The grid of cells on which a segmentation network speaks of an image."""
+"""The grid of cells on which a segmentation network gives its logits."""
 
 from dataclasses import dataclass
 

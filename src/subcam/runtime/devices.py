@@ -29,7 +29,7 @@ _SYNC_BUFFERS = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")  # torch 2.15 renamed it
     if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
 )
-# Batch norm's statistics are equal already, and a copy between two looks of one step would break its gradient.
+# Batch norm's statistics are equal already, and a copy between two forward passes of one step would break its gradient.
 # A network may have parts that a loss does not reach, such as the last layers below a head that takes earlier features.
 _DATA_PARALLEL: dict[str, Any] = {
     _SYNC_BUFFERS: False,
@@ -58,8 +58,9 @@ class MachineSettings:
         threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores. On a machine that others
             use too, say how many: threads that wait for each other on busy cores are many times slower than one.
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
-        compile: whether networks that only look are compiled by torch.compile; where that fails they run as they are,
-            and it is said why. Takes from seconds to minutes for each network, and needs a C++ compiler on a CPU.
+        compile: whether networks in inference are compiled by torch.compile; where that fails they run as they are,
+            with a message that says why. Takes from seconds to minutes for each network, and on a CPU needs a C++
+            compiler.
         decoded_cache: a folder in which images are kept decoded, three bytes a pixel, for all who read them again;
             empty to decode them each time.
     """

@@ -37,9 +37,9 @@ def threaded_map(
 def alike_together(
     items: Iterable[Item], kind: Callable[[Item], object], *, most: int, waiting: int
 ) -> Iterator[list[Item]]:
-    """Groups of at most `most` items of one kind; at most `waiting` items wait for others like them.
+    """Groups of at most `most` items of one kind; at most `waiting` items are held back until a group is full.
 
-    kind: what an item is like; None is like nothing and goes alone at once.
+    kind: equal for items that may share a group; an item of kind None is a group of its own, at once.
     """
     groups: dict[object, list[Item]] = {}
     count = 0

@@ -37,7 +37,7 @@ class Training:
     schedule_epochs: epochs after which the learning rate reaches its end; 0 means `epochs`.
     least_steps: where all epochs together have fewer steps, as of a few dozen images, every number of epochs is
         multiplied by the least whole number that brings them there.
-    seed: of chance inside the network, such as dropout.
+    seed: of the random numbers inside the network, such as dropout's.
     average_decay: of the moving average of the weights, which is then what is validated and saved; 0 for none.
     validate: scores by name of the network as it stands, in evaluation mode; called after every `validate_every`-th
         epoch and the last. They are logged, and change nothing.
@@ -70,12 +70,13 @@ def train(
     """Train, or take up a training that was cut off; then `save` the network and mark the stage as done.
 
     A checkpoint at an epoch's end is written before the validation, which may take long; who takes it up validates.
-    Several processes share each batch equally, and end with what one would have, but for rounding and dropout's chance.
+    Several processes share each batch equally, and end with what one would have, but for rounding and random numbers of
+    dropout.
 
     Raises:
         SubcamError: the loss is no finite number; the last good checkpoint stays.
         CheckpointError: the checkpoints of an earlier attempt are damaged.
-        Stopped: a signal asked for the end (`shutdown`); there is a checkpoint of the last step.
+        Stopped: a signal asked for the end (`runtime/signals.py`); there is a checkpoint of the last step.
     """
     training = _long_enough(training)
     settings, network = training.optimiser, training.network
@@ -107,7 +108,7 @@ def train(
         log.add_scores(_validate(training, average, epoch=first_step // steps_per_epoch))
     with bar(stage.name, training.epochs * steps_per_epoch, done=first_step) as progress, signals.deferred():
         for step, (images, targets) in enumerate(loader, start=first_step):
-            # Dropout's chance depends on the step alone, so that a resumed training equals an undisturbed one.
+            # Dropout's random numbers depend on the step alone, so that a resumed training equals an undisturbed one.
             torch.manual_seed(derive_seed(training.seed, "step", step) + distributed.rank())
             factor = rate_factor(step, schedule_steps, settings)
             set_rate(optimiser, factor)
