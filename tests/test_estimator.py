@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM, read_folder
+from subcam.crf import dense_crf_many
 from subcam.data.images import read_image
 from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.predict import segment_probabilities
 from subcam.recipes import toy
 
 
@@ -91,6 +93,66 @@ def test_the_threshold_is_chosen_without_masks_or_given(fitted, images, settings
     assert fitted.threshold_ == fitted.result_.last.scores["all"].fixed_threshold
     given = replace(settings, rounds=0, evaluate=replace(settings.evaluate, background_threshold=0.25))
     assert SubCategoryCAM(given).fit(images).threshold_ == 0.25
+
+
+@pytest.fixture(scope="module")
+def refined(images, settings):
+    """With refinement, and a segmentation network on the pseudo masks."""
+    changes = {"refine.rounds": "last", "refine.affinity.epochs": 1, "rounds": 0, "evaluate.background_threshold": 0.3}
+    changes |= {"segment.train_on": ("pseudo",), "segment.train.epochs": 1, "segment.predict.crf": True}
+    return SubCategoryCAM(settings.with_(changes)).fit(images)
+
+
+def test_the_best_masks_are_those_of_the_segmentation_network(refined, images):
+    assert refined.source_ == "segmentation"
+    record = images.records[0]
+    pixels = read_image(record.image)
+    with torch.inference_mode():
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        shares = segment_probabilities(refined.segmenter_, batch, settings=refined.settings.segment.predict)[0].numpy()
+    crf = refined.settings.segment.predict.crf_settings
+    every = dense_crf_many(pixels, [shares], settings=crf)[0].argmax(0)
+    assert np.array_equal(refined.predict(record.image), every)
+    values = [0, *(label + 1 for label in record.labels)]
+    own = shares[values] / shares[values].sum(0)
+    expected = np.array(values)[dense_crf_many(pixels, [own], settings=crf)[0].argmax(0)]
+    names = [refined.class_names_[label] for label in record.labels]
+    assert np.array_equal(refined.predict(record.image, names), expected)
+    with pytest.raises(SettingsError, match=r"\['zebra'\] are no classes"):
+        refined.predict(record.image, ["zebra"])
+
+
+def test_other_sources_can_be_asked_for(refined, fitted, images):
+    record = images.records[0]
+    pixels = read_image(record.image)
+    names = [refined.class_names_[label] for label in record.labels]
+    maps = refined.response_maps(pixels, names)
+    own, masks = maps[list(record.labels)], refined.settings.refine.masks
+    scores = np.concatenate([(1 - own.max(0, keepdims=True)) ** masks.crf_alpha, own])
+    values = np.array([0, *(label + 1 for label in record.labels)])
+    expected = values[dense_crf_many(pixels, [scores], settings=masks.crf)[0].argmax(0)]
+    assert np.array_equal(refined.predict(pixels, names, source="crf"), expected)
+    cut = np.where(maps.max(0) > 0.3, maps.argmax(0) + 1, 0)
+    assert np.array_equal(refined.predict(pixels, names, source="maps"), cut)
+    assert np.array_equal(refined.predict(pixels, names, threshold=0.3), cut)
+    assert not refined.predict(pixels, [], source="crf").any()
+    assert fitted.source_ == "maps"
+    with pytest.raises(SettingsError, match="this model has no segmentation network"):
+        fitted.predict(pixels, source="segmentation")
+    with pytest.raises(SettingsError, match="a threshold cuts response maps and nothing else"):
+        refined.predict(pixels, source="crf", threshold=0.3)
+
+
+def test_a_saved_model_makes_the_same_masks_from_every_source(refined, images, tmp_path):
+    refined.save(tmp_path / "model")
+    loaded = SubCategoryCAM.load(tmp_path / "model")
+    assert loaded.source_ == "segmentation"
+    image = images.records[0].image
+    for source in (None, "segmentation", "crf", "maps"):
+        assert np.array_equal(loaded.predict(image, source=source), refined.predict(image, source=source)), source
+    (tmp_path / "model" / "masks.json").write_text('{"source": "crf"}')
+    with pytest.raises(CheckpointError, match=r"masks\.json does not say how masks are made"):
+        SubCategoryCAM.load(tmp_path / "model")
 
 
 def test_it_says_what_it_is(fitted, settings):

@@ -4,24 +4,31 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
 from subcam.cam.multiscale import multiscale_response
+from subcam.cam.response import background_score
 from subcam.cam.threshold import threshold_of_maps
+from subcam.crf.dense_crf import dense_crf_many
+from subcam.crf.settings import CRFSettings
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
-from subcam.errors import SettingsError
+from subcam.errors import CheckpointError, SettingsError
 from subcam.maps_file import read_maps_file, write_maps_file
 from subcam.networks.classifier import ClassificationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
 from subcam.pipeline import run
+from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.recipes import RECIPES
 from subcam.results import RunResult
 from subcam.runtime import launch
+from subcam.runtime.files import as_plain, from_plain, read_json, write_json
 from subcam.settings import RunSettings
 
 Image = UInt8[np.ndarray, "height width 3"] | str | Path
@@ -29,6 +36,13 @@ Image = UInt8[np.ndarray, "height width 3"] | str | Path
 
 PRESENT = 0.5
 """A class is taken to be in an image above this probability, where nobody says what is in it."""
+
+Source = Literal["segmentation", "crf", "maps"]
+"""Where masks come from, the best first: a segmentation network that learned from pseudo masks, response maps refined
+by a dense CRF, or response maps cut at the background threshold."""
+
+MASKS_FILE = "masks.json"
+SEGMENTATION_FOLDER = "segmentation"
 
 
 class SubCategoryCAM:
@@ -40,7 +54,9 @@ class SubCategoryCAM:
     Attributes, after `fit` or `load`:
         class_names_: the parent classes; maps and probabilities have their order, masks hold 0 for background and i + 1
             for class i.
-        network_: the trained network, a torch module.
+        network_: the trained classifier, a torch module.
+        segmenter_: the segmentation network that was trained on the pseudo masks; None where none was.
+        source_: where the masks of `predict` come from: "segmentation", "crf" or "maps".
         threshold_: a pixel whose strongest response is not above it is background; as the settings give it, else chosen
             on the training images without masks, None where a folder that was loaded does not say.
         result_: after `fit` alone: every round with its scores.
@@ -53,6 +69,8 @@ class SubCategoryCAM:
             settings = RECIPES[settings]()
         self.settings = settings
         self.network_: ClassificationNetwork | None = None
+        self.segmenter_: SegmentationNetwork | None = None
+        self.source_: Source = "maps"
         self.class_names_: tuple[str, ...] = ()
         self.threshold_: float | None = None
         self.result_: RunResult | None = None
@@ -87,6 +105,9 @@ class SubCategoryCAM:
             self.result_ = run(settings, folder, dataset=given)
             last = self.result_.last
             self._take(ClassificationNetwork.load(last.model.path))
+            learned = [network for network in self.result_.segmented if network.trained_on == "pseudo"]
+            self.segmenter_ = _ready(SegmentationNetwork.load(learned[-1].model.path)) if learned else None
+            self.source_ = "segmentation" if learned else "crf" if self.result_.refined else "maps"
             given_threshold = settings.evaluate.background_threshold
             if isinstance(given_threshold, str):
                 records = given.train.image_set.records
@@ -112,12 +133,10 @@ class SubCategoryCAM:
         """
         network = self._trained()
         pixels = _pixels(image)
-        unknown = set(labels or ()) - set(self.class_names_)
-        if unknown:
-            raise SettingsError(f"{sorted(unknown)} are no classes of this model; they are {list(self.class_names_)}")
+        self._check(labels or ())
         present = torch.tensor([[labels is None or name in labels for name in self.class_names_]], dtype=torch.uint8)
         cam = self.settings.cam
-        found = multiscale_response(
+        response = multiscale_response(
             network,
             _batch(pixels, network),
             present,
@@ -127,7 +146,7 @@ class SubCategoryCAM:
             attention_steps=cam.attention_steps,
         )[0].maps
         maps = np.zeros((len(self.class_names_), *pixels.shape[:2]), np.float32)
-        maps[present[0].bool().numpy()] = found.cpu().numpy()
+        maps[present[0].bool().numpy()] = response.cpu().numpy()
         return maps
 
     def probabilities(self, image: Image) -> Float32[np.ndarray, " classes"]:
@@ -139,37 +158,97 @@ class SubCategoryCAM:
         """
         network = self._trained()
         with torch.inference_mode():
-            found = network(_batch(_pixels(image), network)).parent[0].float().sigmoid()
-        return found.cpu().numpy()
+            shares = network(_batch(_pixels(image), network)).parent[0].float().sigmoid()
+        return shares.cpu().numpy()
 
     def predict(
-        self, image: Image, labels: Sequence[str] | None = None, *, threshold: float | None = None
+        self,
+        image: Image,
+        labels: Sequence[str] | None = None,
+        *,
+        threshold: float | None = None,
+        source: Source | None = None,
     ) -> UInt8[np.ndarray, "height width"]:
-        """The mask that the response maps make: 0 background, i + 1 class i. Without CRF, random walk or segmentation.
+        """The best mask that this model can make of an image: 0 background, i + 1 class i. `source_` says how.
+
+        A segmentation network makes it where one was trained; else the response maps with a dense CRF on top, where
+        refinement was on; else the response maps, cut at the background threshold.
 
         Args:
             image: RGB 0..255, or a file.
-            labels: names of what is in it; None takes the classes that are more likely there than not.
-            threshold: of the background, 0..1; None takes `threshold_`.
+            labels: names of what is in it; no other class is in the mask. None lets the segmentation network choose
+                among all; response maps then take the classes that are more likely in the image than not.
+            threshold: of the background of response maps, 0..1; giving one means `source="maps"`. None takes
+                `threshold_`.
+            source: where the mask comes from; None takes `source_`.
 
         Raises:
-            SettingsError: as `response_maps`; or no threshold is known and none is given.
+            SettingsError: as `response_maps`; this model has no segmentation network; or no threshold is known and none
+                is given.
             BadInputError: the file is no image.
         """
-        limit = self.threshold_ if threshold is None else threshold
-        if limit is None:
-            raise SettingsError("no background threshold came with this model; give one, such as threshold=0.3")
+        self._trained()
+        source = source or ("maps" if threshold is not None else self.source_)
+        if threshold is not None and source != "maps":
+            raise SettingsError(f"a threshold cuts response maps and nothing else; leave it out for source={source!r}")
         pixels = _pixels(image)
+        if source == "segmentation":
+            return self._segmented(pixels, labels)
+        limit = self.threshold_ if threshold is None else threshold
+        if limit is None and source == "maps":
+            raise SettingsError("no background threshold came with this model; give one, such as threshold=0.3")
         if labels is None:
             shares = self.probabilities(pixels)
             labels = [name for name, share in zip(self.class_names_, shares, strict=True) if share > PRESENT]
         maps = self.response_maps(pixels, labels)
-        return np.where(maps.max(0) > limit, maps.argmax(0) + 1, 0).astype(np.uint8)
+        if source == "maps":
+            return np.where(maps.max(0) > limit, maps.argmax(0) + 1, 0).astype(np.uint8)
+        channels = self._channels(labels)
+        own = torch.from_numpy(maps[[channel - 1 for channel in channels[1:]]])
+        if not len(own):
+            return np.zeros(pixels.shape[:2], np.uint8)
+        masks = self.settings.refine.masks
+        scores = torch.cat([background_score(own, masks.crf_alpha)[None], own]).numpy()
+        return channels[dense_crf_many(pixels, [scores], settings=masks.crf)[0].argmax(0)]
+
+    def _segmented(
+        self, pixels: UInt8[np.ndarray, "height width 3"], labels: Sequence[str] | None
+    ) -> UInt8[np.ndarray, "height width"]:
+        """The segmentation network's mask, as the run's last stage makes it."""
+        if self.segmenter_ is None:
+            raise SettingsError("this model has no segmentation network; fit it with segment.train_on 'pseudo'")
+        channels = self._channels(self.class_names_ if labels is None else labels)
+        settings = self.settings.segment.predict
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(next(self.segmenter_.parameters()).device)
+            scores = segment_probabilities(self.segmenter_, batch, settings=settings)[0].float().cpu().numpy()[channels]
+        if settings.crf and len(scores) > 1:
+            scores = dense_crf_many(pixels, [scores / scores.sum(0)], settings=settings.crf_settings)[0]
+        return channels[scores.argmax(0)]
+
+    def _channels(self, labels: Sequence[str]) -> UInt8[np.ndarray, " present"]:
+        """The values of background and these classes in a mask."""
+        self._check(labels)
+        return np.array([0, *(i + 1 for i, name in enumerate(self.class_names_) if name in labels)], np.uint8)
+
+    def _check(self, labels: Sequence[str]) -> None:
+        unknown = set(labels) - set(self.class_names_)
+        if unknown:
+            raise SettingsError(f"{sorted(unknown)} are no classes of this model; they are {list(self.class_names_)}")
 
     def save(self, folder: Path | str) -> None:
-        """Write the network (`config.json`, `model.safetensors`) and how its maps are computed and cut."""
-        self._trained().save(Path(folder))
-        write_maps_file(Path(folder), self.settings.cam, self.threshold_)
+        """Write the classifier (`config.json`, `model.safetensors`) and how maps and masks are computed.
+
+        A segmentation network goes into the sub-folder `segmentation`.
+        """
+        folder, masks = Path(folder), self.settings.refine.masks
+        self._trained().save(folder)
+        write_maps_file(folder, self.settings.cam, self.threshold_)
+        if self.segmenter_ is not None:
+            self.segmenter_.save(folder / SEGMENTATION_FOLDER)
+        inference = self.settings.segment.predict
+        content = {"source": self.source_, "crf_alpha": masks.crf_alpha, "crf": masks.crf, "inference": inference}
+        write_json(folder / MASKS_FILE, content)
 
     @classmethod
     def load(cls, folder: Path | str) -> "SubCategoryCAM":
@@ -178,13 +257,35 @@ class SubCategoryCAM:
         Raises:
             CheckpointError: a file is missing or does not fit; names it.
         """
-        model = cls()
-        found = read_maps_file(Path(folder))
-        if found is not None:
-            cam, model.threshold_ = found
+        model, folder = cls(), Path(folder)
+        maps_file = read_maps_file(folder)
+        if maps_file is not None:
+            cam, model.threshold_ = maps_file
             model.settings = replace(model.settings, cam=cam)
-        model._take(ClassificationNetwork.load(Path(folder)))
+        model._take(ClassificationNetwork.load(folder))
+        if (folder / MASKS_FILE).is_file():
+            model._take_masks_file(folder)
         return model
+
+    def _take_masks_file(self, folder: Path) -> None:
+        try:
+            content = read_json(folder / MASKS_FILE)
+            inference = as_plain(content["inference"])
+            inference["crf_settings"] = from_plain(CRFSettings, inference["crf_settings"])
+            self.settings = self.settings.with_(
+                {
+                    "refine.masks.crf_alpha": content["crf_alpha"],
+                    "refine.masks.crf": from_plain(CRFSettings, content["crf"]),
+                    "segment.predict": from_plain(InferenceSettings, inference),
+                }
+            )
+            self.source_ = content["source"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder / MASKS_FILE} does not say how masks are made ({error}); copy the folder again"
+            ) from error
+        if self.source_ == "segmentation":
+            self.segmenter_ = _ready(SegmentationNetwork.load(folder / SEGMENTATION_FOLDER))
 
     def _take(self, network: ClassificationNetwork) -> None:
         self.network_ = network.to(memory_format=torch.channels_last).eval()
@@ -194,6 +295,10 @@ class SubCategoryCAM:
         if self.network_ is None:
             raise SettingsError("this model was not trained yet; call fit or load first")
         return self.network_
+
+
+def _ready(network: SegmentationNetwork) -> SegmentationNetwork:
+    return network.to(memory_format=torch.channels_last).eval()
 
 
 def _pixels(image: Image) -> UInt8[np.ndarray, "height width 3"]:
