@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 import subcam
+from subcam.hub.model_card import CardSource, model_card
+from subcam.networks.model_folder import CLASSIFICATION, SEGMENTATION
 
 SOURCE = Path(subcam.__file__).parent
 FACES = sorted(".".join(stub.parent.relative_to(SOURCE.parent).parts) for stub in SOURCE.rglob("__init__.pyi"))
@@ -104,6 +107,20 @@ def test_predict_can_be_called_whatever_was_imported_before(first):
     if first == "subcam.predict.tiles":
         code = code.replace(first, "import subcam.predict.tiles")
     assert fresh(code).startswith("no images: ")
+
+
+@pytest.mark.parametrize("kind", [SEGMENTATION.name, CLASSIFICATION.name])
+def test_model_cards_use_public_names_only(kind):
+    config = {"format": kind, "network": {"name": "tiny"}, "class_names": ["cat"], "architecture": "deeplabv2"}
+    card = model_card(CardSource(name="mine", config=config, parameters=1))
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    used = re.findall(r"\bsubcam\.(\w+)(?:\.(\w+))?", code)
+    assert used
+    assert "from subcam" not in code
+    for name, inner in used:
+        assert name in subcam.__all__
+        owner = getattr(subcam, name)
+        assert not inner or inner in getattr(owner, "__all__", dir(owner))
 
 
 def test_evaluate_scores_folders_by_name(tmp_path):

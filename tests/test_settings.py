@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from subcam import cli
+from subcam.ablation.grid import read_grid
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.recipes import small
@@ -137,6 +139,55 @@ def test_what_was_renamed_has_a_new_name_that_is_there_and_no_old_one_that_is() 
     assert set(RENAMED.values()) <= set(names)
     assert not set(RENAMED) & set(names)
     assert set(RENAMED_VALUES) <= set(RENAMED.values())
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a setting, a group and a setting with its values had been renamed."""
+    for old, new in {
+        "groups": "discover",
+        "discover.k": "discover.num_subcategories",
+        "masks": "refine.rounds",
+    }.items():
+        monkeypatch.setitem(RENAMED, old, new)
+    monkeypatch.setitem(RENAMED_VALUES, "refine.rounds", {"no": "none", "two": "first-and-last"})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--discover.k 3", "--discover.k has been renamed --discover.num-subcategories"),
+        ("--discover.k=3", "--discover.k has been renamed --discover.num-subcategories"),
+        ("--seed 1 --groups.restarts 3", "--groups.restarts has been renamed --discover.restarts"),
+        ("--masks two", "--masks two has been renamed --refine.rounds first-and-last"),
+        ("--masks=no --seed 1", "--masks no has been renamed --refine.rounds none"),
+        ("--masks", "--masks has been renamed --refine.rounds"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "ablate"])
+def test_an_old_flag_is_answered_with_the_new_one(
+    renamed: None, capsys: pytest.CaptureFixture[str], command: str, words: str, message: str
+) -> None:
+    assert cli.main([command, "toy", *words.split()]) == cli.EXIT_USER
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_old_name_is_answered_with_the_new_one(renamed: None) -> None:
+    for name, message in (
+        ("discover.k", "the setting 'discover.k' has been renamed 'discover.num_subcategories'"),
+        ("groups.restarts", "the setting 'groups.restarts' has been renamed 'discover.restarts'"),
+        ("groups", "the setting 'groups' has been renamed 'discover'"),
+        (
+            "masks",
+            "the setting 'masks' has been renamed 'refine.rounds' ('no' is now 'none', 'two' is now 'first-and-last')",
+        ),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            SETTINGS.with_({name: 3})
+        assert str(caught.value) == message
+        with pytest.raises(SettingsError) as caught:
+            read_grid([f"{name}=3"], SETTINGS)
+        assert str(caught.value) == f"--grid {name}=3: {message}"
 
 
 def test_same_is_the_runs_network_without_what_is_the_classifiers() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import subcam.stages.classify as classify
 from subcam import cli, pipeline, recipes
-from subcam.commands import ablate as command
+from subcam.ablation import run as loop
 from subcam.errors import BadInputError, RunFolderError
 from subcam.report.tables.tables import BEST_NOTE
 from subcam.runtime.files import write_json
@@ -206,7 +206,7 @@ def recorded(
         write_json(out / record, RECORD | {"settings": settings})
 
     monkeypatch.setattr(pipeline, "run", run)
-    monkeypatch.setattr(command, "_free_memory", lambda: None)  # there is none, and looking for it takes long
+    monkeypatch.setattr(loop, "_free_memory", lambda: None)  # there is none, and looking for it takes long
     return ran
 
 

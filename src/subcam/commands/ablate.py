@@ -1,34 +1,14 @@
 """`subcam ablate RECIPE`: a run for each point of a grid of settings and each seed, in one folder, stages shared."""
 
-import csv
-import gc
-import io
-import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from subcam.errors import RunFolderError, SubcamError
-from subcam.runtime import distributed
-from subcam.runtime.files import atomic_write, is_disk_full, read_json, write_json
-from subcam.runtime.run_folder import RunFolder, fingerprint
+from subcam.errors import SubcamError
 
 if TYPE_CHECKING:
-    from subcam.ablation.variants import Failed, Finished, Variant
-    from subcam.data.dataset import Dataset
-
-FOLDER = "ablate"
-"""Where in the run folder the records of the variants lie."""
-
-OnFailure = Literal["continue", "stop"]
-
-READING_NOTE = (
-    "Mean ± standard deviation over n seeds (n - 1 in its denominator). Whoever picks a row because its score is the"
-    " highest has picked it by looking at the masks: such a score needs a star too."
-)
+    from subcam.ablation.variants import Variant
 
 
 def ablate(words: list[str]) -> None:
@@ -41,10 +21,11 @@ def ablate(words: list[str]) -> None:
     import tyro
 
     from subcam.ablation.grid import read_grid
+    from subcam.ablation.run import OnFailure, run_variants
     from subcam.ablation.variants import expand
     from subcam.runtime import launch
     from subcam.runtime.devices import join
-    from subcam.settings import RunSettings
+    from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:
@@ -55,7 +36,7 @@ def ablate(words: list[str]) -> None:
             discover.num_subcategories=1,5,10; entries of one value are separated by spaces.
         seeds: every point of the grid is run with each of them; the recipe's own if none is given.
         on_failure: what to do when a variant fails: go on with the next, or stop.
-        dry_run: only say which variants there are and what of them is there. Images are read, nothing is trained.
+        dry_run: only list the variants and which of their stages are done. Images are read, nothing is trained.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
@@ -66,6 +47,7 @@ def ablate(words: list[str]) -> None:
         dry_run: bool = False
 
     recipe = words[0]
+    refuse_old_flags(words[1:])
     given = tyro.cli(
         Arguments,
         args=words[1:],
@@ -76,7 +58,7 @@ def ablate(words: list[str]) -> None:
     grid = read_grid(given.grid, given.settings)
     variants = expand(given.settings, grid, seeds=given.seeds or (given.settings.seed,))
     if given.dry_run:
-        _say_what_is_there(variants, given.out)
+        _print_dry_run(variants, given.out)
         return
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
@@ -90,170 +72,20 @@ def ablate(words: list[str]) -> None:
         )
 
 
-def run_variants(
-    variants: "Sequence[Variant]", out: Path, *, recipe: str = "", on_failure: OnFailure = "continue"
-) -> "list[Failed]":
-    """Run what is left of the variants, write `ablate.json`, `.csv` and `.md` after each, and print the tables.
-
-    Returns the variants that failed.
-
-    Raises:
-        BadInputError, SettingsError: images that cannot be used; before anything runs.
-        RunFolderError: the folder is in use or full.
-        Exception: whatever a variant raised, where `on_failure` is "stop".
-    """
-    from subcam import pipeline
-    from subcam.ablation.variants import Failed
-    from subcam.runtime.progress import say
-
-    finished: list[Finished] = []
-    failed: list[Failed] = []
-    # This lock is against a second ablation; each run locks the folder itself against other runs.
-    with RunFolder(path=out / FOLDER).lock():
-        prepared = _prepare(variants, out)
-        left = sum(not path.is_file() for _, _, path in prepared)
-        say(f"{len(variants)} variants, {len(variants) - left} of them done before")
-        started, computed = time.monotonic(), 0
-        for place, (variant, dataset, path) in enumerate(prepared, start=1):
-            title = f"variant {place} of {len(variants)}: {variant.label}"
-            if path.is_file():
-                say(f"{title}: done before ({path})")
-                finished.append(_read(path, variant))
-                continue
-            say(f"{title}{_time_left(time.monotonic() - started, computed, left - computed)}")
-            try:
-                record = path.relative_to(out).as_posix()
-                pipeline.run(variant.settings, out, dataset=dataset, recipe=recipe, record=record)
-                finished.append(_read(path, variant))
-            except Exception as error:
-                # What would end every other variant too ends the ablation.
-                # Of several processes the others may be elsewhere in the failed variant.
-                if (
-                    on_failure == "stop"
-                    or distributed.world_size() > 1
-                    or isinstance(error, RunFolderError)
-                    or is_disk_full(error)
-                ):
-                    say(f"stopped at {variant.label}; the same command goes on from here")
-                    raise
-                trace = "" if isinstance(error, SubcamError) else traceback.format_exc()
-                text = str(error) if isinstance(error, SubcamError) else f"{type(error).__name__}: {error}"
-                failed.append(Failed(grid=variant.grid, seed=variant.seed, error=text, traceback=trace))
-                say(f"failed: {variant.label}: {text}")
-            computed += 1
-            _write(out, finished, failed)
-            _free_memory()
-        _write(out, finished, failed)
-    _print(finished, failed)
-    say(f"{time.monotonic() - started:.0f} s; tables in {out / 'ablate.md'}, every score in {out / 'ablate.json'}")
-    return failed
-
-
-def _prepare(variants: "Sequence[Variant]", out: Path) -> "list[tuple[Variant, Dataset, Path]]":
-    """Each variant with its images, which are read once for all that share them, and where its record lies."""
-    from subcam.ablation.variants import record_name
-    from subcam.data.dataset import open_dataset
-
-    opened: dict[str, Dataset] = {}
-    prepared = []
-    for variant in variants:
-        settings = variant.settings.dataset
-        key = fingerprint(settings)
-        if key not in opened:
-            with distributed.first_goes_ahead():
-                opened[key] = open_dataset(settings, work_folder=out)
-        prepared.append((variant, opened[key], out / FOLDER / f"{record_name(variant, opened[key])}.json"))
-    return prepared
-
-
-def _read(path: Path, variant: "Variant") -> "Finished":
-    from subcam.ablation.variants import Finished, scores_of
-
-    record = read_json(path)
-    return Finished(
-        name=path.stem,
-        settings=record["settings"],
-        grid=variant.grid,
-        seed=variant.seed,
-        scores=scores_of(record),
-        seconds=record["seconds_this_time"],
-    )
-
-
-def _time_left(seconds: float, computed: int, variants_left: int) -> str:
-    if not computed:
-        return ""
-    left = timedelta(seconds=round(seconds / computed * variants_left))
-    return f" (about {left} left for {variants_left})"
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _write(out: Path, finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
-    """`ablate.json` with every score as a share; `ablate.csv` and `ablate.md` with the summary in per cent.
-
-    Of several processes the first writes.
-    """
-    if not distributed.is_first():
-        return
-    from subcam.ablation.grid import shown
-    from subcam.ablation.variants import label_of, summarise, summary_tables
-    from subcam.report.tables.tables import BEST_NOTE, markdown_table
-
-    summary = summarise(finished)
-    write_json(
-        out / "ablate.json",
-        {"runs": finished, "failed": failed, "summary": summary, "notes": [READING_NOTE, BEST_NOTE]},
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(summary[0].grid if summary else ()), "split", "what", "mIoU", "std", "n"])
-    for entry in summary:
-        std = "" if entry.std is None else f"{100 * entry.std:.2f}"
-        values = map(shown, entry.grid.values())
-        writer.writerow([*values, entry.split, entry.what, f"{100 * entry.mean:.2f}", std, entry.n])
-    with atomic_write(out / "ablate.csv", "w") as file:
-        file.write(text.getvalue())
-    parts = [*map(markdown_table, summary_tables(summary)), READING_NOTE, "", BEST_NOTE]
-    parts += ["", *(f"Failed: {label_of(entry.grid, entry.seed)}: {entry.error}" for entry in failed)] if failed else []
-    with atomic_write(out / "ablate.md", "w") as file:
-        file.write("\n".join(parts) + "\n")
-
-
-def _print(finished: "Sequence[Finished]", failed: "Sequence[Failed]") -> None:
-    """The tables and notes for the terminal of the first process."""
-    if not distributed.is_first():
-        return
-    from subcam.ablation.variants import label_of, summarise, summary_tables
-    from subcam.report.tables.tables import BEST_NOTE, terminal_table
-    from subcam.runtime.progress import console, say
-
-    for table in summary_tables(summarise(finished)):
-        console.print(terminal_table(table))
-    say(f"{READING_NOTE}\n{BEST_NOTE}")
-    for entry in failed:
-        say(f"failed: {label_of(entry.grid, entry.seed)}: {entry.error}")
-
-
-def _say_what_is_there(variants: "Sequence[Variant]", out: Path) -> None:
-    """The table of a dry run: of each variant, whether it is done, else how many stages are, and the next one."""
+def _print_dry_run(variants: "Sequence[Variant]", out: Path) -> None:
+    """A table of the variants: whether each is done, else how many of its stages are, and its next stage."""
     from rich import box
     from rich.table import Table
 
     from subcam.ablation.dry_run import stages_there
+    from subcam.ablation.run import prepare
     from subcam.runtime.progress import console, say
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("variant", "state", "next stage"):
         table.add_column(column, overflow="fold")
     done = 0
-    for variant, dataset, path in _prepare(variants, out):
+    for variant, dataset, path in prepare(variants, out):
         if path.is_file():
             done += 1
             table.add_row(variant.label, "done", "")

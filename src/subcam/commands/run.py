@@ -31,7 +31,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     from subcam.report.tables.tables import explanation, tables_of, terminal_table, write_tables
     from subcam.runtime import distributed, launch
     from subcam.runtime.progress import console, say
-    from subcam.settings import RunSettings
+    from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments:
@@ -45,6 +45,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         out: Path
         report: bool = True
 
+    refuse_old_flags(words)
     given = tyro.cli(
         Arguments,
         args=words,

@@ -184,12 +184,11 @@ def _how_to_load(source: CardSource) -> str:
         )
         return f"{install}\n\n```python\n{code}\n```"
     code = (
-        "import numpy as np\nimport torch\nimport subcam\nfrom PIL import Image\n"
-        "from subcam.predict.tiles import InferenceSettings, segment_labels\n\n"
+        "import numpy as np\nimport torch\nimport subcam\nfrom PIL import Image\n\n"
         'network = subcam.hub.load("FOLDER")\n'
         'image = np.array(Image.open("image.jpg").convert("RGB"))\n'
         "images = torch.from_numpy(image).permute(2, 0, 1)[None]\n"
-        "labels = segment_labels(network, images, settings=InferenceSettings())  # 0 background, i + 1 class i"
+        "labels = subcam.segment_labels(network, images)  # 0 background, i + 1 class i"
     )
     shell = "subcam predict FOLDER images --out predictions"
     return f"{install}\n\n```sh\n{shell}\n```\n\n```python\n{code}\n```"
