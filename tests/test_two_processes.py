@@ -1,13 +1,18 @@
-"""The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less."""
+"""The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less.
+
+The run of two is cut off twice on its way, so that the same tests show that what was cut off ends as it should.
+"""
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,26 +56,71 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("one") / "run"
-    assert cli.main([*WORDS, "--out", str(out)]) == 0
-    return out
+def one(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A run of one process."""
+
+    def make(folder: Path) -> None:
+        assert cli.main([*WORDS, "--out", str(folder)]) == 0
+
+    return once("one-process", make)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("two") / "run"
-    status, printed = ended(started([*WORDS, "--out", str(out), "--machine.devices", "2"]))
+def two(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A run of two processes that a SIGTERM ended, then a kill -9 of the second, and that was taken up after each.
+
+    What the three commands did is in `attempts.json`.
+    """
+
+    def make(folder: Path) -> None:
+        attempts = [signalled(folder), killed(folder), to_the_end(folder)]
+        (folder / ATTEMPTS).write_text(json.dumps(attempts), "utf-8")
+
+    return once("two-processes", make)
+
+
+ATTEMPTS = "attempts.json"
+TWO = ("--machine.devices", "2")
+
+
+def signalled(out: Path) -> dict[str, Any]:
+    """Start, and send a SIGTERM to who started the others in the first training."""
+    process = started([*WORDS, "--out", str(out), *TWO])
+    until_seen(out, "round0-classify-*/checkpoint.pt", process)
+    process.send_signal(signal.SIGTERM)
+    status, printed = ended(process)
+    return {"status": status, "printed": printed, "checkpoints": len(list(out.rglob("checkpoint.pt")))}
+
+
+def killed(out: Path) -> dict[str, Any]:
+    """Go on, and kill the second process in the second training; where there is no /proc to find it in, nothing."""
+    if not Path("/proc/self/environ").exists():
+        return {}
+    process = started([*WORDS, "--out", str(out), *TWO])
+    until_seen(out, "round1-classify-*/checkpoint.pt", process)
+    children = {rank: child for child in children_of(process.pid) if (rank := rank_of(child)) is not None}
+    os.kill(children["1"], signal.SIGKILL)
+    begun = time.monotonic()
+    status, printed = ended(process)
+    return {
+        "status": status,
+        "printed": printed,
+        "ranks": sorted(children),
+        "seconds": time.monotonic() - begun,
+        "alive": [child for child in children.values() if Path(f"/proc/{child}").exists()],
+    }
+
+
+def to_the_end(out: Path) -> dict[str, Any]:
+    status, printed = ended(started([*WORDS, "--out", str(out), *TWO]))
     assert status == 0, printed
-    assert printed.count("24 training images") == 1  # the first process speaks for both
-    assert "Table 2" in printed
-    return out
+    return {"status": status, "printed": printed}
 
 
 def files(folder: Path) -> dict[str, Path]:
     """All files of the stages and the run by their path, but TensorBoard's, whose names hold the time."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path for name, path in found.items() if "tensorboard" not in name}
+    by_name = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path for name, path in by_name.items() if "tensorboard" not in name and name != ATTEMPTS}
 
 
 def pairs(one: Path, two: Path, name: str) -> Iterator[tuple[Path, Path]]:
@@ -112,41 +162,48 @@ def test_two_processes_find_the_clusters_of_one(one: Path, two: Path) -> None:
             np.testing.assert_allclose(got["centroids"], expected["centroids"], **CLOSE)
 
 
+def attempts_of(two: Path) -> list[dict[str, Any]]:
+    return json.loads((two / ATTEMPTS).read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint(two: Path) -> None:
+    attempt = attempts_of(two)[0]
+    assert attempt["status"] == 143, attempt["printed"]
+    assert "the same command goes on from here" in attempt["printed"]
+    assert attempt["printed"].count("24 training images") == 1  # the first process speaks for both
+    assert attempt["checkpoints"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-def test_one_ends_and_so_do_the_others_and_all_goes_on(two: Path, tmp_path: Path) -> None:
-    """A SIGTERM to who started them, then a kill -9 of the second: what is left is done as if nothing had been."""
-    out = tmp_path / "run"
-    words = [*WORDS, "--out", str(out), "--machine.devices", "2"]
+def test_one_is_killed_and_so_do_the_others_end(two: Path) -> None:
+    attempt = attempts_of(two)[1]
+    assert attempt["ranks"] == ["0", "1"]
+    assert attempt["status"] == 2, attempt["printed"]
+    assert "process 2 of 2 was ended by SIGKILL" in attempt["printed"]
+    assert "Traceback" not in attempt["printed"]
+    assert attempt["seconds"] < 100
+    assert attempt["alive"] == []
 
-    process = started(words)
-    until_seen(out, "round0-classify-*/checkpoint.pt", process)
-    process.send_signal(signal.SIGTERM)
-    status, printed = ended(process)
-    assert status == 143, printed
-    assert "the same command goes on from here" in printed
-    assert list(out.rglob("checkpoint.pt"))
 
-    process = started(words)
-    until_seen(out, "round1-classify-*/checkpoint.pt", process)
-    children = {rank: child for child in children_of(process.pid) if (rank := rank_of(child)) is not None}
-    assert set(children) == {"0", "1"}
-    os.kill(children["1"], signal.SIGKILL)
-    begun = time.monotonic()
-    status, printed = ended(process)
-    assert status == 2, printed
-    assert "process 2 of 2 was ended by SIGKILL" in printed
-    assert "Traceback" not in printed
-    assert time.monotonic() - begun < 100
-    assert not [child for child in children.values() if Path(f"/proc/{child}").exists()]
+@pytest.mark.slow
+def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
+    _, second, last = attempts_of(two)
+    printed = last["printed"]
+    assert printed.count("24 training images") == 1
+    assert f"round{1 if second else 0}-classify: taken up where it was cut off" in printed
+    assert "Table 2" in printed
 
-    status, printed = ended(started(words))
-    assert status == 0, printed
-    assert "round1-classify: taken up where it was cut off" in printed
-    assert set(files(out)) == set(files(two))
-    for mine, theirs in pairs(two, out, "*.safetensors"):
-        assert theirs.read_bytes() == mine.read_bytes(), theirs
-    for mine, theirs in pairs(two, out, "*.png"):
+
+@pytest.mark.thorough
+def test_two_processes_that_were_cut_off_end_as_two_that_were_not(two: Path, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "run"
+    printed = to_the_end(undisturbed)["printed"]
+    assert printed.count("24 training images") == 1
+    assert "Table 2" in printed
+    assert set(files(two)) == set(files(undisturbed))
+    for mine, theirs in [*pairs(undisturbed, two, "*.safetensors"), *pairs(undisturbed, two, "*.png")]:
         assert theirs.read_bytes() == mine.read_bytes(), theirs
 
 

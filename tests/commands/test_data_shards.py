@@ -20,9 +20,9 @@ def test_a_run_on_shards_is_that_on_the_folder(
     assert f"ready: subcam run RECIPE --data {root}" in said
     assert len(read_shards(root)) == len(read_folder(toy_folder))
     stages = {}
-    for data in (toy_folder, root):
+    for data, page in ((toy_folder, "--no-report"), (root, "--report")):
         out = tmp_path / f"run-{data.name}"
-        words = ["run", "small", "--data", str(data), "--out", str(out), *SHORT]
+        words = ["run", "small", "--data", str(data), "--out", str(out), *SHORT, page]
         assert cli.main(words) == cli.EXIT_OK, capsys.readouterr().err
         stages[data] = {path.name for path in (out / "stages").iterdir()}
         assert json.loads((out / "run.json").read_text())["rounds"][0]["scores"]
