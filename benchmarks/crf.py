@@ -27,7 +27,8 @@ from PIL import Image
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
-from subcam.crf.dense_crf import CRFSettings, dense_crf, dense_crf_many
+from subcam.crf.dense_crf import dense_crf, dense_crf_many
+from subcam.crf.settings import CRFSettings
 
 SIZES = ((240, 320), (375, 500), (750, 1000))
 CLASSES = (2, 5, 21)

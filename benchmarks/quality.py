@@ -45,7 +45,7 @@ ROWS = (
     ),
     Row(title="prototypes of positions, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
     Row(title="its control (no labels of positions, round 2)", file=SMALL, what=("control (lambda = 0): round 2",)),
-    Row(title="**local sub-categories (round 2)**", file=SMALL, what=refined(2)),
+    Row(title="**prototypes (round 2)**", file=SMALL, what=refined(2)),
 )
 
 

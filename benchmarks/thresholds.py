@@ -32,7 +32,8 @@ from subcam.cam.threshold import (
     explained_share,
     split_shares,
 )
-from subcam.crf.dense_crf import CRFSettings, dense_crf_many
+from subcam.crf.dense_crf import dense_crf_many
+from subcam.crf.settings import CRFSettings
 from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from subcam.data.check import CheckedImages
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.devices import Device, MachineSettings
     from subcam.settings import RunSettings
 
 # Before torch and numba are imported here, in the workers, or in the commands that tests start: one thread each, so
@@ -123,14 +123,22 @@ def fabric(machine: MachineSettings) -> Fabric:
 
 
 @pytest.fixture(scope="session")
+def device(machine: MachineSettings, fabric: Fabric) -> Device:
+    """The CPU, as a stage is given it."""
+    from subcam.runtime.devices import Device
+
+    return Device(precision=machine.precision, machine=machine, fabric=fabric)
+
+
+@pytest.fixture(scope="session")
 def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated images of 48 pixels, with dropout: about a second."""
+    from subcam.cam.settings import CamSettings
     from subcam.data.augmentation import AugmentationSettings
     from subcam.data.dataset import DatasetSettings
     from subcam.data.readers.toy import ToySettings
     from subcam.networks.backbones.build import NetworkSettings
     from subcam.settings import RunSettings
-    from subcam.stages.cam import CamSettings
     from subcam.stages.classify import ClassifySettings
     from subcam.stages.discover import DiscoverSettings
     from subcam.training.optimiser import OptimiserSettings

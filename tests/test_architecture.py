@@ -25,7 +25,7 @@ ABOVE_STAGES = (
     "subcam.recipes",
     "subcam.comparisons.methods",
     "subcam.hub",
-    "subcam.maps_file",
+    "subcam.cam.settings",
     "subcam.hub.model_card",
     "subcam.settings",
     "subcam.estimator",

@@ -92,7 +92,7 @@ def test_a_run_has_all_rounds_then_the_control(finished: RunResult) -> None:
 def test_the_control_has_no_subcategories_and_the_method_has(finished: RunResult) -> None:
     heads = [load_file(found.model.path / "model.safetensors").keys() for found in finished.rounds]
     assert ["subcategory_head.weight" in names for names in heads] == [False, True, False]
-    weights = [found.model.record["settings"]["subcategory_weight"] for found in finished.rounds]
+    weights = [found.model.record["inputs"]["settings"]["subcategory_weight"] for found in finished.rounds]
     assert weights == [0, 5, 0]
 
 
@@ -295,11 +295,13 @@ def test_images_of_many_kinds_go_all_the_way(images: Path, tiny_run: RunSettings
     assert sizes == [(56, 40), (56, 41), (56, 42), (56, 43), (30, 60)]
 
 
-# Local sub-categories
+# Prototypes
 
 
-def test_local_rounds_find_prototypes_then_train_on_positions(tiny_run: RunSettings, tmp_path: Path) -> None:
-    settings = replace(tiny_run, subcategories="local", rounds=2, control=True)
+def test_prototype_rounds_find_prototypes_then_train_on_labels_of_positions(
+    tiny_run: RunSettings, tmp_path: Path
+) -> None:
+    settings = replace(tiny_run, route="prototypes", rounds=2, control=True)
     result = pipeline.run(settings, tmp_path)
     assert [(found.round_index, found.control) for found in result.rounds] == [
         (0, False),
@@ -321,7 +323,7 @@ def test_local_rounds_find_prototypes_then_train_on_positions(tiny_run: RunSetti
         "round2-control-evaluate-val",
         "round2-control-prototypes",
         "round2-evaluate-val",
-        "round2-positions",
+        "round2-prototype-labels",
         "round2-prototypes",
     ]
     before = stamps(tmp_path)

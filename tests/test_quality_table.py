@@ -25,7 +25,7 @@ def test_a_row_has_means_deviations_and_seeds(tmp_path: Path) -> None:
     for file in (quality.PAPER, quality.COMPARED):
         (tmp_path / file).write_text(HEAD)
     lines = quality.table(tmp_path).splitlines()
-    assert lines[2:] == ["| **local sub-categories (round 2)** | 3 | 62.0 ± 1.3 |  | 70.0 |  |"]
+    assert lines[2:] == ["| **prototypes (round 2)** | 3 | 62.0 ± 1.3 |  | 70.0 |  |"]
 
 
 def test_a_file_without_marks_is_left_alone() -> None:

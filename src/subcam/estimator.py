@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.response import background_score
+from subcam.cam.settings import read_maps_file, write_maps_file
 from subcam.cam.threshold import threshold_of_maps
 from subcam.crf.dense_crf import dense_crf_many
 from subcam.crf.settings import CRFSettings
@@ -20,7 +21,6 @@ from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
 from subcam.errors import CheckpointError, SettingsError
-from subcam.maps_file import read_maps_file, write_maps_file
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.pipeline import run
@@ -80,7 +80,7 @@ class SubCategoryCAM:
         state = f"{len(self.class_names_)} classes" if self.network_ else "not trained"
         return (
             f"<SubCategoryCAM: {settings.network.name}, {settings.rounds} rounds of sub-categories of"
-            f" {'positions' if settings.subcategories == 'local' else 'images'}, {state}>"
+            f" {'positions' if settings.route == 'prototypes' else 'images'}, {state}>"
         )
 
     def fit(self, dataset: ImageSet | Dataset | str | Path, *, out: Path | None = None) -> "SubCategoryCAM":

@@ -1,36 +1,63 @@
-"""READ FIRST. The whole way from labelled images to scored response maps: Algorithm 1 of the paper as a loop.
+"""READ FIRST. The whole way from labelled images to scored masks: the paper's route and that of the recipe `small`.
 
     labelled images
-      -> classify   {E, H_p} with the parent loss                                 round 0, plain CAM
-      -> discover   K-means on E's features inside each parent class              Eq. 2
-      -> classify   {E, H_p, H_s} jointly; discover and classify again each round  Eq. 3
-      -> cam        response maps over scales and flips                           Eq. 1
-      -> evaluate   mIoU, F-score, at the fixed threshold and at the best         Table 2
-      -> refine     dense CRF -> AffinityNet -> random walk -> pseudo masks       Section 3.3
-      -> evaluate   maps, maps + CRF, maps + random walk, and both                Table 1
-      -> segment    DeepLab-v2 on the pseudo masks; masks without any label          Section 4.4
-      -> evaluate   the network's masks, beside one that learned from true masks  Tables 3, 4
+      -> classify     {E, H_p} with the parent loss                                round 0, plain CAM
+      -> cam, evaluate  response maps over scales and flips; mIoU, F-score         Eq. 1, Table 2
+
+    --route subcategories (the paper), each round:
+      -> discover     K-means on E's features inside each parent class             Eq. 2
+      -> classify     {E, H_p, H_s} jointly                                        Eq. 3
+      -> cam, evaluate                                                             Eq. 1, Table 2
+
+    --route prototypes (the recipe `small`; not in the paper), each round:
+      -> label positions  the nearest prototype of each confident position, by the maps of the round before
+      -> classify     {E, H_p} and the prototypes jointly; round 1 trains nothing
+      -> prototypes   K-means on features of confident positions, of each class and of its context
+      -> cam, evaluate  response maps from the prototypes
+
+    of the rounds that --refine.rounds names:
+      -> sure regions -> affinity -> random walk -> pseudo masks -> evaluate       Section 3.3, Table 1
+      -> segment -> predict -> evaluate   a network that learned from them,        Section 4.4,
+                                          beside one from ground truth             Tables 3, 4
 
 and, where asked for, response maps of other kinds to compare with (`--compare.methods`), scored as those of the rounds.
 
-Stages know nothing of each other's order; they meet here, through files in the run folder. A stage that is done is
-skipped, one that was cut off is taken up.
+Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
+...)` derives a stage's folder from all that it is given: a stage that is done is skipped, one that was cut off is
+resumed.
 """
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from subcam.data.dataset import Dataset, open_dataset
-from subcam.mask_steps import refine, segment
+from subcam.comparisons.methods import Comparison
+from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.runtime import distributed
-from subcam.runtime.devices import build_fabric, join
+from subcam.runtime.devices import Device, join
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import RunFolder
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.stages.context import Stages
+from subcam.stages import (
+    affinity,
+    cam,
+    classify,
+    discover,
+    evaluate,
+    predict,
+    prototypes,
+    pseudo_masks,
+    random_walk,
+    segment,
+    sure_regions,
+)
+from subcam.stages.context import Context
+
+SCORED_AS = {predict.MASKS: "plain", predict.CRF_MASKS: "crf", predict.KNOWN_MASKS: "known"}
+"""How results name the folders of a segmentation network's masks."""
 
 
 def run(
@@ -56,25 +83,11 @@ def run(
         with distributed.first_goes_ahead():
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)
-        _say_what_is_there(dataset)
-        stages = Stages(
-            settings=settings,
-            folder=folder,
-            dataset=dataset,
-            fabric=build_fabric(settings.machine, precision=settings.machine.precision),
-            inference=build_fabric(settings.machine, precision=settings.machine.resolved_inference_precision),
-        )
-        rounds, compared, refined, segmented = whole_way(stages)
-        result = RunResult(
-            settings=settings,
-            out=out,
-            class_names=dataset.train.image_set.class_names,
-            rounds=tuple(rounds),
-            refined=tuple(refined),
-            segmented=tuple(segmented),
-            seconds=time.monotonic() - started,
+        _say_what_there_is(dataset)
+        result = replace(
+            all_stages(settings, open_context(settings, folder, dataset)),
             recipe=recipe,
-            compared=tuple(compared),
+            seconds=time.monotonic() - started,
         )
         if distributed.is_first():
             write_record(result, dataset, out / record)
@@ -82,70 +95,352 @@ def run(
         return result
 
 
-def whole_way(
-    stages: Stages,
-) -> tuple[list[RoundResult], list[ComparisonResult], list[RefinedResult], list[SegmentedResult]]:
-    """All rounds, then the control's; comparisons; pseudo masks of rounds that are refined; segmentation networks."""
-    settings = stages.settings
-    course = {"image": algorithm_1, "local": local_rounds}[settings.subcategories]
-    rounds = course(stages, rounds=settings.rounds)
-    control = course(stages, rounds=settings.rounds, control_of=rounds) if settings.control else []
-    compared = [stages.compare(method, rounds[0]) for method in settings.compare.methods]
+def open_context(settings: RunSettings, folder: RunFolder, dataset: Dataset) -> Context:
+    """What the stages of a run have at hand."""
+    machine = settings.machine
+    return Context(
+        folder=folder,
+        dataset=dataset,
+        training=Device.open(machine, precision=machine.precision),
+        inference=Device.open(machine, precision=machine.resolved_inference_precision),
+        seed=settings.seed,
+    )
+
+
+def all_stages(settings: RunSettings, context: Context) -> RunResult:
+    """All rounds and the control's; comparisons; pseudo masks of the refined rounds; segmentation networks."""
+    route = {"subcategories": subcategory_rounds, "prototypes": prototype_rounds}[settings.route]
+    rounds = route(settings, context)
+    control = route(settings, context, control_of=rounds) if settings.control else []
+    compared = [compare(settings, context, method, plain=rounds[0]) for method in settings.compare.methods]
     refined = [
-        refine(stages, found) for found in rounds if settings.refine.refines(found.round_index, last=settings.rounds)
+        refine(settings, context, result)
+        for result in rounds
+        if settings.refine.refines(result.round_index, last=settings.rounds)
     ]
-    kinds = [kind for kind in settings.segment.train_on if refined or kind != "pseudo"]
-    if len(kinds) < len(settings.segment.train_on):
-        say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
-    segmented = [segment(stages, refined[-1] if kind == "pseudo" else None) for kind in kinds]
-    return rounds + control, compared, refined, segmented
+    segmented = [
+        train_segmentation(settings, context, refined[-1] if masks == "pseudo" else None)
+        for masks in settings.segment.train_on
+        if refined or masks != "pseudo"
+    ]
+    return RunResult(
+        settings=settings,
+        out=context.folder.path,
+        class_names=context.dataset.train.image_set.class_names,
+        rounds=(*rounds, *control),
+        refined=tuple(refined),
+        segmented=tuple(segmented),
+        seconds=0.0,
+        compared=tuple(compared),
+    )
 
 
-def algorithm_1(stages: Stages, *, rounds: int, control_of: Sequence[RoundResult] = ()) -> list[RoundResult]:
-    """Train, map and score round 0, then `rounds` rounds on newly discovered sub-categories (Algorithm 1).
+def subcategory_rounds(
+    settings: RunSettings, context: Context, *, control_of: Sequence[RoundResult] = ()
+) -> list[RoundResult]:
+    """Algorithm 1: train, map and score round 0, then each round on newly discovered sub-categories.
 
     Args:
-        stages: what each step does.
-        rounds: rounds after round 0.
+        settings: of the run.
+        context: its folder, images, devices and seed.
         control_of: the rounds of another course; those after round 0 are then trained without sub-categories
             (lambda = 0) and only they are returned.
     """
     control = bool(control_of)
-    model = control_of[0].model if control else stages.classify(0)
-    results = list(control_of[:1]) or [stages.map_and_score(0, model)]
-    for index in range(1, rounds + 1):
-        subcategories = None if control else stages.discover(index, model)
-        model = stages.classify(index, before=model, subcategories=subcategories, control=control)
-        results.append(stages.map_and_score(index, model, subcategories=subcategories, control=control))
+    results = list(control_of[:1]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
+    for index in range(1, settings.rounds + 1):
+        before = results[-1].model
+        clusters = None
+        if not control:
+            clusters = context.run(
+                f"round{index}-discover",
+                discover.run,
+                settings=settings.discover,
+                images=context.dataset.train,
+                model=before,
+                seed=context.seed,
+                device=context.inference,
+            )
+        model = train_classifier(settings, context, index, before=before, clusters=clusters, control=control)
+        results.append(map_and_score(settings, context, index, model, clusters=clusters, control=control))
     return results[1:] if control else results
 
 
-def local_rounds(stages: Stages, *, rounds: int, control_of: Sequence[RoundResult] = ()) -> list[RoundResult]:
-    """Algorithm 1 with sub-categories of positions instead of whole images; not in the paper.
+def prototype_rounds(
+    settings: RunSettings, context: Context, *, control_of: Sequence[RoundResult] = ()
+) -> list[RoundResult]:
+    """Rounds with prototypes of positions instead of clusters of whole images; not in the paper.
 
-    Round 0 is plain CAM. Round 1 clusters, on its network, features of positions that the maps are sure of, and takes
-    its own maps from the clusters' centres; nothing is trained. Each later round trains a network to tell apart the
-    sub-categories that the round before found at each position, then finds its own and takes its maps from them.
+    Round 0 is plain CAM. Round 1 clusters, on its network, features of positions that the maps are confident of, and
+    takes its own maps from these prototypes; nothing is trained. Each later round trains a network to tell apart the
+    prototypes that the round before found at each position, then finds its own and takes its maps from them.
 
     Args:
-        stages: what each step does.
-        rounds: rounds after round 0.
-        control_of: the rounds of another course; those after round 1 are then trained without sub-categories, their
-            maps still taken from clusters' centres, and only they are returned.
+        settings: of the run.
+        context: its folder, images, devices and seed.
+        control_of: the rounds of another course; those after round 1 are then trained without labels of positions,
+            their maps still taken from prototypes, and only they are returned.
     """
-    control = bool(control_of)
-    model = control_of[0].model if control else stages.classify(0)
-    results = list(control_of[:2]) or [stages.map_and_score(0, model)]
-    for index in range(len(results), rounds + 1):
+    control, train = bool(control_of), context.dataset.train
+    results = list(control_of[:2]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
+    model = results[0].model
+    for index in range(len(results), settings.rounds + 1):
+        last = results[-1]
         if index > 1:
-            local = None if control else stages.label_positions(index, results[-1])
-            model = stages.classify(index, before=model, local=local, control=control)
-        prototypes = stages.find_prototypes(index, model, results[-1].maps, control=control)
-        results.append(stages.map_and_score(index, prototypes, control=control))
+            labels = None
+            if not control:
+                labels = context.run(
+                    f"round{index}-prototype-labels",
+                    prototypes.run_labels,
+                    settings=settings.prototypes,
+                    images=train,
+                    model=last.model,
+                    maps=last.maps,
+                    device=context.inference,
+                )
+            model = train_classifier(
+                settings,
+                context,
+                index,
+                before=model,
+                prototypes=None if control else last.model,
+                prototype_labels=labels,
+                control=control,
+            )
+        with_prototypes = context.run(
+            f"{_round(index, control)}-prototypes",
+            prototypes.run,
+            settings=settings.prototypes,
+            images=train,
+            model=model,
+            maps=last.maps,
+            seed=context.seed,
+            device=context.inference,
+        )
+        results.append(map_and_score(settings, context, index, with_prototypes, control=control))
     return results[2:] if control else results
 
 
-def _say_what_is_there(dataset: Dataset) -> None:
+def train_classifier(
+    settings: RunSettings,
+    context: Context,
+    index: int,
+    *,
+    before: Stage | None = None,
+    clusters: Stage | None = None,
+    prototypes: Stage | None = None,
+    prototype_labels: Stage | None = None,
+    control: bool = False,
+) -> Stage:
+    """Train the network of one round; `before` is that of the round before."""
+    of_round = settings.classify.of_round(
+        index, with_subcategories=clusters is not None, with_prototypes=prototype_labels is not None
+    )
+    return context.run(
+        f"{_round(index, control)}-classify",
+        classify.run,
+        settings=of_round,
+        images=context.dataset.train,
+        network=settings.network,
+        round_index=index,
+        seed=context.seed,
+        device=context.training,
+        start_from=before if of_round.start == "continue" else None,
+        clusters=clusters,
+        prototypes=prototypes,
+        prototype_labels=prototype_labels,
+    )
+
+
+def map_and_score(
+    settings: RunSettings,
+    context: Context,
+    index: int,
+    model: Stage,
+    *,
+    clusters: Stage | None = None,
+    control: bool = False,
+) -> RoundResult:
+    """Write the response maps of a round and score them by split.
+
+    The training images get maps too in the last round, and where pseudo masks or prototypes need them.
+    """
+    name, last = _round(index, control), settings.rounds
+    images = list(context.dataset.scored.values())
+    refined = not control and (index == last or settings.refine.refines(index, last=last))
+    if not images or refined or settings.route == "prototypes":
+        images.append(context.dataset.train)
+    maps = context.run(
+        f"{name}-cam",
+        cam.run,
+        settings=settings.cam,
+        images=union(*images),
+        model=model,
+        device=context.inference,
+    )
+    return RoundResult(
+        round_index=index,
+        control=control,
+        model=model,
+        maps=maps,
+        scores=_score_maps(settings, context, name, maps),
+        clusters=clusters,
+    )
+
+
+def compare(settings: RunSettings, context: Context, method: Comparison, *, plain: RoundResult) -> ComparisonResult:
+    """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or one of their own."""
+    name, training, train = f"compare-{method}", settings.compare.training(method), context.dataset.train
+    model = plain.model
+    if training is not None:
+        # As in round 0, from the same weights on the same crops, by the losses of the comparison.
+        round0 = replace(settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)
+        model = context.run(
+            f"{name}-classify",
+            classify.run,
+            settings=round0,
+            images=train,
+            network=settings.network,
+            round_index=0,
+            seed=context.seed,
+            device=context.training,
+            comparison=training,
+        )
+    maps = context.run(
+        f"{name}-cam",
+        cam.run,
+        settings=settings.cam,
+        images=union(*(context.dataset.scored.values() or (train,))),
+        model=model,
+        device=context.inference,
+        method=method,
+    )
+    return ComparisonResult(method=method, model=model, maps=maps, scores=_score_maps(settings, context, name, maps))
+
+
+def refine(settings: RunSettings, context: Context, result: RoundResult) -> RefinedResult:
+    """From a round's response maps to pseudo masks of all images, scored in all variants."""
+    name, dataset = _round(result.round_index), context.dataset
+    everything = union(*dataset.all)
+    sure = context.run(
+        f"{name}-crf",
+        sure_regions.run,
+        settings=settings.refine.sure_regions,
+        images=dataset.train,
+        maps=result.maps,
+        device=context.inference,
+    )
+    affinities = context.run(
+        f"{name}-affinity",
+        affinity.run,
+        settings=settings.refine.affinity,
+        images=dataset.train,
+        sure_regions=sure,
+        network=settings.network,
+        seed=context.seed,
+        device=context.training,
+    )
+    walked = context.run(
+        f"{name}-walk",
+        random_walk.run,
+        settings=settings.refine.walk,
+        images=everything,
+        maps=result.maps,
+        affinity=affinities,
+        device=context.inference,
+    )
+    masks = context.run(
+        f"{name}-masks",
+        pseudo_masks.run,
+        settings=settings.refine.masks,
+        images=everything,
+        maps=result.maps,
+        walked=walked,
+        scored=tuple(dataset.scored.values()),
+        device=context.inference,
+    )
+    scores = {
+        split: evaluate.read_pseudo_masks(
+            context.run(
+                f"{name}-evaluate-masks-{split}",
+                evaluate.run_pseudo_masks,
+                images=images,
+                masks=masks,
+                walked=walked,
+            )
+        )
+        for split, images in dataset.scored.items()
+    }
+    return RefinedResult(round_index=result.round_index, masks=masks, scores=scores)
+
+
+def train_segmentation(settings: RunSettings, context: Context, refined: RefinedResult | None) -> SegmentedResult:
+    """Train a segmentation network on a round's pseudo masks, or on ground truth (None), and score what it predicts.
+
+    Images on which it is scored have no labels then: every class is open.
+    """
+    dataset, train = context.dataset, context.dataset.train
+    name = f"{_round(refined.round_index)}-segment" if refined else "truth-segment"
+    apart = [images for images in dataset.scored.values() if images.digest != train.digest]
+    model = context.run(
+        name,
+        segment.run,
+        settings=settings.segment.train,
+        config=settings.segment.config(run_network=settings.network, class_names=train.image_set.class_names),
+        images=train,
+        masks=refined.masks if refined else None,
+        variant=str(settings.refine.masks.pseudo_mask) if refined else "",
+        validation=apart[-1] if apart and settings.segment.train.validate_every else None,
+        seed=context.seed,
+        device=context.training,
+    )
+    masks = context.run(
+        f"{name}-predict",
+        predict.run,
+        settings=settings.segment.predict,
+        images=union(*(dataset.scored.values() or (train,))),
+        model=model,
+        device=context.inference,
+    )
+    scores = {}
+    for split, images in dataset.scored.items():
+        scored = evaluate.read_segmentation(
+            context.run(
+                f"{name}-evaluate-{split}",
+                evaluate.run_segmentation,
+                images=images,
+                masks=masks,
+                variants=predict.variants(settings.segment.predict),
+            )
+        )
+        scores[split] = {SCORED_AS[variant]: values for variant, values in scored.variants.items()}
+    return SegmentedResult(
+        trained_on="pseudo" if refined else "truth",
+        round_index=refined.round_index if refined else 0,
+        model=model,
+        masks=masks,
+        scores=scores,
+    )
+
+
+def _score_maps(settings: RunSettings, context: Context, name: str, maps: Stage) -> dict[str, evaluate.MapScores]:
+    """Score response maps by split."""
+    return {
+        split: evaluate.read_maps(
+            context.run(
+                f"{name}-evaluate-{split}", evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps
+            )
+        )
+        for split, images in context.dataset.scored.items()
+    }
+
+
+def _round(index: int, control: bool = False) -> str:
+    """How the stages of a round begin."""
+    return f"round{index}{'-control' if control else ''}"
+
+
+def _say_what_there_is(dataset: Dataset) -> None:
     train = dataset.train.image_set
     counts = ", ".join(f"{name} {n}" for name, n in zip(train.class_names, train.labels.sum(0), strict=True))
     say(f"{len(train)} training images ({counts})")

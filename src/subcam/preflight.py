@@ -36,6 +36,8 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     for setting, file in _weights(settings).items():
         if file not in NO_FILE and not Path(file).exists():
             raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
+    if "pseudo" in settings.segment.train_on and settings.refine.rounds == "none":
+        say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
     _check_classes(train)
     if "truth" in settings.segment.train_on:
         only_masked(train)

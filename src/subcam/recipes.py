@@ -5,18 +5,18 @@ Blocks that several recipes share stand first, once. A recipe that is another wi
 
 from collections.abc import Callable
 
-from subcam.crf.dense_crf import CRFSettings
+from subcam.cam.settings import CamSettings
+from subcam.crf.settings import CRFSettings
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.predict.tiles import InferenceSettings
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
 from subcam.stages.affinity import AffinitySettings
-from subcam.stages.cam import CamSettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
 from subcam.stages.evaluate import EvaluateSettings
-from subcam.stages.prototypes import LocalSettings
+from subcam.stages.prototypes import PrototypeSettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 from subcam.stages.segment import TrainSettings
@@ -154,9 +154,9 @@ def toy() -> RunSettings:
 def small() -> RunSettings:
     """Any timm backbone on your own images, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
-    Rounds find sub-categories of positions, not of images (`pipeline.local_rounds`), and the background threshold is
-    chosen without masks. Limits of sure positions, alphas, beta and the last CRF (DeepLab's) were chosen by looking at
-    masks of six VOC animals (MobileNetV2, long side 320).
+    Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`), and the background
+    threshold is chosen without masks. Limits of confident positions, alphas, beta and the last CRF (DeepLab's) were
+    chosen by looking at masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: half an hour on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
     mean of three seeds: 47.8 mIoU in round 0, 61.6 in round 2, 72.4 of the pseudo masks (`docs/log.md`).
@@ -164,20 +164,20 @@ def small() -> RunSettings:
     return RunSettings(
         rounds=2,
         control=False,
-        subcategories="local",
+        route="prototypes",
         network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True),
         classify=ClassifySettings(
             epochs=5,
             least_steps=200,
             batch_size=16,
             subcategory_weight=5.0,
-            local_weight=0.3,
+            prototype_weight=0.3,
             start="restart",
             augmentation=_augmentation(224, (256, 512)),
             optimiser=FINE_TUNING,
         ),
         discover=DiscoverSettings(num_subcategories=5),
-        local=LocalSettings(num_subcategories=5, num_context=5, object_above=0.4, context_below=0.2),
+        prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=0.4, context_below=0.2),
         cam=CamSettings(scales=FOUR_SCALES, flip=True),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(

@@ -11,8 +11,7 @@ from subcam.runtime.files import write_json
 from subcam.runtime.resources import peak_memory_mib, versions
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class RunResult:
     @property
     def last(self) -> RoundResult:
         """The last round of sub-category training."""
-        return [found for found in self.rounds if not found.control][-1]
+        return [result for result in self.rounds if not result.control][-1]
 
 
 def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
@@ -101,41 +100,41 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
             "skipped": list(dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)),
             "rounds": [
                 {
-                    "round": found.round_index,
-                    "control": found.control,
-                    "model": found.model.path.relative_to(result.out),
-                    "maps": found.maps.path.relative_to(result.out),
-                    "clusters": found.clusters.path.relative_to(result.out) if found.clusters else None,
-                    "scores": found.scores,
+                    "round": entry.round_index,
+                    "control": entry.control,
+                    "model": entry.model.path.relative_to(result.out),
+                    "maps": entry.maps.path.relative_to(result.out),
+                    "clusters": entry.clusters.path.relative_to(result.out) if entry.clusters else None,
+                    "scores": entry.scores,
                 }
-                for found in result.rounds
+                for entry in result.rounds
             ],
             "compared": [
                 {
-                    "method": found.method,
-                    "model": found.model.path.relative_to(result.out),
-                    "maps": found.maps.path.relative_to(result.out),
-                    "scores": found.scores,
+                    "method": entry.method,
+                    "model": entry.model.path.relative_to(result.out),
+                    "maps": entry.maps.path.relative_to(result.out),
+                    "scores": entry.scores,
                 }
-                for found in result.compared
+                for entry in result.compared
             ],
             "refined": [
                 {
-                    "round": found.round_index,
-                    "masks": found.masks.path.relative_to(result.out),
-                    "scores": found.scores,
+                    "round": entry.round_index,
+                    "masks": entry.masks.path.relative_to(result.out),
+                    "scores": entry.scores,
                 }
-                for found in result.refined
+                for entry in result.refined
             ],
             "segment": [
                 {
-                    "trained_on": found.trained_on,
-                    "round": found.round_index,
-                    "model": found.model.path.relative_to(result.out),
-                    "masks": found.masks.path.relative_to(result.out),
-                    "scores": found.scores,
+                    "trained_on": entry.trained_on,
+                    "round": entry.round_index,
+                    "model": entry.model.path.relative_to(result.out),
+                    "masks": entry.masks.path.relative_to(result.out),
+                    "scores": entry.scores,
                 }
-                for found in result.segmented
+                for entry in result.segmented
             ],
         },
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+from subcam.cam.settings import CamSettings
 from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.records import suggest
@@ -20,12 +21,12 @@ from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime.devices import MachineSettings
+from subcam.cam.settings import CamSettings
 from subcam.stages.affinity import AffinitySettings
-from subcam.stages.cam import CamSettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
 from subcam.stages.evaluate import EvaluateSettings
-from subcam.stages.prototypes import LocalSettings
+from subcam.stages.prototypes import PrototypeSettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 from subcam.stages.segment import TrainSettings
@@ -33,10 +34,16 @@ from subcam.stages.sure_regions import SureRegionSettings
 
 Group = TypeVar("Group")
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "subcategories": "route",
+    "local": "prototypes",
+    "local.num_subcategories": "prototypes.num_objects",
+    "prototypes.num_subcategories": "prototypes.num_objects",
+    "classify.local_weight": "classify.prototype_weight",
+}
 """Settings and groups of settings by their old names, and what they are called now."""
 
-RENAMED_VALUES: dict[str, dict[str, str]] = {}
+RENAMED_VALUES: dict[str, dict[str, str]] = {"route": {"image": "subcategories", "local": "prototypes"}}
 """For settings under their new names: their old values, and what these are called now."""
 
 
@@ -121,20 +128,20 @@ class RunSettings:
     Attributes:
         rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
         control: whether as many rounds are trained with lambda = 0 as well, to tell what the sub-categories did.
-        subcategories: whether images are clustered ("image", the paper's Eq. 2) or positions in them ("local", not in
-            the paper; see `pipeline.local_rounds`).
+        route: what each round finds: sub-categories of whole images ("subcategories", the paper's Eq. 2), or prototypes
+            of single positions ("prototypes", not in the paper; see `pipeline.prototype_rounds`).
         seed: settles the whole run on one machine.
     """
 
     rounds: int = 3
     control: bool = False
-    subcategories: Literal["image", "local"] = "image"
+    route: Literal["subcategories", "prototypes"] = "subcategories"
     seed: int = 0
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     classify: ClassifySettings = field(default_factory=ClassifySettings)
     discover: DiscoverSettings = field(default_factory=DiscoverSettings)
-    local: LocalSettings = field(default_factory=LocalSettings)
+    prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
     cam: CamSettings = field(default_factory=CamSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)

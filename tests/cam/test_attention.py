@@ -15,6 +15,7 @@ from subcam.cam import attention as module
 from subcam.cam.attention import guide_by_attention
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response, resize_images, whole_patches
+from subcam.cam.settings import CamSettings
 from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
@@ -24,7 +25,7 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.stages import cam, classify
-from subcam.stages.cam import CamInputs, CamSettings
+from subcam.stages.cam import CamInputs
 
 VIT = NetworkSettings(
     name="vit_tiny_patch16_224",

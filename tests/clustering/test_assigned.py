@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from subcam.clustering.assigned import distances_to_centres, ranks_in_clusters, subcategories_of
-from subcam.clustering.subcategories import discover_subcategories
+from subcam.clustering.subcategories import (
+    discover_subcategories,
+    distances_to_centres,
+    ranks_in_clusters,
+    subcategories_of,
+)
 from subcam.errors import SettingsError
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from subcam import pipeline
-from subcam.ablation.dry_run import stages_there
+from subcam.ablation.dry_run import finished_stages
 from subcam.ablation.variants import scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
@@ -27,15 +27,16 @@ from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
-from subcam.refine.label_map import VARIANTS
+from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.gather.images import gather_images
 from subcam.report.gather.run import read_run
 from subcam.report.page.figures import number_figures
 from subcam.report.page.image_figures import image_figures
-from subcam.report.tables.tables import csv_table, latex_table, markdown_table, tables_of, terminal_table, write_tables
+from subcam.report.tables.formats import csv_table, latex_table, markdown_table, terminal_table
+from subcam.report.tables.tables import tables_of, write_tables
 from subcam.results import RefinedResult, RunResult
 from subcam.settings import RunSettings
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import RefinedScores
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 
@@ -111,7 +112,7 @@ def test_own_networks_start_as_round_0_and_learn_something_else(finished: RunRes
             assert not torch.equal(own["parent_head.weight"], round_0["parent_head.weight"])
             steps = finished.rounds[0].model.record["outputs"]["steps"]
             assert found.model.record["outputs"]["steps"] == steps
-            assert found.model.record["settings"]["comparison"].keys()
+            assert found.model.record["inputs"]["comparison"].keys()
 
 
 def test_table_1_shows_them_beside_plain_cam_and_the_last_round(finished: RunResult) -> None:
@@ -213,10 +214,10 @@ def test_the_rest_of_the_run_is_as_without(finished: RunResult, settings: RunSet
 
 def test_a_second_run_does_nothing_and_a_setting_changes_its_own_stages(finished: RunResult) -> None:
     dataset = open_dataset(finished.settings.dataset, work_folder=finished.out)
-    there, following = stages_there(finished.settings, finished.out, dataset=dataset)
+    there, following = finished_stages(finished.settings, finished.out, dataset=dataset)
     assert following is None
     compare = replace(finished.settings.compare, equivariance=EquivarianceSettings(weight=0.5))
-    there, following = stages_there(replace(finished.settings, compare=compare), finished.out, dataset=dataset)
+    there, following = finished_stages(replace(finished.settings, compare=compare), finished.out, dataset=dataset)
     assert following is not None
     assert following.startswith("compare-equivariance-classify")
     assert sum(name.startswith("compare-erasing") for name in there) == 3

@@ -5,7 +5,7 @@ And the small images and scores that they are tried on.
 
 import numpy as np
 
-from subcam.crf.dense_crf import CRFSettings
+from subcam.crf.settings import CRFSettings
 
 
 def random_image(height, width, seed=0):

@@ -16,8 +16,9 @@ from tests.crf.direct_crf import (
     smooth_image,
 )
 
-from subcam.crf.dense_crf import CACHED_PIXELS, CRFSettings, DenseCRF, dense_crf, dense_crf_many
+from subcam.crf.dense_crf import CACHED_PIXELS, DenseCRF, dense_crf, dense_crf_many
 from subcam.crf.lattice import build_lattice
+from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 from subcam.runtime import resources
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from tests.crf.direct_crf import plain_dense_crf, random_image, random_scores, smooth_image
 
-from subcam.crf.dense_crf import CRFSettings, dense_crf, dense_crf_many
+from subcam.crf.dense_crf import dense_crf, dense_crf_many
 from subcam.crf.dense_crf_torch import build_batch_lattice, dense_crf_torch
 from subcam.crf.lattice import build_lattice
+from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 
 SIZES = [(30, 41), (1, 1), (24, 20), (7, 33), (40, 13)]

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from subcam.cam.threshold import THRESHOLDS
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
-from subcam.metrics.threshold_sweep import THRESHOLDS, ThresholdSweep
+from subcam.metrics.threshold_sweep import ThresholdSweep
 
 
 def plain_sweep(images, num_classes):

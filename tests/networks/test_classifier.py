@@ -58,26 +58,26 @@ def test_round_0_has_no_subcategories(images: torch.Tensor) -> None:
 def test_prototypes_are_saved_with_the_network(
     network: ClassificationNetwork, images: torch.Tensor, tmp_path: Path
 ) -> None:
-    assert network(images).local is None
+    assert network(images).prototypes is None
     prototypes = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(2))
-    network.with_prototypes(prototypes, num_subcategories=4).save(tmp_path)
+    network.with_prototypes(prototypes, num_objects=4).save(tmp_path)
     loaded = ClassificationNetwork.load(tmp_path).eval()
-    assert (loaded.config.num_local, loaded.config.num_context) == (4, 1)
+    assert (loaded.config.num_objects, loaded.config.num_context) == (4, 1)
     with torch.no_grad():
         logits, plain = loaded(images), network(images)
         torch.testing.assert_close(logits.parent, plain.parent, rtol=0, atol=0)
         torch.testing.assert_close(logits.subcategory, plain.subcategory, rtol=0, atol=0)
-        assert loaded.local_classifier is not None
-        torch.testing.assert_close(logits.local, loaded.local_classifier(loaded.feature_map(images)))
-    assert torch.equal(loaded.local_classifier.prototypes, prototypes)
-    assert len(loaded.body_and_heads()[1]) == 4  # neck, H_p, H_s and the local classifier learn at the heads' rate
+        assert loaded.prototype_classifier is not None
+        torch.testing.assert_close(logits.prototypes, loaded.prototype_classifier(loaded.feature_map(images)))
+    assert torch.equal(loaded.prototype_classifier.prototypes, prototypes)
+    assert len(loaded.body_and_heads()[1]) == 4  # neck, H_p, H_s and the prototype classifier learn at the heads' rate
 
 
 def test_prototypes_may_be_replaced_by_others(network: ClassificationNetwork) -> None:
-    first = network.with_prototypes(torch.ones(3, 5, 32), num_subcategories=4)
-    second = first.with_prototypes(torch.full((3, 2, 32), 2.0), num_subcategories=1)
-    assert second.local_classifier is not None
-    assert torch.equal(second.local_classifier.prototypes, torch.full((3, 2, 32), 2.0))
+    first = network.with_prototypes(torch.ones(3, 5, 32), num_objects=4)
+    second = first.with_prototypes(torch.full((3, 2, 32), 2.0), num_objects=1)
+    assert second.prototype_classifier is not None
+    assert torch.equal(second.prototype_classifier.prototypes, torch.full((3, 2, 32), 2.0))
 
 
 def test_images_are_normalised_inside(network: ClassificationNetwork, images: torch.Tensor) -> None:

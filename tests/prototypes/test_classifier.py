@@ -1,4 +1,4 @@
-"""The local classifier by hand and against a plain loop, and its loss against the cross-entropy of each position."""
+"""The prototype classifier by hand and against a plain loop; its loss against the cross-entropy of each position."""
 
 import math
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.prototypes.classifier import TEMPERATURE, LocalClassifier, local_loss
+from subcam.prototypes.classifier import TEMPERATURE, PrototypeClassifier, prototype_loss
 
 CLASSES, K, CONTEXT, DIM = 3, 2, 1, 5
 
 
 @pytest.fixture
-def classifier() -> LocalClassifier:
+def classifier() -> PrototypeClassifier:
     """Random prototypes; class 1 has one sub-category only."""
-    found = LocalClassifier(num_classes=CLASSES, num_subcategories=K, num_context=CONTEXT, dim=DIM)
+    found = PrototypeClassifier(num_classes=CLASSES, num_objects=K, num_context=CONTEXT, dim=DIM)
     prototypes = torch.randn(CLASSES, K + CONTEXT, DIM, generator=torch.Generator().manual_seed(0))
     prototypes[1, 1] = 0
     found.set_prototypes(prototypes)
@@ -26,7 +26,7 @@ def features() -> torch.Tensor:
     return torch.randn(2, DIM, 3, 4, generator=torch.Generator().manual_seed(1))
 
 
-def test_logits_are_cosines_times_the_temperature(classifier: LocalClassifier, features: torch.Tensor) -> None:
+def test_logits_are_cosines_times_the_temperature(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
     logits = classifier(features)
     assert logits.shape == (2, CLASSES, K + CONTEXT, 3, 4)
     for c in range(CLASSES):
@@ -40,7 +40,9 @@ def test_logits_are_cosines_times_the_temperature(classifier: LocalClassifier, f
                 assert (logits[:, c, row] == -math.inf).all()
 
 
-def test_only_the_present_classes_share_the_probability(classifier: LocalClassifier, features: torch.Tensor) -> None:
+def test_only_the_present_classes_share_the_probability(
+    classifier: PrototypeClassifier, features: torch.Tensor
+) -> None:
     present = torch.tensor([1, 2])
     found = classifier.probabilities(features, present)
     assert found.shape == (2, 2, K, 3, 4)
@@ -54,21 +56,21 @@ def test_only_the_present_classes_share_the_probability(classifier: LocalClassif
     assert (found.sum((1, 2)) <= 1 + 1e-6).all()
 
 
-def test_the_length_of_a_feature_says_nothing(classifier: LocalClassifier, features: torch.Tensor) -> None:
+def test_the_length_of_a_feature_says_nothing(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
     torch.testing.assert_close(classifier(features), classifier(7 * features))
 
 
 def test_without_prototypes_nothing_is_likely(features: torch.Tensor) -> None:
-    empty = LocalClassifier(num_classes=1, num_subcategories=2, num_context=1, dim=DIM)
+    empty = PrototypeClassifier(num_classes=1, num_objects=2, num_context=1, dim=DIM)
     assert (empty.probabilities(features, torch.tensor([0])) == 0).all()
 
 
-def test_prototypes_of_another_shape_are_refused(classifier: LocalClassifier) -> None:
+def test_prototypes_of_another_shape_are_refused(classifier: PrototypeClassifier) -> None:
     with pytest.raises(ValueError, match=r"expected prototypes \[3, 3, 5\], got \[3, 2, 5\]"):
         classifier.set_prototypes(torch.ones(3, 2, DIM))
 
 
-def test_the_loss_is_the_mean_over_labelled_positions(classifier: LocalClassifier, features: torch.Tensor) -> None:
+def test_the_loss_is_the_mean_over_labelled_positions(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
     logits = classifier(features)
     targets = torch.full((2, 3, 4), -1)
     targets[0, 0, 1], targets[0, 2, 3], targets[1, 1, 1] = 0, 2, 3
@@ -77,21 +79,21 @@ def test_the_loss_is_the_mean_over_labelled_positions(classifier: LocalClassifie
     for image, y, x, competing in ((0, 0, 1, [0, 1, 2]), (0, 2, 3, [0, 1, 2]), (1, 1, 1, [3, 5, 6, 7, 8])):
         own = logits[image].flatten(0, 1)[:, y, x]
         expected.append(own[competing].logsumexp(0) - own[targets[image, y, x]])
-    torch.testing.assert_close(local_loss(logits, targets, labels), torch.stack(expected).mean())
+    torch.testing.assert_close(prototype_loss(logits, targets, labels), torch.stack(expected).mean())
 
 
-def test_without_labelled_positions_the_loss_is_0(classifier: LocalClassifier, features: torch.Tensor) -> None:
-    assert local_loss(classifier(features), torch.full((2, 3, 4), -1), torch.ones(2, CLASSES)) == 0
+def test_without_labelled_positions_the_loss_is_0(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
+    assert prototype_loss(classifier(features), torch.full((2, 3, 4), -1), torch.ones(2, CLASSES)) == 0
 
 
-def test_a_missing_prototype_stays_missing_in_training(classifier: LocalClassifier, features: torch.Tensor) -> None:
+def test_a_missing_prototype_stays_missing_in_training(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=0.1)
     targets = torch.zeros(2, 3, 4, dtype=torch.int64)
     labels = torch.ones(2, CLASSES)
-    before = local_loss(classifier(features), targets, labels)
+    before = prototype_loss(classifier(features), targets, labels)
     for _ in range(20):
         optimiser.zero_grad()
-        found = local_loss(classifier(features), targets, labels)
+        found = prototype_loss(classifier(features), targets, labels)
         found.backward()
         optimiser.step()
     assert found < 0.5 * before

@@ -1,4 +1,4 @@
-"""Local sub-categories on features of known directions: who is sure, which clusters, which one is nearest."""
+"""Prototypes on features of known directions: who is sure, which clusters, which one is nearest."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_an_image_without_classes_says_nothing() -> None:
 
 def test_prototypes_are_the_directions_that_the_features_have() -> None:
     objects = [np.concatenate([around(EAST, 40), around(NORTH, 15, seed=1)]), around(UP, 20, seed=2)]
-    found = find_prototypes(objects, [around(WEST, 30, seed=3)] * 2, num_subcategories=2, num_context=1)
+    found = find_prototypes(objects, [around(WEST, 30, seed=3)] * 2, num_objects=2, num_context=1)
     nearest = (found.objects[0] @ np.stack([EAST, NORTH]).T).max(0)
     assert (nearest > 0.99).all()
     assert (found.context @ WEST > 0.99).all()
@@ -52,7 +52,7 @@ def test_prototypes_are_the_directions_that_the_features_have() -> None:
 
 def test_fewer_directions_than_clusters_leave_rows_of_zeros() -> None:
     two = np.stack([EAST, 3 * EAST, NORTH])
-    found = find_prototypes([two, two[:0]], [two[:0], two[:1]], num_subcategories=4, num_context=2)
+    found = find_prototypes([two, two[:0]], [two[:0], two[:1]], num_objects=4, num_context=2)
     assert found.objects[0].any(1).sum() == 2
     assert not found.objects[1].any()
     assert not found.context[0].any()
@@ -62,7 +62,7 @@ def test_fewer_directions_than_clusters_leave_rows_of_zeros() -> None:
 def test_one_seed_gives_one_result() -> None:
     features = np.random.default_rng(0).random((200, 8)).astype(np.float32)
     first, second = (
-        find_prototypes([features], [features[:50]], num_subcategories=5, num_context=3, seed=7) for _ in range(2)
+        find_prototypes([features], [features[:50]], num_objects=5, num_context=3, seed=7) for _ in range(2)
     )
     np.testing.assert_array_equal(first.together, second.together)
 

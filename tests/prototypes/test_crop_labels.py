@@ -12,7 +12,7 @@ from subcam.data.augmentation import AugmentationSettings, apply_augmentation, d
 from subcam.data.check import CheckedImages
 from subcam.data.training_batches import TrainingImages
 from subcam.errors import SettingsError
-from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages, targets_of_crop
+from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages, targets_of_crop
 
 GRID = np.arange(12, dtype=np.int16).reshape(3, 4)
 SIZE = (96, 128)
@@ -56,14 +56,14 @@ def images(toy_train: CheckedImages) -> TrainingImages:
     return TrainingImages(toy_train.image_set.records, toy_train.image_set.labels, PLAIN, seed=5)
 
 
-def targets(checked: CheckedImages) -> LocalTargets:
+def targets(checked: CheckedImages) -> PrototypeTargets:
     rng = np.random.default_rng(0)
     grids = tuple(rng.integers(-1, 300, (6, 6)).astype(np.int16) for _ in checked.sizes)
-    return LocalTargets(grids=grids, sizes=checked.sizes, model=Path("model"))
+    return PrototypeTargets(grids=grids, sizes=checked.sizes, model=Path("model"))
 
 
 def test_a_image_comes_with_its_labels_and_those_of_its_cells(images: TrainingImages, toy_train: CheckedImages) -> None:
-    local = LocalTrainingImages(images, targets(toy_train), cells=(8, 8))
+    local = PrototypeTrainingImages(images, targets(toy_train), cells=(8, 8))
     assert (len(local), local.seed) == (len(images), 5)
     for key in ((0, 3), (2, 0)):
         crop, labels = local[key]
@@ -77,5 +77,5 @@ def test_a_image_comes_with_its_labels_and_those_of_its_cells(images: TrainingIm
 
 def test_each_image_needs_its_grid(images: TrainingImages, toy_train: CheckedImages) -> None:
     some = targets(toy_train)
-    with pytest.raises(SettingsError, match="expected one grid of local labels an image, got 3 for 24 images"):
-        LocalTrainingImages(images, replace(some, grids=some.grids[:3]), cells=(8, 8))
+    with pytest.raises(SettingsError, match="expected one grid of prototype labels an image, got 3 for 24 images"):
+        PrototypeTrainingImages(images, replace(some, grids=some.grids[:3]), cells=(8, 8))

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from subcam import pipeline
+from subcam.affinity.network import AffinityNetwork
 from subcam.data.augmentation import AugmentationSettings
 from subcam.networks.for_inference import Compiled
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
-from subcam.stages.affinity import AffinityNetwork, AffinitySettings
+from subcam.stages.affinity import AffinitySettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.segment import TrainSettings
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from subcam.errors import RunFolderError
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, write_json
 from subcam.runtime.run_folder import RunFolder, fingerprint
 
 
@@ -44,51 +44,91 @@ def hold(path: Path) -> None:
 def test_a_stage_is_named_by_its_settings_and_inputs_and_nothing_else(tmp_path: Path) -> None:
     plain = Settings()
 
-    def key(name: str = "cam", settings: Settings = plain, inputs: tuple[str, ...] = ("x", "y")) -> str:
-        return RunFolder(path=tmp_path).stage(name, settings=settings, inputs=inputs).key
+    def key(name: str = "cam", version: int = 1, settings: Settings = plain, **inputs: str) -> str:
+        given = {"settings": settings, **(inputs or {"images": "x", "model": "y"})}
+        return RunFolder(path=tmp_path).stage(name, version=version, inputs=given).key
 
     base = key()
     assert key(settings=Settings(scales=(1.0, 0.5), inner=Inner(weight=5.0))) == base
-    assert RunFolder(path=tmp_path / "elsewhere").stage("cam", settings=plain, inputs=("x", "y")).key == base
+    assert key(model="y", images="x") == base
+    given = {"settings": plain, "images": "x", "model": "y"}
+    assert RunFolder(path=tmp_path / "elsewhere").stage("cam", inputs=given).key == base
     changed = [
         key("discover"),
+        key(version=2),
         key(settings=replace(plain, name="b")),
         key(settings=replace(plain, scales=(1.0,))),
         key(settings=replace(plain, inner=Inner(weight=0.0))),
-        key(inputs=("x",)),
-        key(inputs=("y", "x")),
-        key(inputs=("xy", "")),
+        key(images="x"),
+        key(images="y", model="x"),
+        key(images="xy", model=""),
+        key(images="x", maps="y"),
     ]
     assert len({base, *changed}) == 1 + len(changed)
 
 
 def test_a_fingerprint_is_that_of_canonical_json() -> None:
     """A change here makes every finished stage of every run be done again, and must be wanted."""
-    text = '[1,["cam",{"inner":{"weight":5.0},"name":"a","scales":[1.0,0.5]},["x"]]]'
-    assert fingerprint("cam", Settings(), ("x",)) == hashlib.sha256(text.encode()).hexdigest()
+    text = '[2,["cam",3,{"images":"x","settings":{"inner":{"weight":5.0},"name":"a","scales":[1.0,0.5]}}]]'
+    inputs = {"settings": Settings(), "images": "x"}
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprint("cam", 3, inputs) == expected
+    assert RunFolder(path=Path("run")).stage("cam", version=3, inputs=inputs).key == expected
 
 
 def test_a_stage_is_done_when_it_was_finished_and_says_how(tmp_path: Path) -> None:
     folder = RunFolder(path=tmp_path)
-    stage = folder.stage("cam", settings=Settings(), inputs=("abc",))
+    inputs = {"settings": Settings(), "images": "abc"}
+    stage = folder.stage("cam", version=4, inputs=inputs)
     assert not stage.done
     assert stage.path == tmp_path / "stages" / f"cam-{stage.key[:10]}"
     with atomic_write(stage.path / "maps" / "a.npz") as file:
         file.write(b"one of two")
-    assert not folder.stage("cam", settings=Settings(), inputs=("abc",)).done
+    assert not folder.stage("cam", version=4, inputs=inputs).done
     stage.finish({"images": 2, "iou": np.array([0.25, np.nan])})
-    again = folder.stage("cam", settings=Settings(), inputs=("abc",))
+    again = folder.stage("cam", version=4, inputs=inputs)
     assert again.done
     assert again == stage
     record = again.record
-    assert (record["stage"], record["key"], record["inputs"]) == ("cam", stage.key, ["abc"])
-    assert record["settings"] == {"name": "a", "scales": [1.0, 0.5], "inner": {"weight": 5.0}}
+    assert (record["stage"], record["key"], record["version"]) == ("cam", stage.key, 4)
+    plain = {"name": "a", "scales": [1.0, 0.5], "inner": {"weight": 5.0}}
+    assert record["inputs"] == {"settings": plain, "images": "abc"}
     assert record["outputs"]["images"] == 2
     assert np.isnan(record["outputs"]["iou"][1])
     assert record["versions"]["torch"] == version("torch")
     assert record["seconds"] >= 0
     assert record["peak_memory_mib"] > 10
-    assert not folder.stage("cam", settings=Settings(), inputs=("abd",)).done
+    assert not folder.stage("cam", version=4, inputs=inputs | {"images": "abd"}).done
+    assert not folder.stage("cam", version=5, inputs=inputs).done
+
+
+def test_the_earlier_stage_is_the_newest_finished_one_of_that_name(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    stage = folder.stage("cam", version=2, inputs={"images": "new"})
+    assert folder.earlier(stage) is None
+    first, second, unfinished, other = (
+        folder.stage("cam", inputs={"images": "first"}),
+        folder.stage("cam", inputs={"images": "second"}),
+        folder.stage("cam", inputs={"images": "unfinished"}),
+        folder.stage("cam-other", inputs={"images": "other"}),
+    )
+    for finished, when in ((second, "2024-02-02"), (first, "2024-01-01"), (other, "2024-03-03"), (stage, "2024-04-04")):
+        finished.finish()
+        write_json(finished.record_path, finished.record | {"finished": when})
+    unfinished.path.mkdir()
+    earlier = folder.earlier(stage)
+    assert earlier == second
+    assert earlier is not None
+    assert (earlier.version, earlier.inputs) == (1, {"images": "second"})
+
+
+def test_a_stage_of_an_earlier_revision_has_no_inputs_by_name(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path)
+    old = folder.stage("cam")
+    write_json(old.record_path, {"stage": "cam", "key": old.key, "settings": {}, "inputs": ["abc"], "finished": "2024"})
+    earlier = folder.earlier(folder.stage("cam", inputs={"images": "abc"}))
+    assert earlier is not None
+    assert (earlier.path, earlier.version, earlier.inputs) == (old.path, 0, {})
 
 
 # One process at a time

@@ -21,12 +21,12 @@ def normalised(whole: torch.Tensor) -> dict:
     """What batch norm makes of this process's half of a batch, its gradients and its statistics."""
     layer = SynchronisedBatchNorm2d(torch.nn.BatchNorm2d(3))
     own = whole[distributed.rank() :: distributed.world_size()].clone().requires_grad_()
-    found = layer(own)
-    (found * own.detach().square()).sum().backward()
+    output = layer(own)
+    (output * own.detach().square()).sum().backward()
     assert own.grad is not None
     assert layer.weight.grad is not None
     return {
-        "output": found.detach().tolist(),
+        "output": output.detach().tolist(),
         "gradient": own.grad.tolist(),
         "weight_gradient": layer.weight.grad.tolist(),
         "mean": layer.running_mean.tolist(),
@@ -54,7 +54,7 @@ def main() -> None:
     }
     count = torch.tensor(3 * rank)
     whole = torch.arange(2 * 2 * 3 * 2 * 2, dtype=torch.float32).view(4, 3, 2, 2).sin()
-    found = {
+    results = {
         "device": str(device),
         "fabric": [fabric.global_rank, fabric.world_size],
         "rank": rank,
@@ -72,7 +72,7 @@ def main() -> None:
         "normalised": normalised(whole),
     }
     distributed.barrier()
-    (out / f"found-{rank}.json").write_text(json.dumps(found), "utf-8")
+    (out / f"found-{rank}.json").write_text(json.dumps(results), "utf-8")
 
 
 if __name__ == "__main__":

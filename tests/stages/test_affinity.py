@@ -3,25 +3,27 @@
 import csv
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from tests.refine.made_maps import first_images, write_made_maps
+from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.network import AffinityNetwork
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import affinity, sure_regions
-from subcam.stages.affinity import AffinityInputs, AffinitySettings
-from subcam.stages.sure_regions import SureRegionInputs, SureRegionSettings
+from subcam.stages.affinity import AffinitySettings
+from subcam.stages.context import compute
+from subcam.stages.sure_regions import SureRegionSettings
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.optimiser import OptimiserSettings
 
@@ -34,28 +36,31 @@ SETTINGS = AffinitySettings(
 
 
 @pytest.fixture(scope="module")
-def inputs(
-    toy_train: CheckedImages, tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory
-) -> AffinityInputs:
+def given(
+    toy_train: CheckedImages, tiny_run: RunSettings, device: Device, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Eight images with marginals of maps made from their masks."""
     folder = tmp_path_factory.mktemp("sure")
-    image_set = first_images(toy_train, 8)
+    images = images_of(first_images(toy_train, 8))
     stage = RunFolder(path=folder).stage("crf")
-    maps = write_made_maps(folder / "maps", image_set)
     sure_regions.run(
-        SureRegionSettings(low_alpha=2.0, high_alpha=8.0),
-        SureRegionInputs(image_set=image_set, maps=maps),
-        stage=stage,
-        machine=machine,
+        stage,
+        settings=SureRegionSettings(low_alpha=2.0, high_alpha=8.0),
+        images=images,
+        maps=stage_at(write_made_maps(folder / "maps", images.image_set)),
+        device=device,
     )
-    return AffinityInputs(image_set=image_set, network=tiny_run.network, marginals=stage.path, seed=3)
+    return {"images": images, "sure_regions": stage, "network": tiny_run.network, "seed": 3, "device": device}
 
 
 @pytest.fixture
-def run(inputs: AffinityInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
-    def run(folder: Path, settings: AffinitySettings = SETTINGS, inputs: AffinityInputs = inputs) -> Stage:
-        stage = RunFolder(path=folder).stage("affinity", settings=settings)
-        assert affinity.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+def run(given: dict[str, Any]) -> Callable[..., Stage]:
+    """Run the stage in a folder unless it is done, with changes of what it is given."""
+
+    def run(folder: Path, settings: AffinitySettings = SETTINGS, **changes: Any) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("affinity", inputs={"settings": settings})
+        compute(run_folder, stage, partial(affinity.run, stage, settings=settings, **(given | changes)))
         return stage
 
     return run
@@ -75,9 +80,9 @@ def assert_same_weights(first: Stage, second: Stage) -> None:
 def test_it_learns(run: Callable, tmp_path: Path) -> None:
     still = replace(SETTINGS.augmentation, scale_long_side=(72, 72), brightness=0, contrast=0, saturation=0, hue=0)
     stage = run(tmp_path, replace(SETTINGS, epochs=12, batch_size=8, augmentation=still))
-    found = rows(stage)
-    assert found[-1]["loss"] < 0.6 * found[0]["loss"]
-    for row in found:
+    logged = rows(stage)
+    assert logged[-1]["loss"] < 0.6 * logged[0]["loss"]
+    for row in logged:
         parts = [row[f"{kind}_loss"] for kind in ("background", "foreground", "negative")]
         assert min(parts) > 0, "a kind of pairs was missing: nothing was learned about it"
         assert row["loss"] == pytest.approx(parts[0] / 4 + parts[1] / 4 + parts[2] / 2, rel=1e-5)
@@ -112,12 +117,12 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
     assert [row["step"] for row in rows(stage)] == [1, 2, 3, 4]
 
 
-def test_chance_comes_from_the_seed_alone(run: Callable, inputs: AffinityInputs, tmp_path: Path) -> None:
+def test_chance_comes_from_the_seed_alone(run: Callable, tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = run(tmp_path / "first")
     torch.manual_seed(2)
     assert_same_weights(first, run(tmp_path / "second"))
-    other = run(tmp_path / "other", inputs=replace(inputs, seed=4))
+    other = run(tmp_path / "other", seed=4)
     assert rows(other)[0]["loss"] != rows(first)[0]["loss"]
 
 
@@ -128,10 +133,10 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
     run(tmp_path, still)
 
 
-def test_the_classifiers_neck_is_left_out(run: Callable, inputs: AffinityInputs, tmp_path: Path) -> None:
+def test_the_classifiers_neck_is_left_out(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     """It would never see a gradient: the features come from the body."""
-    with_neck = replace(inputs, network=replace(inputs.network, neck_channels=8))
-    stage = run(tmp_path, replace(SETTINGS, epochs=0), with_neck)
+    with_neck = replace(given["network"], neck_channels=8)
+    stage = run(tmp_path, replace(SETTINGS, epochs=0), network=with_neck)
     assert not [name for name in load_file(stage.path / "model.safetensors") if "neck" in name]
 
 

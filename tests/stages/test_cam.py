@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
+from subcam.cam.settings import CamSettings
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
@@ -27,7 +28,7 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import cam, classify
-from subcam.stages.cam import CamInputs, CamSettings
+from subcam.stages.cam import CamInputs
 
 IMAGENET = {
     "cat": range(281, 286),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.prototypes.crop_labels import LocalTargets
+from subcam.prototypes.crop_labels import PrototypeTargets
 from subcam.runtime.devices import MachineSettings, build_fabric
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
@@ -132,7 +132,7 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
     assert before == {path: path.stat().st_mtime_ns for path in stage.path.rglob("*")}
 
 
-# Local sub-categories
+# Prototypes
 
 
 @pytest.fixture
@@ -140,27 +140,27 @@ def local_inputs(inputs: ClassifyInputs, toy_train: CheckedImages, tmp_path: Pat
     """Positions of the upper half show the first sub-category of a class of the image, the lower half context."""
     prototypes = torch.randn(inputs.image_set.num_classes, 3, 128, generator=torch.Generator().manual_seed(0))
     config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
-    ClassificationNetwork(config).with_prototypes(prototypes, num_subcategories=2).save(tmp_path / "prototypes")
+    ClassificationNetwork(config).with_prototypes(prototypes, num_objects=2).save(tmp_path / "prototypes")
     grids = []
     for record in inputs.image_set.records:
         grid = np.full((6, 6), -1, np.int16)
         grid[:3], grid[3:] = record.labels[0] * 3, record.labels[0] * 3 + 2
         grids.append(grid)
-    local = LocalTargets(grids=tuple(grids), sizes=toy_train.sizes, model=tmp_path / "prototypes")
+    local = PrototypeTargets(grids=tuple(grids), sizes=toy_train.sizes, model=tmp_path / "prototypes")
     return replace(inputs, local=local)
 
 
 def test_positions_are_learned(
     run: Callable, settings: ClassifySettings, local_inputs: ClassifyInputs, tmp_path: Path
 ) -> None:
-    stage = run(tmp_path, replace(settings, epochs=12, head_dropout=0.0, local_weight=2.0), local_inputs)
+    stage = run(tmp_path, replace(settings, epochs=12, head_dropout=0.0, prototype_weight=2.0), local_inputs)
     found = [{name: float(value) for name, value in row.items()} for row in rows(stage)]
-    assert found[-1]["local_loss"] < 0.6 * found[0]["local_loss"]
+    assert found[-1]["prototype_loss"] < 0.6 * found[0]["prototype_loss"]
     for row in found:
-        expected = row["parent_loss"] + 5.0 * row["subcategory_loss"] + 2.0 * row["local_loss"]
+        expected = row["parent_loss"] + 5.0 * row["subcategory_loss"] + 2.0 * row["prototype_loss"]
         assert row["loss"] == pytest.approx(expected, rel=1e-3)
     network = ClassificationNetwork.load(stage.path)
-    assert (network.config.num_local, network.config.num_context, network.config.num_subcategories) == (2, 1, 2)
+    assert (network.config.num_objects, network.config.num_context, network.config.num_subcategories) == (2, 1, 2)
 
 
 def test_local_training_that_was_cut_off_ends_with_the_same_weights(
@@ -191,8 +191,12 @@ def test_local_training_needs_prototypes(
 
 
 def test_the_local_weight_bears_on_local_rounds_alone(settings: ClassifySettings) -> None:
-    assert settings.of_round(1, with_subcategories=False).local_weight == 0
-    assert settings.of_round(1, with_subcategories=False, with_local=True).local_weight == settings.local_weight > 0
+    assert settings.of_round(1, with_subcategories=False).prototype_weight == 0
+    assert (
+        settings.of_round(1, with_subcategories=False, with_prototypes_labelled=True).prototype_weight
+        == settings.prototype_weight
+        > 0
+    )
 
 
 # Killed and taken up

@@ -2,68 +2,76 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from tests.predict.saved_network import save_tiny_network
+from tests.stages.given import images_of, stage_at
 
 from subcam.crf.dense_crf import dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
+from subcam.download.voc_augmented import MASKS
 from subcam.errors import BadInputError
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
-from subcam.refine.crf_scores import crf_of
-from subcam.runtime.devices import MachineSettings
+from subcam.refine.scores_and_masks import crf_of
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import predict as predict_module
-from subcam.stages.predict import CRF_MASKS, KNOWN_MASKS, MASKS, PredictInputs, variants
+from subcam.stages.context import compute
+from subcam.stages.predict import CRF_MASKS, KNOWN_MASKS, variants
 
 SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)
 
 
 @pytest.fixture(scope="module")
-def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> PredictInputs:
+def given(toy_train: CheckedImages, device: Device, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     image_set = toy_train.image_set
     model = save_tiny_network(tmp_path_factory.mktemp("model"), classes=image_set.class_names)
-    return PredictInputs(
-        image_set=replace(image_set, records=image_set.records[:5]), sizes=toy_train.sizes[:5], model=model
-    )
+    images = images_of(replace(image_set, records=image_set.records[:5]), toy_train.sizes[:5])
+    return {"images": images, "model": stage_at(model), "device": device}
 
 
 @pytest.fixture
-def run(inputs: PredictInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
-    def run(folder: Path, settings: InferenceSettings = SETTINGS, inputs: PredictInputs = inputs) -> Stage:
-        stage = RunFolder(path=folder).stage("predict", settings=settings)
-        assert predict_module.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+def run(given: dict[str, Any]) -> Callable[..., Stage]:
+    """Run the stage in a folder unless it is done, with changes of what it is given."""
+
+    def run(folder: Path, settings: InferenceSettings = SETTINGS, **changes: Any) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("predict", inputs={"settings": settings})
+        compute(run_folder, stage, partial(predict_module.run, stage, settings=settings, **(given | changes)))
         return stage
 
     return run
 
 
-def test_masks_are_the_best_of_the_probabilities(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+def test_masks_are_the_best_of_the_probabilities(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     stage = run(tmp_path)
     assert stage.record["outputs"] == {"images": 5, "variants": [MASKS, CRF_MASKS]}
-    network = SegmentationNetwork.load(inputs.model).eval()
+    network = SegmentationNetwork.load(given["model"].path).eval()
     differing, seen = 0, set()
-    for record in inputs.image_set.records:
+    for record in given["images"].image_set.records:
         image = read_image(record.image)
-        found = segment_probabilities(network, torch.from_numpy(image).permute(2, 0, 1)[None], settings=SETTINGS)[0]
+        (probabilities,) = segment_probabilities(
+            network, torch.from_numpy(image).permute(2, 0, 1)[None], settings=SETTINGS
+        ).numpy()
         with_crf = dense_crf(
             image,
-            found.numpy(),
+            probabilities,
             spatial_sigma=1,
             bilateral_sigma_xy=67,
             bilateral_sigma_rgb=3,
             bilateral_weight=4,
         )
         masks = {}
-        for variant, expected in ((MASKS, found.numpy()), (CRF_MASKS, with_crf)):
+        for variant, expected in ((MASKS, probabilities), (CRF_MASKS, with_crf)):
             with Image.open(stage.path / variant / f"{record.name}.png") as mask:
                 assert (mask.mode, mask.size) == ("P", image.shape[1::-1])
                 masks[variant] = np.asarray(mask)
@@ -75,15 +83,15 @@ def test_masks_are_the_best_of_the_probabilities(run: Callable, inputs: PredictI
     assert len(seen) > 1
 
 
-def test_without_the_crf_there_is_one_mask_a_image(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
+def test_without_the_crf_there_is_one_mask_an_image(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     stage = run(tmp_path, replace(SETTINGS, crf=False))
-    expected = {stage.path / MASKS / f"{record.name}.png" for record in inputs.image_set.records}
+    expected = {stage.path / MASKS / f"{record.name}.png" for record in given["images"].image_set.records}
     assert set(stage.path.rglob("*.png")) == expected
     assert variants(replace(SETTINGS, crf=False)) == (MASKS,)
 
 
 def test_a_stage_that_was_cut_off_does_what_is_missing(
-    run: Callable, inputs: PredictInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(tmp_path / "undisturbed")
     calls: list[str] = []
@@ -111,24 +119,24 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     assert calls == []
 
 
-def test_a_image_that_went_bad_is_named(run: Callable, inputs: PredictInputs, tmp_path: Path) -> None:
-    record = replace(inputs.image_set.records[0], image=tmp_path / "gone.png")
-    broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), sizes=inputs.sizes[:1])
+def test_an_image_that_went_bad_is_named(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
+    record = replace(given["images"].image_set.records[0], image=tmp_path / "gone.png")
+    only = images_of(replace(given["images"].image_set, records=(record,)), given["images"].sizes[:1])
     with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
-        run(tmp_path, inputs=broken)
+        run(tmp_path, images=only)
 
 
 @pytest.mark.parametrize("crf", [False, True])
 def test_with_known_labels_only_the_classes_of_the_image_occur(
-    run: Callable, inputs: PredictInputs, tmp_path: Path, crf: bool
+    run: Callable, given: dict[str, Any], tmp_path: Path, crf: bool
 ) -> None:
     stage = run(tmp_path, replace(SETTINGS, crf=crf, known_labels=True))
-    network = SegmentationNetwork.load(inputs.model).eval()
-    for record in inputs.image_set.records:
+    network = SegmentationNetwork.load(given["model"].path).eval()
+    for record in given["images"].image_set.records:
         known = np.asarray(Image.open(stage.path / KNOWN_MASKS / f"{record.name}.png"))
         allowed = [0, *(label + 1 for label in record.labels)]
         assert set(known.ravel().tolist()) <= set(allowed)
         image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
-        found = segment_probabilities(network, image, settings=SETTINGS)[0].numpy()
+        probabilities = segment_probabilities(network, image, settings=SETTINGS)[0].numpy()
         if not crf:
-            assert (known == np.array(allowed)[found[allowed].argmax(0)]).mean() > 0.999
+            assert (known == np.array(allowed)[probabilities[allowed].argmax(0)]).mean() > 0.999

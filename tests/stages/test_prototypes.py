@@ -19,9 +19,9 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.stages import position_labels, prototypes
-from subcam.stages.prototypes import LocalInputs, LocalSettings
+from subcam.stages.prototypes import LocalInputs, PrototypeSettings
 
-SETTINGS = LocalSettings(num_subcategories=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
+SETTINGS = PrototypeSettings(num_objects=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def inputs(toy_train: CheckedImages, tiny_run: RunSettings, tmp_path: Path) -> L
 
 @pytest.fixture
 def find(inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings) -> Callable[..., Path]:
-    def find(folder: str = "run", settings: LocalSettings = SETTINGS) -> Path:
+    def find(folder: str = "run", settings: PrototypeSettings = SETTINGS) -> Path:
         stage = RunFolder(path=tmp_path / folder).stage("prototypes", settings=settings)
         return prototypes.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
 
@@ -71,7 +71,7 @@ def test_prototypes_stand_for_the_sure_positions(find: Callable[..., Path], inpu
     """With one cluster a group the prototype is the mean direction of all its positions."""
     settings = replace(SETTINGS, num_subcategories=1, num_context=1)
     network = ClassificationNetwork.load(find(settings=settings))
-    assert network.local_classifier is not None
+    assert network.prototype_classifier is not None
     labels = inputs.image_set.labels
     for c in range(inputs.image_set.num_classes):
         groups: tuple[list, list] = ([], [])
@@ -87,16 +87,16 @@ def test_prototypes_stand_for_the_sure_positions(find: Callable[..., Path], inpu
                 groups[0].append(features[ramp > 0.6])
             groups[1].append(features[ramp < 0.3])
         assert labels[:, c].any()
-        for found, own in zip(network.local_classifier.prototypes[c].detach().numpy(), groups, strict=True):
+        for found, own in zip(network.prototype_classifier.prototypes[c].detach().numpy(), groups, strict=True):
             mean = directions(np.concatenate(own)).mean(0)
             np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=2e-3)
 
 
 def test_all_else_of_the_network_is_kept(find: Callable[..., Path], inputs: LocalInputs) -> None:
     before, after = ClassificationNetwork.load(inputs.model), ClassificationNetwork.load(find())
-    assert (after.config.num_local, after.config.num_context) == (3, 2)
+    assert (after.config.num_objects, after.config.num_context) == (3, 2)
     kept = after.state_dict()
-    assert set(kept) - set(before.state_dict()) == {"local_classifier.prototypes"}
+    assert set(kept) - set(before.state_dict()) == {"prototype_classifier.prototypes"}
     for name, value in before.state_dict().items():
         assert torch.equal(value, kept[name]), name
 
@@ -117,8 +117,8 @@ def test_labels_name_the_nearest_prototype(
     stage = RunFolder(path=tmp_path / "run").stage("labels")
     found = position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
     network = ClassificationNetwork.load(inputs.model)
-    assert network.local_classifier is not None
-    rows = network.local_classifier.prototypes.detach().numpy()
+    assert network.prototype_classifier is not None
+    rows = network.prototype_classifier.prototypes.detach().numpy()
     prototypes = Prototypes(objects=rows[:, :3], context=rows[:, 3:])
     seen: set[int] = set()
     for record, grid in zip(inputs.image_set.records, found.grids, strict=True):

@@ -3,41 +3,45 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tests.refine.made_maps import first_images, made_maps, write_made_maps
+from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.pairs import pool_to_grid
 from subcam.cam.response import background_score
-from subcam.crf.dense_crf import CRFSettings, dense_crf
+from subcam.crf.dense_crf import dense_crf
+from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.refine.crf_scores import crf_of
-from subcam.refine.label_map import VARIANTS, Variant, mask_path
+from subcam.refine.scores_and_masks import VARIANTS, Variant, crf_of, mask_path
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RefineSettings
 from subcam.stages import pseudo_masks
-from subcam.stages.pseudo_masks import MaskInputs, MaskSettings
+from subcam.stages.context import compute
+from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 
 SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iterations=3))
 
 
 @pytest.fixture(scope="module")
-def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> MaskInputs:
-    """Four images, the second without a label; their walked maps are merely pooled. The first is compared."""
+def given(toy_train: CheckedImages, device: Device, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Four images, the second without a label; their walked maps are merely pooled. The first is scored."""
     folder = tmp_path_factory.mktemp("inputs")
-    found = first_images(toy_train, 4)
-    first, second, *others = found.records
-    image_set = replace(found, records=(first, replace(second, labels=()), *others))
+    first_four = first_images(toy_train, 4)
+    first, second, *others = first_four.records
+    image_set = replace(first_four, records=(first, replace(second, labels=()), *others))
     write_made_maps(folder / "maps", image_set)
     for record in image_set.records:
         maps = made_maps(record, image_set)
@@ -51,16 +55,23 @@ def inputs(toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -
             size=maps.size,
         )
         write_walked(walked_path(folder / "walked", record.name), walked)
-    return MaskInputs(
-        image_set=image_set, maps=folder / "maps", walked=folder / "walked", compared=frozenset({first.name})
-    )
+    return {
+        "images": images_of(image_set),
+        "maps": stage_at(folder / "maps"),
+        "walked": stage_at(folder / "walked"),
+        "scored": (images_of(replace(image_set, records=(first,))),),
+        "device": device,
+    }
 
 
 @pytest.fixture
-def run(inputs: MaskInputs, machine: MachineSettings) -> Callable[..., Stage]:
-    def run(folder: Path, settings: MaskSettings = SETTINGS, inputs: MaskInputs = inputs) -> Stage:
-        stage = RunFolder(path=folder).stage("masks", settings=settings)
-        assert pseudo_masks.run(settings, inputs, stage=stage, machine=machine) == stage.path
+def run(given: dict[str, Any]) -> Callable[..., Stage]:
+    """Run the stage in a folder unless it is done, with changes of what it is given."""
+
+    def run(folder: Path, settings: MaskSettings = SETTINGS, **changes: Any) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("masks", inputs={"settings": settings})
+        compute(run_folder, stage, partial(pseudo_masks.run, stage, settings=settings, **(given | changes)))
         return stage
 
     return run
@@ -71,26 +82,25 @@ def stored(stage: Stage, variant: str, record: Record) -> np.ndarray:
         return np.asarray(image)
 
 
-def scores_by_hand(variant: str, record: Record, inputs: MaskInputs) -> np.ndarray:
+def scores_by_hand(variant: str, record: Record, given: dict[str, Any]) -> np.ndarray:
     if variant == "crf":
-        maps = made_maps(record, inputs.image_set).full_size()
+        maps = made_maps(record, given["images"].image_set).full_size()
         strongest = maps.max(0) if len(maps) else np.zeros((48, 48), np.float32)
         scores = np.concatenate([(1 - strongest[None]) ** 2, maps])
     else:
-        scores = read_walked(walked_path(inputs.walked, record.name)).scores(3.0)
+        scores = read_walked(walked_path(given["walked"].path, record.name)).scores(3.0)
     return scores if variant == "walk" else dense_crf(read_image(record.image), scores, iterations=3)
 
 
-def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInputs, tmp_path: Path) -> None:
-    everyone = frozenset(record.name for record in inputs.image_set.records)
-    stage = run(tmp_path, inputs=replace(inputs, compared=everyone))
+def test_each_variant_is_the_best_of_its_scores(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
+    stage = run(tmp_path, scored=(given["images"],))
     assert stage.record["outputs"] == {"images": 4, "pseudo_mask": "walk-crf"}
     differing = dict.fromkeys(itertools.combinations(VARIANTS, 2), 0)
-    for record in inputs.image_set.records:
+    for record in given["images"].image_set.records:
         values = np.array([0, *(label + 1 for label in record.labels)])
         masks = {variant: stored(stage, variant, record) for variant in VARIANTS}
         for variant, mask in masks.items():
-            assert (mask == values[scores_by_hand(variant, record, inputs).argmax(0)]).all()
+            assert (mask == values[scores_by_hand(variant, record, given).argmax(0)]).all()
         for one, other in differing:
             differing[one, other] += (masks[one] != masks[other]).sum()
         assert bool(record.labels) == any(mask.any() for mask in masks.values())
@@ -98,26 +108,26 @@ def test_each_variant_is_the_best_of_its_scores(run: Callable, inputs: MaskInput
 
 
 @pytest.mark.parametrize("chosen", VARIANTS)
-def test_all_variants_only_for_the_images_that_are_compared(
-    run: Callable, inputs: MaskInputs, tmp_path: Path, chosen: Variant
+def test_all_variants_only_for_the_images_that_are_scored(
+    run: Callable, given: dict[str, Any], tmp_path: Path, chosen: Variant
 ) -> None:
     stage = run(tmp_path, replace(SETTINGS, pseudo_mask=chosen))
-    first, *others = inputs.image_set.records
+    first, *others = given["images"].image_set.records
     expected = {mask_path(stage.path, variant, first.name) for variant in VARIANTS}
     expected |= {mask_path(stage.path, chosen, record.name) for record in others}
     assert set(stage.path.rglob("*.png")) == expected
 
 
-def test_masks_are_palette_pngs_that_keep_their_indices(run: Callable, inputs: MaskInputs, tmp_path: Path) -> None:
+def test_masks_are_palette_pngs_that_keep_their_indices(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     stage = run(tmp_path, replace(SETTINGS, ignore_margin=0.2, pseudo_mask="walk"))
     seen = set()
-    for record in inputs.image_set.records:
+    for record in given["images"].image_set.records:
         with Image.open(mask_path(stage.path, "walk", record.name)) as image:
             assert (image.mode, image.format, image.size) == ("P", "PNG", (48, 48))
             colours = np.asarray(image.convert("RGB"))
             indices = np.asarray(image)
         assert (colours == voc_palette()[indices]).all()
-        scores = np.sort(scores_by_hand("walk", record, inputs), axis=0)
+        scores = np.sort(scores_by_hand("walk", record, given), axis=0)
         close = scores[-1] - scores[-2] < 0.2 if len(scores) > 1 else np.zeros((48, 48), bool)
         assert ((indices == IGNORE_INDEX) == close).all()
         seen |= set(indices.ravel().tolist())
@@ -125,7 +135,7 @@ def test_masks_are_palette_pngs_that_keep_their_indices(run: Callable, inputs: M
 
 
 def test_a_stage_that_was_cut_off_does_what_is_missing(
-    run: Callable, inputs: MaskInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(tmp_path / "undisturbed")
     calls: list[str] = []
@@ -144,22 +154,23 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     calls.clear()
     stage = run(tmp_path / "killed")
     assert len(done) == 4
-    assert set(calls) == {record.name for record in inputs.image_set.records} - set(done)
-    for record in inputs.image_set.records:
-        for variant in VARIANTS if record.name in inputs.compared else ("walk-crf",):
-            paths = [mask_path(found.path, variant, record.name) for found in (stage, undisturbed)]
+    scored = {record.name for images in given["scored"] for record in images.image_set.records}
+    assert set(calls) == {record.name for record in given["images"].image_set.records} - set(done)
+    for record in given["images"].image_set.records:
+        for variant in VARIANTS if record.name in scored else ("walk-crf",):
+            paths = [mask_path(each.path, variant, record.name) for each in (stage, undisturbed)]
             assert paths[0].read_bytes() == paths[1].read_bytes()
     calls.clear()
     run(tmp_path / "killed")
     assert calls == []
 
 
-def test_a_image_of_which_one_variant_is_missing_is_done_again(
-    run: Callable, inputs: MaskInputs, tmp_path: Path
+def test_an_image_of_which_one_variant_is_missing_is_done_again(
+    run: Callable, given: dict[str, Any], tmp_path: Path
 ) -> None:
     stage = run(tmp_path)
     stage.record_path.unlink()
-    missing = mask_path(stage.path, "walk", inputs.image_set.records[0].name)
+    missing = mask_path(stage.path, "walk", given["images"].image_set.records[0].name)
     content = missing.read_bytes()
     missing.unlink()
     run(tmp_path)
@@ -167,14 +178,16 @@ def test_a_image_of_which_one_variant_is_missing_is_done_again(
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.5])
-def test_scores_that_cannot_be_name_the_image(run: Callable, inputs: MaskInputs, tmp_path: Path, value: float) -> None:
-    record = inputs.image_set.records[0]
-    walked = read_walked(walked_path(inputs.walked, record.name))
+def test_scores_that_cannot_be_name_the_image(
+    run: Callable, given: dict[str, Any], tmp_path: Path, value: float
+) -> None:
+    record = given["images"].image_set.records[0]
+    walked = read_walked(walked_path(given["walked"].path, record.name))
     walked.maps[0, 1, 2] = value
     write_walked(walked_path(tmp_path / "walked", record.name), walked)
-    broken = replace(inputs, image_set=replace(inputs.image_set, records=(record,)), walked=tmp_path / "walked")
+    only = images_of(replace(given["images"].image_set, records=(record,)))
     with pytest.raises(BadInputError, match=rf"{record.name}\.npz .*expected finite maps of at least 0"):
-        run(tmp_path, inputs=broken)
+        run(tmp_path, images=only, walked=stage_at(tmp_path / "walked"))
 
 
 def test_an_alpha_that_did_not_walk_is_refused(run: Callable, tmp_path: Path) -> None:

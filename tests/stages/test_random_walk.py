@@ -1,14 +1,16 @@
 """The stage of the random walk: equal to a dense walk of scores pooled by hand, for any image, taken up where cut."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from tests.affinity.dense_walk import dense_affinity, dense_walk
+from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, write_response_maps
@@ -16,11 +18,12 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError, SettingsError
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import random_walk as random_walk_module
-from subcam.stages.random_walk import WalkInputs, WalkSettings
+from subcam.stages.context import compute
+from subcam.stages.random_walk import WalkSettings
 
 SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))
 
@@ -36,7 +39,7 @@ IMAGES = {
 
 
 @pytest.fixture(scope="module")
-def inputs(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> WalkInputs:
+def given(tiny_run: RunSettings, device: Device, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Images of smooth colour, their response maps, and an AffinityNet with random weights."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
@@ -57,14 +60,22 @@ def inputs(tiny_run: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> W
     torch.manual_seed(0)
     AffinityNetwork(AffinityConfig(network=tiny_run.network)).save(folder / "model")
     image_set = ImageSet(class_names=("a", "b", "c", "d"), records=tuple(records), mask_values=(0,) * 256)
-    return WalkInputs(image_set=image_set, maps=folder / "maps", model=folder / "model")
+    return {
+        "images": images_of(image_set),
+        "maps": stage_at(folder / "maps"),
+        "affinity": stage_at(folder / "model"),
+        "device": device,
+    }
 
 
 @pytest.fixture
-def run(inputs: WalkInputs, fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
-    def run(folder: Path, settings: WalkSettings = SETTINGS, inputs: WalkInputs = inputs) -> Stage:
-        stage = RunFolder(path=folder).stage("walk", settings=settings)
-        assert random_walk_module.run(settings, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
+def run(given: dict[str, Any]) -> Callable[..., Stage]:
+    """Run the stage in a folder unless it is done, with changes of what it is given."""
+
+    def run(folder: Path, settings: WalkSettings = SETTINGS, **changes: Any) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("walk", inputs={"settings": settings})
+        compute(run_folder, stage, partial(random_walk_module.run, stage, settings=settings, **(given | changes)))
         return stage
 
     return run
@@ -83,23 +94,23 @@ def pooled_by_hand(full: np.ndarray, alphas: tuple[float, ...], size: tuple[int,
 
 @torch.no_grad()
 @pytest.mark.parametrize("all_pairs", [False, True])
-def test_it_walks_the_pooled_scores(run: Callable, inputs: WalkInputs, tmp_path: Path, *, all_pairs: bool) -> None:
+def test_it_walks_the_pooled_scores(run: Callable, given: dict[str, Any], tmp_path: Path, *, all_pairs: bool) -> None:
     settings = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0), all_pairs=all_pairs)
     stage = run(tmp_path, settings)
     assert stage.record["outputs"] == {"images": len(IMAGES)}
-    network = AffinityNetwork.load(inputs.model).eval()
-    for record in inputs.image_set.records:
+    network = AffinityNetwork.load(given["affinity"].path).eval()
+    for record in given["images"].image_set.records:
         height, width, labels = IMAGES[record.name]
-        found = read_walked(walked_path(stage.path, record.name))
-        assert found.alphas == settings.alphas
-        assert found.size == (height, width)
-        assert found.classes.tolist() == list(labels)
-        full = read_response_maps(maps_path(inputs.maps, record.name)).full_size()
+        stored = read_walked(walked_path(stage.path, record.name))
+        assert stored.alphas == settings.alphas
+        assert stored.size == (height, width)
+        assert stored.classes.tolist() == list(labels)
+        full = read_response_maps(maps_path(given["maps"].path, record.name)).full_size()
         pooled = pooled_by_hand(full, settings.alphas, (height, width))
         features = network(torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None])[0]
         matrix = dense_affinity(features, all_pairs=all_pairs)
         expected = dense_walk(matrix, pooled, beta=4, log_steps=5)
-        walked = np.concatenate([found.backgrounds, found.maps])
+        walked = np.concatenate([stored.backgrounds, stored.maps])
         np.testing.assert_allclose(walked, expected, rtol=1e-3, atol=1e-5)
         joined = all_pairs or record.name in ("two-classes", "nobody-labelled-it")
         if joined and expected[0].size > 1 and labels:
@@ -131,7 +142,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     stage = run(tmp_path / "killed")
     assert len(walks) == len(IMAGES) - 4
     for name in IMAGES:
-        mine, theirs = (walked_path(found.path, name).read_bytes() for found in (stage, undisturbed))
+        mine, theirs = (walked_path(each.path, name).read_bytes() for each in (stage, undisturbed))
         assert mine == theirs
     walks.clear()
     stage.record_path.unlink()  # cut off between the last image and the record
@@ -140,28 +151,26 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     assert walks == []
 
 
-def test_a_stage_that_is_done_asks_for_no_model(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
+def test_a_stage_that_is_done_asks_for_no_model(run: Callable, tmp_path: Path) -> None:
     run(tmp_path)
-    gone = WalkInputs(image_set=inputs.image_set, maps=inputs.maps, model=tmp_path / "gone")
-    run(tmp_path, inputs=gone)
+    run(tmp_path, affinity=stage_at(tmp_path / "gone"))
 
 
-def test_a_network_gone_wrong_names_the_image(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
-    network = AffinityNetwork.load(inputs.model)
+def test_a_network_gone_wrong_names_the_image(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
+    network = AffinityNetwork.load(given["affinity"].path)
     torch.nn.init.constant_(network.head.f9.weight, torch.nan)
     network.save(tmp_path / "model")
-    broken = WalkInputs(image_set=inputs.image_set, maps=inputs.maps, model=tmp_path / "model")
     with pytest.raises(BadInputError, match=r"two-classes\.png: pixel_affinity: expected finite features"):
-        run(tmp_path, inputs=broken)
+        run(tmp_path, affinity=stage_at(tmp_path / "model"))
 
 
-def test_maps_of_another_image_are_named(run: Callable, inputs: WalkInputs, tmp_path: Path) -> None:
-    first, second = inputs.image_set.records[:2]
-    other = read_response_maps(maps_path(inputs.maps, second.name))
+def test_maps_of_another_image_are_named(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
+    first, second = given["images"].image_set.records[:2]
+    other = read_response_maps(maps_path(given["maps"].path, second.name))
     write_response_maps(maps_path(tmp_path / "maps", first.name), other)
     image_set = ImageSet(class_names=("a", "b", "c", "d"), records=(first,), mask_values=(0,) * 256)
     with pytest.raises(BadInputError, match=r"two-classes\.png: random_walk: expected maps of 8 x 12 cells"):
-        run(tmp_path, inputs=WalkInputs(image_set=image_set, maps=tmp_path / "maps", model=inputs.model))
+        run(tmp_path, images=images_of(image_set), maps=stage_at(tmp_path / "maps"))
 
 
 @pytest.mark.parametrize(
@@ -196,10 +205,10 @@ def walked_maps() -> WalkedMaps:
 def test_walked_maps_come_back_as_written(tmp_path: Path) -> None:
     walked = walked_maps()
     write_walked(tmp_path / "a" / "b.npz", walked)
-    found = read_walked(tmp_path / "a" / "b.npz")
-    assert (found.alphas, found.size) == (walked.alphas, walked.size)
+    read_back = read_walked(tmp_path / "a" / "b.npz")
+    assert (read_back.alphas, read_back.size) == (walked.alphas, walked.size)
     for name in ("backgrounds", "maps", "classes"):
-        assert (getattr(found, name) == getattr(walked, name)).all()
+        assert (getattr(read_back, name) == getattr(walked, name)).all()
 
 
 def test_scores_are_upsampled_from_the_grid() -> None:

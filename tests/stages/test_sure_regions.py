@@ -2,34 +2,39 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import numpy as np
 import pytest
 from tests.refine.made_maps import first_images, made_maps, write_made_maps
+from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps, write_response_maps
-from subcam.crf.dense_crf import CRFSettings, dense_crf
+from subcam.crf.dense_crf import dense_crf
+from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
-from subcam.refine.crf_scores import crf_of, scores_with_background
-from subcam.runtime.devices import MachineSettings
+from subcam.refine.scores_and_masks import crf_of, scores_with_background
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import sure_regions
-from subcam.stages.sure_regions import SureRegionInputs, SureRegionSettings
+from subcam.stages.context import compute
+from subcam.stages.sure_regions import SureRegionSettings
 
 
 @pytest.fixture(scope="module")
 def images(toy_train: CheckedImages) -> ImageSet:
     """Five images, the second of which nobody labelled."""
-    found = first_images(toy_train, 5)
-    first, second, *others = found.records
-    return replace(found, records=(first, replace(second, labels=()), *others))
+    image_set = first_images(toy_train, 5)
+    first, second, *others = image_set.records
+    return replace(image_set, records=(first, replace(second, labels=()), *others))
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +43,14 @@ def maps(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(machine: MachineSettings, images: ImageSet, maps: Path) -> Callable:
-    def run(
-        folder: Path, *, settings: SureRegionSettings | None = None, inputs: SureRegionInputs | None = None
-    ) -> Stage:
-        settings = settings or SureRegionSettings()
-        stage = RunFolder(path=folder).stage("crf", settings=settings)
-        inputs = inputs or SureRegionInputs(image_set=images, maps=maps)
-        assert sure_regions.run(settings, inputs, stage=stage, machine=machine) == stage.path
+def run(device: Device, images: ImageSet, maps: Path) -> Callable:
+    """Run the stage in a folder unless it is done, with changes of what it is given."""
+
+    def run(folder: Path, **changes: Any) -> Stage:
+        given = {"settings": SureRegionSettings(), "images": images_of(images), "maps": stage_at(maps)} | changes
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("crf", inputs={"settings": given["settings"]})
+        compute(run_folder, stage, partial(sure_regions.run, stage, **given, device=device))
         return stage
 
     return run
@@ -59,18 +64,18 @@ def test_marginals_are_those_of_the_dense_crf(run: Callable, images: ImageSet, m
         stored = read_marginals(marginals_path(stage.path, record.name))
         responses = read_response_maps(maps_path(maps, record.name)).full_size()
         strongest = responses.max(0) if len(responses) else np.zeros((48, 48), np.float32)
-        for alpha, found in ((2.0, stored.low_alpha), (20.0, stored.high_alpha)):
+        for alpha, marginals in ((2.0, stored.low_alpha), (20.0, stored.high_alpha)):
             scores = np.concatenate([(1 - strongest[None]) ** np.float32(alpha), responses])
             expected = dense_crf(read_image(record.image), scores, iterations=3)
-            assert found.shape == (1 + len(record.labels), 48, 48)
-            assert np.abs(found - 255.0 * expected).max() <= 0.51
+            assert marginals.shape == (1 + len(record.labels), 48, 48)
+            assert np.abs(marginals - 255.0 * expected).max() <= 0.51
 
 
 def test_a_small_alpha_leaves_more_background(run: Callable, images: ImageSet, tmp_path: Path) -> None:
     stage = run(tmp_path)
     for record in images.records:
-        found = read_marginals(marginals_path(stage.path, record.name))
-        low, high = (int(marginals[0].astype(int).sum()) for marginals in (found.low_alpha, found.high_alpha))
+        stored = read_marginals(marginals_path(stage.path, record.name))
+        low, high = (int(marginals[0].astype(int).sum()) for marginals in (stored.low_alpha, stored.high_alpha))
         assert low > high if record.labels else low == high == 255 * 48 * 48
 
 
@@ -100,7 +105,7 @@ def test_a_stage_that_was_cut_off_does_what_is_missing(
     stage = run(tmp_path / "killed")
     assert sorted(calls) == sorted({record.name for record in images.records} - done)
     for record in images.records:
-        mine, theirs = (marginals_path(found.path, record.name).read_bytes() for found in (stage, undisturbed))
+        mine, theirs = (marginals_path(each.path, record.name).read_bytes() for each in (stage, undisturbed))
         assert mine == theirs
     calls.clear()
     run(tmp_path / "killed")
@@ -129,12 +134,12 @@ def test_maps_of_another_image_name_the_image(run: Callable, images: ImageSet, t
     record = images.records[0]
     other = replace(made_maps(record, images), size=(48, 50))
     write_response_maps(maps_path(tmp_path / "maps", record.name), other)
-    inputs = SureRegionInputs(image_set=replace(images, records=(record,)), maps=tmp_path / "maps")
+    only = images_of(replace(images, records=(record,)))
     with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: expected .*\[classes, 48, 48\]"):
-        run(tmp_path, inputs=inputs)
+        run(tmp_path, images=only, maps=stage_at(tmp_path / "maps"))
 
 
-def test_a_image_too_large_for_the_memory_is_named(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_too_large_for_the_memory_is_named(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(needed: int, purpose: str) -> None:
         raise MemoryError(f"{purpose}: expected {needed} bytes")
 
@@ -144,9 +149,9 @@ def test_a_image_too_large_for_the_memory_is_named(images: ImageSet, monkeypatch
 
 
 def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, images: ImageSet) -> None:
-    found = read_response_maps(maps_path(maps, images.records[0].name))
-    scores = scores_with_background(found, alpha=4.0)
-    full = found.full_size()
+    responses = read_response_maps(maps_path(maps, images.records[0].name))
+    scores = scores_with_background(responses, alpha=4.0)
+    full = responses.full_size()
     assert scores.dtype == np.float32
     assert (scores[1:] == full).all()
     np.testing.assert_allclose(scores[0], (1 - full.max(0)) ** 4, rtol=1e-6)
@@ -155,9 +160,9 @@ def test_scores_are_the_background_and_the_maps_unnormalised(maps: Path, images:
 def test_marginals_for_masks_are_not_rounded(images: ImageSet, maps: Path) -> None:
     record = images.records[0]
     scores = scores_with_background(read_response_maps(maps_path(maps, record.name)), alpha=2.0)
-    (found,) = crf_of(record, [scores], CRFSettings(iterations=2))
-    assert (found == dense_crf(read_image(record.image), scores, iterations=2)).all()
-    assert np.abs(255 * found - np.rint(255 * found)).max() > 0.1
+    (marginals,) = crf_of(record, [scores], CRFSettings(iterations=2))
+    assert (marginals == dense_crf(read_image(record.image), scores, iterations=2)).all()
+    assert np.abs(255 * marginals - np.rint(255 * marginals)).max() > 0.1
 
 
 def test_marginals_come_back_as_written(tmp_path: Path) -> None:
@@ -165,9 +170,9 @@ def test_marginals_come_back_as_written(tmp_path: Path) -> None:
     marginals = CRFMarginals(low_alpha=as_bytes(values), high_alpha=as_bytes(1 - values))
     assert marginals.low_alpha.ravel().tolist() == list(range(256))
     write_marginals(tmp_path / "a" / "b.npz", marginals)
-    found = read_marginals(tmp_path / "a" / "b.npz")
-    assert (found.low_alpha == marginals.low_alpha).all()
-    assert (found.high_alpha == marginals.high_alpha).all()
+    read_back = read_marginals(tmp_path / "a" / "b.npz")
+    assert (read_back.low_alpha == marginals.low_alpha).all()
+    assert (read_back.high_alpha == marginals.high_alpha).all()
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off", "empty", "other format", "bytes turned"])

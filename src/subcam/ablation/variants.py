@@ -19,7 +19,8 @@ from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
-from subcam.report.tables.tables import ScoreTable, Spread, ablation_table
+from subcam.report.tables.formats import ScoreTable, Spread
+from subcam.report.tables.tables import ablation_table
 from subcam.runtime.files import file_digest
 from subcam.runtime.run_folder import fingerprint
 from subcam.settings import RunSettings

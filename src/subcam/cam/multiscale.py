@@ -55,9 +55,9 @@ def multiscale_response(
 ) -> list[ImageResponse]:
     """Response maps of images of one size, over all scales and flips.
 
-    They are class activation maps (Eq. 1), or, of a network with a local classifier, the mean over scales and flips of
-    the probability that a position shows the class. That is squared, which changes no order and brings its background
-    threshold near that of class activation maps, for which the CRF's and the random walk's alphas are made.
+    They are class activation maps (Eq. 1), or, of a network with a prototype classifier, the mean over scales and flips
+    of the probability that a position shows the class. That is squared, which changes no order and brings its
+    background threshold near that of class activation maps, for which the CRF's and the random walk's alphas are made.
 
     An image and its mirror image pass the network as one batch; only the rows of the classifiers that an image's labels
     name are applied, and only their maps are upsampled. For a network that pads images to whole patches they are
@@ -105,14 +105,14 @@ def multiscale_response(
             raw_subcategories[index].extend(parts)
     if logits is None:
         logits = network(scaled_images(1.0)).parent.float()
-    k = network.config.num_local or network.config.num_subcategories
+    k = network.config.num_objects or network.config.num_subcategories
 
     def over_scales(maps: list[Tensor], *, group_size: int) -> Tensor:
-        probable = network.local_classifier is not None
-        found = aggregate_response_maps(
+        probable = network.prototype_classifier is not None
+        aggregated = aggregate_response_maps(
             maps, flips=flips * len(scales), size=size, group_size=group_size, normalise=not probable
         )
-        return found.square() if probable else found
+        return aggregated.square() if probable else aggregated
 
     return [
         ImageResponse(
@@ -136,8 +136,8 @@ def _maps_of_present(
 
     The latter are an empty list where they are not wanted or there are none.
     """
-    if network.local_classifier is not None:
-        probabilities = network.local_classifier.probabilities(features, classes)
+    if network.prototype_classifier is not None:
+        probabilities = network.prototype_classifier.probabilities(features, classes)
         return probabilities.sum(2), list(probabilities.flatten(1, 2)) if subcategories else []
     weights = network.parent_head.weight.float()
     present = weights[classes]

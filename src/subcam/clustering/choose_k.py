@@ -15,9 +15,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
-from subcam.clustering.assigned import subcategories_of
 from subcam.clustering.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
-from subcam.clustering.subcategories import Normalisation, Subcategories, prepared
+from subcam.clustering.subcategories import Normalisation, Subcategories, prepared, subcategories_of
 
 log = logging.getLogger(__name__)
 
@@ -171,21 +170,21 @@ def choose_clusters(
     whole = np.zeros(len(points), np.int64)
     one = Candidate(method="one cluster", asked=1, clusters=1, score=float("nan"))
     judge = _Silhouette(points, seed=seed) if criterion == "silhouette" else _Stability(points, seed, repeats)
-    found: list[tuple[Candidate, np.ndarray]] = []
+    scored: list[tuple[Candidate, np.ndarray]] = []
     # A second thread makes K-means on few rows many times slower, not faster.
     with threadpool_limits(1):
         for name, count, clusterer in ways:
             cluster = merge_small(points, clusterer(points), least=min_cluster_size)
             size = int(cluster.max()) + 1
             score = judge(cluster, clusterer) if size > 1 else float("nan")
-            found.append((Candidate(method=name, asked=count, clusters=size, score=score), cluster))
-    found.sort(key=lambda entry: (entry[0].clusters, entry[0].method != "kmeans", entry[0].asked))
+            scored.append((Candidate(method=name, asked=count, clusters=size, score=score), cluster))
+    scored.sort(key=lambda entry: (entry[0].clusters, entry[0].method != "kmeans", entry[0].asked))
     chosen, cluster = max(
-        (entry for entry in found if np.isfinite(entry[0].score)),
+        (entry for entry in scored if np.isfinite(entry[0].score)),
         key=lambda entry: entry[0].score,
         default=(one, whole),
     )
-    return Choice(cluster=cluster, chosen=chosen, candidates=tuple(entry[0] for entry in found))
+    return Choice(cluster=cluster, chosen=chosen, candidates=tuple(entry[0] for entry in scored))
 
 
 def finch_clusters(points: Float[np.ndarray, "points dim"], *, count: int) -> Int64[np.ndarray, " points"]:

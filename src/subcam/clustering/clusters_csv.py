@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int16
 
-from subcam.clustering.assigned import distances_to_centres, ranks_in_clusters
-from subcam.clustering.subcategories import Subcategories
+from subcam.clustering.subcategories import Subcategories, distances_to_centres, ranks_in_clusters
 from subcam.data.readers.csv_file import read_csv
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import BadInputError
@@ -69,7 +68,7 @@ def clusters_digest(clusters: Path) -> str:
 def write_clusters(
     folder: Path,
     image_set: ImageSet,
-    found: Subcategories,
+    subcategories: Subcategories,
     *,
     features: Float[np.ndarray, "images dim"],
     names: Sequence[Sequence[str]] | None = None,
@@ -79,24 +78,24 @@ def write_clusters(
     Args:
         folder: a stage's folder, or any other.
         image_set: the images that were clustered.
-        found: their clusters.
+        subcategories: their clusters.
         features: what was clustered, one row an image, normalised as it was then.
         names: by parent, the names of its clusters; `cat 0`, `cat 1`, ... if not given.
     """
     classes = image_set.class_names
-    names = names or [[f"{c} {k}" for k in range(n)] for c, n in zip(classes, found.num_clusters, strict=True)]
-    distances = distances_to_centres(features, found)
-    ranks = ranks_in_clusters(distances, found.assignments)
+    names = names or [[f"{c} {k}" for k in range(n)] for c, n in zip(classes, subcategories.num_clusters, strict=True)]
+    distances = distances_to_centres(features, subcategories)
+    ranks = ranks_in_clusters(distances, subcategories.assignments)
     rows: list[Sequence[object]] = [_COLUMNS]
     for index, record in enumerate(image_set.records):
         for c in record.labels:
-            k = int(found.assignments[index, c])
+            k = int(subcategories.assignments[index, c])
             distance = f"{distances[index, c]:.6g}"
             rows.append((record.name, classes[c], k, names[c][k], distance, ranks[index, c]))
     _write(folder / CLUSTERS, rows)
     rows = [_NAME_COLUMNS]
     for c, own in enumerate(names):
-        rows.extend((classes[c], k, name, found.sizes[c, k], "") for k, name in enumerate(own))
+        rows.extend((classes[c], k, name, subcategories.sizes[c, k], "") for k, name in enumerate(own))
     _write(names_path(folder / CLUSTERS), rows)
 
 
@@ -178,7 +177,7 @@ def _merged(
     class_names: Sequence[str],
 ) -> NamedClusters:
     """Follow the merges, drop what is empty, number anew. `path` is what errors call the table of names."""
-    found = np.full_like(assignments, -1)
+    renumbered = np.full_like(assignments, -1)
     names = []
     for c, own in clusters.items():
         ends = {k: _end_of(k, own, path, class_names[c]) for k in own}
@@ -186,8 +185,8 @@ def _merged(
         names.append(tuple(own[k].name for k in used))
         for k, end in ends.items():
             if end in used:
-                found[assignments[:, c] == k, c] = used.index(end)
-    return NamedClusters(assignments=found, names=tuple(names))
+                renumbered[assignments[:, c] == k, c] = used.index(end)
+    return NamedClusters(assignments=renumbered, names=tuple(names))
 
 
 def _end_of(k: int, own: Mapping[int, _NamedCluster], path: Path, parent: str) -> int:

@@ -10,8 +10,12 @@ import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
 
 from subcam.clustering.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
+from subcam.errors import SettingsError
+from subcam.runtime.files import atomic_write, open_arrays
 
 log = logging.getLogger(__name__)
+
+ARRAYS_FILE = "clusters.npz"
 
 Normalisation = Literal["none", "l2"]
 """What is done to features before clustering: nothing, as in the paper, or scaling to unit length."""
@@ -43,6 +47,22 @@ class Subcategories:
     def sizes(self) -> Int64[np.ndarray, "classes k"]:
         """Images in each cluster of each parent."""
         return self.labels.sum(0, dtype=np.int64).reshape(self.assignments.shape[1], -1)
+
+
+def write_subcategories(folder: Path, subcategories: Subcategories) -> None:
+    """Write the clusters into `folder`, atomically."""
+    with atomic_write(folder / ARRAYS_FILE) as file:
+        np.savez(file, **vars(subcategories))
+
+
+def read_subcategories(folder: Path) -> Subcategories:
+    """Read what `write_subcategories` wrote.
+
+    Raises:
+        BadInputError: missing, cut off or of another format; names the file.
+    """
+    with open_arrays(folder / ARRAYS_FILE, what="clusters") as arrays:
+        return Subcategories(**{name: arrays[name] for name in arrays.files})
 
 
 def discover_subcategories(
@@ -92,7 +112,7 @@ def discover_subcategories(
         if not members.size:
             log.warning("class %d has no images: no sub-categories", parent)
             continue
-        found = cluster_rows(
+        clusters = cluster_rows(
             features,
             members,
             num_clusters=num_subcategories,
@@ -101,14 +121,14 @@ def discover_subcategories(
             max_iterations=max_iterations,
             rows_at_once=rows_at_once,
         )
-        k = len(found.centroids)
+        k = len(clusters.centroids)
         if k < num_subcategories:
             log.warning("class %d has %d distinct images, fewer than K = %d", parent, k, num_subcategories)
-        assignments[members, parent] = found.assignments
-        one_hot[members, parent, found.assignments] = 1
+        assignments[members, parent] = clusters.assignments
+        one_hot[members, parent, clusters.assignments] = 1
         num_clusters[parent] = k
-        inertia[parent] = found.inertia
-        centroids[parent, :k] = found.centroids
+        inertia[parent] = clusters.inertia
+        centroids[parent, :k] = clusters.centroids
     return Subcategories(
         assignments=assignments,
         labels=one_hot.reshape(num_images, -1),
@@ -150,3 +170,66 @@ def _like(features: np.ndarray) -> np.ndarray:
         return np.empty_like(features)
     with tempfile.TemporaryFile(dir=Path(features.filename).parent) as file:
         return np.memmap(file, dtype=features.dtype, mode="w+", shape=features.shape)
+
+
+def distances_to_centres(
+    features: Float[np.ndarray, "images dim"], subcategories: Subcategories
+) -> Float64[np.ndarray, "images classes"]:
+    """Euclidean distance of each image to the centre of its cluster in each parent; NaN where it lacks the parent."""
+    distances = np.full(subcategories.assignments.shape, np.nan)
+    for c in range(subcategories.assignments.shape[1]):
+        members = np.flatnonzero(subcategories.assignments[:, c] >= 0)
+        columns = c * subcategories.num_subcategories + subcategories.assignments[members, c].astype(np.int64)
+        centres = subcategories.centroids[columns]
+        distances[members, c] = np.linalg.norm(features[members].astype(np.float64) - centres, axis=1)
+    return distances
+
+
+def ranks_in_clusters(
+    distances: Float64[np.ndarray, "images classes"], assignments: Int16[np.ndarray, "images classes"]
+) -> Int64[np.ndarray, "images classes"]:
+    """Place of each image in its cluster by distance, from 1; 0 where it lacks the parent. Ties keep their order."""
+    ranks = np.zeros(assignments.shape, np.int64)
+    for c in range(assignments.shape[1]):
+        for k in np.unique(assignments[assignments[:, c] >= 0, c]):
+            members = np.flatnonzero(assignments[:, c] == k)
+            ranks[members[np.argsort(distances[members, c], kind="stable")], c] = np.arange(1, len(members) + 1)
+    return ranks
+
+
+def subcategories_of(
+    assignments: Int16[np.ndarray, "images classes"],
+    features: Float[np.ndarray, "images dim"],
+    *,
+    num_subcategories: int,
+) -> Subcategories:
+    """Sub-categories with given clusters, as discovery would return them: labels, centres and inertia.
+
+    Each parent keeps K = `num_subcategories` columns. Those that its clusters do not fill are zero for every image, as
+    they are for a class with fewer images than K.
+
+    Raises:
+        SettingsError: a parent has more clusters than K.
+    """
+    num_images, num_classes = assignments.shape
+    num_clusters = assignments.max(0, initial=-1).astype(np.int64) + 1
+    if num_clusters.max(initial=0) > num_subcategories:
+        raise SettingsError(
+            f"expected at most K = {num_subcategories} clusters in each parent, got {num_clusters.max()}; merge some, "
+            f"or give --discover.num-subcategories {num_clusters.max()}"
+        )
+    one_hot = (assignments[:, :, None] == np.arange(num_subcategories)).astype(np.uint8)
+    centroids = np.full((num_classes, num_subcategories, features.shape[1]), np.nan, features.dtype)
+    inertia = np.zeros(num_classes)
+    for c in range(num_classes):
+        for k in np.unique(assignments[assignments[:, c] >= 0, c]):
+            own = features[assignments[:, c] == k]
+            centroids[c, k] = own.mean(0)
+            inertia[c] += float(np.square(own.astype(np.float64) - own.mean(0)).sum())
+    return Subcategories(
+        assignments=assignments,
+        labels=one_hot.reshape(num_images, -1),
+        num_clusters=num_clusters,
+        inertia=inertia,
+        centroids=centroids.reshape(num_classes * num_subcategories, -1),
+    )

@@ -77,7 +77,7 @@ def _print_dry_run(variants: "Sequence[Variant]", out: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from subcam.ablation.dry_run import stages_there
+    from subcam.ablation.dry_run import finished_stages
     from subcam.ablation.run import prepare
     from subcam.runtime.progress import console, say
 
@@ -90,7 +90,7 @@ def _print_dry_run(variants: "Sequence[Variant]", out: Path) -> None:
             done += 1
             table.add_row(variant.label, "done", "")
         else:
-            there, following = stages_there(variant.settings, out, dataset=dataset)
+            there, following = finished_stages(variant.settings, out, dataset=dataset)
             table.add_row(variant.label, f"{len(there)} stages there", following or "none, only the record")
     console.print(table)
     say(f"{len(variants)} variants, {done} of them done. A stage that several name as their next is computed once.")

@@ -28,7 +28,8 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
 
     from subcam.pipeline import run
     from subcam.recipes import RECIPES
-    from subcam.report.tables.tables import explanation, tables_of, terminal_table, write_tables
+    from subcam.report.tables.formats import terminal_table
+    from subcam.report.tables.tables import explanation, tables_of, write_tables
     from subcam.runtime import distributed, launch
     from subcam.runtime.progress import console, say
     from subcam.settings import RunSettings, refuse_old_flags

@@ -6,11 +6,13 @@ which names erasing as related work. Labelled images in, losses out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Integer, Shaped, UInt8
 from torch import Tensor, nn
 
+from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
@@ -89,5 +91,34 @@ class ErasingClassifier(nn.Module):
         features = self.network.feature_map(images)
         rest = erased(features, parent_weights, own, threshold=settings.threshold)
         first, second = self.network.classify(features).parent, self.network.classify(rest).subcategory
-        found = joint_loss(first, own, second, own, subcategory_weight=settings.weight)
-        return {"loss": found.total, "parent_loss": found.parent, "erased_loss": found.subcategory}
+        joint = joint_loss(first, own, second, own, subcategory_weight=settings.weight)
+        return {"loss": joint.total, "parent_loss": joint.parent, "erased_loss": joint.subcategory}
+
+
+def fused_response(
+    network: ClassificationNetwork,
+    images: UInt8[Tensor, "batch 3 height width"],
+    labels: Integer[Tensor, "batch classes"],
+    **options: Any,
+) -> list[ImageResponse]:
+    """At each pixel the greater of both classifiers' maps, each normalised by its own maximum.
+
+    Args:
+        network: with an H_s of one sub-category a parent, which is the second classifier.
+        images: RGB 0..255.
+        labels: multi-hot; a class that is 0 is known to be absent.
+        options: the other arguments of `multiscale_response`.
+
+    Raises:
+        ValueError: the network has no second classifier.
+    """
+    if network.config.num_subcategories != 1:
+        raise ValueError(f"expected one sub-category a parent, got {network.config.num_subcategories}")
+    both = multiscale_response(network, images, labels, **{**options, "subcategories": True})
+    return [response._replace(maps=_greater(response), subcategory_maps=None) for response in both]
+
+
+def _greater(response: ImageResponse) -> Tensor:
+    if response.subcategory_maps is None:  # no class is present
+        return response.maps
+    return torch.maximum(response.maps, response.subcategory_maps)

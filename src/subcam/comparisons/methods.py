@@ -10,8 +10,7 @@ from typing import Literal
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.comparisons.equivariance import EquivarianceSettings
-from subcam.comparisons.erasing import ErasingSettings
-from subcam.comparisons.fused import fused_response
+from subcam.comparisons.erasing import ErasingSettings, fused_response
 from subcam.comparisons.gradient import gradient_maps, require_package
 from subcam.errors import SettingsError
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
-from subcam.crf.dense_crf import CRFSettings
 from subcam.crf.lattice import PADDED_TO, key_bits, lattice_scales
+from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 
 SMALLEST, LARGEST = 1e-5, 1.0

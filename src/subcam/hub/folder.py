@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
+from subcam.cam.settings import MAPS_FILE, write_maps_file
 from subcam.errors import CheckpointError, SettingsError, SubcamError
-from subcam.maps_file import MAPS_FILE, write_maps_file
 from subcam.runtime.files import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:

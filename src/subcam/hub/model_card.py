@@ -214,7 +214,7 @@ def _training(source: CardSource) -> str:
     said = [
         f"Training images: {images} of {source.dataset or 'a data set without a name'}.",
         f"Recipe: `{run.result.recipe or 'none'}`, {settings.rounds} rounds after plain CAM, sub-categories of "
-        f"{'positions' if settings.subcategories == 'local' else 'images'}, seed {settings.seed}.",
+        f"{'positions' if settings.route == 'prototypes' else 'images'}, seed {settings.seed}.",
         f"The network started from {start}.",
     ]
     if isinstance(source.network, SegmentedResult):

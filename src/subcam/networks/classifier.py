@@ -15,30 +15,30 @@ from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
-from subcam.prototypes.classifier import LocalClassifier
+from subcam.prototypes.classifier import PrototypeClassifier
 from subcam.runtime.files import from_plain
 
 
 class Logits(NamedTuple):
-    """What the classifiers say before the sigmoid; the local one, where there is one, before the softmax."""
+    """Logits of the parents and sub-categories, and of the prototypes at each position; None for what is not there."""
 
     parent: Float[Tensor, "batch classes"]
     subcategory: Float[Tensor, "batch subcategories"] | None
-    local: Float[Tensor, "batch classes prototypes gh gw"] | None = None
+    prototypes: Float[Tensor, "batch classes prototypes gh gw"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """All that is needed to build a saved network again; stands beside its weights as `config.json`.
 
-    num_subcategories: K of H_s. num_local, num_context: sub-categories of each class, and clusters of the context, that
-        the local classifier has; 0 for none.
+    num_subcategories: K of H_s.
+    num_objects, num_context: prototypes of each class's objects and of their context; 0 for no prototype classifier.
     """
 
     network: NetworkSettings
     class_names: tuple[str, ...]
     num_subcategories: int = 0
-    num_local: int = 0
+    num_objects: int = 0
     num_context: int = 0
     head_dropout: float = 0.0
 
@@ -68,14 +68,14 @@ class ClassificationNetwork(nn.Module):
         for head in (self.parent_head, self.subcategory_head):
             if head is not None:
                 nn.init.xavier_uniform_(head.weight)
-        self.local_classifier = (
-            LocalClassifier(
+        self.prototype_classifier = (
+            PrototypeClassifier(
                 num_classes=num_classes,
-                num_subcategories=config.num_local,
+                num_objects=config.num_objects,
                 num_context=config.num_context,
                 dim=self.backbone.num_features,
             )
-            if config.num_local
+            if config.num_objects
             else None
         )
 
@@ -87,7 +87,7 @@ class ClassificationNetwork(nn.Module):
 
     def body_and_heads(self) -> tuple[nn.Module, list[nn.Module]]:
         """What was pretrained, and what is new and learns at the heads' rate."""
-        heads = [self.backbone.neck, self.parent_head, self.subcategory_head, self.local_classifier]
+        heads = [self.backbone.neck, self.parent_head, self.subcategory_head, self.prototype_classifier]
         return self.backbone.body, [head for head in heads if head is not None]
 
     def feature_map(self, images: Shaped[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim gh gw"]:
@@ -98,13 +98,13 @@ class ClassificationNetwork(nn.Module):
             return (self.compiled or self.backbone)((images.float() / 255 - mean) / std).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
-        """Pool a feature map over the image and apply H_p and H_s; the prototype classifier takes each position."""
+        """Apply H_p and H_s to the pooled feature map, and the prototype classifier to each position of it."""
         kept = self.dropout(features)
         pooled = kept.mean((2, 3))
         return Logits(
             self.parent_head(pooled),
             self.subcategory_head(pooled) if self.subcategory_head else None,
-            self.local_classifier(kept) if self.local_classifier else None,
+            self.prototype_classifier(kept) if self.prototype_classifier else None,
         )
 
     def forward(self, images: Shaped[Tensor, "batch 3 h w"]) -> Logits:
@@ -112,20 +112,20 @@ class ClassificationNetwork(nn.Module):
         return self.classify(self.feature_map(images))
 
     def with_prototypes(
-        self, prototypes: Float[Tensor, "classes prototypes dim"], *, num_subcategories: int
+        self, prototypes: Float[Tensor, "classes prototypes dim"], *, num_objects: int
     ) -> "ClassificationNetwork":
-        """A copy with a local classifier of these prototypes, in place of the one that it may have.
+        """A copy with a prototype classifier of these prototypes, in place of the one that it may have.
 
         Args:
-            prototypes: of each class; the first `num_subcategories` are of its objects, the others of its context.
-            num_subcategories: K.
+            prototypes: of each class; the first `num_objects` are of its objects, the others of its context.
+            num_objects: prototypes of each class's objects.
         """
-        config = replace(self.config, num_local=num_subcategories, num_context=prototypes.shape[1] - num_subcategories)
+        config = replace(self.config, num_objects=num_objects, num_context=prototypes.shape[1] - num_objects)
         copy = ClassificationNetwork(config, weights="none")
-        assert copy.local_classifier is not None
-        copy.local_classifier.set_prototypes(prototypes)
+        assert copy.prototype_classifier is not None
+        copy.prototype_classifier.set_prototypes(prototypes)
         state = self.state_dict() | {
-            f"local_classifier.{name}": value for name, value in copy.local_classifier.state_dict().items()
+            f"prototype_classifier.{name}": value for name, value in copy.prototype_classifier.state_dict().items()
         }
         copy.load_state_dict(state)
         return copy.train(self.training)
@@ -176,7 +176,7 @@ def _parse_config(value: Mapping[str, Any]) -> ModelConfig:
         network=from_plain(NetworkSettings, value["network"]),
         class_names=tuple(value["class_names"]),
         num_subcategories=value["num_subcategories"],
-        num_local=value.get("num_local", 0),
+        num_objects=value.get("num_objects", 0),
         num_context=value.get("num_context", 0),
         head_dropout=value["head_dropout"],
     )

@@ -171,7 +171,7 @@ def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs
 
 
 def _sharpened(record: Record, probabilities: np.ndarray, settings: InferenceSettings) -> np.ndarray:
-    from subcam.refine.crf_scores import crf_of  # numba takes its time, and few predictions ask for the CRF
+    from subcam.refine.scores_and_masks import crf_of  # numba takes its time, and few predictions ask for the CRF
 
     return crf_of(record, [probabilities], settings.crf_settings)[0]
 

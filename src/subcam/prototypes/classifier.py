@@ -1,4 +1,4 @@
-"""The local classifier: which sub-category of a class, or which surroundings, each position of a feature map shows.
+"""The prototype classifier: which sub-category of a class, or which surroundings, each position of a feature map shows.
 
 Not in the paper, whose H_s sees the pooled feature of a whole image (Eq. 3). Each class has K prototypes in feature
 space of its objects and some of what surrounds them (`prototypes/clustering.py`); a position is compared with them by
@@ -18,13 +18,13 @@ TEMPERATURE = 20.0
 UNLABELLED = -1
 
 
-class LocalClassifier(nn.Module):
+class PrototypeClassifier(nn.Module):
     """Prototypes of each class: K of its objects, then some of its context. A row of zeros stands for none."""
 
-    def __init__(self, *, num_classes: int, num_subcategories: int, num_context: int, dim: int) -> None:
+    def __init__(self, *, num_classes: int, num_objects: int, num_context: int, dim: int) -> None:
         super().__init__()
-        self.num_subcategories = num_subcategories
-        self.prototypes = nn.Parameter(torch.zeros(num_classes, num_subcategories + num_context, dim))
+        self.num_objects = num_objects
+        self.prototypes = nn.Parameter(torch.zeros(num_classes, num_objects + num_context, dim))
 
     def set_prototypes(self, prototypes: Float[Tensor, "classes prototypes dim"]) -> None:
         """Take prototypes that were found on features.
@@ -56,10 +56,10 @@ class LocalClassifier(nn.Module):
         logits = self(features)[:, present]
         # Where there is no prototype at all, nothing is likely.
         together = logits.flatten(1, 2).softmax(1).nan_to_num(0.0).view_as(logits)
-        return together[:, :, : self.num_subcategories]
+        return together[:, :, : self.num_objects]
 
 
-def local_loss(
+def prototype_loss(
     logits: Float[Tensor, "batch classes prototypes h w"],
     targets: Integer[Tensor, "batch h w"],
     labels: Shaped[Tensor, "batch classes"],
@@ -67,7 +67,7 @@ def local_loss(
     """Mean cross-entropy over labelled positions; only prototypes of the image's own classes compete.
 
     Args:
-        logits: of `LocalClassifier`.
+        logits: of `PrototypeClassifier`.
         targets: class * prototypes a class + prototype, or -1 where it is not known what a position shows.
         labels: Y_p, multi-hot.
 

@@ -1,4 +1,4 @@
-"""Local sub-categories: K-means on features of single positions, inside each class and in what surrounds its objects.
+"""Prototypes: K-means on features of single positions, inside each class and in what surrounds its objects.
 
 Not in the paper. Eq. 2 clusters one pooled feature an image, which holds the scene as much as the object. Here response
 maps say which positions of a feature map surely show a class, and which surely none of the image's classes; K-means on
@@ -35,7 +35,7 @@ class Prototypes:
         return np.concatenate([self.objects, self.context], axis=1)
 
 
-def sure_positions(
+def confident_positions(
     maps: Float[np.ndarray, "present h w"],
     classes: Integer[np.ndarray, " present"],
     *,
@@ -50,14 +50,14 @@ def sure_positions(
         object_above: a position whose strongest response is greater shows that class.
         context_below: one whose strongest response is less shows none.
     """
-    found = np.full(maps.shape[1:], UNSURE, np.int16)
+    shown = np.full(maps.shape[1:], UNSURE, np.int16)
     if not len(maps):
-        return found
+        return shown
     strongest = maps.max(0)
-    found[strongest < context_below] = CONTEXT
+    shown[strongest < context_below] = CONTEXT
     above = strongest > object_above
-    found[above] = np.asarray(classes, np.int16)[maps.argmax(0)][above]
-    return found
+    shown[above] = np.asarray(classes, np.int16)[maps.argmax(0)][above]
+    return shown
 
 
 class PositionSample:
@@ -103,7 +103,7 @@ def find_prototypes(
     objects: Sequence[Float[np.ndarray, "_ dim"]],
     context: Sequence[Float[np.ndarray, "_ dim"]],
     *,
-    num_subcategories: int,
+    num_objects: int,
     num_context: int,
     seed: int = 0,
     restarts: int = 2,
@@ -116,7 +116,7 @@ def find_prototypes(
     Args:
         objects: of each class, features of the positions that show it.
         context: of each class, features of the positions in its images that show none.
-        num_subcategories: K, the clusters of each class.
+        num_objects: K, the clusters of each class.
         num_context: clusters of each context.
         seed: of K-means, the same for each group.
         restarts: number of initialisations.
@@ -124,18 +124,18 @@ def find_prototypes(
     """
 
     def centres(features: np.ndarray, k: int) -> np.ndarray:
-        found = np.zeros((k, features.shape[1]), np.float32)
+        rows = np.zeros((k, features.shape[1]), np.float32)
         own = directions(features)
         distinct = min(k, len(np.unique(own, axis=0)))
         if distinct:
             kmeans = KMeans(distinct, random_state=seed, n_init=restarts, max_iter=max_iterations)
             # A second thread makes K-means on few rows many times slower, not faster.
             with threadpool_limits(1):
-                found[:distinct] = directions(kmeans.fit(own).cluster_centers_)
-        return found
+                rows[:distinct] = directions(kmeans.fit(own).cluster_centers_)
+        return rows
 
     return Prototypes(
-        objects=np.stack([centres(features, num_subcategories) for features in objects]),
+        objects=np.stack([centres(features, num_objects) for features in objects]),
         context=np.stack([centres(features, num_context) for features in context]),
     )
 
@@ -158,14 +158,14 @@ def assign(
     rows = prototypes.together.reshape(-1, features.shape[2])
     cosine = directions(features) @ rows.T
     cosine[..., ~rows.any(1)] = -np.inf
-    found = np.full(sure.shape, UNSURE, np.int16)
+    nearest = np.full(sure.shape, UNSURE, np.int16)
     contexts = [c * per_class + row for c in classes for row in range(k, per_class)]
     for group in np.unique(sure[sure != UNSURE]):
         candidates = np.array(contexts if group == CONTEXT else range(group * per_class, group * per_class + k), int)
         own = cosine[sure == group][:, candidates]
         if own.size:
-            found[sure == group] = np.where(np.isfinite(own).any(1), candidates[own.argmax(1)], UNSURE)
-    return found
+            nearest[sure == group] = np.where(np.isfinite(own).any(1), candidates[own.argmax(1)], UNSURE)
+    return nearest
 
 
 def directions(features: Float[np.ndarray, "*shape dim"]) -> Float32[np.ndarray, "*shape dim"]:

@@ -1,7 +1,6 @@
 """Labels of positions carried along with a training image's crop: grids of whole images in, grids of crops out."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,17 +15,15 @@ from subcam.prototypes.classifier import UNLABELLED
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalTargets:
+class PrototypeTargets:
     """What the positions of the training images show.
 
     grids: of each image, class times prototypes a class + prototype, or -1 where that is not known.
     sizes: height and width of each upright image.
-    model: folder of the network whose prototypes the grids name.
     """
 
     grids: tuple[Int16[np.ndarray, "_ _"], ...]
     sizes: tuple[tuple[int, int], ...]
-    model: Path
 
 
 def targets_of_crop(
@@ -49,7 +46,7 @@ def targets_of_crop(
     return np.where(outside, np.int16(UNLABELLED), grid[np.ix_(rows, columns)])
 
 
-class LocalTrainingImages(Dataset[tuple[Tensor, Tensor]]):
+class PrototypeTrainingImages(Dataset[tuple[Tensor, Tensor]]):
     """Augmented images with their labels, behind which stand the labels of the crop's cells, row by row.
 
     Args:
@@ -61,10 +58,10 @@ class LocalTrainingImages(Dataset[tuple[Tensor, Tensor]]):
         SettingsError: images and grids differ in number.
     """
 
-    def __init__(self, images: TrainingImages, targets: LocalTargets, *, cells: tuple[int, int]) -> None:
+    def __init__(self, images: TrainingImages, targets: PrototypeTargets, *, cells: tuple[int, int]) -> None:
         if len(images) != len(targets.grids):
             raise SettingsError(
-                f"expected one grid of local labels an image, got {len(targets.grids)} for {len(images)} images"
+                f"expected one grid of prototype labels an image, got {len(targets.grids)} for {len(images)} images"
             )
         self.images = images
         self.targets = targets

@@ -177,6 +177,29 @@ def build_fabric(settings: MachineSettings, *, precision: Precision) -> Fabric:
     return fabric
 
 
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where a stage computes. Only `precision` bears on results; the rest decides how fast they come.
+
+    precision: of the arithmetic of networks.
+    machine: threads, worker processes, caches.
+    fabric: places models and data.
+    """
+
+    precision: Precision
+    machine: MachineSettings
+    fabric: Fabric
+
+    @classmethod
+    def open(cls, machine: MachineSettings, *, precision: Precision) -> "Device":
+        """The device that `machine` names.
+
+        Raises:
+            SettingsError: there is no such device here, or fewer than there are processes.
+        """
+        return cls(precision=precision, machine=machine, fabric=build_fabric(machine, precision=precision))
+
+
 def _processes(settings: MachineSettings) -> dict[str, Any]:
     """Fabric's arguments for the processes of this run."""
     started = launch.launched()

@@ -1,6 +1,6 @@
 """Where each artefact of a run lies: stage folders named by their inputs, provenance, a lock.
 
-A stage's folder is named after the stage and a fingerprint of its settings and of everything it was given. Two runs in
+A stage's folder is named after the stage and a fingerprint of everything it depends on. Two runs in
 the same folder therefore share what is equal and never overwrite what differs; a stage whose folder says "done" is
 skipped, and one that was cut off is taken up where its files end. Nothing is deleted but spent checkpoints.
 """
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from subcam.runtime import distributed
-from subcam.runtime.files import RECORD_FILE, as_plain, read_json, write_json
+from subcam.runtime.files import RECORD_FILE, as_plain, file_digest, read_json, write_json
 from subcam.runtime.lock import hold
 from subcam.runtime.resources import peak_memory_mib, versions
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
+
+CONTENT = "content"
+"""In a field's metadata: what of its value counts in a key."""
 
 SEEN_SECONDS = 120.0
 """After which a network file system shows a file to every machine; NFS remembers for up to a minute."""
@@ -33,15 +37,29 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def by_content(digest: Callable[[Path], str] = file_digest) -> dict[str, Callable[[str], str]]:
+    """Metadata of a settings field that may name a file: what counts in a key is what the file holds, not its path.
+
+    digest: of the file that the field names.
+    """
+    return {CONTENT: lambda text: digest(Path(text)) if text and Path(text).exists() else text}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage's folder. `key` is its fingerprint: what later stages name as their input."""
+    """One stage's folder.
+
+    name: what the stage is called in the run.
+    key: fingerprint of name, version and inputs; later stages have it among their inputs.
+    version: of the stage's computation.
+    inputs: what the stage depends on, by parameter, as plain values: settings, keys of earlier stages, digests of data.
+    """
 
     name: str
     key: str
     path: Path
-    settings: Any = None
-    inputs: tuple[str, ...] = ()
+    version: int = 1
+    inputs: dict[str, Any] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic, compare=False)
 
     @property
@@ -56,7 +74,7 @@ class Stage:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What was written when the stage ended: outputs, seconds, memory, versions, settings."""
+        """What was written when the stage ended: outputs, seconds, memory, versions, inputs."""
         return read_json(self.record_path)
 
     def finish(self, outputs: dict[str, Any] | None = None) -> None:
@@ -77,9 +95,9 @@ class Stage:
             {
                 "stage": self.name,
                 "key": self.key,
-                "outputs": outputs,
-                "settings": self.settings,
+                "version": self.version,
                 "inputs": self.inputs,
+                "outputs": outputs,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - self._started, 3),
                 "peak_memory_mib": round(peak_memory_mib(), 1),
@@ -101,11 +119,31 @@ class RunFolder:
 
     path: Path
 
-    def stage(self, name: str, *, settings: Any = None, inputs: tuple[str, ...] = ()) -> Stage:
-        """The folder of stage `name` for these settings and inputs (keys of earlier stages, digests of data)."""
-        key = fingerprint(name, settings, inputs)
+    def stage(self, name: str, *, version: int = 1, inputs: dict[str, Any] | None = None) -> Stage:
+        """The folder of stage `name` for this version of its computation and these inputs."""
+        plain = as_plain(inputs or {})
+        key = fingerprint(name, version, plain)
         path = self.path / "stages" / f"{name}-{key[:10]}"
-        return Stage(name=name, key=key, path=path, settings=settings, inputs=inputs)
+        return Stage(name=name, key=key, path=path, version=version, inputs=plain)
+
+    def earlier(self, stage: Stage) -> Stage | None:
+        """The newest finished stage of the same name with another key; None where there is none."""
+        finished = []
+        for path in self.path.glob(f"stages/{stage.name}-*/{RECORD_FILE}"):
+            record = read_json(path)
+            if record.get("stage") == stage.name and record.get("key") != stage.key:
+                finished.append((record.get("finished", ""), path.parent, record))
+        if not finished:
+            return None
+        _, path, record = max(finished, key=lambda entry: entry[:2])
+        inputs = record.get("inputs")
+        return Stage(
+            name=stage.name,
+            key=record["key"],
+            path=path,
+            version=record.get("version", 0),
+            inputs=inputs if isinstance(inputs, dict) else {},
+        )
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the folder for this process, as long as the block runs (`folder_lock.hold`); the first for all others.

@@ -1,10 +1,8 @@
 """The stage that trains AffinityNet on the regions that the CRF is sure of."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.affinity.labels import pair_labels
@@ -13,15 +11,18 @@ from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.affinity.pairs import RADIUS, STRIDE, training_region
 from subcam.affinity.training_data import AffinityImages
 from subcam.data.augmentation import AugmentationSettings
+from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
-from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
-from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import Stage
+from subcam.runtime.devices import Device
+from subcam.runtime.run_folder import Stage, by_content
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class AffinitySettings:
     least_steps: int = 0
     batch_size: int = 16
     radius: int = RADIUS
-    checkpoint: str = ""
+    checkpoint: str = field(default="", metadata=by_content())
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
 
@@ -51,60 +52,54 @@ class AffinitySettings:
         training_region(height=side, width=side, radius=self.radius)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AffinityInputs:
-    """marginals: folder of the stage that wrote the CRF marginals."""
-
-    image_set: ImageSet
-    network: NetworkSettings
-    marginals: Path
-    seed: int
-
-
 def run(
-    settings: AffinitySettings, inputs: AffinityInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
-) -> Path:
-    """Train AffinityNet and return its folder; take up a training that was cut off."""
-    if stage.done:
-        return stage.path
-    torch.manual_seed(derive_seed(inputs.seed, "initialise affinity"))
-    network = AffinityNetwork(AffinityConfig(network=replace(inputs.network, neck_channels=0)))
+    stage: Stage,
+    *,
+    settings: AffinitySettings,
+    images: CheckedImages,
+    sure_regions: Stage,
+    network: NetworkSettings,
+    seed: int,
+    device: Device,
+) -> None:
+    """Train AffinityNet; take up a training that was cut off."""
+    torch.manual_seed(derive_seed(seed, "initialise affinity"))
+    learner = AffinityNetwork(AffinityConfig(network=replace(network, neck_channels=0)))
     if settings.checkpoint:
-        network.load_reference(settings.checkpoint)
+        learner.load_reference(settings.checkpoint)
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        affinity = pair_affinity(model(images), radius=settings.radius)
-        found = affinity_loss(affinity, pair_labels(labels, radius=settings.radius))
+    def loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        affinity = pair_affinity(model(pixels), radius=settings.radius)
+        terms = affinity_loss(affinity, pair_labels(labels, radius=settings.radius))
         return {
-            "loss": found.total,
-            "background_loss": found.background,
-            "foreground_loss": found.foreground,
-            "negative_loss": found.negative,
+            "loss": terms.total,
+            "background_loss": terms.background,
+            "foreground_loss": terms.foreground,
+            "negative_loss": terms.negative,
         }
 
     train(
         Training(
-            network=network,
-            body=network.backbone.body,
-            heads=[network.head],
+            network=learner,
+            body=learner.backbone.body,
+            heads=[learner.head],
             images=AffinityImages(
-                inputs.image_set.records,
-                inputs.marginals,
+                images.image_set.records,
+                sure_regions.path,
                 settings.augmentation,
-                seed=derive_seed(inputs.seed, "affinity images"),
-                fill=network.fill_colour,
-                decoded=decoded_images(machine),
+                seed=derive_seed(seed, "affinity images"),
+                fill=learner.fill_colour,
+                decoded=decoded_images(device.machine),
             ),
             loss=loss,
             optimiser=settings.optimiser,
             epochs=0 if settings.checkpoint else settings.epochs,
             least_steps=settings.least_steps,
             batch_size=settings.batch_size,
-            seed=derive_seed(inputs.seed, "affinity"),
+            seed=derive_seed(seed, "affinity"),
         ),
         stage=stage,
-        fabric=fabric,
-        machine=machine,
-        save=lambda: network.save(stage.path),
+        fabric=device.fabric,
+        machine=device.machine,
+        save=lambda: learner.save(stage.path),
     )
-    return stage.path

@@ -1,32 +1,36 @@
 """Training {E, H_p} (round 0) and {E, H_p, H_s} (later rounds) by Eq. 3. Labelled images in, a saved network out."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.clustering.subcategories import read_subcategories
 from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
 from subcam.data.augmentation import AugmentationSettings
-from subcam.data.decoded_cache import DecodedImages, decoded_images
+from subcam.data.check import CheckedImages
+from subcam.data.decoded_cache import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.training_batches import TrainingImages
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.prototypes.classifier import local_loss
-from subcam.prototypes.crop_labels import LocalTargets, LocalTrainingImages
-from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import Stage
+from subcam.prototypes.classifier import prototype_loss
+from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages
+from subcam.prototypes.label_files import read_label_grids
+from subcam.runtime.devices import Device
+from subcam.runtime.run_folder import Stage, by_content
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
 from subcam.training.losses import joint_loss
 from subcam.training.optimiser import OptimiserSettings
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class ClassifySettings:
             code plans 61 and stops rounds 1-3 at 30, 40 and 50.
         least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
         subcategory_weight: lambda of Eq. 3.
-        local_weight: weight of the local classifier's loss, where positions are labelled (not in the paper).
+        prototype_weight: weight of the prototype classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
             goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
         round0_checkpoint: a published classifier on ResNet-38 (AffinityNet's or SC-CAM's .pth) to take as round 0
@@ -54,9 +58,9 @@ class ClassifySettings:
     least_steps: int = 0
     batch_size: int = 16
     subcategory_weight: float = 5.0
-    local_weight: float = 0.3
+    prototype_weight: float = 0.3
     start: Literal["restart", "continue"] = "restart"
-    round0_checkpoint: str = ""
+    round0_checkpoint: str = field(default="", metadata=by_content())
     head_dropout: float = 0.0
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -68,7 +72,9 @@ class ClassifySettings:
                 f"{(self.epochs, *self.round_epochs, self.schedule_epochs)} and {self.head_dropout}"
             )
 
-    def of_round(self, round_index: int, *, with_subcategories: bool, with_local: bool = False) -> "ClassifySettings":
+    def of_round(
+        self, round_index: int, *, with_subcategories: bool, with_prototypes: bool = False
+    ) -> "ClassifySettings":
         """The settings that bear on one round: its own epochs, and no weight of what is not there to be learned.
 
         What bears on other rounds alone takes its default, so that changing it does not make this round train again.
@@ -83,88 +89,123 @@ class ClassifySettings:
             round0_checkpoint=ready,
             round_epochs=(),
             subcategory_weight=self.subcategory_weight if with_subcategories else 0.0,
-            local_weight=self.local_weight if with_local else 0.0,
+            prototype_weight=self.prototype_weight if with_prototypes else 0.0,
             start=self.start if round_index else "restart",
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassifyInputs:
-    """What one round of training is given.
-
-    subcategory_labels: Y_s, multi-hot [images, C * K]; None in round 0 and in the lambda = 0 control.
-    start_from: folder of the network to go on from; None starts from the pretrained backbone.
-    local: labels of positions and the network whose prototypes they name; None to learn from whole images alone.
-    comparison: another way to learn from the labels in the place of Eq. 3; None for Eq. 3. Erasing needs
-        `subcategory_labels` that are the parents' (K = 1): H_s is its second classifier.
-    """
-
-    image_set: ImageSet
-    network: NetworkSettings
-    round_index: int
-    seed: int
-    subcategory_labels: UInt8[np.ndarray, "images subcategories"] | None = None
-    start_from: Path | None = None
-    local: LocalTargets | None = None
-    comparison: ErasingSettings | EquivarianceSettings | None = None
-
-
 def run(
-    settings: ClassifySettings, inputs: ClassifyInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
-) -> Path:
-    """Train one round and return the folder of its network; take up a training that was cut off.
+    stage: Stage,
+    *,
+    settings: ClassifySettings,
+    images: CheckedImages,
+    network: NetworkSettings,
+    round_index: int,
+    seed: int,
+    device: Device,
+    start_from: Stage | None = None,
+    clusters: Stage | None = None,
+    prototypes: Stage | None = None,
+    prototype_labels: Stage | None = None,
+    comparison: ErasingSettings | EquivarianceSettings | None = None,
+) -> None:
+    """Train one round and save its network; take up a training that was cut off.
 
-    `settings` are those of the round, as `ClassifySettings.of_round` gives them.
+    Args:
+        stage: where the network is written.
+        settings: of the round, as `ClassifySettings.of_round` gives them.
+        images: the training images.
+        network: the backbone.
+        round_index: 0 for plain CAM.
+        seed: of the run.
+        device: where it is trained.
+        start_from: the network to go on from; None starts from the pretrained backbone.
+        clusters: the sub-categories to learn (Y_s); None in round 0 and in the lambda = 0 control.
+        prototypes: the network whose prototypes `prototype_labels` name.
+        prototype_labels: what each position of the training images shows; None to learn from whole images alone.
+        comparison: another way to learn from the labels in the place of Eq. 3; None for Eq. 3.
 
     Raises:
         SubcamError: the loss is no finite number; the last good checkpoint stays.
     """
-    if stage.done:
-        return stage.path
-    network = _initial_network(settings, inputs)
-    cells = _cells_of_crop(network, settings.augmentation.crop) if inputs.local is not None else None
-    num_classes = inputs.image_set.num_classes
-    image_columns = num_classes * (1 + network.config.num_subcategories)
+    image_set = images.image_set
+    subcategory_labels = _subcategory_labels(image_set, clusters, comparison)
+    model = _initial_network(
+        settings,
+        network,
+        class_names=image_set.class_names,
+        columns=0 if subcategory_labels is None else subcategory_labels.shape[1],
+        # Random weights stand in for pretrained ones, so every round that restarts has the same.
+        seed=derive_seed(seed, "initialise", 0 if network.weights == "none" else round_index),
+        start_from=start_from,
+        prototypes=prototypes,
+    )
+    cells = None if prototype_labels is None else _cells_of_crop(model, settings.augmentation.crop)
+    num_classes = image_set.num_classes
+    image_columns = num_classes * (1 + model.config.num_subcategories)
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = model(images)
-        found = joint_loss(
+    def loss(learner: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = learner(pixels)
+        joint = joint_loss(
             logits.parent,
             labels[:, :num_classes],
             logits.subcategory,
             labels[:, num_classes:image_columns] if logits.subcategory is not None else None,
             subcategory_weight=settings.subcategory_weight,
         )
-        terms = {"loss": found.total, "parent_loss": found.parent, "subcategory_loss": found.subcategory}
+        terms = {"loss": joint.total, "parent_loss": joint.parent, "subcategory_loss": joint.subcategory}
         if cells is None:
             return terms
-        local = local_loss(logits.local, labels[:, image_columns:].unflatten(1, cells), labels[:, :num_classes])
-        return terms | {"loss": found.total + settings.local_weight * local, "local_loss": local}
+        by_position = prototype_loss(
+            logits.prototypes, labels[:, image_columns:].unflatten(1, cells), labels[:, :num_classes]
+        )
+        return terms | {"loss": joint.total + settings.prototype_weight * by_position, "prototype_loss": by_position}
 
-    learner = _learner(network, inputs.comparison)
-    body, heads = network.body_and_heads()
+    labels = image_set.labels
+    if subcategory_labels is not None:
+        labels = np.concatenate([labels, subcategory_labels], axis=1)
+    labelled = TrainingImages(
+        image_set.records,
+        labels,
+        settings.augmentation,
+        fill=model.fill_colour,
+        seed=derive_seed(seed, "images", round_index),
+        decoded=decoded_images(device.machine),
+    )
+    crops: TrainingImages | PrototypeTrainingImages = labelled
+    if prototype_labels is not None and cells is not None:
+        targets = PrototypeTargets(grids=read_label_grids(prototype_labels.path), sizes=images.sizes)
+        crops = PrototypeTrainingImages(labelled, targets, cells=cells)
+    learner = _learner(model, comparison)
+    body, heads = model.body_and_heads()
     train(
         Training(
             network=learner,
             body=body,
             heads=heads,
-            images=_training_images(
-                settings, inputs, fill=network.fill_colour, cells=cells, decoded=decoded_images(machine)
-            ),
-            loss=loss if learner is network else _own_loss,
+            images=crops,
+            loss=loss if learner is model else _own_loss,
             optimiser=settings.optimiser,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             schedule_epochs=settings.schedule_epochs,
             least_steps=settings.least_steps,
-            seed=derive_seed(inputs.seed, "classify", inputs.round_index),
+            seed=derive_seed(seed, "classify", round_index),
         ),
         stage=stage,
-        fabric=fabric,
-        machine=machine,
-        save=lambda: network.save(stage.path),
+        fabric=device.fabric,
+        machine=device.machine,
+        save=lambda: model.save(stage.path),
     )
-    return stage.path
+
+
+def _subcategory_labels(
+    image_set: ImageSet, clusters: Stage | None, comparison: ErasingSettings | EquivarianceSettings | None
+) -> UInt8[np.ndarray, "images subcategories"] | None:
+    """Y_s, multi-hot; None where H_s is not there. The second classifier of erasing is an H_s of K = 1."""
+    if isinstance(comparison, ErasingSettings):
+        return image_set.labels
+    return None if clusters is None else read_subcategories(clusters.path).labels
 
 
 def _learner(network: ClassificationNetwork, comparison: ErasingSettings | EquivarianceSettings | None) -> nn.Module:
@@ -174,38 +215,45 @@ def _learner(network: ClassificationNetwork, comparison: ErasingSettings | Equiv
     return network if comparison is None else EquivariantClassifier(network, comparison)
 
 
-def _own_loss(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    return model(images, labels)
+def _own_loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    return model(pixels, labels)
 
 
-def _initial_network(settings: ClassifySettings, inputs: ClassifyInputs) -> ClassificationNetwork:
+def _initial_network(
+    settings: ClassifySettings,
+    network: NetworkSettings,
+    *,
+    class_names: tuple[str, ...],
+    columns: int,
+    seed: int,
+    start_from: Stage | None,
+    prototypes: Stage | None,
+) -> ClassificationNetwork:
     """A network with new heads on the pretrained backbone, or with E and H_p of the round before."""
-    earlier = None if inputs.start_from is None else ClassificationNetwork.load(inputs.start_from)
-    # Random weights stand in for pretrained ones, so every round that restarts has the same.
-    draw = 0 if inputs.network.weights == "none" else inputs.round_index
-    torch.manual_seed(derive_seed(inputs.seed, "initialise", draw))
-    columns = 0 if inputs.subcategory_labels is None else inputs.subcategory_labels.shape[1]
+    earlier = None if start_from is None else ClassificationNetwork.load(start_from.path)
+    torch.manual_seed(seed)
     own = None if earlier is None else earlier.config.network
     config = ModelConfig(
         # The normalisation belongs to the weights that are gone on with: it may come from their file's head.
-        network=inputs.network if own is None else replace(inputs.network, mean=own.mean, std=own.std),
-        class_names=inputs.image_set.class_names,
-        num_subcategories=columns // inputs.image_set.num_classes,
+        network=network if own is None else replace(network, mean=own.mean, std=own.std),
+        class_names=class_names,
+        num_subcategories=columns // len(class_names),
         head_dropout=settings.head_dropout,
     )
-    network = ClassificationNetwork(config, weights=None if earlier is None else "none")
+    model = ClassificationNetwork(config, weights=None if earlier is None else "none")
     if settings.round0_checkpoint:
-        network.load_reference(settings.round0_checkpoint)
+        model.load_reference(settings.round0_checkpoint)
     if earlier is not None:
-        network.backbone.load_state_dict(earlier.backbone.state_dict())
-        network.parent_head.load_state_dict(earlier.parent_head.state_dict())
-    if inputs.local is not None:
-        found = ClassificationNetwork.load(inputs.local.model)
-        if found.local_classifier is None:
-            raise SettingsError(f"the network in {inputs.local.model} has no prototypes; expected one that has")
-        prototypes = found.local_classifier.prototypes.detach()
-        network = network.with_prototypes(prototypes, num_subcategories=found.config.num_local)
-    return network
+        model.backbone.load_state_dict(earlier.backbone.state_dict())
+        model.parent_head.load_state_dict(earlier.parent_head.state_dict())
+    if prototypes is not None:
+        source = ClassificationNetwork.load(prototypes.path)
+        if source.prototype_classifier is None:
+            raise SettingsError(f"the network in {prototypes.path} has no prototypes; expected one that has")
+        model = model.with_prototypes(
+            source.prototype_classifier.prototypes.detach(), num_objects=source.config.num_objects
+        )
+    return model
 
 
 def _cells_of_crop(network: ClassificationNetwork, crop: int) -> tuple[int, int]:
@@ -213,27 +261,3 @@ def _cells_of_crop(network: ClassificationNetwork, crop: int) -> tuple[int, int]
     with torch.no_grad():
         height, width = network.feature_map(torch.zeros(1, 3, crop, crop)).shape[2:]
     return height, width
-
-
-def _training_images(
-    settings: ClassifySettings,
-    inputs: ClassifyInputs,
-    *,
-    fill: tuple[int, ...],
-    cells: tuple[int, int] | None,
-    decoded: DecodedImages | None,
-) -> TrainingImages | LocalTrainingImages:
-    labels = inputs.image_set.labels
-    if inputs.subcategory_labels is not None:
-        labels = np.concatenate([labels, inputs.subcategory_labels], axis=1)
-    images = TrainingImages(
-        inputs.image_set.records,
-        labels,
-        settings.augmentation,
-        fill=fill,
-        seed=derive_seed(inputs.seed, "images", inputs.round_index),
-        decoded=decoded,
-    )
-    if inputs.local is None or cells is None:
-        return images
-    return LocalTrainingImages(images, inputs.local, cells=cells)

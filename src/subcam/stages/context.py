@@ -1,265 +1,134 @@
-"""The steps of a run up to scored maps, each with its folder: what a step is given decides where its files lie."""
+"""What every stage of a run has at hand, and how a stage's key comes from what it is given.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+The parameters of a stage's function are the one list of what it depends on. `Context.run` derives the stage's key from
+the arguments, and hands over these and nothing else: what a stage does not name it cannot read.
+"""
 
-from lightning_fabric import Fabric
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Concatenate, ParamSpec
 
-import subcam.stages.cam as cam
-import subcam.stages.classify as classify
-import subcam.stages.discover as discover
-import subcam.stages.evaluate as evaluate
-import subcam.stages.position_labels as local_label_stage
-import subcam.stages.prototypes as prototype_stage
-from subcam.cam.multiscale import ImageResponse, multiscale_response
-from subcam.clustering.clusters_csv import clusters_digest
-from subcam.clustering.subcategories import Subcategories
-from subcam.comparisons.equivariance import EquivarianceSettings
-from subcam.comparisons.erasing import ErasingSettings
-from subcam.comparisons.methods import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import Dataset, union
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.model_folder import WEIGHTS_FILE
-from subcam.prototypes.crop_labels import LocalTargets
-from subcam.results import ComparisonResult, RoundResult
-from subcam.runtime.files import file_digest
+from subcam.data.dataset import Dataset
+from subcam.runtime.devices import Device
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import RunFolder, Stage, fingerprint
-from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
+from subcam.runtime.run_folder import CONTENT, RunFolder, Stage
+
+Given = ParamSpec("Given")
+
+MOST_REASONS = 4
+"""Changes that are named when a stage is computed anew."""
+
+
+def compute(folder: RunFolder, stage: Stage, work: Callable[[], None]) -> None:
+    """Do the work of a stage unless it is done; say which of the two, and why it is done anew."""
+    if stage.done:
+        say(f"{stage.name}: done before, with the same settings and inputs ({stage.path.name})")
+        return
+    if stage.path.is_dir():
+        say(f"{stage.name}: resumed where it was cut off")
+    elif earlier := folder.earlier(stage):
+        say(f"{stage.name}: computed anew, {' and '.join(reasons(earlier, stage))} ({earlier.path.name} stays)")
+    work()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """The sub-categories of a round and the stage that found them."""
+class Context:
+    """A run's folder, images, devices and seed.
 
-    stage: Stage
-    subcategories: Subcategories
+    training, inference: the same device at the precision of training, and of features, response maps and masks.
+    carry_out: what is done with a stage's work; a dry run only looks.
+    """
 
-
-@dataclass(frozen=True, kw_only=True)
-class LocalFound:
-    """What the positions of the training images show, and the stage that found it."""
-
-    stage: Stage
-    targets: LocalTargets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stages:
-    """Each step of a run with its folder: what it is given decides where it lies."""
-
-    settings: RunSettings
     folder: RunFolder
     dataset: Dataset
-    fabric: Fabric
-    inference: Fabric
+    training: Device
+    inference: Device
+    seed: int
+    carry_out: Callable[[RunFolder, Stage, Callable[[], None]], None] = compute
 
-    def classify(
-        self,
-        index: int,
-        *,
-        before: Stage | None = None,
-        subcategories: Found | None = None,
-        local: LocalFound | None = None,
-        control: bool = False,
+    def run(
+        self, name: str, work: Callable[Concatenate[Stage, Given], None], *args: Given.args, **given: Given.kwargs
     ) -> Stage:
-        """Train the network of one round."""
-        settings = self.settings.classify.of_round(
-            index, with_subcategories=subcategories is not None, with_local=local is not None
-        )
-        start_from = before if before and settings.start == "continue" else None
-        found = subcategories or local
-        inputs = (
-            self.dataset.train.digest,
-            self.network_key(),
-            f"seed {self.settings.seed}, round {index}, {self.settings.machine.precision}",
-            start_from.key if start_from else "pretrained",
-            found.stage.key if found else "parents only",
-            file_digest(Path(settings.round0_checkpoint)) if settings.round0_checkpoint else "trained",
-        )
-        stage = self.stage(f"round{index}{'-control' if control else ''}-classify", settings, inputs)
-        classify.run(
-            settings,
-            classify.ClassifyInputs(
-                image_set=self.dataset.train.image_set,
-                network=self.settings.network,
-                round_index=index,
-                seed=self.settings.seed,
-                subcategory_labels=subcategories.subcategories.labels if subcategories else None,
-                start_from=start_from.path if start_from else None,
-                local=local.targets if local else None,
-            ),
-            stage=stage,
-            fabric=self.fabric,
-            machine=self.settings.machine,
-        )
-        return stage
+        """The stage that `work` and its arguments mean, done if it was not.
 
-    def discover(self, index: int, model: Stage) -> Found:
-        """Cluster the training images by the features of the round before."""
-        settings = self.settings.discover
-        edited = (clusters_digest(Path(settings.clusters)),) if settings.clusters else ()
-        inputs = (self.dataset.train.digest, model.key, f"seed {self.settings.seed}", self.precision(), *edited)
-        stage = self.stage(f"round{index}-discover", replace(settings, clusters=""), inputs)
-        subcategories = discover.run(
-            settings,
-            discover.DiscoverInputs(
-                image_set=self.dataset.train.image_set,
-                sizes=self.dataset.train.sizes,
-                model=model.path,
-                seed=self.settings.seed,
-            ),
-            stage=stage,
-            fabric=self.inference,
-            machine=self.settings.machine,
-        )
-        return Found(stage=stage, subcategories=subcategories)
-
-    def find_prototypes(self, index: int, model: Stage, maps: Stage, *, control: bool = False) -> Stage:
-        """A copy of the network with prototypes of local sub-categories, found where maps are sure."""
-        settings, train = self.settings.local, self.dataset.train
-        inputs = (train.digest, model.key, maps.key, f"seed {self.settings.seed}", self.precision())
-        stage = self.stage(f"round{index}{'-control' if control else ''}-prototypes", settings, inputs)
-        prototype_stage.run(
-            settings,
-            prototype_stage.LocalInputs(
-                image_set=train.image_set,
-                sizes=train.sizes,
-                model=model.path,
-                maps=maps.path,
-                seed=self.settings.seed,
-            ),
-            stage=stage,
-            fabric=self.inference,
-            machine=self.settings.machine,
-        )
-        return stage
-
-    def label_positions(self, index: int, before: RoundResult) -> LocalFound:
-        """Which local sub-category each sure position of the training images shows, by the round before."""
-        settings, train = self.settings.local, self.dataset.train
-        inputs = (train.digest, before.model.key, before.maps.key, self.precision())
-        stage = self.stage(f"round{index}-positions", settings, inputs)
-        labels = local_label_stage.run(
-            settings,
-            prototype_stage.LocalInputs(
-                image_set=train.image_set,
-                sizes=train.sizes,
-                model=before.model.path,
-                maps=before.maps.path,
-                seed=self.settings.seed,
-            ),
-            stage=stage,
-            fabric=self.inference,
-            machine=self.settings.machine,
-        )
-        return LocalFound(
-            stage=stage, targets=LocalTargets(grids=labels.grids, sizes=train.sizes, model=before.model.path)
-        )
-
-    def map_and_score(
-        self, index: int, model: Stage, *, subcategories: Found | None = None, control: bool = False
-    ) -> RoundResult:
-        """Write the response maps of a round and score them by split.
-
-        The training images get maps too in the last round, and where pseudo masks or local sub-categories need them.
+        Args:
+            name: of the stage in this run, such as "round1-cam".
+            work: the function of a module in `stages/`; the module's `VERSION` is a part of the key.
+            args: none; arguments are given by name.
+            given: all that the stage depends on.
         """
-        name = f"round{index}{'-control' if control else ''}"
-        wanted = list(self.dataset.scored.values())
-        last = self.settings.rounds
-        refined = not control and (index == last or self.settings.refine.refines(index, last=last))
-        if not wanted or refined or self.settings.subcategories == "local":
-            wanted.append(self.dataset.train)
-        images = union(*wanted)
-        maps = self._map(name, images, model)
-        return RoundResult(
-            round_index=index,
-            control=control,
-            model=model,
-            maps=maps,
-            scores=self._score(name, maps),
-            clusters=subcategories.stage if subcategories else None,
-        )
-
-    def compare(self, method: Comparison, plain: RoundResult) -> ComparisonResult:
-        """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or their own."""
-        name, training = f"compare-{method}", self.settings.compare.training(method)
-        model = plain.model if training is None else self._classify_otherwise(f"{name}-classify", training)
-        images = union(*(self.dataset.scored.values() or (self.dataset.train,)))
-        maps = self._map(name, images, model, respond=RESPONSES[method])
-        return ComparisonResult(method=method, model=model, maps=maps, scores=self._score(name, maps))
-
-    def _classify_otherwise(self, name: str, training: ErasingSettings | EquivarianceSettings) -> Stage:
-        """Train as in round 0, from the same weights on the same crops, by the losses of a comparison."""
-        train, machine = self.dataset.train, self.settings.machine
-        settings = replace(self.settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)
-        inputs = (train.digest, self.network_key(), f"seed {self.settings.seed}, {machine.precision}")
-        stage = self.stage(name, {"classify": settings, "comparison": training}, inputs)
-        classify.run(
-            settings,
-            classify.ClassifyInputs(
-                image_set=train.image_set,
-                network=self.settings.network,
-                round_index=0,
-                seed=self.settings.seed,
-                subcategory_labels=train.image_set.labels if isinstance(training, ErasingSettings) else None,
-                comparison=training,
-            ),
-            stage=stage,
-            fabric=self.fabric,
-            machine=machine,
-        )
+        if args:
+            raise TypeError(f"{name}: expected the arguments of a stage by name, got {len(args)} without one")
+        stage = self.folder.stage(name, version=version_of(work), inputs=inputs_of(work, given))
+        self.carry_out(self.folder, stage, partial(work, stage, **given))
         return stage
 
-    def _map(
-        self,
-        name: str,
-        images: CheckedImages,
-        model: Stage,
-        *,
-        respond: Callable[..., list[ImageResponse]] = multiscale_response,
-    ) -> Stage:
-        """Write the response maps of images, as `respond` makes them."""
-        maps = self.stage(f"{name}-cam", self.settings.cam, (images.digest, model.key, self.precision()))
-        cam.run(
-            self.settings.cam,
-            cam.CamInputs(image_set=images.image_set, sizes=images.sizes, model=model.path),
-            stage=maps,
-            fabric=self.inference,
-            machine=self.settings.machine,
-            respond=respond,
-        )
-        return maps
 
-    def _score(self, name: str, maps: Stage) -> dict[str, MapScores]:
-        """Score response maps by split."""
-        scores = {}
-        for split, images in self.dataset.scored.items():
-            stage = self.stage(f"{name}-evaluate-{split}", self.settings.evaluate, (images.digest, maps.key))
-            inputs = evaluate.EvaluateInputs(image_set=images.image_set, maps=maps.path)
-            scores[split] = evaluate.run(self.settings.evaluate, inputs, stage=stage)
-        return scores
+def version_of(work: Callable[..., None]) -> int:
+    """The version of a stage's computation: `VERSION` of the module that holds it."""
+    return sys.modules[work.__module__].VERSION
 
-    def precision(self) -> str:
-        """Of feature extraction and response maps: a part of what decides whether two stages are equal."""
-        return self.settings.machine.resolved_inference_precision
 
-    def network_key(self, network: NetworkSettings | None = None) -> str:
-        """What a pretrained network (the run's) is: its settings, and a file's bytes rather than its path."""
-        network = network or self.settings.network
-        weights = Path(network.weights)
-        if weights.is_dir():
-            weights /= WEIGHTS_FILE
-        return fingerprint(replace(network, weights=file_digest(weights)) if weights.is_file() else network)
+def inputs_of(work: Callable[..., None], given: dict[str, Any]) -> dict[str, Any]:
+    """What decides the results of `work`, by parameter, defaults included: plain values, keys and digests."""
+    bound = inspect.signature(work).bind(None, **given)
+    bound.apply_defaults()
+    _, *parameters = bound.arguments.items()
+    return {name: key_of(value) for name, value in parameters}
 
-    def stage(self, name: str, settings: object, inputs: tuple[str, ...]) -> Stage:
-        """The stage that `settings` and `inputs` mean; says so if it is done, or was cut off."""
-        stage = self.folder.stage(name, settings=settings, inputs=inputs)
-        if stage.done:
-            say(f"{name}: done before, with the same settings and inputs ({stage.path.name})")
-        elif stage.path.is_dir():
-            say(f"{name}: taken up where it was cut off")
-        return stage
+
+def key_of(value: Any) -> Any:
+    """What of a value decides results, as JSON knows it.
+
+    Of a stage its key, of images their digest, of a device its precision, of a file that a setting names its content.
+
+    Raises:
+        TypeError: nothing says what of such a value decides results.
+    """
+    if isinstance(value, Stage):
+        return value.key
+    if isinstance(value, CheckedImages):
+        return value.digest
+    if isinstance(value, Device):
+        return value.precision
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: _key_of_field(entry, getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(name): key_of(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [key_of(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a stage cannot depend on a {type(value).__name__}: nothing says what of it decides the results")
+
+
+def _key_of_field(entry: dataclasses.Field, value: Any) -> Any:
+    return entry.metadata[CONTENT](value) if CONTENT in entry.metadata else key_of(value)
+
+
+def reasons(earlier: Stage, stage: Stage) -> list[str]:
+    """Why `stage` is not the `earlier` one of the same name, for a person."""
+    if not earlier.inputs:
+        return ["as the one there is of an earlier revision"]
+    causes = []
+    if earlier.version != stage.version:
+        causes.append(f"as its computation changed (version {earlier.version} -> {stage.version})")
+    before, now = dict(_leaves(earlier.inputs)), dict(_leaves(stage.inputs))
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        more = f" and {len(changed) - MOST_REASONS} more" if len(changed) > MOST_REASONS else ""
+        causes.append(f"as {', '.join(changed[:MOST_REASONS])}{more} changed")
+    return causes
+
+
+def _leaves(inputs: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in inputs.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,25 +1,29 @@
 """The stage between two rounds: features, clusters, and a table of who is in which sub-category."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from lightning_fabric import Fabric
-
-from subcam.clustering.assigned import subcategories_of
 from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
-from subcam.clustering.clusters_csv import read_clusters, write_clusters
+from subcam.clustering.clusters_csv import clusters_digest, read_clusters, write_clusters
 from subcam.clustering.features import extract_features
-from subcam.clustering.subcategories import Normalisation, Subcategories, discover_subcategories, prepared
-from subcam.data.records import ImageSet
+from subcam.clustering.subcategories import (
+    Normalisation,
+    discover_subcategories,
+    prepared,
+    subcategories_of,
+    write_subcategories,
+)
+from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings
-from subcam.runtime.files import atomic_write, open_arrays
+from subcam.runtime.devices import Device
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import Stage
+from subcam.runtime.run_folder import Stage, by_content
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class DiscoverSettings:
     criterion: Criterion = "silhouette"
     max_subcategories: int = 10
     min_cluster_size: int = 5
-    clusters: str = ""
+    clusters: str = field(default="", metadata=by_content(clusters_digest))
     normalisation: Normalisation = "none"
     restarts: int = 10
     max_iterations: int = 300
@@ -60,75 +64,70 @@ class DiscoverSettings:
             raise SettingsError(f"discovery: expected numbers of 1 or more, got {given}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiscoverInputs:
-    """model: folder of the network whose features are clustered. sizes: (height, width) of each image."""
-
-    image_set: ImageSet
-    sizes: tuple[tuple[int, int], ...]
-    model: Path
-    seed: int
-
-
 def run(
-    settings: DiscoverSettings, inputs: DiscoverInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
-) -> Subcategories:
+    stage: Stage,
+    *,
+    settings: DiscoverSettings,
+    images: CheckedImages,
+    model: Stage,
+    seed: int,
+    device: Device,
+) -> None:
     """Find the sub-categories of every parent class, or take those of a file.
 
-    Writes `clusters.npz` and, for people to read and edit, `clusters.csv` with `clusters-names.csv`. The stage's record
-    says which K each class has and, where it was chosen, what all candidates scored.
+    Writes `clusters.npz` (`read_subcategories`) and, for people to read and edit, `clusters.csv` with
+    `clusters-names.csv`. The stage's record says which K each class has and, where it was chosen, what all candidates
+    scored.
 
     Raises:
         BadInputError: the file of clusters cannot be used; names file and line.
     """
-    arrays = stage.path / "clusters.npz"
-    if stage.done:
-        return _read(arrays)
-    image_set = inputs.image_set
+    image_set = images.image_set
     # Read first: a mistake in the file must not cost the time of the features.
     given = read_clusters(Path(settings.clusters), image_set) if settings.clusters else None
     features = extract_features(
-        ClassificationNetwork.load(inputs.model),
+        ClassificationNetwork.load(model.path),
         image_set.records,
-        inputs.sizes,
+        images.sizes,
         folder=stage.path,
-        fabric=fabric,
+        fabric=device.fabric,
         batch_size=settings.batch_size,
-        machine=machine,
+        machine=device.machine,
     )
     if not distributed.is_first():  # clusters are found once; the others wait for them
         stage.finish()
-        return _read(arrays)
+        return
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)
     choices: tuple[Choice | None, ...] = (None,) * image_set.num_classes
     if given is not None:
         largest = max(1, int(given.assignments.max(initial=-1)) + 1)
-        found = subcategories_of(given.assignments, features, num_subcategories=largest)
+        subcategories = subcategories_of(given.assignments, features, num_subcategories=largest)
     elif settings.method == "kmeans":
-        found = discover_subcategories(
+        subcategories = discover_subcategories(
             features,
             image_set.labels,
             num_subcategories=settings.num_subcategories,
-            seed=inputs.seed,
+            seed=seed,
             restarts=settings.restarts,
             max_iterations=settings.max_iterations,
         )
     else:
-        found, choices = discover_adaptive_subcategories(
+        subcategories, choices = discover_adaptive_subcategories(
             features,
             image_set.labels,
             candidates="finch" if settings.method == "finch" else "both",
             criterion=settings.criterion,
             max_subcategories=settings.max_subcategories,
             min_cluster_size=settings.min_cluster_size,
-            seed=inputs.seed,
+            seed=seed,
             restarts=settings.restarts,
             max_iterations=settings.max_iterations,
         )
-    with atomic_write(arrays) as file:
-        np.savez(file, **vars(found))
-    write_clusters(stage.path, image_set, found, features=features, names=None if given is None else given.names)
-    counts = dict(zip(image_set.class_names, found.num_clusters.tolist(), strict=True))
+    write_subcategories(stage.path, subcategories)
+    write_clusters(
+        stage.path, image_set, subcategories, features=features, names=None if given is None else given.names
+    )
+    counts = dict(zip(image_set.class_names, subcategories.num_clusters.tolist(), strict=True))
     short: dict[str, int] = {}
     if any(choices) or given is not None:
         how = f"from {settings.clusters}" if given is not None else f"chosen by {settings.criterion}"
@@ -142,18 +141,12 @@ def run(
             "k": counts,
             "fewer_than_k": short,
             "choices": {name: _record(c) for name, c in zip(image_set.class_names, choices, strict=True) if c},
-            "inertia": found.inertia,
-            "sizes": found.sizes,
+            "inertia": subcategories.inertia,
+            "sizes": subcategories.sizes,
         }
     )
-    return found
 
 
 def _record(choice: Choice) -> dict[str, Any]:
     """What the record keeps of a choice: all but who is in which cluster, which the tables have."""
     return {"chosen": choice.chosen, "candidates": choice.candidates}
-
-
-def _read(path: Path) -> Subcategories:
-    with open_arrays(path, what="clusters") as arrays:
-        return Subcategories(**{name: arrays[name] for name in arrays.files})

@@ -1,23 +1,33 @@
-"""The stage that scores response maps against masks, at the fixed background threshold and at all others."""
+"""The stages that score against ground truth: response maps, pseudo masks (Table 1), a network's masks (Tables 3, 4).
+
+Each has a function that writes the scores into the stage's record and one that reads them back. The first process
+scores alone; the others wait for it.
+"""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.cam.threshold import ChosenThreshold, threshold_of_maps
-from subcam.data.images import read_mask
-from subcam.data.records import ImageSet
-from subcam.errors import SettingsError
+from subcam.cam.threshold import THRESHOLDS, ChosenThreshold, threshold_of_maps
+from subcam.data.check import CheckedImages
+from subcam.data.images import read_indices, read_mask
+from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.classification import class_average_precision, mean_average_precision
-from subcam.metrics.scores import Scores
-from subcam.metrics.threshold_sweep import THRESHOLDS, ThresholdSweep
+from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.scores import Scores, scores
+from subcam.metrics.threshold_sweep import ThresholdSweep
+from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
+from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.files import as_plain
 from subcam.runtime.progress import say, track
 from subcam.runtime.run_folder import Stage
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 Choice = Literal["auto", "by-class"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -39,14 +49,6 @@ class EvaluateSettings:
         given = self.background_threshold
         if given not in CHOICES if isinstance(given, str) else not 0 <= given <= 1:
             raise SettingsError(f"expected a background_threshold in 0..1, {' or '.join(CHOICES)}, got {given}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateInputs:
-    """maps: folder of the stage that wrote the response maps."""
-
-    image_set: ImageSet
-    maps: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +90,94 @@ class MapScores:
         return f"threshold {self.fixed_threshold:g}, {'chosen without masks' if self.threshold_chosen else 'given'}"
 
 
-def run(settings: EvaluateSettings, inputs: EvaluateInputs, *, stage: Stage) -> MapScores:
-    """Score the images that have masks.
+@dataclass(frozen=True, kw_only=True)
+class RefinedScores:
+    """Scores of one round's pseudo masks on one split, by variant, as shares in 0..1.
+
+    variants: "crf", "walk", "walk-crf", at the settings' alphas. Pixels to which a pseudo mask gives no label are not
+        scored; "ignored" is their share.
+    walk_curve: mIoU of the walk alone at each of `alphas`, every pixel labelled; the best of them is chosen with masks.
+    """
+
+    images: int
+    variants: dict[str, dict[str, Any]]
+    alphas: list[float]
+    walk_curve: list[float]
+
+    @property
+    def best_walk(self) -> tuple[float, float]:
+        """The alpha of highest mIoU, found with masks, and that mIoU."""
+        index = int(np.nanargmax(self.walk_curve)) if np.isfinite(self.walk_curve).any() else 0
+        return self.alphas[index], self.walk_curve[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationScores:
+    """Scores of a network's masks on one split, as shares in 0..1, by variant ("masks", "masks-crf")."""
+
+    images: int
+    variants: dict[str, dict[str, Any]]
+
+
+def run_maps(stage: Stage, *, settings: EvaluateSettings, images: CheckedImages, maps: Stage) -> None:
+    """Score the response maps of the images that have ground truth, at the fixed background threshold and all others.
 
     Raises:
         SettingsError: the threshold is to be chosen and no image has a label.
     """
-    if not stage.done:
-        # By the first process alone; the others wait for it.
-        found = _score(settings, inputs, title=stage.name) if distributed.is_first() else None
-        stage.finish(vars(found) if found else None)
-        if found and found.threshold_chosen:
-            say(f"{stage.name}: {found.threshold_text}")
+    result = _score_maps(settings, images.image_set, maps, title=stage.name) if distributed.is_first() else None
+    stage.finish(vars(result) if result else None)
+    if result and result.threshold_chosen:
+        say(f"{stage.name}: {result.threshold_text}")
+
+
+def read_maps(stage: Stage) -> MapScores:
+    """What `run_maps` wrote."""
     return MapScores(**stage.record["outputs"])
 
 
-def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) -> MapScores:
-    image_set = inputs.image_set
+def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walked: Stage) -> None:
+    """Score the pseudo masks, in all variants, of the images that have ground truth."""
+    first = distributed.is_first()
+    stage.finish(vars(_score_pseudo_masks(images.image_set, masks, walked, title=stage.name)) if first else None)
+
+
+def read_pseudo_masks(stage: Stage) -> RefinedScores:
+    """What `run_pseudo_masks` wrote."""
+    return RefinedScores(**stage.record["outputs"])
+
+
+def run_segmentation(stage: Stage, *, images: CheckedImages, masks: Stage, variants: tuple[str, ...]) -> None:
+    """Score a network's masks of the images that have ground truth.
+
+    Args:
+        stage: where the scores are written.
+        images: those to score.
+        masks: the stage that wrote the network's masks.
+        variants: the folders in it that are scored.
+
+    Raises:
+        BadInputError: a mask is missing or does not fit its image or the classes; names it.
+    """
+    outputs = None
+    if distributed.is_first():
+        matrices = _count(images.image_set, masks, variants, title=stage.name)
+        outputs = {
+            "images": sum(record.mask is not None for record in images.image_set.records),
+            "variants": {name: summary(scores(matrix)) for name, matrix in matrices.items()},
+        }
+    stage.finish(outputs)
+
+
+def read_segmentation(stage: Stage) -> SegmentationScores:
+    """What `run_segmentation` wrote."""
+    return SegmentationScores(**stage.record["outputs"])
+
+
+def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *, title: str) -> MapScores:
     choice: ChosenThreshold | None = None
     if isinstance(settings.background_threshold, str):
-        choice = threshold_of_maps(image_set.records, inputs.maps, num_classes=image_set.num_classes)
+        choice = threshold_of_maps(image_set.records, maps.path, num_classes=image_set.num_classes)
         threshold = choice.threshold
     else:
         threshold = settings.background_threshold
@@ -117,11 +187,11 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
     logits = np.zeros((len(image_set), image_set.num_classes), np.float32)
     masked = 0
     for row, record in enumerate(track(image_set.records, title, len(image_set))):
-        maps = read_response_maps(maps_path(inputs.maps, record.name))
-        logits[row] = maps.logits
+        stored = read_response_maps(maps_path(maps.path, record.name))
+        logits[row] = stored.logits
         if record.mask is not None:
-            truth = read_mask(record.mask, image_set.mask_values, size=maps.size)
-            sweep.add(maps.full_size(), maps.classes, truth)
+            truth = read_mask(record.mask, image_set.mask_values, size=stored.size)
+            sweep.add(stored.full_size(), stored.classes, truth)
             masked += 1
     best = sweep.best()
     return MapScores(
@@ -140,14 +210,64 @@ def _score(settings: EvaluateSettings, inputs: EvaluateInputs, *, title: str) ->
     )
 
 
-def summary(found: Scores) -> dict[str, Any]:
+def _score_pseudo_masks(image_set: ImageSet, masks: Stage, walked: Stage, *, title: str) -> RefinedScores:
+    num_classes = image_set.num_classes + 1
+    identity = tuple(range(256))
+    matrices: dict[str, np.ndarray] = {v: np.zeros((num_classes, num_classes), np.int64) for v in VARIANTS}
+    ignored: dict[str, int] = dict.fromkeys(VARIANTS, 0)
+    pixels = 0
+    by_alpha: dict[float, np.ndarray] = {}
+    masked = [(record, record.mask) for record in image_set.records if record.mask is not None]
+    for record, mask in track(masked, title, len(masked)):
+        after_walk = read_walked(walked_path(walked.path, record.name))
+        truth = read_mask(mask, image_set.mask_values, size=after_walk.size)
+        pixels += int((truth != IGNORE_INDEX).sum())
+        for variant in VARIANTS:
+            labels = read_mask(mask_path(masks.path, variant, record.name), identity, size=after_walk.size)
+            unlabelled = labels == IGNORE_INDEX
+            ignored[variant] += int((unlabelled & (truth != IGNORE_INDEX)).sum())
+            labelled_truth = np.where(unlabelled, np.uint8(IGNORE_INDEX), truth)
+            matrices[variant] += confusion_matrix(labels, labelled_truth, num_classes=num_classes)
+        for alpha in after_walk.alphas:
+            labels = label_map(after_walk.scores(alpha), after_walk.classes)
+            one = confusion_matrix(labels, truth, num_classes=num_classes)
+            by_alpha[alpha] = by_alpha.get(alpha, 0) + one
+    return RefinedScores(
+        images=len(masked),
+        variants={
+            variant: summary(scores(matrix)) | {"ignored": ignored[variant] / max(pixels, 1)}
+            for variant, matrix in matrices.items()
+        },
+        alphas=list(by_alpha),
+        walk_curve=[scores(matrix).miou for matrix in by_alpha.values()],
+    )
+
+
+def _count(image_set: ImageSet, masks: Stage, variants: tuple[str, ...], *, title: str) -> dict[str, np.ndarray]:
+    """The confusion matrix of each variant, summed over the data set."""
+    num_classes = image_set.num_classes + 1
+    matrices = {variant: np.zeros((num_classes, num_classes), np.int64) for variant in variants}
+    masked = [(record, record.mask) for record in image_set.records if record.mask is not None]
+    for record, mask in track(masked, title, len(masked)):
+        for variant, matrix in matrices.items():
+            path = mask_path(masks.path, variant, record.name)
+            labels = read_indices(path)
+            truth = read_mask(mask, image_set.mask_values, size=(labels.shape[0], labels.shape[1]))
+            try:
+                matrix += confusion_matrix(labels, truth, num_classes=num_classes)
+            except ValueError as error:
+                raise BadInputError(f"{path}: {error}; predict it again") from error
+    return matrices
+
+
+def summary(result: Scores) -> dict[str, Any]:
     """The scores that are kept of one confusion matrix, and the matrix."""
     return {
-        "miou": found.miou,
-        "f_score": found.f_score,
-        "precision": found.mean_precision,
-        "recall": found.mean_accuracy,
-        "pixel_accuracy": found.pixel_accuracy,
-        "iou": found.iou.tolist(),
-        "matrix": found.matrix.tolist(),
+        "miou": result.miou,
+        "f_score": result.f_score,
+        "precision": result.mean_precision,
+        "recall": result.mean_accuracy,
+        "pixel_accuracy": result.pixel_accuracy,
+        "iou": result.iou.tolist(),
+        "matrix": result.matrix.tolist(),
     }

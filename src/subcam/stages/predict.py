@@ -2,39 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from lightning_fabric import Fabric
 
+from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference_batches import inference_batches, same_size_batches
-from subcam.data.records import ImageSet, Record
+from subcam.data.records import Record
 from subcam.networks.segmenter import SegmentationNetwork, for_inference
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
-from subcam.refine.crf_scores import crf_of
-from subcam.refine.label_map import mask_path
+from subcam.refine.scores_and_masks import crf_of, mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings, thread_count
+from subcam.runtime.devices import Device, thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
+
 MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictInputs:
-    """model: folder of the network. sizes: (height, width) of each image."""
-
-    image_set: ImageSet
-    sizes: tuple[tuple[int, int], ...]
-    model: Path
 
 
 def variants(settings: InferenceSettings) -> tuple[str, ...]:
@@ -43,31 +35,27 @@ def variants(settings: InferenceSettings) -> tuple[str, ...]:
     return tuple(variant for variant, is_wanted in wanted.items() if is_wanted)
 
 
-def run(
-    settings: InferenceSettings, inputs: PredictInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
-) -> Path:
-    """Write the masks of every image and return the stage's folder.
+def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, model: Stage, device: Device) -> None:
+    """Write the masks of every image.
 
     Raises:
         BadInputError: an image went bad since it was checked, or the CRF does not fit into memory; names it.
     """
-    if stage.done:
-        return stage.path
-    records = inputs.image_set.records
+    records, machine, fabric = images.image_set.records, device.machine, device.fabric
     wanted = variants(settings)
     there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
     # A batch that was cut off is done again as a whole: in other company its last bits might differ.
-    own = distributed.share(same_size_batches(range(len(records)), inputs.sizes, batch_size=settings.batch_size))
+    own = distributed.share(same_size_batches(range(len(records)), images.sizes, batch_size=settings.batch_size))
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))
-    network = for_inference(SegmentationNetwork.load(inputs.model), fabric, compiled=machine.compile)
+    network = for_inference(SegmentationNetwork.load(model.path), fabric, compiled=machine.compile)
 
     def segmented() -> Iterator[tuple[Record, np.ndarray]]:
-        for batch, images in inference_batches(
+        for batch, pixels in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):
-            found = segment_probabilities(network, fabric.to_device(images), settings=settings).cpu().numpy()
-            yield from zip((records[index] for index in batch), found, strict=True)
+            probabilities = segment_probabilities(network, fabric.to_device(pixels), settings=settings).cpu().numpy()
+            yield from zip((records[index] for index in batch), probabilities, strict=True)
 
     threads = thread_count(machine.threads)
     write = partial(_write, folder=stage.path, settings=settings)
@@ -78,13 +66,12 @@ def run(
         for _ in written:
             progress.advance()
     stage.finish({"images": len(records), "variants": wanted})
-    return stage.path
 
 
 def _write(
-    found: tuple[Record, Float[np.ndarray, "channels h w"]], *, folder: Path, settings: InferenceSettings
+    segmented: tuple[Record, Float[np.ndarray, "channels h w"]], *, folder: Path, settings: InferenceSettings
 ) -> None:
-    record, probabilities = found
+    record, probabilities = segmented
     by_variant = {MASKS: probabilities}
     if settings.crf:
         by_variant[CRF_MASKS] = crf_of(record, [probabilities], settings.crf_settings)[0]
@@ -102,6 +89,6 @@ def _known(
     channels = [0, *(label + 1 for label in record.labels)]
     own = probabilities[channels]
     own = own / own.sum(0)
-    found = np.zeros_like(probabilities)
-    found[channels] = crf_of(record, [own], settings.crf_settings)[0] if settings.crf and len(own) > 1 else own
-    return found
+    scores = np.zeros_like(probabilities)
+    scores[channels] = crf_of(record, [own], settings.crf_settings)[0] if settings.crf and len(own) > 1 else own
+    return scores

@@ -1,21 +1,23 @@
 """The stage that turns scores into pseudo masks: indexed PNGs, by variant, with an ignore region where asked."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.crf.dense_crf import CRFSettings
+from subcam.crf.settings import CRFSettings
+from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.records import ImageSet, Record
+from subcam.data.records import Record
 from subcam.errors import SettingsError
-from subcam.refine.crf_scores import crf_of, scores_with_background
-from subcam.refine.label_map import VARIANTS, Variant, label_map, mask_path
+from subcam.refine.scores_and_masks import VARIANTS, Variant, crf_of, label_map, mask_path, scores_with_background
 from subcam.refine.walked_maps import read_walked, walked_path
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,53 +39,50 @@ class MaskSettings:
     crf: CRFSettings = field(default_factory=CRFSettings)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskInputs:
-    """maps, walked: folders of the stages that wrote them. compared: names of the images that get all variants."""
+def run(
+    stage: Stage,
+    *,
+    settings: MaskSettings,
+    images: CheckedImages,
+    maps: Stage,
+    walked: Stage,
+    scored: tuple[CheckedImages, ...],
+    device: Device,
+) -> None:
+    """Write the masks of every image; those that are `scored` get all variants."""
+    compared = {record.name for split in scored for record in split.image_set.records}
 
-    image_set: ImageSet
-    maps: Path
-    walked: Path
-    compared: frozenset[str] = frozenset()
-
-
-def run(settings: MaskSettings, inputs: MaskInputs, *, stage: Stage, machine: MachineSettings) -> Path:
-    """Write the masks of every image and return the stage's folder."""
-    if stage.done:
-        return stage.path
-
-    def wanted(record: Record) -> tuple[Variant, ...]:
-        return VARIANTS if record.name in inputs.compared else (settings.pseudo_mask,)
+    def variants(record: Record) -> tuple[Variant, ...]:
+        return VARIANTS if record.name in compared else (settings.pseudo_mask,)
 
     def one(record: Record) -> None:
-        for variant in wanted(record):
-            scores, classes = _scores(variant, record, settings, inputs)
+        for variant in variants(record):
+            scores, classes = _scores(variant, record, settings, maps=maps, walked=walked)
             labels = label_map(scores, classes, ignore_margin=settings.ignore_margin)
             write_mask(mask_path(stage.path, variant, record.name), labels, palette=voc_palette(), durable=False)
 
     for_each(
         one,
-        inputs.image_set.records,
+        images.image_set.records,
         title=stage.name,
-        machine=machine,
-        done=lambda record: all(mask_path(stage.path, v, record.name).is_file() for v in wanted(record)),
+        machine=device.machine,
+        done=lambda record: all(mask_path(stage.path, v, record.name).is_file() for v in variants(record)),
     )
-    stage.finish({"images": len(inputs.image_set), "pseudo_mask": settings.pseudo_mask})
-    return stage.path
+    stage.finish({"images": len(images.image_set), "pseudo_mask": settings.pseudo_mask})
 
 
 def _scores(
-    variant: Variant, record: Record, settings: MaskSettings, inputs: MaskInputs
+    variant: Variant, record: Record, settings: MaskSettings, *, maps: Stage, walked: Stage
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of background and present classes at full size, and those classes."""
     if variant == "crf":
-        maps = read_response_maps(maps_path(inputs.maps, record.name))
-        scores, classes = scores_with_background(maps, alpha=settings.crf_alpha), maps.classes
+        responses = read_response_maps(maps_path(maps.path, record.name))
+        scores, classes = scores_with_background(responses, alpha=settings.crf_alpha), responses.classes
     else:
-        walked = read_walked(walked_path(inputs.walked, record.name))
-        if settings.walk_alpha not in walked.alphas:
-            raise SettingsError(f"walk_alpha {settings.walk_alpha} is none of the walk's alphas {walked.alphas}")
-        scores, classes = walked.scores(settings.walk_alpha), walked.classes
+        after = read_walked(walked_path(walked.path, record.name))
+        if settings.walk_alpha not in after.alphas:
+            raise SettingsError(f"walk_alpha {settings.walk_alpha} is none of the walk's alphas {after.alphas}")
+        scores, classes = after.scores(settings.walk_alpha), after.classes
     if variant in ("crf", "walk-crf"):
         scores = crf_of(record, [scores], settings.crf)[0]
     return scores, classes

@@ -1,10 +1,8 @@
 """The stage that spreads response maps by a random walk over AffinityNet's affinities: one npz an image."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from subcam.affinity.network import AffinityNetwork
@@ -12,16 +10,19 @@ from subcam.affinity.pairs import RADIUS, pair_offsets, pool_to_grid
 from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.response import background_score
+from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches
-from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.for_inference import Compiled
 from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,35 +52,32 @@ class WalkSettings:
         pair_offsets(self.radius)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WalkInputs:
-    """maps: folder of the response maps. model: folder of the AffinityNet."""
-
-    image_set: ImageSet
-    maps: Path
-    model: Path
-
-
-def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings) -> Path:
-    """Walk the maps of every image and return the stage's folder."""
-    if stage.done:
-        return stage.path
-    records = inputs.image_set.records
+def run(
+    stage: Stage,
+    *,
+    settings: WalkSettings,
+    images: CheckedImages,
+    maps: Stage,
+    affinity: Stage,
+    device: Device,
+) -> None:
+    """Walk the maps of every image."""
+    records, machine, fabric = images.image_set.records, device.machine, device.fabric
     own = distributed.share(range(len(records)))
     left = [(i,) for i in own if not walked_path(stage.path, records[i].name).is_file()]
-    network = AffinityNetwork.load(inputs.model).to(memory_format=torch.channels_last).eval()
+    network = AffinityNetwork.load(affinity.path).to(memory_format=torch.channels_last).eval()
     fabric.to_device(network)
     features_of = Compiled(network, what="AffinityNet") if machine.compile else network
     with bar(stage.name, len(own), done=len(own) - len(left)) as progress:
-        for (index,), images in inference_batches(
+        for (index,), pixels in inference_batches(
             records, left, workers=machine.workers, decoded=decoded_images(machine)
         ):
-            found = read_response_maps(maps_path(inputs.maps, records[index].name))
+            stored = read_response_maps(maps_path(maps.path, records[index].name))
             with torch.inference_mode(), fabric.autocast():
-                features = features_of(fabric.to_device(images))[0].float()
-            maps = fabric.to_device(torch.from_numpy(found.full_size()))
+                features = features_of(fabric.to_device(pixels))[0].float()
+            responses = fabric.to_device(torch.from_numpy(stored.full_size()))
             try:
-                walked = walk(features, maps, settings=settings).half().cpu().numpy()
+                walked = walk(features, responses, settings=settings).half().cpu().numpy()
             except (BadInputError, SettingsError) as error:
                 raise BadInputError(f"{records[index].image}: {error}") from error
             count = len(settings.alphas)
@@ -89,13 +87,12 @@ def run(settings: WalkSettings, inputs: WalkInputs, *, stage: Stage, fabric: Fab
                     alphas=settings.alphas,
                     backgrounds=walked[:count],
                     maps=walked[count:],
-                    classes=found.classes,
-                    size=found.size,
+                    classes=stored.classes,
+                    size=stored.size,
                 ),
             )
             progress.advance()
     stage.finish({"images": len(records)})
-    return stage.path
 
 
 def walk(features: Tensor, maps: Tensor, *, settings: WalkSettings) -> Tensor:

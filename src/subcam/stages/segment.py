@@ -1,7 +1,6 @@
 """Training the segmentation network on masks (Section 4.4). Images and masks in, a saved network out."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,18 +14,22 @@ from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import read_mask
 from subcam.data.inference_batches import inference_batches, same_size_batches
-from subcam.data.mask_crops import SegmentationImages
-from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.data.mask_crops import SegmentationImages, only_masked, with_masks
+from subcam.data.records import IGNORE_INDEX
 from subcam.errors import SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
+from subcam.refine.scores_and_masks import mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device, MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
 from subcam.training.optimiser import OptimiserSettings
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,50 +61,59 @@ class TrainSettings:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainInputs:
-    """What a training is given.
-
-    image_set: images with the masks to learn from (see `segment.data.with_masks` and `only_masked`).
-    config: the network.
-    validation: images with true masks to score along the way, or None.
-    """
-
-    image_set: ImageSet
-    config: SegmentationConfig
-    seed: int
-    validation: CheckedImages | None = None
-
-
 def run(
-    settings: TrainSettings, inputs: TrainInputs, *, stage: Stage, fabric: Fabric, machine: MachineSettings
-) -> Path:
-    """Train the network and return its folder; take up a training that was cut off.
+    stage: Stage,
+    *,
+    settings: TrainSettings,
+    config: SegmentationConfig,
+    images: CheckedImages,
+    masks: Stage | None,
+    variant: str,
+    validation: CheckedImages | None,
+    seed: int,
+    device: Device,
+) -> None:
+    """Train the network; take up a training that was cut off.
 
     What is saved are the weights after the last step (or their moving average), never those of the epoch with the best
-    score: to choose by true masks would be to learn from them, and the scores on the same masks would say too much.
+    score: to choose by ground truth would be to learn from it, and the scores on the same masks would say too much.
+
+    Args:
+        stage: where the network is written.
+        settings: how it is trained.
+        config: the network.
+        images: the training images.
+        masks: pseudo masks of them to learn from; None learns from ground truth, where an image has some.
+        variant: which of the pseudo masks (`MaskSettings.pseudo_mask`).
+        validation: images with ground truth to score along the way, or None.
+        seed: of the run.
+        device: where it is trained.
 
     Raises:
         BadInputError: an image or mask cannot be used; names it.
         SubcamError: the loss is no finite number; the last good checkpoint stays.
     """
-    if stage.done:
-        return stage.path
-    torch.manual_seed(derive_seed(inputs.seed, "initialise segmentation"))
-    network = SegmentationNetwork(inputs.config)
+    machine, fabric = device.machine, device.fabric
+    if masks is None:
+        image_set = only_masked(images.image_set)
+    else:
+        folder = masks.path
+        image_set = with_masks(images.image_set, lambda record: mask_path(folder, variant, record.name))
+    torch.manual_seed(derive_seed(seed, "initialise segmentation"))
+    network = SegmentationNetwork(config)
     body, heads = network.body_and_heads()
 
-    def loss(model: nn.Module, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
         # Fabric asks to be told which methods besides `forward` run under its precision.
         model.mark_forward_method("logits_by_scale")  # type: ignore[operator]
-        return {"loss": segmentation_loss(model.logits_by_scale(images), masks, stride=network.stride)}  # type: ignore[operator]
+        return {"loss": segmentation_loss(model.logits_by_scale(pixels), labels, stride=network.stride)}  # type: ignore[operator]
 
     def validate() -> dict[str, float]:
-        assert inputs.validation is not None
-        found = score_images(
-            network, inputs.validation, fabric=fabric, batch_size=settings.validation_batch, machine=machine
+        assert validation is not None
+        validated = score_images(
+            network, validation, fabric=fabric, batch_size=settings.validation_batch, machine=machine
         )
-        return {"miou": found.miou}
+        return {"miou": validated.miou}
 
     train(
         Training(
@@ -109,9 +121,9 @@ def run(
             body=body,
             heads=heads,
             images=SegmentationImages(
-                inputs.image_set,
+                image_set,
                 settings.augmentation,
-                seed=derive_seed(inputs.seed, "segmentation images"),
+                seed=derive_seed(seed, "segmentation images"),
                 fill=network.fill_colour,
                 decoded=decoded_images(machine),
             ),
@@ -120,9 +132,9 @@ def run(
             epochs=settings.epochs,
             least_steps=settings.least_steps,
             batch_size=settings.batch_size,
-            seed=derive_seed(inputs.seed, "segmentation"),
+            seed=derive_seed(seed, "segmentation"),
             average_decay=settings.average_decay,
-            validate=validate if inputs.validation is not None and settings.validate_every else None,
+            validate=validate if validation is not None and settings.validate_every else None,
             validate_every=settings.validate_every or 1,
         ),
         stage=stage,
@@ -130,7 +142,6 @@ def run(
         machine=machine,
         save=lambda: network.save(stage.path),
     )
-    return stage.path
 
 
 def segmentation_loss(
@@ -144,14 +155,14 @@ def segmentation_loss(
     Of several scales each has its own loss, and so has their greatest; all are summed (DeepLab-v2's published training
     files; its text only names the scales and the maximum). 0 where every pixel is ignored.
     """
-    found = list(logits_by_scale)
-    if len(found) > 1:
-        found.append(torch.stack(found).amax(0))
+    logits_and_greatest = list(logits_by_scale)
+    if len(logits_and_greatest) > 1:
+        logits_and_greatest.append(torch.stack(logits_and_greatest).amax(0))
     labels = masks.long()
     labelled = (labels != IGNORE_INDEX).sum()
     counted = labelled.clamp(min=1)
     total = torch.zeros((), device=masks.device)
-    for logits in found:
+    for logits in logits_and_greatest:
         full = upsample_logits(logits, (masks.shape[1], masks.shape[2]), stride=stride)
         total = total + F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum") / counted
     return total * distributed.weight_of(labelled)

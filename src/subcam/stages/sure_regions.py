@@ -4,16 +4,19 @@ Its marginals say which pixels are surely object or surely background: what Affi
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.crf.dense_crf import CRFSettings
-from subcam.data.records import ImageSet, Record
-from subcam.refine.crf_scores import crf_of, scores_with_background
-from subcam.runtime.devices import MachineSettings
+from subcam.crf.settings import CRFSettings
+from subcam.data.check import CheckedImages
+from subcam.data.records import Record
+from subcam.refine.scores_and_masks import crf_of, scores_with_background
+from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
+
+VERSION = 1
+"""Of what this stage computes; raise it when that changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +34,22 @@ class SureRegionSettings:
     crf: CRFSettings = field(default_factory=CRFSettings)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SureRegionInputs:
-    """maps: folder of the stage that wrote the response maps."""
-
-    image_set: ImageSet
-    maps: Path
-
-
-def run(settings: SureRegionSettings, inputs: SureRegionInputs, *, stage: Stage, machine: MachineSettings) -> Path:
-    """Write the marginals of every image and return the stage's folder."""
-    if stage.done:
-        return stage.path
+def run(stage: Stage, *, settings: SureRegionSettings, images: CheckedImages, maps: Stage, device: Device) -> None:
+    """Write the marginals of every image."""
 
     def one(record: Record) -> None:
-        maps = read_response_maps(maps_path(inputs.maps, record.name))
-        scores = [scores_with_background(maps, alpha=alpha) for alpha in (settings.low_alpha, settings.high_alpha)]
+        responses = read_response_maps(maps_path(maps.path, record.name))
+        scores = [scores_with_background(responses, alpha=alpha) for alpha in (settings.low_alpha, settings.high_alpha)]
         low, high = crf_of(record, scores, settings.crf)
         marginals = CRFMarginals(low_alpha=as_bytes(low), high_alpha=as_bytes(high))
         write_marginals(marginals_path(stage.path, record.name), marginals)
 
-    records = inputs.image_set.records
+    records = images.image_set.records
     for_each(
         one,
         records,
         title=stage.name,
-        machine=machine,
+        machine=device.machine,
         done=lambda record: marginals_path(stage.path, record.name).is_file(),
     )
     stage.finish({"images": len(records)})
-    return stage.path

@@ -99,7 +99,7 @@ def test_stages_of_other_settings_in_the_folder_are_not_counted(finished_run: Pa
         record = json.loads((own / "stage.json").read_text("utf-8"))
         record["key"] = "0" * 64
         if threshold is not None:
-            record["settings"]["background_threshold"] = threshold
+            record["inputs"]["settings"]["background_threshold"] = threshold
         other = folder / "stages" / f"{name}-0000000000"
         other.mkdir()
         (other / "stage.json").write_text(json.dumps(record), "utf-8")

@@ -8,14 +8,13 @@ from typing import Literal
 import pytest
 
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.refine.label_map import VARIANTS
+from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.tables.published import TABLE_3
 from subcam.report.tables.tables import class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores
 
 NOWHERE = Stage(name="any", key="key", path=Path("nowhere"))
 

@@ -10,25 +10,14 @@ import pytest
 from rich.console import Console
 
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.refine.label_map import VARIANTS
-from subcam.report.tables.tables import (
-    BEST_NOTE,
-    Spread,
-    ablation_table,
-    class_tables,
-    csv_table,
-    explanation,
-    markdown_table,
-    tables_of,
-    terminal_table,
-    write_tables,
-)
+from subcam.refine.scores_and_masks import VARIANTS
+from subcam.report.tables.formats import Spread, csv_table, markdown_table, terminal_table
+from subcam.report.tables.tables import BEST_NOTE, ablation_table, class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.runtime.files import as_plain
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores
 
 
 def map_scores(base: float) -> MapScores:

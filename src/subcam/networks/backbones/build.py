@@ -25,11 +25,19 @@ from subcam.networks.weight_files import (
     read_metadata,
     split_heads,
 )
+from subcam.runtime.files import file_digest
+from subcam.runtime.run_folder import by_content
 
 Triple = tuple[float, float, float]
 
 SAME = {"pad_type": "same"}
 """Arguments of timm that our own MobileNetV2 knows too."""
+
+
+def _weights_digest(path: Path) -> str:
+    """Digest of a file of weights, or of that in a saved network's folder."""
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    return file_digest(file) if file.is_file() else path.as_posix()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,7 @@ class NetworkSettings:
     """
 
     name: str = "mobilenetv2_100"
-    weights: str = "timm"
+    weights: str = field(default="timm", metadata=by_content(_weights_digest))
     output_stride: int | None = None
     neck_channels: int = 0
     mean: Triple | None = None

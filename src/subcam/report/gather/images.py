@@ -17,7 +17,7 @@ from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
-from subcam.refine.label_map import VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
 from subcam.report.gather.names import VARIANT_NAMES, network_name
 from subcam.report.gather.run import FinishedRun
 from subcam.results import ComparisonResult, RoundResult

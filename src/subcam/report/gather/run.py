@@ -19,8 +19,7 @@ from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResu
 from subcam.runtime.files import read_json
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores
 
 RECORD = "run.json"
 """The file in a run's folder that lists what was run."""
@@ -212,7 +211,8 @@ def _stage(folder: Path, relative: str) -> Stage:
         name=record.get("stage", path.name.rpartition("-")[0]),
         key=record.get("key", ""),
         path=path,
-        inputs=tuple(record.get("inputs", ())),
+        version=record.get("version", 0),
+        inputs=record.get("inputs", {}),
     )
 
 
@@ -220,9 +220,6 @@ def _clusters(folder: Path, entry: dict[str, Any]) -> Stage | None:
     """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
     if "clusters" in entry:
         return _stage(folder, entry["clusters"]) if entry["clusters"] else None
-    for key in _stage(folder, entry["model"]).inputs:
-        for path in (folder / "stages").glob(f"round*-discover-{key[:10]}"):
-            return _stage(folder, path.relative_to(folder).as_posix())
     return None
 
 
@@ -235,12 +232,12 @@ def _costs(result: RunResult) -> tuple[StageCost, ...]:
         key = pending.pop()
         if key in records and key not in needed:
             needed.add(key)
-            pending.extend(records[key][1]["inputs"])
+            pending.extend(_earlier_keys(records[key][1]))
     threshold = result.settings.evaluate.background_threshold
     for key, (_, record) in records.items():
-        settings = record["settings"] or {}
+        settings = record["inputs"].get("settings", {})
         same = settings.get("background_threshold", threshold) == threshold
-        if "evaluate" in record["stage"] and same and needed.intersection(record["inputs"]):
+        if "evaluate" in record["stage"] and same and needed.intersection(_earlier_keys(record)):
             needed.add(key)
     costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
     return tuple(sorted(costs, key=lambda cost: (cost.finished, cost.name)))
@@ -256,6 +253,11 @@ def _stages(result: RunResult) -> Iterator[Stage]:
         yield refined.masks
     for network in result.segmented:
         yield from (network.model, network.masks)
+
+
+def _earlier_keys(record: dict[str, Any]) -> list[str]:
+    """The texts among a stage's inputs: keys of earlier stages, and some that are none."""
+    return [value for value in record["inputs"].values() if isinstance(value, str)]
 
 
 def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -14,7 +14,8 @@ from subcam.report.page.content import page_html
 from subcam.report.page.figures import cost_bars, number_figures
 from subcam.report.page.image_figures import image_figures
 from subcam.report.page.packing import pack_images, thumbnails
-from subcam.report.tables.tables import class_tables, tables_of, write_table
+from subcam.report.tables.formats import write_table
+from subcam.report.tables.tables import class_tables, tables_of
 from subcam.runtime.files import atomic_write
 
 MEGABYTE = 1_000_000

@@ -7,7 +7,7 @@ In: the results of a run (`RunResult`). Out: `ScoreTable`, and files in the run'
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from subcam.refine.label_map import VARIANTS
+from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.gather.names import VARIANT_COLUMNS, network_name, row_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import (
@@ -27,8 +27,7 @@ from subcam.report.tables.segmentation import class_table, segmentation_table
 from subcam.results import ComparisonResult, RoundResult, RunResult
 from subcam.runtime.files import atomic_write
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores
-from subcam.stages.evaluate_refined import RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores
 
 __all__ = [
     "BEST_NOTE",
@@ -238,9 +237,9 @@ def explanation(result: RunResult) -> str:
 
 def subcategories_text(settings: RunSettings) -> str:
     """What the rounds after round 0 were trained on, and what their control was not."""
-    if settings.subcategories == "local":
-        local = settings.local
-        text = f"prototypes, {local.num_subcategories} of each class and {local.num_context} of its context"
+    if settings.route == "prototypes":
+        prototypes = settings.prototypes
+        text = f"prototypes, {prototypes.num_objects} of each class and {prototypes.num_context} of its context"
         return text + (", control: trained without them" if settings.control else "")
     discover = settings.discover
     k = f"K = {discover.num_subcategories}" if discover.method == "kmeans" else f"K of each class by {discover.method}"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from subcam.cam.multiscale import multiscale_response
-from subcam.comparisons.fused import fused_response
+from subcam.comparisons.erasing import fused_response
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 

@@ -1,33 +1,34 @@
-"""Refinement from end to end on generated images, and its scores against confusion matrices counted plainly."""
+"""Pseudo masks from end to end on generated images, and their scores against confusion matrices counted plainly."""
 
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.refine.made_maps import first_images
+from tests.stages.given import images_of, stage_at
 
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
-from subcam.crf.dense_crf import CRFSettings
+from subcam.crf.settings import CRFSettings
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.errors import BadInputError
-from subcam.refine.label_map import VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RefineSettings, RunSettings
-from subcam.stages import evaluate_refined
+from subcam.stages import evaluate
 from subcam.stages.affinity import AffinitySettings
-from subcam.stages.evaluate_refined import RefinedInputs, RefinedScores
+from subcam.stages.evaluate import RefinedScores
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
 from subcam.stages.sure_regions import SureRegionSettings
@@ -71,13 +72,13 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 
 def test_the_first_and_the_last_round_are_refined(result: RunResult) -> None:
-    assert [found.round_index for found in result.refined] == [0, 1]
+    assert [refined.round_index for refined in result.refined] == [0, 1]
     record = json.loads((result.out / "run.json").read_text())
-    assert [found["round"] for found in record["refined"]] == [0, 1]
-    for found in record["refined"]:
-        assert (result.out / found["masks"]).is_dir()
-        assert found["scores"]["val"]["images"] == 8
-        assert set(found["scores"]["val"]["variants"]) == set(VARIANTS)
+    assert [entry["round"] for entry in record["refined"]] == [0, 1]
+    for entry in record["refined"]:
+        assert (result.out / entry["masks"]).is_dir()
+        assert entry["scores"]["val"]["images"] == 8
+        assert set(entry["scores"]["val"]["variants"]) == set(VARIANTS)
     for index in (0, 1):
         names = ("crf", "affinity", "walk", "masks", "evaluate-masks-val")
         assert all((stage_folder(result, f"round{index}-{name}") / "stage.json").is_file() for name in names)
@@ -89,7 +90,7 @@ def test_a_second_run_skips_everything(result: RunResult, settings: RunSettings)
     before = stamps(result.out)
     again = pipeline.run(settings, result.out)
     assert stamps(result.out) == before
-    assert [found.scores for found in again.refined] == [found.scores for found in result.refined]
+    assert [refined.scores for refined in again.refined] == [refined.scores for refined in result.refined]
 
 
 def test_another_alpha_makes_masks_anew_and_nothing_before_them(
@@ -98,10 +99,10 @@ def test_another_alpha_makes_masks_anew_and_nothing_before_them(
     out = shutil.copytree(result.out, tmp_path / "run")
     before = set((out / "stages").iterdir())
     other = replace(settings, refine=replace(REFINE, masks=replace(REFINE.masks, walk_alpha=4.0)))
-    found = pipeline.run(other, out)
+    again = pipeline.run(other, out)
     new = {path.name.rpartition("-")[0] for path in set((out / "stages").iterdir()) - before}
     assert new == {f"round{index}-{name}" for index in (0, 1) for name in ("masks", "evaluate-masks-val")}
-    for mine, theirs in zip(found.refined, result.refined, strict=True):
+    for mine, theirs in zip(again.refined, result.refined, strict=True):
         mine_val, theirs_val = mine.scores["val"], theirs.scores["val"]
         assert mine_val.variants["crf"] == theirs_val.variants["crf"]
         assert mine_val.walk_curve == theirs_val.walk_curve
@@ -110,7 +111,7 @@ def test_another_alpha_makes_masks_anew_and_nothing_before_them(
 
 def test_only_the_last_round_where_asked(settings: RunSettings, tmp_path: Path) -> None:
     last = replace(settings, rounds=0, refine=replace(REFINE, rounds="last"))
-    assert [found.round_index for found in pipeline.run(last, tmp_path).refined] == [0]
+    assert [refined.round_index for refined in pipeline.run(last, tmp_path).refined] == [0]
     none = replace(settings, rounds=0, refine=replace(REFINE, rounds="none"))
     assert pipeline.run(none, tmp_path).refined == ()
 
@@ -157,10 +158,10 @@ def test_published_affinity_weights_are_known_by_their_bytes(
 def plain_matrix(pairs: Iterator[tuple[np.ndarray, np.ndarray]], num_classes: int) -> list[list[int]]:
     """Rows: truth. Pixels that either leaves out are not counted."""
     matrix = np.zeros((num_classes, num_classes), np.int64)
-    for truth, found in pairs:
+    for truth, predicted in pairs:
         for t in range(num_classes):
             for p in range(num_classes):
-                matrix[t, p] += ((truth == t) & (found == p)).sum()
+                matrix[t, p] += ((truth == t) & (predicted == p)).sum()
     return matrix.tolist()
 
 
@@ -185,11 +186,11 @@ def test_scores_are_those_of_plain_counting(result: RunResult, toy_folder: Path,
         assert values["ignored"] == 0
     assert scores.alphas == [1.0, 2.0, 4.0]
     for alpha, miou in zip(scores.alphas, scores.walk_curve, strict=True):
-        found = {}
+        labels = {}
         for name in truths:
             maps = read_walked(walked_path(walked, name))
-            found[name] = label_map(maps.scores(alpha), maps.classes)
-        assert miou == pytest.approx(plain_miou(plain_matrix(((truths[n], found[n]) for n in truths), 5)), abs=1e-12)
+            labels[name] = label_map(maps.scores(alpha), maps.classes)
+        assert miou == pytest.approx(plain_miou(plain_matrix(((truths[n], labels[n]) for n in truths), 5)), abs=1e-12)
     best = int(np.argmax(scores.walk_curve))
     assert scores.best_walk == (scores.alphas[best], scores.walk_curve[best])
 
@@ -203,8 +204,17 @@ def test_the_curve_at_the_settings_alpha_is_the_walks_score(result: RunResult) -
 # Masks made by hand
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Images and the folders of their pseudo masks and walked maps."""
+
+    image_set: ImageSet
+    masks: Path
+    walked: Path
+
+
 @pytest.fixture
-def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
+def by_hand(toy_train: CheckedImages, tmp_path: Path) -> Given:
     """Three images whose pseudo masks are their masks, in all variants; the last has no mask to be scored against."""
     image_set = first_images(toy_train, 3)
     first, second, third = image_set.records
@@ -222,18 +232,22 @@ def by_hand(toy_train: CheckedImages, tmp_path: Path) -> RefinedInputs:
             size=(48, 48),
         )
         write_walked(walked_path(tmp_path / "walked", record.name), walked)
-    return RefinedInputs(
+    return Given(
         image_set=replace(image_set, records=(first, second, replace(third, mask=None))),
         masks=tmp_path / "masks",
         walked=tmp_path / "walked",
     )
 
 
-def scored(inputs: RefinedInputs, folder: Path) -> RefinedScores:
-    return evaluate_refined.run(inputs, stage=RunFolder(path=folder).stage("evaluate-masks"))
+def scored(given: Given, folder: Path) -> RefinedScores:
+    stage = RunFolder(path=folder).stage("evaluate-masks")
+    evaluate.run_pseudo_masks(
+        stage, images=images_of(given.image_set), masks=stage_at(given.masks), walked=stage_at(given.walked)
+    )
+    return evaluate.read_pseudo_masks(stage)
 
 
-def test_perfect_masks_score_one(by_hand: RefinedInputs, tmp_path: Path) -> None:
+def test_perfect_masks_score_one(by_hand: Given, tmp_path: Path) -> None:
     scores = scored(by_hand, tmp_path)
     assert scores.images == 2
     assert [scores.variants[variant]["miou"] for variant in VARIANTS] == [1, 1, 1]
@@ -241,7 +255,7 @@ def test_perfect_masks_score_one(by_hand: RefinedInputs, tmp_path: Path) -> None
     assert scores.walk_curve[0] < 0.5, "walked maps that are background alone"
 
 
-def test_pixels_without_a_label_are_counted_apart(by_hand: RefinedInputs, tmp_path: Path) -> None:
+def test_pixels_without_a_label_are_counted_apart(by_hand: Given, tmp_path: Path) -> None:
     """The upper half of the first mask is left out, and so is what was wrong there."""
     record = by_hand.image_set.records[0]
     path = mask_path(by_hand.masks, "walk", record.name)
@@ -255,7 +269,7 @@ def test_pixels_without_a_label_are_counted_apart(by_hand: RefinedInputs, tmp_pa
     assert scores.variants["crf"]["ignored"] == 0
 
 
-def test_masks_that_score_nothing_give_no_number(by_hand: RefinedInputs, tmp_path: Path) -> None:
+def test_masks_that_score_nothing_give_no_number(by_hand: Given, tmp_path: Path) -> None:
     """Every pixel of the truth is 255: no best alpha can be told, and nothing breaks."""
     unscored: ImageSet = replace(by_hand.image_set, mask_values=(IGNORE_INDEX,) * 256)
     scores = scored(replace(by_hand, image_set=unscored), tmp_path)
@@ -265,7 +279,7 @@ def test_masks_that_score_nothing_give_no_number(by_hand: RefinedInputs, tmp_pat
     assert np.isnan(miou)
 
 
-def test_a_missing_or_foreign_mask_is_named(by_hand: RefinedInputs, tmp_path: Path) -> None:
+def test_a_missing_or_foreign_mask_is_named(by_hand: Given, tmp_path: Path) -> None:
     record = by_hand.image_set.records[1]
     path = mask_path(by_hand.masks, "crf", record.name)
     write_mask(path, np.zeros((48, 40), np.uint8), palette=voc_palette())

@@ -1,0 +1,71 @@
+"""How response maps are computed, and the file beside a saved classifier that says so, with its threshold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from subcam.errors import CheckpointError, SettingsError
+from subcam.runtime.files import as_plain, from_plain, read_json, write_json
+
+MAPS_FILE = "response_maps.json"
+"""How maps are computed (`CamSettings`) and where they are cut (`background_threshold`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamSettings:
+    """Settings of response maps.
+
+    Attributes:
+        scales: factors on the image's size; each is computed with its mirror image if `flip`.
+        storage_stride: pixels between two stored values, in both directions.
+        subcategory_maps: whether the sub-category heads' maps are stored too.
+        batch_size: images of equal size that pass the network together (twice as many with flips).
+        attention_layers: last layers of a vision transformer whose attention between patches guides the maps; 0 for
+            none. Not in the paper.
+        attention_steps: how often it is applied.
+    """
+
+    scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
+    flip: bool = True
+    storage_stride: int = 4
+    subcategory_maps: bool = False
+    batch_size: int = 4
+    attention_layers: int = 0
+    attention_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise SettingsError(f"expected one scale or more, each above 0, got {list(self.scales)}")
+        if min(self.storage_stride, self.batch_size) < 1:
+            raise SettingsError(
+                f"expected storage_stride and batch_size of 1 or more, got {self.storage_stride} and {self.batch_size}"
+            )
+        if self.attention_layers < 0 or self.attention_steps < 1:
+            raise SettingsError(
+                "expected attention_layers of 0 or more and attention_steps of 1 or more, got"
+                f" {self.attention_layers} and {self.attention_steps}"
+            )
+
+
+def write_maps_file(folder: Path, settings: CamSettings, threshold: float | None) -> None:
+    """Write beside a classifier how its response maps are computed, and the background threshold if one is known."""
+    write_json(folder / MAPS_FILE, {**as_plain(settings), "background_threshold": threshold})
+
+
+def read_maps_file(folder: Path) -> tuple[CamSettings, float | None] | None:
+    """What `write_maps_file` wrote; None where there is no such file.
+
+    Raises:
+        CheckpointError: it says something else; names it.
+    """
+    path = folder / MAPS_FILE
+    if not path.is_file():
+        return None
+    try:
+        plain = dict(read_json(path))
+        threshold = plain.pop("background_threshold", None)
+        return from_plain(CamSettings, plain), threshold
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not say how response maps are computed ({error}); copy the folder again, or delete"
+            " this file to take the usual settings"
+        ) from error

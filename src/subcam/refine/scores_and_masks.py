@@ -1,0 +1,61 @@
+"""From scores of background and classes to a pseudo mask, and where the masks of each variant lie."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Integer, UInt8
+
+from subcam.cam.map_files import ResponseMaps
+from subcam.cam.response import background_score
+from subcam.crf.dense_crf import dense_crf_many
+from subcam.crf.settings import CRFSettings
+from subcam.data.images import read_image
+from subcam.data.records import IGNORE_INDEX, Record
+from subcam.errors import BadInputError
+
+Variant = Literal["crf", "walk", "walk-crf"]
+VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
+
+
+def mask_path(folder: Path, variant: str, name: str) -> Path:
+    """Where the pseudo mask of the image called `name` lies in a stage's folder."""
+    return folder / variant / f"{name}.png"
+
+
+def label_map(
+    scores: Float[np.ndarray, "channels h w"],
+    classes: Integer[np.ndarray, " present"],
+    *,
+    ignore_margin: float = 0.0,
+) -> UInt8[np.ndarray, "h w"]:
+    """The best channel at each pixel: 0 for the background in front, class + 1, 255 where the best two are too close.
+
+    The first of equals wins.
+    """
+    labels = np.array([0, *(classes + 1)], np.uint8)[scores.argmax(0)]
+    if ignore_margin and len(scores) > 1:
+        second, best = np.partition(scores, len(scores) - 2, axis=0)[-2:]
+        labels[best - second < ignore_margin] = IGNORE_INDEX
+    return labels
+
+
+def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.ndarray, "channels h w"]:
+    """Background score and response maps of one image at full size, unnormalised as in psa: [1 + present, h, w]."""
+    full = torch.from_numpy(maps.full_size())
+    return torch.cat([background_score(full, alpha)[None], full]).numpy()
+
+
+def crf_of(
+    record: Record, scores: list[np.ndarray], settings: CRFSettings
+) -> list[Float32[np.ndarray, "channels h w"]]:
+    """Marginals of several score sets of one image, in 0..1.
+
+    Raises:
+        BadInputError: the scores cannot be used; names the image.
+    """
+    try:
+        return dense_crf_many(read_image(record.image), scores, settings=settings)
+    except (ValueError, MemoryError) as error:
+        raise BadInputError(f"{record.image}: {error}") from error
