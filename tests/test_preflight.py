@@ -67,6 +67,20 @@ def test_one_class_and_images_without_it_are_enough(refusal) -> None:
     assert said.startswith("expected true masks of the training images, got none of 2; train on pseudo masks,")
 
 
+def test_pseudo_masks_that_no_round_makes_are_said(refusal, capsys: pytest.CaptureFixture) -> None:
+    """It ends no run: the network on pseudo masks is left out."""
+
+    def change(settings):
+        return replace(
+            settings,
+            refine=replace(settings.refine, rounds="none"),
+            segment=replace(settings.segment, train_on=("pseudo", "truth")),
+        )
+
+    assert refusal(GOOD, change).startswith("expected true masks")
+    assert "no segmentation network on pseudo masks: --refine.rounds none" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stage", ["classify", "refine", "segment"])
 def test_weights_that_are_read_late(refusal, stage: str) -> None:
     def change(found):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
+from tests.stages.given import stage_at
 from torch import Tensor
 
 from subcam.cam import attention as module
@@ -21,11 +21,10 @@ from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.backbones.vit_attention import LayerAttention
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 from subcam.stages import cam, classify
-from subcam.stages.cam import CamInputs
 
 VIT = NetworkSettings(
     name="vit_tiny_patch16_224",
@@ -43,7 +42,7 @@ def layer(batch: int, heads: int, tokens: int, dim: int, *, seed: int) -> LayerA
 
 def lowered(weights: Tensor, maps: Tensor) -> Tensor:
     """Weights times maps, each map moved so that it begins where it began."""
-    spread = torch.stack([(weights @ found.flatten()).view(found.shape) for found in maps])
+    spread = torch.stack([(weights @ each.flatten()).view(each.shape) for each in maps])
     return torch.stack([after - after.min() + before.min() for before, after in zip(maps, spread, strict=True)])
 
 
@@ -71,8 +70,8 @@ def test_by_hand() -> None:
     queries = torch.tensor([[[[9.0], [1.0], [0.0]]]])
     keys = torch.tensor([[[[5.0], [float(np.log(3))], [0.0]]]])
     maps = torch.tensor([[[[0.0, 1.0]], [[0.8, 0.8]]]])
-    found = guide_by_attention(maps, [LayerAttention(queries, keys, 1.0)])
-    torch.testing.assert_close(found, torch.tensor([[[[0.0, 0.25]], [[0.8, 0.8]]]]))
+    once = guide_by_attention(maps, [LayerAttention(queries, keys, 1.0)])
+    torch.testing.assert_close(once, torch.tensor([[[[0.0, 0.25]], [[0.8, 0.8]]]]))
     twice = guide_by_attention(maps, [LayerAttention(queries, keys, 1.0)], steps=2)
     torch.testing.assert_close(twice[0, 0], torch.tensor([[0.0, 0.0625]]))
 
@@ -83,10 +82,10 @@ def test_equals_the_plain_loop(count: int, prefix: int, steps: int) -> None:
     """More maps than a head is wide, too."""
     maps = torch.rand(2, count, 4, 5, generator=torch.Generator().manual_seed(0))
     layers = [layer(2, 3, prefix + 20, 16, seed=seed) for seed in range(3)]
-    found = guide_by_attention(maps, layers, steps=steps)
-    torch.testing.assert_close(found, plain_guide(maps, layers, steps=steps), rtol=1e-4, atol=1e-6)
+    guided = guide_by_attention(maps, layers, steps=steps)
+    torch.testing.assert_close(guided, plain_guide(maps, layers, steps=steps), rtol=1e-4, atol=1e-6)
     lowest, highest = (getattr(maps.flatten(2), kind)(2)[:, :, None, None] for kind in ("amin", "amax"))
-    assert ((found >= lowest - 1e-6) & (found < highest)).all()
+    assert ((guided >= lowest - 1e-6) & (guided < highest)).all()
 
 
 def test_few_rows_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +109,10 @@ def test_few_rows_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_reduced_precision_is_left_at_the_door() -> None:
     maps, layers = torch.rand(1, 2, 4, 4), [layer(1, 3, 17, 16, seed=1)]
-    half = [LayerAttention(found.queries.bfloat16(), found.keys.bfloat16(), found.scale) for found in layers]
-    found = guide_by_attention(maps, half)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, guide_by_attention(maps, layers), rtol=0.02, atol=0.01)
+    half = [LayerAttention(each.queries.bfloat16(), each.keys.bfloat16(), each.scale) for each in layers]
+    guided = guide_by_attention(maps, half)
+    assert guided.dtype == torch.float32
+    torch.testing.assert_close(guided, guide_by_attention(maps, layers), rtol=0.02, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -136,16 +135,16 @@ def network() -> ClassificationNetwork:
 def timms_attention(network: ClassificationNetwork, images: Tensor, *, layers: int) -> list[Tensor]:
     """Weights of the last layers between patches, from timm's plain path, made to sum to 1."""
     body: Any = network.backbone.body
-    found: list[Tensor] = []
+    attention: list[Tensor] = []
     hooks = []
     for block in body.blocks[-layers:]:
         block.attn.fused_attn = False
-        hooks.append(block.attn.attn_drop.register_forward_hook(lambda _, __, out: found.append(out[:, :, 3:, 3:])))
+        hooks.append(block.attn.attn_drop.register_forward_hook(lambda _, __, out: attention.append(out[:, :, 3:, 3:])))
     network.feature_map(images)
     for hook, block in zip(hooks, body.blocks[-layers:], strict=True):
         hook.remove()
         block.attn.fused_attn = True
-    return [weights / weights.sum(-1, keepdim=True) for weights in found]
+    return [weights / weights.sum(-1, keepdim=True) for weights in attention]
 
 
 def plain_response(
@@ -177,7 +176,7 @@ def test_over_scales_and_flips_they_equal_a_plain_loop(network: ClassificationNe
     """In company, of a size that is no multiple of the patch; sub-categories' maps are guided alike."""
     images = torch.randint(0, 256, (3, 3, 45, 58), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     labels = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0]], dtype=torch.uint8)
-    found = multiscale_response(
+    responses = multiscale_response(
         network,
         images,
         labels,
@@ -186,7 +185,7 @@ def test_over_scales_and_flips_they_equal_a_plain_loop(network: ClassificationNe
         attention_layers=layers,
         attention_steps=steps,
     )
-    for image, row, response in zip(images, labels.bool(), found, strict=True):
+    for image, row, response in zip(images, labels.bool(), responses, strict=True):
         parents = plain_response(network, image, layers=layers, steps=steps, subcategories=False)
         torch.testing.assert_close(response.maps, parents[row], atol=1e-4, rtol=0)
         parts = plain_response(network, image, layers=layers, steps=steps, subcategories=True)
@@ -215,51 +214,58 @@ def test_a_map_keeps_its_place_whatever_the_size() -> None:
     network.parent_head.weight[0, 0] = 1
     image = torch.zeros(1, 3, 43, 43, dtype=torch.uint8)
     image[..., 32:, :] = 255
-    (found,) = multiscale_response(network, image, torch.ones(1, 1, dtype=torch.uint8), scales=(1.0,))
-    edge = np.interp(0.5, found.maps[0, :, 0].numpy(), np.arange(43))
+    (response,) = multiscale_response(network, image, torch.ones(1, 1, dtype=torch.uint8), scales=(1.0,))
+    edge = np.interp(0.5, response.maps[0, :, 0].numpy(), np.arange(43))
     assert edge == pytest.approx(31.5, abs=1)  # padded to 48 pixels, it would lie at 28
 
 
 def test_the_whole_way_on_generated_images(
-    tiny_run: RunSettings, toy_train: CheckedImages, fabric: Fabric, machine: MachineSettings, tmp_path: Path
+    tiny_run: RunSettings, toy_train: CheckedImages, device: Device, tmp_path: Path
 ) -> None:
     """A small transformer learns, and its guided maps come in the same files, taken up as any others."""
-    settings = replace(tiny_run.classify, epochs=1)
     folder = RunFolder(path=tmp_path)
     model = folder.stage("classify")
     classify.run(
-        settings,
-        classify.ClassifyInputs(image_set=toy_train.image_set, network=VIT, round_index=0, seed=0),
-        stage=model,
-        fabric=fabric,
-        machine=machine,
+        model,
+        settings=replace(tiny_run.classify, epochs=1),
+        images=toy_train,
+        network=VIT,
+        round_index=0,
+        seed=0,
+        device=device,
     )
-    inputs = CamInputs(image_set=toy_train.image_set, sizes=toy_train.sizes, model=model.path)
-    found = []
+    stored = []
     for layers in (0, 2):
-        how = CamSettings(scales=(1.0, 0.5), attention_layers=layers)
-        stage = folder.stage("cam", settings=how)
-        assert cam.run(how, inputs, stage=stage, fabric=fabric, machine=machine) == stage.path
-        found.append([read_response_maps(maps_path(stage.path, record.name)) for record in toy_train.image_set.records])
-    for plain, guided in zip(*found, strict=True):
+        settings = CamSettings(scales=(1.0, 0.5), attention_layers=layers)
+        stage = folder.stage("cam", inputs={"settings": settings})
+        cam.run(stage, settings=settings, images=toy_train, model=model, device=device)
+        stored.append(
+            [read_response_maps(maps_path(stage.path, record.name)) for record in toy_train.image_set.records]
+        )
+    for plain, guided in zip(*stored, strict=True):
         assert plain.maps.shape == guided.maps.shape
         assert plain.classes.tolist() == guided.classes.tolist()
         np.testing.assert_array_equal(plain.logits, guided.logits)
         assert guided.maps.max() <= 255
-    changed = [np.abs(a.maps.astype(int) - b.maps).max() for a, b in zip(*found, strict=True) if a.maps.any()]
+    changed = [np.abs(a.maps.astype(int) - b.maps).max() for a, b in zip(*stored, strict=True) if a.maps.any()]
     assert len(changed) > 12
     assert min(changed) > 5
 
 
 def test_a_network_without_attention_is_refused(
-    tiny_run: RunSettings, toy_train: CheckedImages, fabric: Fabric, machine: MachineSettings, tmp_path: Path
+    tiny_run: RunSettings, toy_train: CheckedImages, device: Device, tmp_path: Path
 ) -> None:
     names = toy_train.image_set.class_names
     ClassificationNetwork(ModelConfig(network=tiny_run.network, class_names=names)).save(tmp_path / "model")
-    inputs = CamInputs(image_set=toy_train.image_set, sizes=toy_train.sizes, model=tmp_path / "model")
     stage = RunFolder(path=tmp_path).stage("cam")
     with pytest.raises(SettingsError, match="'tiny' has no self-attention between all positions"):
-        cam.run(CamSettings(attention_layers=1), inputs, stage=stage, fabric=fabric, machine=machine)
+        cam.run(
+            stage,
+            settings=CamSettings(attention_layers=1),
+            images=toy_train,
+            model=stage_at(tmp_path / "model"),
+            device=device,
+        )
 
 
 @pytest.mark.parametrize("changes", [{"attention_layers": -1}, {"attention_steps": 0}])

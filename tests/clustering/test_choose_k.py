@@ -27,29 +27,29 @@ def blobs(sizes: tuple[int, ...], *, spread: float = 0.3, seed: int = 0) -> tupl
 @pytest.mark.parametrize("sizes", [(20, 20), (40, 15, 25), (12, 30, 9, 25, 14)])
 def test_groups_that_are_there_are_found(candidates: Candidates, sizes: tuple[int, ...]) -> None:
     points, group = blobs(sizes)
-    found = choose_clusters(points, candidates=candidates)
-    assert found.chosen.clusters == len(sizes)
-    assert adjusted_rand_score(group, found.cluster) == 1
+    choice = choose_clusters(points, candidates=candidates)
+    assert choice.chosen.clusters == len(sizes)
+    assert adjusted_rand_score(group, choice.cluster) == 1
 
 
 @pytest.mark.parametrize("sizes", [(40, 15, 25), (30, 20, 25, 18)])
 def test_stability_finds_them_too(sizes: tuple[int, ...]) -> None:
     points, group = blobs(sizes)
-    found = choose_clusters(points, candidates="kmeans", criterion="stability", repeats=4, restarts=3, max_clusters=6)
-    assert adjusted_rand_score(group, found.cluster) == 1
-    assert found.chosen.score == pytest.approx(1)
-    assert max(c.score for c in found.candidates if c.asked > len(sizes)) < 0.95
+    choice = choose_clusters(points, candidates="kmeans", criterion="stability", repeats=4, restarts=3, max_clusters=6)
+    assert adjusted_rand_score(group, choice.cluster) == 1
+    assert choice.chosen.score == pytest.approx(1)
+    assert max(c.score for c in choice.candidates if c.asked > len(sizes)) < 0.95
 
 
 def test_the_score_is_the_silhouette_of_scikit_learn_and_the_best_is_chosen() -> None:
     points = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
-    found = choose_clusters(points, min_cluster_size=1)
-    scores = [candidate.score for candidate in found.candidates]
-    assert found.chosen.score == max(scores)
-    assert found.chosen.score == pytest.approx(silhouette_score(points, found.cluster), abs=1e-6)
-    asked = [(c.method, c.asked) for c in found.candidates if c.method == "kmeans"]
+    choice = choose_clusters(points, min_cluster_size=1)
+    scores = [candidate.score for candidate in choice.candidates]
+    assert choice.chosen.score == max(scores)
+    assert choice.chosen.score == pytest.approx(silhouette_score(points, choice.cluster), abs=1e-6)
+    asked = [(c.method, c.asked) for c in choice.candidates if c.method == "kmeans"]
     assert sorted(asked) == [("kmeans", k) for k in range(2, 11)]
-    assert any(candidate.method == "finch" for candidate in found.candidates)
+    assert any(candidate.method == "finch" for candidate in choice.candidates)
 
 
 def test_a_sample_of_the_silhouette_is_close_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,27 +65,27 @@ def test_a_sample_of_the_silhouette_is_close_to_the_whole(monkeypatch: pytest.Mo
 def test_clusters_below_the_least_size_are_merged() -> None:
     points, group = blobs((30, 30, 3))
     assert choose_clusters(points, min_cluster_size=3).chosen.clusters == 3
-    found = choose_clusters(points, min_cluster_size=4)
-    assert found.chosen.clusters == 2
-    assert np.bincount(found.cluster).min() >= 4
+    choice = choose_clusters(points, min_cluster_size=4)
+    assert choice.chosen.clusters == 2
+    assert np.bincount(choice.cluster).min() >= 4
     large = group < 2
-    assert adjusted_rand_score(group[large], found.cluster[large]) == 1
-    assert all(candidate.clusters * 4 <= 63 for candidate in found.candidates)
+    assert adjusted_rand_score(group[large], choice.cluster[large]) == 1
+    assert all(candidate.clusters * 4 <= 63 for candidate in choice.candidates)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_too_few_images_to_split_are_one_cluster(count: int) -> None:
     points = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
-    found = choose_clusters(points, min_cluster_size=3)
-    assert found.cluster.tolist() == [0] * count
-    assert found.chosen.clusters == 1
-    assert np.isnan(found.chosen.score)
+    choice = choose_clusters(points, min_cluster_size=3)
+    assert choice.cluster.tolist() == [0] * count
+    assert choice.chosen.clusters == 1
+    assert np.isnan(choice.chosen.score)
 
 
 def test_equal_images_are_one_cluster() -> None:
-    found = choose_clusters(np.full((20, 3), 0.3, np.float32))
-    assert found.candidates == ()
-    assert found.chosen.method == "one cluster"
+    choice = choose_clusters(np.full((20, 3), 0.3, np.float32))
+    assert choice.candidates == ()
+    assert choice.chosen.method == "one cluster"
 
 
 def test_one_seed_one_result_and_moving_or_scaling_the_features_changes_nothing() -> None:
@@ -121,23 +121,23 @@ def test_classes_get_their_own_number_of_clusters() -> None:
     """Class 0 has two groups, class 1 three, class 2 no images; ten images have both classes."""
     points, group = blobs((20, 15, 25))
     labels = np.stack([group < 2, np.ones(60), np.zeros(60)], 1).astype(np.uint8)
-    found, choices = discover_adaptive_subcategories(points, labels, restarts=3)
-    assert found.num_clusters.tolist() == [2, 3, 0]
-    assert found.labels.shape == (60, 9)
-    assert adjusted_rand_score(group, found.assignments[:, 1]) == 1
-    assert (found.labels.reshape(60, 3, 3).sum(2) == labels).all()
-    assert not found.labels[:, [2, 6, 7, 8]].any()
+    subcategories, choices = discover_adaptive_subcategories(points, labels, restarts=3)
+    assert subcategories.num_clusters.tolist() == [2, 3, 0]
+    assert subcategories.labels.shape == (60, 9)
+    assert adjusted_rand_score(group, subcategories.assignments[:, 1]) == 1
+    assert (subcategories.labels.reshape(60, 3, 3).sum(2) == labels).all()
+    assert not subcategories.labels[:, [2, 6, 7, 8]].any()
     assert choices[2] is None
     assert [choice.chosen.clusters for choice in choices if choice] == [2, 3]
     alone, _ = discover_adaptive_subcategories(points, labels[:, :1], restarts=3)
-    assert (alone.assignments[:, 0] == found.assignments[:, 0]).all()
+    assert (alone.assignments[:, 0] == subcategories.assignments[:, 0]).all()
 
 
 def test_normalised_features_are_those_that_are_clustered() -> None:
     points, _ = blobs((20, 25))
     labels = np.ones((45, 1), np.uint8)
     stretched = points * np.random.default_rng(0).uniform(1, 30, (45, 1)).astype(np.float32)
-    found, _ = discover_adaptive_subcategories(stretched, labels, normalisation="l2", restarts=3)
+    subcategories, _ = discover_adaptive_subcategories(stretched, labels, normalisation="l2", restarts=3)
     plain, _ = discover_adaptive_subcategories(points, labels, normalisation="l2", restarts=3)
-    assert (found.assignments == plain.assignments).all()
-    np.testing.assert_allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=0.1)
+    assert (subcategories.assignments == plain.assignments).all()
+    np.testing.assert_allclose(np.linalg.norm(subcategories.centroids, axis=1), 1, atol=0.1)

@@ -46,13 +46,13 @@ def features() -> np.ndarray:
 
 
 @pytest.fixture
-def found(image_set: ImageSet, features: np.ndarray) -> Subcategories:
+def subcategories(image_set: ImageSet, features: np.ndarray) -> Subcategories:
     return discover_subcategories(features, image_set.labels, num_subcategories=K, restarts=2)
 
 
 @pytest.fixture
-def path(image_set: ImageSet, features: np.ndarray, found: Subcategories, tmp_path: Path) -> Path:
-    write_clusters(tmp_path, image_set, found, features=features)
+def path(image_set: ImageSet, features: np.ndarray, subcategories: Subcategories, tmp_path: Path) -> Path:
+    write_clusters(tmp_path, image_set, subcategories, features=features)
     return tmp_path / "clusters.csv"
 
 
@@ -84,7 +84,7 @@ def edit(path: Path) -> Callable[..., None]:
 
 
 def test_the_table_of_clusters_has_distances_and_ranks(
-    path: Path, image_set: ImageSet, features: np.ndarray, found: Subcategories
+    path: Path, image_set: ImageSet, features: np.ndarray, subcategories: Subcategories
 ) -> None:
     header, *rows = rows_of(path)
     assert header == ["image", "parent", "cluster", "name", "distance", "rank"]
@@ -92,9 +92,9 @@ def test_the_table_of_clusters_has_distances_and_ranks(
     by_cluster: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for image, parent, cluster, name, distance, rank in rows:
         index, c = int(image[-2:]), image_set.class_names.index(parent)
-        assert int(cluster) == found.assignments[index, c]
+        assert int(cluster) == subcategories.assignments[index, c]
         assert name == f"{parent} {cluster}"
-        centre = features[found.assignments[:, c] == int(cluster)].mean(0)
+        centre = features[subcategories.assignments[:, c] == int(cluster)].mean(0)
         assert float(distance) == pytest.approx(float(np.sqrt(((features[index] - centre) ** 2).sum())), abs=1e-5)
         by_cluster.setdefault((parent, cluster), []).append((int(rank), float(distance)))
     for members in by_cluster.values():
@@ -102,23 +102,23 @@ def test_the_table_of_clusters_has_distances_and_ranks(
         assert [distance for _, distance in sorted(members)] == sorted(distance for _, distance in members)
 
 
-def test_the_table_of_names_has_sizes(path: Path, found: Subcategories) -> None:
+def test_the_table_of_names_has_sizes(path: Path, subcategories: Subcategories) -> None:
     header, *rows = rows_of(names_path(path))
     assert names_path(path).name == "clusters-names.csv"
     assert header == ["parent", "cluster", "name", "size", "merged_into"]
     expected = [
-        [parent, str(k), f"{parent} {k}", str(found.sizes[c, k]), ""]
+        [parent, str(k), f"{parent} {k}", str(subcategories.sizes[c, k]), ""]
         for c, parent in enumerate(("cat", "dög"))
-        for k in range(found.num_clusters[c])
+        for k in range(subcategories.num_clusters[c])
     ]
     assert rows == expected
 
 
 def test_names_that_are_given_are_written(
-    image_set: ImageSet, features: np.ndarray, found: Subcategories, tmp_path: Path
+    image_set: ImageSet, features: np.ndarray, subcategories: Subcategories, tmp_path: Path
 ) -> None:
     names = [["sitting", "lying", "head, only"], ["big", "small", "=far"]]
-    write_clusters(tmp_path, image_set, found, features=features, names=names)
+    write_clusters(tmp_path, image_set, subcategories, features=features, names=names)
     assert [row[2] for row in rows_of(tmp_path / "clusters-names.csv")[1:]] == [*names[0], *names[1]]
     read = read_clusters(tmp_path / "clusters.csv", image_set)
     assert read.names == tuple(map(tuple, names))
@@ -127,42 +127,42 @@ def test_names_that_are_given_are_written(
 # What is read back
 
 
-def assert_same(read: NamedClusters, found: Subcategories) -> None:
-    np.testing.assert_array_equal(read.assignments, found.assignments)
-    assert list(map(len, read.names)) == found.num_clusters.tolist()
+def assert_same(read: NamedClusters, subcategories: Subcategories) -> None:
+    np.testing.assert_array_equal(read.assignments, subcategories.assignments)
+    assert list(map(len, read.names)) == subcategories.num_clusters.tolist()
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_what_spreadsheets_make_of_it_is_read(
-    path: Path, image_set: ImageSet, found: Subcategories, delimiter: str, encoding: str
+    path: Path, image_set: ImageSet, subcategories: Subcategories, delimiter: str, encoding: str
 ) -> None:
     for table in (path, names_path(path)):
         rows = [[cell.replace(".", ",") for cell in row] for row in rows_of(table)]  # decimal commas
         rows.insert(3, [""] * len(rows[0]))
         write_rows(table, [[*row, "", ""] for row in rows], delimiter=delimiter, encoding=encoding)
-    assert_same(read_clusters(path, image_set), found)
+    assert_same(read_clusters(path, image_set), subcategories)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_any_end_of_line_and_the_line_of_excel_are_read(
-    path: Path, image_set: ImageSet, found: Subcategories, end: str
+    path: Path, image_set: ImageSet, subcategories: Subcategories, end: str
 ) -> None:
     text = path.read_bytes().decode().replace("\r\n", end).replace(",", ";")
     path.write_bytes(f"sep=;{end}{end}{text}".encode())
-    assert_same(read_clusters(path, image_set), found)
+    assert_same(read_clusters(path, image_set), subcategories)
     path.write_bytes(f"sep=;{end}{end}{text}".replace("2007_000006", "2007_6").encode())
     with pytest.raises(BadInputError, match=r"clusters\.csv:13: unknown image '2007_6'"):
         read_clusters(path, image_set)
 
 
 def test_columns_may_be_moved_and_those_for_reading_left_out(
-    path: Path, image_set: ImageSet, found: Subcategories
+    path: Path, image_set: ImageSet, subcategories: Subcategories
 ) -> None:
     write_rows(path, [[row[2], row[0], row[1]] for row in rows_of(path)])
     names_path(path).unlink()
     read = read_clusters(path, image_set)
-    assert_same(read, found)
+    assert_same(read, subcategories)
     assert read.names == tuple(tuple(f"{parent} {k}" for k in range(K)) for parent in image_set.class_names)
 
 
@@ -186,11 +186,11 @@ def test_any_names_come_back(data: st.DataObject, tmp_path: Path) -> None:
     labels = [tuple(sorted(data.draw(st.sets(st.sampled_from(every))))) for _ in images]
     image_set = image_set_of(labels, images, classes)
     features = np.random.default_rng(0).normal(size=(len(images), 2)).astype(np.float32)
-    found = discover_subcategories(features, image_set.labels, num_subcategories=2, restarts=1)
-    names = [[data.draw(texts) for _ in range(k)] for k in found.num_clusters]
-    write_clusters(tmp_path, image_set, found, features=features, names=names)
+    subcategories = discover_subcategories(features, image_set.labels, num_subcategories=2, restarts=1)
+    names = [[data.draw(texts) for _ in range(k)] for k in subcategories.num_clusters]
+    write_clusters(tmp_path, image_set, subcategories, features=features, names=names)
     read = read_clusters(tmp_path / "clusters.csv", image_set)
-    np.testing.assert_array_equal(read.assignments, found.assignments)
+    np.testing.assert_array_equal(read.assignments, subcategories.assignments)
     assert read.names == tuple(tuple(map(composed, own)) for own in names)
 
 
@@ -198,13 +198,13 @@ def test_any_names_come_back(data: st.DataObject, tmp_path: Path) -> None:
 
 
 def test_merged_clusters_share_a_number_and_the_others_move_up(
-    path: Path, image_set: ImageSet, found: Subcategories, edit: Callable
+    path: Path, image_set: ImageSet, subcategories: Subcategories, edit: Callable
 ) -> None:
     edit(names_path(path), "cat", "0", merged_into="2")
     edit(names_path(path), "cat", "2", name="lying")
     read = read_clusters(path, image_set)
-    expected = found.assignments.copy()
-    expected[:, 0] = np.array([1, 0, 1, -1])[found.assignments[:, 0]]
+    expected = subcategories.assignments.copy()
+    expected[:, 0] = np.array([1, 0, 1, -1])[subcategories.assignments[:, 0]]
     np.testing.assert_array_equal(read.assignments, expected)
     assert read.names == (("cat 1", "lying"), ("dög 0", "dög 1", "dög 2"))
 
@@ -217,7 +217,7 @@ def test_a_chain_of_merges_ends_where_it_ends(path: Path, image_set: ImageSet, e
     assert set(read.assignments[:, 0]) == {-1, 0}
 
 
-def test_a_moved_image_and_an_emptied_cluster(path: Path, image_set: ImageSet, found: Subcategories) -> None:
+def test_a_moved_image_and_an_emptied_cluster(path: Path, image_set: ImageSet, subcategories: Subcategories) -> None:
     rows = rows_of(path)
     for row in rows[1:]:
         if row[1] == "cat" and row[2] == "0":
@@ -225,7 +225,7 @@ def test_a_moved_image_and_an_emptied_cluster(path: Path, image_set: ImageSet, f
     write_rows(path, rows)
     read = read_clusters(path, image_set)
     assert read.names[0] == ("cat 1", "cat 2")
-    np.testing.assert_array_equal(read.assignments[:, 0], np.array([0, 0, 1, -1])[found.assignments[:, 0]])
+    np.testing.assert_array_equal(read.assignments[:, 0], np.array([0, 0, 1, -1])[subcategories.assignments[:, 0]])
 
 
 def test_a_cluster_that_a_person_adds(path: Path, image_set: ImageSet, edit: Callable) -> None:
@@ -275,7 +275,7 @@ def test_rows_that_cannot_be(path: Path, image_set: ImageSet, edit: Callable, ce
         read_clusters(path, image_set)
 
 
-def test_a_image_without_a_row_is_named(path: Path, image_set: ImageSet) -> None:
+def test_an_image_without_a_row_is_named(path: Path, image_set: ImageSet) -> None:
     write_rows(path, [row for row in rows_of(path) if row[0] != "2007_000003"])
     message = "2 are missing: '2007_000003' (cat), '2007_000003' (dög); add them"
     with pytest.raises(BadInputError, match=re.escape(message)):

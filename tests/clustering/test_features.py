@@ -18,15 +18,15 @@ def parts(tmp_path: Path) -> np.ndarray:
 
 
 def test_few_features_are_read_into_memory(parts: np.ndarray, tmp_path: Path) -> None:
-    found = read_features(tmp_path)
-    np.testing.assert_array_equal(found, parts)
+    features = read_features(tmp_path)
+    np.testing.assert_array_equal(features, parts)
     assert not (tmp_path / "features.npy").exists()
 
 
 def test_many_features_are_memory_mapped_from_one_file(parts: np.ndarray, tmp_path: Path) -> None:
-    found = read_features(tmp_path, mapped_above_bytes=parts.nbytes - 1)
-    assert isinstance(found, np.memmap)
-    np.testing.assert_array_equal(found, parts)
+    features = read_features(tmp_path, mapped_above_bytes=parts.nbytes - 1)
+    assert isinstance(features, np.memmap)
+    np.testing.assert_array_equal(features, parts)
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), parts)
     written = (tmp_path / "features.npy").stat().st_mtime_ns
     np.testing.assert_array_equal(read_features(tmp_path, mapped_above_bytes=0), parts)

@@ -27,20 +27,20 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lloyd_equals_scikit_learn_from_the_same_centroids() -> None:
     features, start = blobs(300), blobs(5, seed=1)
     rows = np.flatnonzero(np.arange(300) % 3)
-    found = lloyd(features, rows, start, tolerance=0.0, max_iterations=100)
+    clusters = lloyd(features, rows, start, tolerance=0.0, max_iterations=100)
     expected = KMeans(5, init=start, n_init=1, max_iter=100, tol=0.0).fit(features[rows])
-    assert (found.assignments == expected.labels_).all()
-    np.testing.assert_allclose(found.centroids, expected.cluster_centers_, atol=1e-4)
-    assert found.inertia == pytest.approx(expected.inertia_, rel=1e-5)
+    assert (clusters.assignments == expected.labels_).all()
+    np.testing.assert_allclose(clusters.centroids, expected.cluster_centers_, atol=1e-4)
+    assert clusters.inertia == pytest.approx(expected.inertia_, rel=1e-5)
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_an_empty_cluster_takes_the_farthest_row() -> None:
     features = np.array([[0.0], [1.0], [10.0], [11.0], [30.0]], np.float32)
     start = np.array([[0.5], [10.5], [1000.0]], np.float32)
-    found = lloyd(features, np.arange(5), start, tolerance=0.0, max_iterations=20)
-    assert sorted(np.bincount(found.assignments, minlength=3)) == [1, 2, 2]
-    assert found.inertia == pytest.approx(1.0)
+    clusters = lloyd(features, np.arange(5), start, tolerance=0.0, max_iterations=20)
+    assert sorted(np.bincount(clusters.assignments, minlength=3)) == [1, 2, 2]
+    assert clusters.inertia == pytest.approx(1.0)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -62,13 +62,13 @@ def test_memory_mapped_features_give_the_same_sub_categories(tmp_path: Path) -> 
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     labels = (np.random.default_rng(0).random((400, 2)) < 0.7).astype(np.uint8)
     for normalisation in ("none", "l2"):
-        found = [
+        results = [
             discover_subcategories(each, labels, num_subcategories=3, normalisation=normalisation, rows_at_once=100)
             for each in (features, mapped)
         ]
-        assert (found[0].assignments == found[1].assignments).all()
-        np.testing.assert_array_equal(found[0].centroids, found[1].centroids)
-        assert found[0].labels.sum() == labels.sum()
+        assert (results[0].assignments == results[1].assignments).all()
+        np.testing.assert_array_equal(results[0].centroids, results[1].centroids)
+        assert results[0].labels.sum() == labels.sum()
 
 
 def test_scaled_rows_of_a_memory_mapped_array_stay_on_the_disk(tmp_path: Path) -> None:

@@ -16,23 +16,23 @@ def partition(assignment):
 
 def test_golden_unambiguous_partition(golden):
     data = load(golden, "sep")
-    found = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
+    subcategories = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
     for position, parent in enumerate(data["parents"]):
-        assert partition(found.assignments[:, parent]) == partition(data["assign"][:, parent])
-        assert found.inertia[parent] == pytest.approx(data["inertia"][position], rel=1e-4)
-    assert (found.num_clusters[np.setdiff1d(np.arange(20), data["parents"])] == 0).all()
+        assert partition(subcategories.assignments[:, parent]) == partition(data["assign"][:, parent])
+        assert subcategories.inertia[parent] == pytest.approx(data["inertia"][position], rel=1e-4)
+    assert (subcategories.num_clusters[np.setdiff1d(np.arange(20), data["parents"])] == 0).all()
 
 
 def test_golden_overlapping_clusters_are_as_tight(golden):
     data = load(golden, "ovl")
-    found = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
-    assert (found.inertia[data["parents"]] <= 1.05 * data["inertia"]).all()
+    subcategories = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
+    assert (subcategories.inertia[data["parents"]] <= 1.05 * data["inertia"]).all()
 
 
 def test_golden_labels_match_the_published_merging(golden):
     data = load(golden, "sep")
-    found = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
-    ours, theirs = found.labels[data["train_order"]], data["train_label_sub"]
+    subcategories = discover_subcategories(data["features"], data["labels20"], num_subcategories=int(data["k"]), seed=0)
+    ours, theirs = subcategories.labels[data["train_order"]], data["train_label_sub"]
     assert (ours.reshape(-1, 20, 10).sum(2) == data["train_label_20"]).all()
     for parent in data["parents"]:
         columns = slice(10 * parent, 10 * parent + 10)
@@ -43,26 +43,26 @@ def test_golden_labels_match_the_published_merging(golden):
 def test_labels_are_zero_where_the_parent_is_absent_and_one_hot_where_it_is_present():
     rng = np.random.default_rng(0)
     labels = (rng.random((60, 3)) < 0.6).astype(np.uint8)
-    found = discover_subcategories(rng.random((60, 5)).astype(np.float32), labels, num_subcategories=4)
-    assert (found.labels.reshape(60, 3, 4).sum(2) == labels).all()
-    assert ((found.assignments >= 0) == labels.astype(bool)).all()
-    assert (found.sizes.sum(1) == labels.sum(0)).all()
+    subcategories = discover_subcategories(rng.random((60, 5)).astype(np.float32), labels, num_subcategories=4)
+    assert (subcategories.labels.reshape(60, 3, 4).sum(2) == labels).all()
+    assert ((subcategories.assignments >= 0) == labels.astype(bool)).all()
+    assert (subcategories.sizes.sum(1) == labels.sum(0)).all()
 
 
 def test_classes_with_few_or_no_images(caplog):
     features = np.array([[0.0], [1.0], [1.0], [5.0]], np.float32)
     labels = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]], np.uint8)
-    found = discover_subcategories(features, labels, num_subcategories=10)
-    assert found.num_clusters.tolist() == [2, 0, 1]  # two distinct images, none, one
+    subcategories = discover_subcategories(features, labels, num_subcategories=10)
+    assert subcategories.num_clusters.tolist() == [2, 0, 1]  # two distinct images, none, one
     assert "no images" in caplog.text
     assert "fewer than K = 10" in caplog.text
-    assert np.isnan(found.centroids[2:20]).all()
+    assert np.isnan(subcategories.centroids[2:20]).all()
 
 
 def test_one_subcategory_is_the_parent():
     labels = np.array([[1, 0], [1, 1], [0, 1]], np.uint8)
-    found = discover_subcategories(np.random.default_rng(0).random((3, 4)), labels, num_subcategories=1)
-    assert (found.labels == labels).all()
+    subcategories = discover_subcategories(np.random.default_rng(0).random((3, 4)), labels, num_subcategories=1)
+    assert (subcategories.labels == labels).all()
 
 
 def test_one_seed_gives_one_result_and_a_class_does_not_depend_on_the_others():
@@ -88,10 +88,10 @@ def test_l2_normalisation_ignores_length():
 def test_assignments_are_to_the_nearest_centroid():
     rng = np.random.default_rng(0)
     features, labels = rng.random((50, 4)), np.ones((50, 1), np.uint8)
-    found = discover_subcategories(features, labels, num_subcategories=6)
-    distances = ((features[:, None] - found.centroids[None]) ** 2).sum(2)
-    assert (distances.argmin(1) == found.assignments[:, 0]).all()
-    assert found.inertia[0] == pytest.approx(distances.min(1).sum())
+    subcategories = discover_subcategories(features, labels, num_subcategories=6)
+    distances = ((features[:, None] - subcategories.centroids[None]) ** 2).sum(2)
+    assert (distances.argmin(1) == subcategories.assignments[:, 0]).all()
+    assert subcategories.inertia[0] == pytest.approx(distances.min(1).sum())
 
 
 @pytest.mark.parametrize(

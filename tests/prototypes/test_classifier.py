@@ -14,11 +14,11 @@ CLASSES, K, CONTEXT, DIM = 3, 2, 1, 5
 @pytest.fixture
 def classifier() -> PrototypeClassifier:
     """Random prototypes; class 1 has one sub-category only."""
-    found = PrototypeClassifier(num_classes=CLASSES, num_objects=K, num_context=CONTEXT, dim=DIM)
+    classifier = PrototypeClassifier(num_classes=CLASSES, num_objects=K, num_context=CONTEXT, dim=DIM)
     prototypes = torch.randn(CLASSES, K + CONTEXT, DIM, generator=torch.Generator().manual_seed(0))
     prototypes[1, 1] = 0
-    found.set_prototypes(prototypes)
-    return found
+    classifier.set_prototypes(prototypes)
+    return classifier
 
 
 @pytest.fixture
@@ -44,16 +44,16 @@ def test_only_the_present_classes_share_the_probability(
     classifier: PrototypeClassifier, features: torch.Tensor
 ) -> None:
     present = torch.tensor([1, 2])
-    found = classifier.probabilities(features, present)
-    assert found.shape == (2, 2, K, 3, 4)
-    assert (found[:, 0, 1] == 0).all()  # the missing sub-category
+    probabilities = classifier.probabilities(features, present)
+    assert probabilities.shape == (2, 2, K, 3, 4)
+    assert (probabilities[:, 0, 1] == 0).all()  # the missing sub-category
     logits = classifier(features)
     for y in range(3):
         for x in range(4):
             rows = torch.cat([logits[0, 1, :, y, x], logits[0, 2, :, y, x]])
             share = rows.exp() / rows.exp().sum()
-            torch.testing.assert_close(found[0, :, :, y, x].flatten(), share[[0, 1, 3, 4]])
-    assert (found.sum((1, 2)) <= 1 + 1e-6).all()
+            torch.testing.assert_close(probabilities[0, :, :, y, x].flatten(), share[[0, 1, 3, 4]])
+    assert (probabilities.sum((1, 2)) <= 1 + 1e-6).all()
 
 
 def test_the_length_of_a_feature_says_nothing(classifier: PrototypeClassifier, features: torch.Tensor) -> None:
@@ -93,8 +93,8 @@ def test_a_missing_prototype_stays_missing_in_training(classifier: PrototypeClas
     before = prototype_loss(classifier(features), targets, labels)
     for _ in range(20):
         optimiser.zero_grad()
-        found = prototype_loss(classifier(features), targets, labels)
-        found.backward()
+        loss = prototype_loss(classifier(features), targets, labels)
+        loss.backward()
         optimiser.step()
-    assert found < 0.5 * before
+    assert loss < 0.5 * before
     assert not classifier.prototypes[1, 1].any()

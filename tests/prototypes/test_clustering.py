@@ -1,4 +1,4 @@
-"""Prototypes on features of known directions: who is sure, which clusters, which one is nearest."""
+"""Prototypes on features of known directions: which positions count, which clusters, which one is nearest."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from subcam.prototypes.clustering import (
     PositionSample,
     Prototypes,
     assign,
+    confident_positions,
     directions,
     find_prototypes,
-    sure_positions,
 )
 
 EAST, NORTH, UP, WEST = np.eye(4, dtype=np.float32)
@@ -24,39 +24,39 @@ def around(direction: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
     return (noisy * rng.uniform(0.1, 10, (count, 1))).astype(np.float32)
 
 
-def test_a_position_is_sure_where_the_strongest_response_says_so() -> None:
+def test_a_position_is_confident_where_the_strongest_response_says_so() -> None:
     maps = np.array([[[0.9, 0.1, 0.3, 0.05]], [[0.2, 0.7, 0.31, 0.19]]], np.float32)
-    found = sure_positions(maps, np.array([2, 5]), object_above=0.4, context_below=0.2)
-    assert found.tolist() == [[2, 5, UNSURE, CONTEXT]]
+    shown = confident_positions(maps, np.array([2, 5]), object_above=0.4, context_below=0.2)
+    assert shown.tolist() == [[2, 5, UNSURE, CONTEXT]]
 
 
-def test_limits_themselves_are_not_sure() -> None:
+def test_limits_themselves_are_not_confident() -> None:
     maps = np.array([[[0.5, 0.25]]], np.float32)
-    assert sure_positions(maps, np.array([0]), object_above=0.5, context_below=0.25).tolist() == [[UNSURE, UNSURE]]
+    assert confident_positions(maps, np.array([0]), object_above=0.5, context_below=0.25).tolist() == [[UNSURE, UNSURE]]
 
 
 def test_an_image_without_classes_says_nothing() -> None:
-    found = sure_positions(np.zeros((0, 2, 3), np.float32), np.zeros(0, int), object_above=0.4, context_below=0.2)
-    assert found.tolist() == [[UNSURE] * 3] * 2
+    shown = confident_positions(np.zeros((0, 2, 3), np.float32), np.zeros(0, int), object_above=0.4, context_below=0.2)
+    assert shown.tolist() == [[UNSURE] * 3] * 2
 
 
 def test_prototypes_are_the_directions_that_the_features_have() -> None:
     objects = [np.concatenate([around(EAST, 40), around(NORTH, 15, seed=1)]), around(UP, 20, seed=2)]
-    found = find_prototypes(objects, [around(WEST, 30, seed=3)] * 2, num_objects=2, num_context=1)
-    nearest = (found.objects[0] @ np.stack([EAST, NORTH]).T).max(0)
+    prototypes = find_prototypes(objects, [around(WEST, 30, seed=3)] * 2, num_objects=2, num_context=1)
+    nearest = (prototypes.objects[0] @ np.stack([EAST, NORTH]).T).max(0)
     assert (nearest > 0.99).all()
-    assert (found.context @ WEST > 0.99).all()
-    np.testing.assert_allclose(np.linalg.norm(found.together, axis=2), 1, rtol=1e-5)
-    assert found.together.shape == (2, 3, 4)
+    assert (prototypes.context @ WEST > 0.99).all()
+    np.testing.assert_allclose(np.linalg.norm(prototypes.together, axis=2), 1, rtol=1e-5)
+    assert prototypes.together.shape == (2, 3, 4)
 
 
 def test_fewer_directions_than_clusters_leave_rows_of_zeros() -> None:
     two = np.stack([EAST, 3 * EAST, NORTH])
-    found = find_prototypes([two, two[:0]], [two[:0], two[:1]], num_objects=4, num_context=2)
-    assert found.objects[0].any(1).sum() == 2
-    assert not found.objects[1].any()
-    assert not found.context[0].any()
-    assert found.context[1].any(1).tolist() == [True, False]
+    prototypes = find_prototypes([two, two[:0]], [two[:0], two[:1]], num_objects=4, num_context=2)
+    assert prototypes.objects[0].any(1).sum() == 2
+    assert not prototypes.objects[1].any()
+    assert not prototypes.context[0].any()
+    assert prototypes.context[1].any(1).tolist() == [True, False]
 
 
 def test_one_seed_gives_one_result() -> None:
@@ -105,21 +105,21 @@ def prototypes() -> Prototypes:
 
 def test_a_position_goes_to_the_nearest_of_its_own_group(prototypes: Prototypes) -> None:
     features = np.stack([[2 * NORTH, 5 * EAST, 0.3 * UP + 0.2 * EAST, WEST, NORTH]])
-    sure = np.array([[0, 1, CONTEXT, CONTEXT, UNSURE]], np.int16)
-    assert assign(features, sure, np.array([0, 1]), prototypes).tolist() == [[1, 3, 2, 5, UNSURE]]
+    shown = np.array([[0, 1, CONTEXT, CONTEXT, UNSURE]], np.int16)
+    assert assign(features, shown, np.array([0, 1]), prototypes).tolist() == [[1, 3, 2, 5, UNSURE]]
 
 
 def test_the_context_of_absent_classes_is_not_considered(prototypes: Prototypes) -> None:
-    found = assign(np.stack([[UP, WEST]]), np.full((1, 2), CONTEXT, np.int16), np.array([1]), prototypes)
-    assert found.tolist() == [[5, 5]]
+    labels = assign(np.stack([[UP, WEST]]), np.full((1, 2), CONTEXT, np.int16), np.array([1]), prototypes)
+    assert labels.tolist() == [[5, 5]]
 
 
 def test_a_group_without_prototypes_stays_unlabelled() -> None:
     none = Prototypes(objects=np.zeros((1, 2, 4), np.float32), context=np.zeros((1, 1, 4), np.float32))
-    found = assign(np.stack([[EAST, UP]]), np.array([[0, CONTEXT]], np.int16), np.array([0]), none)
-    assert found.tolist() == [[UNSURE, UNSURE]]
+    labels = assign(np.stack([[EAST, UP]]), np.array([[0, CONTEXT]], np.int16), np.array([0]), none)
+    assert labels.tolist() == [[UNSURE, UNSURE]]
 
 
 def test_directions_have_length_1_and_zeros_stay() -> None:
-    found = directions(np.stack([3 * EAST + 4 * NORTH, 0 * EAST]))
-    np.testing.assert_allclose(found, [[0.6, 0.8, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+    units = directions(np.stack([3 * EAST + 4 * NORTH, 0 * EAST]))
+    np.testing.assert_allclose(units, [[0.6, 0.8, 0, 0], [0, 0, 0, 0]], rtol=1e-6)

@@ -1,7 +1,6 @@
 """Labels of a crop's cells are those of the places that its pixels come from."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ def test_cells_show_what_their_pixels_show(flip: float) -> None:
     compared = set()
     for _ in range(60):
         drawn = draw_augmentation(rng, SIZE, settings)
-        found = targets_of_crop(GRID, drawn, cells=(8, 4))
+        shown = targets_of_crop(GRID, drawn, cells=(8, 4))
         pixels = apply_augmentation(image, drawn, fill=(255, 255, 255))[0].numpy()
         for row in range(8):
             for column in range(4):
@@ -37,7 +36,7 @@ def test_cells_show_what_their_pixels_show(flip: float) -> None:
                 around = np.unique(pixels[y - 3 : y + 3, x - 3 : x + 3])
                 if len(around) == 1:
                     expected = -1 if around[0] == 255 else around[0]
-                    assert found[row, column] == expected
+                    assert shown[row, column] == expected
                     compared.add(int(expected))
     assert compared == {-1, *range(12)}
 
@@ -59,19 +58,21 @@ def images(toy_train: CheckedImages) -> TrainingImages:
 def targets(checked: CheckedImages) -> PrototypeTargets:
     rng = np.random.default_rng(0)
     grids = tuple(rng.integers(-1, 300, (6, 6)).astype(np.int16) for _ in checked.sizes)
-    return PrototypeTargets(grids=grids, sizes=checked.sizes, model=Path("model"))
+    return PrototypeTargets(grids=grids, sizes=checked.sizes)
 
 
-def test_a_image_comes_with_its_labels_and_those_of_its_cells(images: TrainingImages, toy_train: CheckedImages) -> None:
-    local = PrototypeTrainingImages(images, targets(toy_train), cells=(8, 8))
-    assert (len(local), local.seed) == (len(images), 5)
+def test_an_image_comes_with_its_labels_and_those_of_its_cells(
+    images: TrainingImages, toy_train: CheckedImages
+) -> None:
+    crops = PrototypeTrainingImages(images, targets(toy_train), cells=(8, 8))
+    assert (len(crops), crops.seed) == (len(images), 5)
     for key in ((0, 3), (2, 0)):
-        crop, labels = local[key]
+        crop, labels = crops[key]
         expected_crop, expected = images[key]
         assert torch.equal(crop, expected_crop)
         assert labels[: len(expected)].tolist() == expected.tolist()
         drawn = draw_augmentation(np.random.default_rng((5, *key)), toy_train.sizes[key[1]], PLAIN)
-        cells = targets_of_crop(local.targets.grids[key[1]], drawn, cells=(8, 8))
+        cells = targets_of_crop(crops.targets.grids[key[1]], drawn, cells=(8, 8))
         assert labels[len(expected) :].tolist() == cells.flatten().tolist()
 
 

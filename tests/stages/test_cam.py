@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from tests.stages.given import images_of, stage_at
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.settings import CamSettings
+from subcam.clustering.subcategories import Subcategories, write_subcategories
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
@@ -24,11 +26,11 @@ from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import cam, classify
-from subcam.stages.cam import CamInputs
+from subcam.stages.context import compute
 
 IMAGENET = {
     "cat": range(281, 286),
@@ -44,18 +46,12 @@ IMAGENET = {
 class Model:
     """A saved network and images for it."""
 
-    folder: Path
+    stage: Stage
     images: CheckedImages
-
-    @property
-    def inputs(self) -> CamInputs:
-        return CamInputs(image_set=self.images.image_set, sizes=self.images.sizes, model=self.folder)
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tiny_run: RunSettings, machine: MachineSettings, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory
-) -> Model:
+def trained(tiny_run: RunSettings, device: Device, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """The small network after some epochs on generated images, with sub-category heads; 48 other images."""
     root = tmp_path_factory.mktemp("trained")
     toy = write_toy(root / "toy", ToySettings(train_images=120, val_images=48))
@@ -67,23 +63,40 @@ def trained(
         head_dropout=0.0,
         augmentation=replace(tiny_run.classify.augmentation, crop=64, scale_long_side=(56, 84)),
     )
-    inputs = classify.ClassifyInputs(
-        image_set=train.image_set,
+    labels = train.image_set.labels
+    write_subcategories(
+        root / "clusters",
+        Subcategories(
+            assignments=labels.astype(np.int16) - 1,
+            labels=np.repeat(labels, 2, axis=1),
+            num_clusters=np.full(labels.shape[1], 2),
+            inertia=np.zeros(labels.shape[1]),
+            centroids=np.zeros((2 * labels.shape[1], 1), np.float32),
+        ),
+    )
+    stage = RunFolder(path=root).stage("classify")
+    classify.run(
+        stage,
+        settings=settings,
+        images=train,
         network=tiny_run.network,
         round_index=1,
         seed=0,
-        subcategory_labels=np.repeat(train.image_set.labels, 2, axis=1),
+        device=device,
+        clusters=stage_at(root / "clusters"),
     )
-    stage = RunFolder(path=root).stage("classify")
-    classify.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
-    return Model(folder=stage.path, images=check_images(read_folder(toy, split="val")))
+    return Model(stage=stage, images=check_images(read_folder(toy, split="val")))
 
 
 @pytest.fixture
-def run(machine: MachineSettings, fabric: Fabric) -> Callable[[CamSettings, CamInputs, Path], Stage]:
-    def run(settings: CamSettings, inputs: CamInputs, folder: Path, **further: Any) -> Stage:
-        stage = RunFolder(path=folder).stage("cam", settings=settings)
-        assert cam.run(settings, inputs, stage=stage, fabric=fabric, machine=machine, **further) == stage.path
+def run(device: Device) -> Callable[[CamSettings, Model, Path], Stage]:
+    """Write the maps into a folder unless they are there."""
+
+    def run(settings: CamSettings, model: Model, folder: Path) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("cam", inputs={"settings": settings})
+        work = partial(cam.run, stage, settings=settings, images=model.images, model=model.stage, device=device)
+        compute(run_folder, stage, work)
         return stage
 
     return run
@@ -91,33 +104,33 @@ def run(machine: MachineSettings, fabric: Fabric) -> Callable[[CamSettings, CamI
 
 def full_maps(model: Model, settings: CamSettings) -> list[np.ndarray]:
     """The maps of the present classes of each image, float32, at its size."""
-    network = ClassificationNetwork.load(model.folder).eval()
+    network = ClassificationNetwork.load(model.stage.path).eval()
     labels = torch.from_numpy(model.images.image_set.labels)
-    found = []
+    maps = []
     for record, row in zip(model.images.image_set.records, labels, strict=True):
         image = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
         (response,) = multiscale_response(network, image, row[None], scales=settings.scales, flip=settings.flip)
-        found.append(response.maps.numpy())
-    return found
+        maps.append(response.maps.numpy())
+    return maps
 
 
 def miou(image_set: ImageSet, maps: list[np.ndarray], threshold: float) -> float:
     """In per cent, at a fixed background threshold."""
     sweep = ThresholdSweep(image_set.num_classes + 1)
-    for record, found in zip(image_set.records, maps, strict=True):
+    for record, responses in zip(image_set.records, maps, strict=True):
         assert record.mask is not None
-        truth = read_mask(record.mask, image_set.mask_values, size=found.shape[1:])
-        sweep.add(found, np.array(record.labels, np.int16), truth)
+        truth = read_mask(record.mask, image_set.mask_values, size=responses.shape[1:])
+        sweep.add(responses, np.array(record.labels, np.int16), truth)
     return 100 * sweep.at(threshold).miou
 
 
 def test_each_image_has_its_file(trained: Model, run: Callable, tmp_path: Path) -> None:
     settings = CamSettings(scales=(1.0, 1.5), subcategory_maps=True, batch_size=3)
-    stage = run(settings, trained.inputs, tmp_path)
+    stage = run(settings, trained, tmp_path)
     assert stage.record["outputs"] == {"images": 48}
     records = trained.images.image_set.records
     assert len(list((stage.path / "maps").iterdir())) == len(records)
-    network = ClassificationNetwork.load(trained.folder).eval()
+    network = ClassificationNetwork.load(trained.stage.path).eval()
     for record, full in zip(records, full_maps(trained, settings), strict=True):
         stored = read_response_maps(maps_path(stage.path, record.name))
         assert stored.size == (64, 64)
@@ -146,7 +159,7 @@ def assert_storing_costs_little(
 def test_storing_costs_little(trained: Model, run: Callable, tmp_path: Path) -> None:
     """Images of 64 pixels, whose maps have ridges 4 pixels apart, need the finer grid."""
     settings = CamSettings(batch_size=16, storage_stride=2)
-    stage = run(settings, trained.inputs, tmp_path)
+    stage = run(settings, trained, tmp_path)
     assert_storing_costs_little(trained, settings, stage, thresholds=(0.3, 0.4, 0.5))
 
 
@@ -167,9 +180,9 @@ def test_storing_costs_little_on_real_photographs(
     network.parent_head.weight.data = torch.stack([rows[list(ids)].mean(0) for ids in IMAGENET.values()]) - rows.mean(0)
     network.save(tmp_path / "model")
     val = read_voc(voc_animals, split="val", classes=tuple(IMAGENET))
-    model = Model(folder=tmp_path / "model", images=check_images(replace(val, records=val.records[::20])))
+    model = Model(stage=stage_at(tmp_path / "model"), images=check_images(replace(val, records=val.records[::20])))
     settings = CamSettings(scales=(1.0, 0.5))
-    stage = run(settings, model.inputs, tmp_path)
+    stage = run(settings, model, tmp_path)
     assert_storing_costs_little(model, settings, stage, thresholds=(0.15, 0.2, 0.3, 0.4, 0.5))
 
 
@@ -178,7 +191,7 @@ def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
 ) -> None:
     """Whole batches are done again, so that every image is computed in the company that it had."""
     settings = CamSettings(scales=(1.0,), batch_size=20)
-    undisturbed = run(settings, trained.inputs, tmp_path / "undisturbed")
+    undisturbed = run(settings, trained, tmp_path / "undisturbed")
     names = [record.name for record in trained.images.image_set.records]
     writes: list[Path] = []
     really_write = cam.write_response_maps
@@ -192,20 +205,21 @@ def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(cam, "write_response_maps", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(settings, trained.inputs, tmp_path / "killed")
+            run(settings, trained, tmp_path / "killed")
     sizes: list[int] = []
 
     def counted(network: ClassificationNetwork, images: torch.Tensor, *args: Any, **kwargs: Any) -> list:
         sizes.append(len(images))
         return multiscale_response(network, images, *args, **kwargs)
 
-    stage = run(settings, trained.inputs, tmp_path / "killed", respond=counted)
+    monkeypatch.setattr(cam, "multiscale_response", counted)
+    stage = run(settings, trained, tmp_path / "killed")
     assert sizes == [20, 8]  # of 20 + 20 + 8 the first batch was complete
     for name in names:
-        mine, theirs = (maps_path(found.path, name).read_bytes() for found in (stage, undisturbed))
+        mine, theirs = (maps_path(each.path, name).read_bytes() for each in (stage, undisturbed))
         assert mine == theirs
     sizes.clear()
-    run(settings, trained.inputs, tmp_path / "killed", respond=counted)
+    run(settings, trained, tmp_path / "killed")
     assert sizes == []
 
 
@@ -213,13 +227,13 @@ def test_images_without_labels_get_empty_maps(trained: Model, run: Callable, tmp
     images = trained.images
     bare = replace(images.image_set.records[0], labels=())
     image_set = replace(images.image_set, records=(bare, *images.image_set.records[1:3]))
-    inputs = CamInputs(image_set=image_set, sizes=images.sizes[:3], model=trained.folder)
-    stage = run(CamSettings(scales=(1.0,), subcategory_maps=True), inputs, tmp_path)
-    found = read_response_maps(maps_path(stage.path, bare.name))
-    assert found.maps.shape == (0, 16, 16)
-    assert found.classes.tolist() == []
-    assert len(found.logits) == 4
-    assert found.full_size().shape == (0, 64, 64)
+    three = replace(trained, images=images_of(image_set, images.sizes[:3]))
+    stage = run(CamSettings(scales=(1.0,), subcategory_maps=True), three, tmp_path)
+    stored = read_response_maps(maps_path(stage.path, bare.name))
+    assert stored.maps.shape == (0, 16, 16)
+    assert stored.classes.tolist() == []
+    assert len(stored.logits) == 4
+    assert stored.full_size().shape == (0, 64, 64)
 
 
 def test_images_of_different_sizes(tiny_run: RunSettings, run: Callable, tmp_path: Path) -> None:
@@ -233,23 +247,23 @@ def test_images_of_different_sizes(tiny_run: RunSettings, run: Callable, tmp_pat
     network = ClassificationNetwork(ModelConfig(network=tiny_run.network, class_names=sets[0].image_set.class_names))
     network.save(tmp_path / "model")
     order = [0, 3, 1, 4, 5, 2]
-    inputs = CamInputs(
-        image_set=replace(sets[0].image_set, records=tuple(records[i] for i in order)),
-        sizes=tuple((sets[0].sizes + sets[1].sizes)[i] for i in order),
-        model=tmp_path / "model",
+    mixed = images_of(
+        replace(sets[0].image_set, records=tuple(records[i] for i in order)),
+        [(sets[0].sizes + sets[1].sizes)[i] for i in order],
     )
-    stage = run(CamSettings(scales=(1.0, 0.5), batch_size=2), inputs, tmp_path)
-    for record, size in zip(inputs.image_set.records, inputs.sizes, strict=True):
+    model = Model(stage=stage_at(tmp_path / "model"), images=mixed)
+    stage = run(CamSettings(scales=(1.0, 0.5), batch_size=2), model, tmp_path)
+    for record, size in zip(mixed.image_set.records, mixed.sizes, strict=True):
         assert read_response_maps(maps_path(stage.path, record.name)).size == size
 
 
-def test_a_image_that_went_bad_is_named(trained: Model, run: Callable, tmp_path: Path) -> None:
+def test_an_image_that_went_bad_is_named(trained: Model, run: Callable, tmp_path: Path) -> None:
     images = trained.images
     gone = replace(images.image_set.records[1], image=tmp_path / "gone.png")
     image_set = replace(images.image_set, records=(images.image_set.records[0], gone))
-    inputs = CamInputs(image_set=image_set, sizes=images.sizes[:2], model=trained.folder)
+    broken = replace(trained, images=images_of(image_set, images.sizes[:2]))
     with pytest.raises(BadInputError, match=r"gone\.png: no such file"):
-        run(CamSettings(scales=(1.0,)), inputs, tmp_path)
+        run(CamSettings(scales=(1.0,)), broken, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,27 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
+from tests.stages.given import stage_at
 
+from subcam.clustering.subcategories import subcategories_of, write_subcategories
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.prototypes.crop_labels import PrototypeTargets
-from subcam.runtime.devices import MachineSettings, build_fabric
+from subcam.prototypes.label_files import write_label_grids
+from subcam.runtime.devices import Device, MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import classify
-from subcam.stages.classify import ClassifyInputs, ClassifySettings
+from subcam.stages.classify import ClassifySettings
+from subcam.stages.context import compute
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.losses import JointLoss, joint_loss
@@ -37,31 +40,34 @@ def settings(tiny_run: RunSettings) -> ClassifySettings:
 
 
 @pytest.fixture
-def inputs(toy_train: CheckedImages, tiny_run: RunSettings) -> ClassifyInputs:
-    """Of a later round: parents beside two sub-categories each."""
+def given(toy_train: CheckedImages, tiny_run: RunSettings, device: Device, tmp_path: Path) -> dict[str, Any]:
+    """What a later round is given: parents beside two sub-categories each."""
     labels = toy_train.image_set.labels
-    halves = np.arange(len(labels))[:, None] % 2 == np.arange(2)
-    return ClassifyInputs(
-        image_set=toy_train.image_set,
-        network=tiny_run.network,
-        round_index=1,
-        seed=3,
-        subcategory_labels=(labels[:, :, None] * halves[:, None]).reshape(len(labels), -1).astype(np.uint8),
+    halves = np.arange(len(labels))[:, None] % 2
+    subcategories = subcategories_of(
+        np.where(labels, halves, -1).astype(np.int16), np.zeros((len(labels), 1), np.float32), num_subcategories=2
     )
+    expected = labels[:, :, None] * (halves == np.arange(2))[:, None]
+    np.testing.assert_array_equal(subcategories.labels, expected.reshape(len(labels), -1))
+    write_subcategories(tmp_path / "clusters", subcategories)
+    return {
+        "images": toy_train,
+        "network": tiny_run.network,
+        "round_index": 1,
+        "seed": 3,
+        "clusters": stage_at(tmp_path / "clusters"),
+        "device": device,
+    }
 
 
 @pytest.fixture
-def run(settings: ClassifySettings, inputs: ClassifyInputs, fabric: Fabric, machine: MachineSettings) -> Callable:
-    """Train into a folder, with changes of settings and inputs."""
+def run(settings: ClassifySettings, given: dict[str, Any]) -> Callable:
+    """Train into a folder unless that is done, with changes of what the stage is given."""
 
-    def run(
-        folder: Path,
-        settings: ClassifySettings = settings,
-        inputs: ClassifyInputs = inputs,
-        fabric: Fabric = fabric,
-    ) -> Stage:
-        stage = RunFolder(path=folder).stage("classify", settings=settings)
-        classify.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+    def run(folder: Path, settings: ClassifySettings = settings, **changes: Any) -> Stage:
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("classify", inputs={"settings": settings})
+        compute(run_folder, stage, partial(classify.run, stage, settings=settings, **(given | changes)))
         return stage
 
     return run
@@ -115,12 +121,12 @@ def test_it_learns(run: Callable, settings: ClassifySettings, tmp_path: Path) ->
     assert list((stage.path / "tensorboard").iterdir())
 
 
-def test_chance_comes_from_the_seed_alone(run: Callable, inputs: ClassifyInputs, tmp_path: Path) -> None:
+def test_chance_comes_from_the_seed_alone(run: Callable, tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = run(tmp_path / "first")
     torch.manual_seed(2)
     assert_same_training(first, run(tmp_path / "second"))
-    other = run(tmp_path / "other", inputs=replace(inputs, seed=4))
+    other = run(tmp_path / "other", seed=4)
     assert rows(other)[0]["loss"] != rows(first)[0]["loss"]
 
 
@@ -136,67 +142,63 @@ def test_a_stage_that_is_done_is_left_alone(run: Callable, tmp_path: Path, monke
 
 
 @pytest.fixture
-def local_inputs(inputs: ClassifyInputs, toy_train: CheckedImages, tmp_path: Path) -> ClassifyInputs:
-    """Positions of the upper half show the first sub-category of a class of the image, the lower half context."""
-    prototypes = torch.randn(inputs.image_set.num_classes, 3, 128, generator=torch.Generator().manual_seed(0))
-    config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
+def labelled(given: dict[str, Any], tmp_path: Path) -> dict[str, Stage]:
+    """Positions of the upper half show the first prototype of a class of the image, the lower half context."""
+    image_set = given["images"].image_set
+    prototypes = torch.randn(image_set.num_classes, 3, 128, generator=torch.Generator().manual_seed(0))
+    config = ModelConfig(network=given["network"], class_names=image_set.class_names)
     ClassificationNetwork(config).with_prototypes(prototypes, num_objects=2).save(tmp_path / "prototypes")
     grids = []
-    for record in inputs.image_set.records:
+    for record in image_set.records:
         grid = np.full((6, 6), -1, np.int16)
         grid[:3], grid[3:] = record.labels[0] * 3, record.labels[0] * 3 + 2
         grids.append(grid)
-    local = PrototypeTargets(grids=tuple(grids), sizes=toy_train.sizes, model=tmp_path / "prototypes")
-    return replace(inputs, local=local)
+    write_label_grids(tmp_path / "labels", grids)
+    return {"prototypes": stage_at(tmp_path / "prototypes"), "prototype_labels": stage_at(tmp_path / "labels")}
 
 
 def test_positions_are_learned(
-    run: Callable, settings: ClassifySettings, local_inputs: ClassifyInputs, tmp_path: Path
+    run: Callable, settings: ClassifySettings, labelled: dict[str, Stage], tmp_path: Path
 ) -> None:
-    stage = run(tmp_path, replace(settings, epochs=12, head_dropout=0.0, prototype_weight=2.0), local_inputs)
-    found = [{name: float(value) for name, value in row.items()} for row in rows(stage)]
-    assert found[-1]["prototype_loss"] < 0.6 * found[0]["prototype_loss"]
-    for row in found:
+    stage = run(tmp_path, replace(settings, epochs=12, head_dropout=0.0, prototype_weight=2.0), **labelled)
+    losses = [{name: float(value) for name, value in row.items()} for row in rows(stage)]
+    assert losses[-1]["prototype_loss"] < 0.6 * losses[0]["prototype_loss"]
+    for row in losses:
         expected = row["parent_loss"] + 5.0 * row["subcategory_loss"] + 2.0 * row["prototype_loss"]
         assert row["loss"] == pytest.approx(expected, rel=1e-3)
     network = ClassificationNetwork.load(stage.path)
     assert (network.config.num_objects, network.config.num_context, network.config.num_subcategories) == (2, 1, 2)
 
 
-def test_local_training_that_was_cut_off_ends_with_the_same_weights(
-    run: Callable, local_inputs: ClassifyInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_training_with_prototypes_that_was_cut_off_ends_with_the_same_weights(
+    run: Callable, labelled: dict[str, Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = run(tmp_path / "undisturbed", inputs=local_inputs)
+    undisturbed = run(tmp_path / "undisturbed", **labelled)
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(TrainingCheckpoint, "due", True)
     with monkeypatch.context() as patch:
         kill_at_save(patch, 4)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "killed", inputs=local_inputs)
-    taken_up = run(tmp_path / "killed", inputs=local_inputs)
-    mine, theirs = (load_file(stage.path / "model.safetensors") for stage in (undisturbed, taken_up))
+            run(tmp_path / "killed", **labelled)
+    resumed = run(tmp_path / "killed", **labelled)
+    mine, theirs = (load_file(stage.path / "model.safetensors") for stage in (undisturbed, resumed))
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name]), name
 
 
-def test_local_training_needs_prototypes(
-    run: Callable, inputs: ClassifyInputs, local_inputs: ClassifyInputs, tmp_path: Path
+def test_labels_of_positions_need_prototypes(
+    run: Callable, given: dict[str, Any], labelled: dict[str, Stage], tmp_path: Path
 ) -> None:
-    assert local_inputs.local is not None
-    config = ModelConfig(network=inputs.network, class_names=inputs.image_set.class_names)
+    config = ModelConfig(network=given["network"], class_names=given["images"].image_set.class_names)
     ClassificationNetwork(config).save(tmp_path / "plain")
-    broken = replace(local_inputs, local=replace(local_inputs.local, model=tmp_path / "plain"))
     with pytest.raises(SettingsError, match="has no prototypes"):
-        run(tmp_path, inputs=broken)
+        run(tmp_path, **labelled | {"prototypes": stage_at(tmp_path / "plain")})
 
 
-def test_the_local_weight_bears_on_local_rounds_alone(settings: ClassifySettings) -> None:
+def test_the_weight_of_prototypes_bears_on_rounds_with_prototypes_alone(settings: ClassifySettings) -> None:
     assert settings.of_round(1, with_subcategories=False).prototype_weight == 0
-    assert (
-        settings.of_round(1, with_subcategories=False, with_prototypes_labelled=True).prototype_weight
-        == settings.prototype_weight
-        > 0
-    )
+    of_round = settings.of_round(1, with_subcategories=False, with_prototypes=True)
+    assert of_round.prototype_weight == settings.prototype_weight > 0
 
 
 # Killed and taken up
@@ -248,8 +250,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
     def explodes(*args: Any, **kwargs: Any) -> JointLoss:
         calls.append(1)
-        found = joint_loss(*args, **kwargs)
-        return found if len(calls) < 5 else JointLoss(found.total * torch.inf, found.parent, found.subcategory)
+        losses = joint_loss(*args, **kwargs)
+        return losses if len(calls) < 5 else JointLoss(losses.total * torch.inf, losses.parent, losses.subcategory)
 
     message = r"the loss is nan at step 6 in .*; the last good checkpoint is kept\. Try a lower learning rate"
     with monkeypatch.context() as patch:
@@ -263,9 +265,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     assert_same_training(undisturbed, run(tmp_path / "exploded"))
 
 
-def test_gradient_clipping_bounds_the_whole_gradient(
-    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
-) -> None:
+def test_gradient_clipping_bounds_the_whole_gradient(run: Callable, settings: ClassifySettings, tmp_path: Path) -> None:
     """One step of plain SGD moves all weights together by at most rate times the bound."""
     one_step = replace(
         settings,
@@ -275,7 +275,8 @@ def test_gradient_clipping_bounds_the_whole_gradient(
             settings.optimiser, name="sgd", momentum=0, learning_rate=1.0, weight_decay=0, gradient_clip=0.01
         ),
     )
-    before = dict(classify._initial_network(one_step, inputs).named_parameters())
+    untrained = run(tmp_path, replace(one_step, epochs=0))
+    before = dict(ClassificationNetwork.load(untrained.path).named_parameters())
     after = load_file(run(tmp_path, one_step).path / "model.safetensors")
     moved = torch.stack([(after[name] - tensor).norm() for name, tensor in before.items()]).norm()
     assert moved.item() == pytest.approx(0.01, rel=1e-3)
@@ -285,23 +286,17 @@ def test_gradient_clipping_bounds_the_whole_gradient(
 
 
 def test_continue_takes_body_parents_and_normalisation_of_the_round_before(
-    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
+    run: Callable, settings: ClassifySettings, given: dict[str, Any], tmp_path: Path
 ) -> None:
     """The first round's weights come from a file whose head says how images are normalised."""
-    network = ClassificationNetwork(ModelConfig(network=inputs.network, class_names=("a",)))
+    network = ClassificationNetwork(ModelConfig(network=given["network"], class_names=("a",)))
     save_file(
         network.backbone.body.state_dict(), tmp_path / "body.safetensors", {"mean": "0.1,0.2,0.3", "std": "1,1,2"}
     )
-    given = replace(
-        inputs,
-        round_index=0,
-        network=replace(inputs.network, weights=str(tmp_path / "body.safetensors"), freeze_batch_norm=True),
-        subcategory_labels=None,
-    )
-    first = run(tmp_path / "first", inputs=given)
-    following = replace(given, round_index=1, subcategory_labels=inputs.subcategory_labels, start_from=first.path)
+    own = replace(given["network"], weights=str(tmp_path / "body.safetensors"), freeze_batch_norm=True)
+    first = run(tmp_path / "first", round_index=0, network=own, clusters=None)
     standing_still = replace(settings, epochs=0)
-    second = run(tmp_path / "second", standing_still, following)
+    second = run(tmp_path / "second", standing_still, round_index=1, network=own, start_from=first)
     before, after = (load_file(stage.path / "model.safetensors") for stage in (first, second))
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
@@ -312,20 +307,16 @@ def test_continue_takes_body_parents_and_normalisation_of_the_round_before(
 
 
 def test_a_published_classifier_can_be_round_0(
-    run: Callable, settings: ClassifySettings, inputs: ClassifyInputs, tmp_path: Path
+    run: Callable, settings: ClassifySettings, given: dict[str, Any], tmp_path: Path
 ) -> None:
-    body = ClassificationNetwork(ModelConfig(network=inputs.network, class_names=("a",))).backbone.body.state_dict()
+    body = ClassificationNetwork(ModelConfig(network=given["network"], class_names=("a",))).backbone.body.state_dict()
     torch.save(body | {"fc8.weight": torch.randn(4, 128, 1, 1)}, tmp_path / "published.pth")
     with_it = replace(settings, round0_checkpoint=str(tmp_path / "published.pth"))
-    stage = run(
-        tmp_path,
-        with_it.of_round(0, with_subcategories=False),
-        replace(inputs, round_index=0, subcategory_labels=None),
-    )
+    stage = run(tmp_path, with_it.of_round(0, with_subcategories=False), round_index=0, clusters=None)
     state = torch.load(tmp_path / "published.pth", weights_only=True)
-    found = load_file(stage.path / "model.safetensors")
-    assert torch.equal(found["parent_head.weight"], state["fc8.weight"].flatten(1))
-    assert torch.equal(found["backbone.body.convs.0.weight"], state["convs.0.weight"])
+    weights = load_file(stage.path / "model.safetensors")
+    assert torch.equal(weights["parent_head.weight"], state["fc8.weight"].flatten(1))
+    assert torch.equal(weights["backbone.body.convs.0.weight"], state["convs.0.weight"])
     assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
 
 
@@ -333,17 +324,17 @@ def test_settings_of_a_round() -> None:
     settings = ClassifySettings(
         epochs=7, round_epochs=(30, 40), subcategory_weight=5.0, start="continue", round0_checkpoint="published.pth"
     )
-    found = [settings.of_round(index, with_subcategories=index > 0) for index in range(4)]
-    assert [one.epochs for one in found] == [0, 30, 40, 40]
-    assert [one.subcategory_weight for one in found] == [0, 5, 5, 5]
-    assert [one.start for one in found] == ["restart", "continue", "continue", "continue"]
-    assert [one.round0_checkpoint for one in found] == ["published.pth", "", "", ""]
+    rounds = [settings.of_round(index, with_subcategories=index > 0) for index in range(4)]
+    assert [one.epochs for one in rounds] == [0, 30, 40, 40]
+    assert [one.subcategory_weight for one in rounds] == [0, 5, 5, 5]
+    assert [one.start for one in rounds] == ["restart", "continue", "continue", "continue"]
+    assert [one.round0_checkpoint for one in rounds] == ["published.pth", "", "", ""]
     assert settings.of_round(1, with_subcategories=False).subcategory_weight == 0
     # what bears on other rounds alone makes no round train again
     other_rounds = replace(settings, subcategory_weight=1.0, round_epochs=(1,))
-    assert other_rounds.of_round(0, with_subcategories=False) == found[0]
+    assert other_rounds.of_round(0, with_subcategories=False) == rounds[0]
     other_start = replace(settings, epochs=3, round0_checkpoint="")
-    assert other_start.of_round(2, with_subcategories=True) == found[2]
+    assert other_start.of_round(2, with_subcategories=True) == rounds[2]
 
 
 @pytest.mark.parametrize("changes", [{"epochs": -1}, {"round_epochs": (3, -1)}, {"head_dropout": 1.5}])
@@ -358,9 +349,9 @@ def test_a_training_on_the_gpu_is_taken_up(
     run: Callable, machine: MachineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The optimiser's state comes back to where its parameters are."""
-    on_gpu = build_fabric(replace(machine, accelerator="cuda"), precision="32-true")
+    on_gpu = Device.open(replace(machine, accelerator="cuda"), precision="32-true")
     with monkeypatch.context() as patch:
         kill_at_save(patch)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, fabric=on_gpu)
-    assert run(tmp_path, fabric=on_gpu).done
+            run(tmp_path, device=on_gpu)
+    assert run(tmp_path, device=on_gpu).done

@@ -3,59 +3,61 @@
 import csv
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
+from tests.stages.given import images_of, stage_at
 
 from subcam.clustering import features as feature_parts
 from subcam.clustering.choose_k import discover_adaptive_subcategories
-from subcam.clustering.subcategories import Subcategories, discover_subcategories
+from subcam.clustering.subcategories import Subcategories, discover_subcategories, read_subcategories
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Device
 from subcam.runtime.files import as_plain
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import discover
-from subcam.stages.discover import DiscoverInputs, DiscoverSettings
+from subcam.stages.context import compute
+from subcam.stages.discover import DiscoverSettings
 
 SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_run: RunSettings, toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tiny_run: RunSettings, toy_train: CheckedImages, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     ClassificationNetwork(ModelConfig(network=tiny_run.network, class_names=toy_train.image_set.class_names)).save(
         folder
     )
-    return folder
+    return stage_at(folder)
 
 
 @pytest.fixture
-def run(
-    model: Path, toy_train: CheckedImages, fabric: Fabric, machine: MachineSettings
-) -> Callable[..., tuple[Subcategories, Stage]]:
-    def run(
-        folder: Path, settings: DiscoverSettings = SETTINGS, image_set: ImageSet = toy_train.image_set, seed: int = 0
-    ) -> tuple[Subcategories, Stage]:
-        inputs = DiscoverInputs(image_set=image_set, sizes=toy_train.sizes, model=model, seed=seed)
-        stage = RunFolder(path=folder).stage("discover", settings=settings)
-        return discover.run(settings, inputs, stage=stage, fabric=fabric, machine=machine), stage
+def run(model: Stage, toy_train: CheckedImages, device: Device) -> Callable[..., tuple[Subcategories, Stage]]:
+    """Find sub-categories in a folder unless that is done, with changes of what the stage is given, and read them."""
+
+    def run(folder: Path, settings: DiscoverSettings = SETTINGS, **changes: Any) -> tuple[Subcategories, Stage]:
+        given = {"images": toy_train, "model": model, "seed": 0, "device": device} | changes
+        run_folder = RunFolder(path=folder)
+        stage = run_folder.stage("discover", inputs={"settings": settings})
+        compute(run_folder, stage, partial(discover.run, stage, settings=settings, **given))
+        return read_subcategories(stage.path), stage
 
     return run
 
 
-def plain_features(model: Path, image_set: ImageSet) -> np.ndarray:
+def plain_features(model: Stage, image_set: ImageSet) -> np.ndarray:
     """One image at a time: the mean of its feature map."""
-    network = ClassificationNetwork.load(model).eval()
+    network = ClassificationNetwork.load(model.path).eval()
     rows = []
     with torch.no_grad():
         for record in image_set.records:
@@ -74,25 +76,25 @@ def assert_same(first: Subcategories, second: Subcategories) -> None:
 
 
 def test_features_are_pooled_maps_and_clusters_are_theirs(
-    run: Callable, model: Path, toy_train: CheckedImages, tmp_path: Path
+    run: Callable, model: Stage, toy_train: CheckedImages, tmp_path: Path
 ) -> None:
-    found, stage = run(tmp_path)
+    subcategories, stage = run(tmp_path)
     features = read_parts(stage)
     np.testing.assert_allclose(features, plain_features(model, toy_train.image_set), rtol=1e-4, atol=1e-5)
     expected = discover_subcategories(
         features, toy_train.image_set.labels, num_subcategories=3, seed=0, restarts=2, max_iterations=300
     )
-    assert_same(found, expected)
-    assert found.labels.shape == (24, 4 * 3)
+    assert_same(subcategories, expected)
+    assert subcategories.labels.shape == (24, 4 * 3)
 
 
 def test_the_table_names_every_image_and_parent(run: Callable, toy_train: CheckedImages, tmp_path: Path) -> None:
-    found, stage = run(tmp_path)
+    subcategories, stage = run(tmp_path)
     with (stage.path / "clusters.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     image_set = toy_train.image_set
     expected = {
-        (record.name, image_set.class_names[c], str(found.assignments[index, c]))
+        (record.name, image_set.class_names[c], str(subcategories.assignments[index, c]))
         for index, record in enumerate(image_set.records)
         for c in record.labels
     }
@@ -110,7 +112,7 @@ def test_a_chosen_k_is_written_down_with_what_it_was_chosen_from(
     candidates: set[str],
 ) -> None:
     settings = replace(SETTINGS, method=method, max_subcategories=4, min_cluster_size=2)
-    found, stage = run(tmp_path, settings)
+    subcategories, stage = run(tmp_path, settings)
     image_set = toy_train.image_set
     expected, choices = discover_adaptive_subcategories(
         read_parts(stage),
@@ -120,11 +122,11 @@ def test_a_chosen_k_is_written_down_with_what_it_was_chosen_from(
         min_cluster_size=2,
         restarts=2,
     )
-    assert_same(found, expected)
-    assert found.labels.shape == (24, 4 * found.num_clusters.max())
-    assert all(sizes[sizes > 0].min() >= 2 for sizes in found.sizes)
+    assert_same(subcategories, expected)
+    assert subcategories.labels.shape == (24, 4 * subcategories.num_clusters.max())
+    assert all(sizes[sizes > 0].min() >= 2 for sizes in subcategories.sizes)
     outputs = stage.record["outputs"]
-    assert outputs["k"] == dict(zip(image_set.class_names, found.num_clusters.tolist(), strict=True))
+    assert outputs["k"] == dict(zip(image_set.class_names, subcategories.num_clusters.tolist(), strict=True))
     for name, choice in zip(image_set.class_names, choices, strict=True):
         assert choice is not None
         expected_record = as_plain({"chosen": choice.chosen, "candidates": choice.candidates})
@@ -133,14 +135,14 @@ def test_a_chosen_k_is_written_down_with_what_it_was_chosen_from(
     listed = ", ".join(f"{name} {k}" for name, k in outputs["k"].items())
     assert f"sub-categories by class, chosen by silhouette: {listed}" in capsys.readouterr().out
     again, _ = run(tmp_path, settings)
-    assert_same(found, again)
+    assert_same(subcategories, again)
 
 
 def test_edited_clusters_are_taken_as_they_are(
     run: Callable, toy_train: CheckedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two clusters of the first class are merged and one is given a name."""
-    found, stage = run(tmp_path / "found")
+    first, stage = run(tmp_path / "first")
     names = stage.path / "clusters-names.csv"
     lines = names.read_text("utf-8").splitlines()
     assert lines[1].startswith("ringtail,0,ringtail 0,")
@@ -150,9 +152,9 @@ def test_edited_clusters_are_taken_as_they_are(
     names.write_text("\n".join(lines), "utf-8")
     settings = replace(SETTINGS, clusters=str(stage.path / "clusters.csv"))
     edited, after = run(tmp_path / "edited", settings)
-    first = found.assignments[:, 0]
-    np.testing.assert_array_equal(edited.assignments[:, 0], np.where(first == 1, 0, np.where(first == 2, 1, first)))
-    np.testing.assert_array_equal(edited.assignments[:, 1:], found.assignments[:, 1:])
+    own = first.assignments[:, 0]
+    np.testing.assert_array_equal(edited.assignments[:, 0], np.where(own == 1, 0, np.where(own == 2, 1, own)))
+    np.testing.assert_array_equal(edited.assignments[:, 1:], first.assignments[:, 1:])
     assert edited.num_clusters.tolist() == [2, 3, 3, 3]
     assert after.record["outputs"]["k"]["ringtail"] == 2
     written = (after.path / "clusters-names.csv").read_text("utf-8").splitlines()
@@ -165,7 +167,9 @@ def test_edited_clusters_are_taken_as_they_are(
         run(tmp_path / "mistaken", settings)
 
 
-def test_a_stage_that_is_done_is_read_back(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_is_done_is_not_computed_again(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, stage = run(tmp_path)
     monkeypatch.delattr(discover, "extract_features")
     again, _ = run(tmp_path)
@@ -194,9 +198,9 @@ def test_features_that_are_there_are_not_computed_again(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
     killing = False
-    found, _ = run(tmp_path / "killed")
+    subcategories, _ = run(tmp_path / "killed")
     assert parts == [range(0, 10), range(10, 20), range(20, 24)]
-    assert_same(found, undisturbed)
+    assert_same(subcategories, undisturbed)
 
 
 def test_classes_with_few_or_no_images_are_reported(
@@ -214,14 +218,15 @@ def test_classes_with_few_or_no_images_are_reported(
     records[0] = replace(records[0], labels=())
     image_set = replace(image_set, records=tuple(records))
     settings = replace(SETTINGS, num_subcategories=4)
-    found, stage = run(tmp_path, settings, image_set)
-    assert found.num_clusters.tolist()[2:] == [2, 0]
+    images = images_of(image_set, toy_train.sizes)
+    subcategories, stage = run(tmp_path, settings, images=images)
+    assert subcategories.num_clusters.tolist()[2:] == [2, 0]
     assert stage.record["outputs"]["fewer_than_k"] == {"crossbill": 2, "dotfish": 0}
     said = capsys.readouterr().out.replace("\n", " ")
     assert "fewer sub-categories than K = 4, for want of images: {'crossbill': 2, 'dotfish': 0}" in said
-    assert not found.labels[0].any()
-    again, _ = run(tmp_path, settings, image_set)
-    assert_same(found, again)
+    assert not subcategories.labels[0].any()
+    again, _ = run(tmp_path, settings, images=images)
+    assert_same(subcategories, again)
 
 
 def test_the_seed_is_that_of_k_means(run: Callable, toy_train: CheckedImages, tmp_path: Path) -> None:

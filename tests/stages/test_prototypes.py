@@ -2,30 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
+from tests.stages.given import stage_at
 
 from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, directions, sure_positions
-from subcam.runtime.devices import MachineSettings
-from subcam.runtime.run_folder import RunFolder
+from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, confident_positions, directions
+from subcam.prototypes.label_files import LABELS_FILE, read_label_grids
+from subcam.runtime.devices import Device
+from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.stages import position_labels, prototypes
-from subcam.stages.prototypes import LocalInputs, PrototypeSettings
+from subcam.stages.context import compute
+from subcam.stages.prototypes import PrototypeSettings, run, run_labels
 
 SETTINGS = PrototypeSettings(num_objects=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
 
 
 @pytest.fixture
-def inputs(toy_train: CheckedImages, tiny_run: RunSettings, tmp_path: Path) -> LocalInputs:
+def given(toy_train: CheckedImages, tiny_run: RunSettings, device: Device, tmp_path: Path) -> dict[str, Any]:
     """A random network, and maps that rise from the left edge to the right."""
     torch.manual_seed(0)
     ClassificationNetwork(
@@ -43,22 +46,38 @@ def inputs(toy_train: CheckedImages, tiny_run: RunSettings, tmp_path: Path) -> L
                 size=(height, width),
             ),
         )
-    return LocalInputs(
-        image_set=toy_train.image_set,
-        sizes=toy_train.sizes,
-        model=tmp_path / "model",
-        maps=tmp_path / "maps",
-        seed=0,
-    )
+    return {
+        "images": toy_train,
+        "model": stage_at(tmp_path / "model"),
+        "maps": stage_at(tmp_path / "maps"),
+        "device": device,
+    }
 
 
 @pytest.fixture
-def find(inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings) -> Callable[..., Path]:
-    def find(folder: str = "run", settings: PrototypeSettings = SETTINGS) -> Path:
-        stage = RunFolder(path=tmp_path / folder).stage("prototypes", settings=settings)
-        return prototypes.run(settings, inputs, stage=stage, fabric=fabric, machine=machine)
+def find(given: dict[str, Any], tmp_path: Path) -> Callable[..., Stage]:
+    """Find prototypes in a folder unless that is done."""
+
+    def find(folder: str = "run", settings: PrototypeSettings = SETTINGS) -> Stage:
+        run_folder = RunFolder(path=tmp_path / folder)
+        stage = run_folder.stage("prototypes", inputs={"settings": settings})
+        compute(run_folder, stage, partial(run, stage, settings=settings, seed=0, **given))
+        return stage
 
     return find
+
+
+@pytest.fixture
+def label(given: dict[str, Any], tmp_path: Path) -> Callable[..., Stage]:
+    """Label the positions by the prototypes of a network unless that is done."""
+
+    def label(model: Stage) -> Stage:
+        run_folder = RunFolder(path=tmp_path / "run")
+        stage = run_folder.stage("labels")
+        compute(run_folder, stage, partial(run_labels, stage, settings=SETTINGS, **given | {"model": model}))
+        return stage
+
+    return label
 
 
 def features_of(network: ClassificationNetwork, path: Path) -> np.ndarray:
@@ -67,15 +86,15 @@ def features_of(network: ClassificationNetwork, path: Path) -> np.ndarray:
         return network.eval().feature_map(image)[0].permute(1, 2, 0).numpy()
 
 
-def test_prototypes_stand_for_the_sure_positions(find: Callable[..., Path], inputs: LocalInputs) -> None:
+def test_prototypes_stand_for_the_confident_positions(find: Callable[..., Stage], given: dict[str, Any]) -> None:
     """With one cluster a group the prototype is the mean direction of all its positions."""
-    settings = replace(SETTINGS, num_subcategories=1, num_context=1)
-    network = ClassificationNetwork.load(find(settings=settings))
+    settings = replace(SETTINGS, num_objects=1, num_context=1)
+    network = ClassificationNetwork.load(find(settings=settings).path)
     assert network.prototype_classifier is not None
-    labels = inputs.image_set.labels
-    for c in range(inputs.image_set.num_classes):
+    image_set = given["images"].image_set
+    for c in range(image_set.num_classes):
         groups: tuple[list, list] = ([], [])
-        for record in inputs.image_set.records:
+        for record in image_set.records:
             if c not in record.labels:
                 continue
             features = features_of(network, record.image)
@@ -86,14 +105,14 @@ def test_prototypes_stand_for_the_sure_positions(find: Callable[..., Path], inpu
             if record.labels[0] == c:
                 groups[0].append(features[ramp > 0.6])
             groups[1].append(features[ramp < 0.3])
-        assert labels[:, c].any()
-        for found, own in zip(network.prototype_classifier.prototypes[c].detach().numpy(), groups, strict=True):
+        assert image_set.labels[:, c].any()
+        for prototype, own in zip(network.prototype_classifier.prototypes[c].detach().numpy(), groups, strict=True):
             mean = directions(np.concatenate(own)).mean(0)
-            np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=2e-3)
+            np.testing.assert_allclose(prototype, mean / np.linalg.norm(mean), atol=2e-3)
 
 
-def test_all_else_of_the_network_is_kept(find: Callable[..., Path], inputs: LocalInputs) -> None:
-    before, after = ClassificationNetwork.load(inputs.model), ClassificationNetwork.load(find())
+def test_all_else_of_the_network_is_kept(find: Callable[..., Stage], given: dict[str, Any]) -> None:
+    before, after = (ClassificationNetwork.load(stage.path) for stage in (given["model"], find()))
     assert (after.config.num_objects, after.config.num_context) == (3, 2)
     kept = after.state_dict()
     assert set(kept) - set(before.state_dict()) == {"prototype_classifier.prototypes"}
@@ -101,45 +120,46 @@ def test_all_else_of_the_network_is_kept(find: Callable[..., Path], inputs: Loca
         assert torch.equal(value, kept[name]), name
 
 
-def test_one_seed_gives_one_result_and_a_stage_that_is_done_is_left_alone(find: Callable[..., Path]) -> None:
+def test_one_seed_gives_one_result_and_a_stage_that_is_done_is_left_alone(find: Callable[..., Stage]) -> None:
     first, second = find("first"), find("second")
-    weights = first / "model.safetensors"
-    assert weights.read_bytes() == (second / "model.safetensors").read_bytes()
+    weights = first.path / "model.safetensors"
+    assert weights.read_bytes() == (second.path / "model.safetensors").read_bytes()
     written = weights.stat().st_mtime_ns
-    assert find("first") == first
+    assert find("first").path == first.path
     assert weights.stat().st_mtime_ns == written
 
 
 def test_labels_name_the_nearest_prototype(
-    find: Callable[..., Path], inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings
+    find: Callable[..., Stage], label: Callable[..., Stage], given: dict[str, Any]
 ) -> None:
-    inputs = replace(inputs, model=find())
-    stage = RunFolder(path=tmp_path / "run").stage("labels")
-    found = position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
-    network = ClassificationNetwork.load(inputs.model)
+    model = find()
+    stage = label(model)
+    grids = read_label_grids(stage.path)
+    network = ClassificationNetwork.load(model.path)
     assert network.prototype_classifier is not None
     rows = network.prototype_classifier.prototypes.detach().numpy()
     prototypes = Prototypes(objects=rows[:, :3], context=rows[:, 3:])
     seen: set[int] = set()
-    for record, grid in zip(inputs.image_set.records, found.grids, strict=True):
+    for record, grid in zip(given["images"].image_set.records, grids, strict=True):
         features = features_of(network, record.image)
         ramp = np.broadcast_to((np.arange(grid.shape[1]) + 0.5) / grid.shape[1], grid.shape)
         maps = np.repeat(ramp[None], len(record.labels), axis=0).astype(np.float32)
         classes = np.array(record.labels)
-        sure = sure_positions(maps, classes, object_above=0.6, context_below=0.3)
-        assert {UNSURE, CONTEXT} < set(sure.flatten().tolist())
-        np.testing.assert_array_equal(grid, assign(features, sure, classes, prototypes))
+        shown = confident_positions(maps, classes, object_above=0.6, context_below=0.3)
+        assert {UNSURE, CONTEXT} < set(shown.flatten().tolist())
+        np.testing.assert_array_equal(grid, assign(features, shown, classes, prototypes))
         seen |= set(grid.flatten().tolist())
     assert len(seen) > 8
-    again = position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
-    for mine, theirs in zip(found.grids, again.grids, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    written = (stage.path / LABELS_FILE).stat().st_mtime_ns
+    again = label(model)
+    assert (again.path / LABELS_FILE).stat().st_mtime_ns == written
+    for first, second in zip(grids, read_label_grids(again.path), strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
-def test_labels_need_prototypes(inputs: LocalInputs, tmp_path: Path, fabric: Fabric, machine: MachineSettings) -> None:
-    stage = RunFolder(path=tmp_path / "run").stage("labels")
+def test_labels_need_prototypes(label: Callable[..., Stage], given: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="has no prototypes"):
-        position_labels.run(SETTINGS, inputs, stage=stage, fabric=fabric, machine=machine)
+        label(given["model"])
 
 
 @pytest.mark.parametrize(
