@@ -21,7 +21,6 @@ from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime.devices import MachineSettings
-from subcam.cam.settings import CamSettings
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
@@ -38,7 +37,6 @@ RENAMED: dict[str, str] = {
     "subcategories": "route",
     "local": "prototypes",
     "local.num_subcategories": "prototypes.num_objects",
-    "prototypes.num_subcategories": "prototypes.num_objects",
     "classify.local_weight": "classify.prototype_weight",
 }
 """Settings and groups of settings by their old names, and what they are called now."""
