@@ -264,3 +264,14 @@ def test_parts_that_a_run_did_not_have_are_empty(finished_run: Path) -> None:
     assert head_weights(bare) is None
     unscored = gather_images(bare, replace(dataset, scored={}), limit=5)
     assert all(one.gain is None and one.last_iou is not None and one.masks == {} for one in unscored.shown)
+
+
+def test_a_stage_of_an_earlier_revision_beside_the_run_is_no_trouble(finished_run: Path, tmp_path: Path) -> None:
+    """It listed its inputs without names."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    old = folder / "stages" / "round0-evaluate-val-0123456789"
+    old.mkdir()
+    record = {"stage": "round0-evaluate-val", "key": "0123456789ab", "settings": {}, "inputs": ["x", "y"]}
+    (old / "stage.json").write_text(json.dumps(record), "utf-8")
+    assert [cost.name for cost in read_run(folder).stages] == [cost.name for cost in read_run(finished_run).stages]

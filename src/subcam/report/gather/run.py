@@ -212,15 +212,23 @@ def _stage(folder: Path, relative: str) -> Stage:
         key=record.get("key", ""),
         path=path,
         version=record.get("version", 0),
-        inputs=record.get("inputs", {}),
+        inputs=_inputs(record),
     )
+
+
+def _inputs(record: dict[str, Any]) -> dict[str, Any]:
+    """A stage's inputs by parameter; none of a stage of an earlier revision, which listed them without names."""
+    inputs = record.get("inputs")
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def _clusters(folder: Path, entry: dict[str, Any]) -> Stage | None:
     """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
     if "clusters" in entry:
         return _stage(folder, entry["clusters"]) if entry["clusters"] else None
-    return None
+    key = _stage(folder, entry["model"]).inputs.get("clusters")
+    paths = (folder / "stages").glob(f"round*-discover-{key[:10]}") if key else ()
+    return next((_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
 
 
 def _costs(result: RunResult) -> tuple[StageCost, ...]:
@@ -235,7 +243,7 @@ def _costs(result: RunResult) -> tuple[StageCost, ...]:
             pending.extend(_earlier_keys(records[key][1]))
     threshold = result.settings.evaluate.background_threshold
     for key, (_, record) in records.items():
-        settings = record["inputs"].get("settings", {})
+        settings = _inputs(record).get("settings", {})
         same = settings.get("background_threshold", threshold) == threshold
         if "evaluate" in record["stage"] and same and needed.intersection(_earlier_keys(record)):
             needed.add(key)
@@ -257,7 +265,7 @@ def _stages(result: RunResult) -> Iterator[Stage]:
 
 def _earlier_keys(record: dict[str, Any]) -> list[str]:
     """The texts among a stage's inputs: keys of earlier stages, and some that are none."""
-    return [value for value in record["inputs"].values() if isinstance(value, str)]
+    return [value for value in _inputs(record).values() if isinstance(value, str)]
 
 
 def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
