@@ -32,7 +32,8 @@ from subcam.report.page.headline import headline
 from subcam.report.page.numbers import percent, signed
 from subcam.report.page.packing import PackedImage
 from subcam.report.page.template import render, source
-from subcam.report.tables.tables import ScoreTable, csv_table, explanation, latex_table, markdown_table
+from subcam.report.tables.formats import ScoreTable, csv_table, latex_table, markdown_table
+from subcam.report.tables.tables import explanation
 
 _FINALS = 9
 _MANY_CLUSTERS = 40
