@@ -29,7 +29,8 @@ from subcam.ablation.variants import (
 )
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError, SubcamError
-from subcam.report.tables.tables import BEST_NOTE, markdown_table, terminal_table
+from subcam.report.tables.formats import markdown_table, terminal_table
+from subcam.report.tables.tables import BEST_NOTE
 from subcam.runtime import distributed
 from subcam.runtime.files import atomic_write, is_disk_full, read_json, write_json
 from subcam.runtime.progress import console, say
