@@ -1,3 +1,5 @@
+import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -331,6 +333,19 @@ def test_too_little_memory(monkeypatch):
         crf.infer(scores)
     with pytest.raises(MemoryError, match="lattice of 50 x 40 pixels"):
         DenseCRF(image)
+
+
+def test_the_memory_that_is_asked_for_is_what_it_takes(monkeypatch):
+    crf = DenseCRF(random_image(60, 70))
+    scores = random_scores(5, 60, 70).astype(np.float64)
+    crf.infer(scores)  # compiles
+    asked = []
+    monkeypatch.setattr(sys.modules[DenseCRF.__module__], "require_memory", lambda needed, _: asked.append(needed))
+    tracemalloc.start()
+    crf.infer(scores)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.95 < peak / asked[0] < 1.1
 
 
 def test_available_memory_is_plausible():

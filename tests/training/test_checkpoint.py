@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, RunFolderError, SubcamError
+from subcam.training import checkpoint
 from subcam.training.checkpoint import TrainingCheckpoint, TrainingLog
 
 ROWS = [{"step": 3, "loss": 0.5}]
@@ -180,3 +181,30 @@ def test_what_is_not_finite_is_never_written(written: list[Training], tmp_path: 
     found = Training(tmp_path)
     assert found.checkpoint.restore() == 2
     assert found.equals(written[1])
+
+
+def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that takes 10 s to write is written every 200 s at most, whatever the settings ask for."""
+    training = Training(tmp_path)
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    save = checkpoint.torch.save
+
+    def slow_save(*arguments: object) -> None:
+        clock[0] += 10
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint.torch, "save", slow_save)
+    training.checkpoint.least_seconds = 30
+    training.checkpoint.save(next_step=1)
+    assert checkpoint.WRITING_SHARE == 0.05
+    clock[0] = 10 + 199
+    assert not training.checkpoint.due
+    clock[0] = 10 + 201
+    assert training.checkpoint.due
+    monkeypatch.setattr(checkpoint.torch, "save", save)
+    training.checkpoint.save(next_step=2)
+    clock[0] += 29
+    assert not training.checkpoint.due
+    clock[0] += 2
+    assert training.checkpoint.due
