@@ -1,7 +1,13 @@
-"""The rules of the house that a reader relies on: who may know whom, how large a file is, and that nothing is run."""
+"""The rules that a reader relies on: who may import whom, how large a file is, and that no data is run as code."""
 
 import ast
+import graphlib
+import re
+import sys
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -9,88 +15,140 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "subcam"
 FILES = sorted(SOURCE.rglob("*.py"))
-STAGES = ("classify", "discover", "cam", "refine", "segment", "evaluate")
-"""Packages that hold the steps of the pipeline."""
-
-ABOVE_STAGES = (
-    "subcam.pipeline",
-    "subcam.stages.context",
-    "subcam.mask_steps",
-    "subcam.results",
-    "subcam.ablation.dry_run",
-    "subcam.ablation.variants",
-    "subcam.ablation.grid",
-    "subcam.cli",
-    "subcam.commands",
-    "subcam.recipes",
-    "subcam.comparisons.methods",
-    "subcam.hub",
-    "subcam.cam.settings",
-    "subcam.hub.model_card",
-    "subcam.settings",
-    "subcam.estimator",
-    "subcam.report",
-)
-"""What knows the stages, and what they must therefore not know."""
-
-MAY_KNOW_STAGES = {
-    "pipeline.py",
-    "stages/context.py",
-    "mask_steps.py",
-    "results.py",
-    "cli.py",
-    "recipes.py",
-    "hub.py",
-    "maps_file.py",
-    "settings.py",
-    "estimator.py",
+FLOORS = {
+    "_lazy": 0,
+    "_version": 0,
+    "errors": 0,
+    "runtime": 1,
+    "crf": 2,
+    "data": 2,
+    "audit": 3,
+    "download": 3,
+    "labels": 3,
+    "prototypes": 3,
+    "training": 3,
+    "networks": 4,
+    "affinity": 5,
+    "cam": 5,
+    "clustering": 5,
+    "comparisons": 6,
+    "metrics": 6,
+    "refine": 6,
+    "export": 7,
+    "predict": 7,
+    "stages": 8,
+    "settings": 9,
+    "preflight": 10,
+    "recipes": 10,
+    "results": 10,
+    "report": 11,
+    "pipeline": 12,
+    "ablation": 13,
+    "estimator": 13,
+    "hub": 14,
+    "commands": 15,
+    "cli": 16,
+    "__init__": 17,
 }
+"""Where each folder stands, with all that is in it, and each file of the root. An import goes down or stays inside."""
+
 MOST_LINES = 400
+MOST_FILES = 14
+MOST_FILES_IN_ROOT = 12
+OPTIONAL = {"huggingface_hub", "pytorch_grad_cam"}
+"""Packages of an extra: imported where they are used, never by the import of a file."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Full names of the modules that a file imports, wherever in it; `from a import b` gives `a` and `a.b`."""
+    """Full names of what a file imports, wherever in it, for type checking too; `from a import b` gives `a.b`."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide who knows whom"
-            yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def is_stage(module: str) -> bool:
-    """Whether a module runs a stage, by its name: stage.py, affinity_stage.py, train.py, predict.py."""
-    package, _, name = module.rpartition(".")
-    runs = name in ("train", "predict", "stage") or name.endswith("_stage")
-    return runs and package.removeprefix("subcam.").partition(".")[0] in STAGES
+def module_of(name: str) -> str:
+    """The module that an imported name is, or is in."""
+    while name not in MODULES:
+        name, dot, _ = name.rpartition(".")
+        assert dot, "no module of subcam"
+    return name
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of subcam that a file imports."""
+    return {module_of(name) for name in imports(path) if name.partition(".")[0] == "subcam"}
+
+
+def room(path: Path) -> str:
+    """What has a floor: the folder of the root that a file is in, or the file itself if it is in the root."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
 def relative(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
 
-def test_there_is_something_to_look_at() -> None:
-    assert {"pipeline.py", "stages/classify.py", "stages/cam.py", "stages/discover.py"} <= {relative(f) for f in FILES}
-    assert is_stage("subcam.stages.classify")
-    assert is_stage("subcam.stages.random_walk")
-    assert not is_stage("subcam.networks.classifier")
-    assert not is_stage("subcam.training.train")
-    assert "subcam.stages.cam" in set(imports(SOURCE / "stages/context.py"))
+def climbing(floors: dict[str, int]) -> list[str]:
+    """Imports that do not go down."""
+    return [
+        f"{relative(path)} (floor {floors[room(path)]}) imports {name} (floor {floors[other]})"
+        for path in FILES
+        for name in sorted(own_imports(path))
+        if (other := room(MODULES[name])) != room(path) and floors[other] >= floors[room(path)]
+    ]
 
 
-def test_only_the_pipeline_knows_the_stages() -> None:
-    """A stage knows the pure parts of others, never another stage, and nothing that is above the stages."""
-    faults = []
-    for path in FILES:
-        package, found = relative(path).partition("/")[0], set(imports(path))
-        if package in STAGES:
-            above = {name for name in found for top in ABOVE_STAGES if name == top or name.startswith(f"{top}.")}
-            faults += [f"{relative(path)} knows {name}, which is above the stages" for name in sorted(above)]
-        if relative(path) not in MAY_KNOW_STAGES and package not in ("report", "commands"):
-            strangers = {name for name in found if is_stage(name) and not name.startswith(f"subcam.{package}.")}
-            faults += [f"{relative(path)} knows the stage {name} of another package" for name in sorted(strangers)]
+def test_every_folder_has_a_floor() -> None:
+    assert {room(path) for path in FILES} == set(FLOORS)
+
+
+def test_imports_go_down() -> None:
+    assert climbing(FLOORS) == []
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower"), [("data", "runtime"), ("stages", "cam"), ("pipeline", "stages"), ("cli", "errors")]
+)
+def test_an_import_that_climbs_is_seen(upper: str, lower: str) -> None:
+    """Turned around, the same table is broken: the test above does see imports."""
+    assert climbing({**FLOORS, upper: FLOORS[lower], lower: FLOORS[upper]})
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Not within a folder either."""
+    graph = {name: own_imports(path) - {name} for name, path in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_a_stage_knows_no_other_stage() -> None:
+    """Stages meet in the pipeline and in files; what several use is in a room below them, or in their context."""
+    stages = {name: path for name, path in MODULES.items() if name.startswith("subcam.stages.")}
+    assert len(stages) > 8
+    shared = {"subcam.stages.context"}
+    faults = [
+        f"{relative(path)} imports {other}"
+        for name, path in stages.items()
+        for other in sorted((own_imports(path) & set(stages)) - shared)
+        if name not in shared
+    ]
     assert faults == []
+
+
+def test_folders_are_small() -> None:
+    counts = Counter(path.parent for path in FILES)
+    most = {folder: MOST_FILES_IN_ROOT if folder == SOURCE else MOST_FILES for folder in counts}
+    assert {relative(folder): count for folder, count in counts.items() if count > most[folder]} == {}
 
 
 def test_files_are_small_and_named_after_what_they_hold() -> None:
@@ -105,6 +163,44 @@ def test_files_are_small_and_named_after_what_they_hold() -> None:
         if not ast.get_docstring(ast.parse(text)):
             faults.append(f"{relative(path)} does not say what it computes")
     assert faults == []
+
+
+# Packages of others
+
+
+def plain_name(requirement: str) -> str:
+    """A package's name without its version, as package indexes compare names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """One that only comes along with another may be gone with that one's next version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {plain_name(requirement) for requirement in project["dependencies"]}
+    extras = {plain_name(r) for requirements in project["optional-dependencies"].values() for r in requirements}
+    packages = packages_distributions()
+    imported = {name.partition(".")[0] for path in FILES for name in imports(path)}
+    others = imported - set(sys.stdlib_module_names) - {"subcam"}
+    assert {"numpy", "torch"} <= others
+
+    def is_in(names: set[str], module: str) -> bool:
+        return any(plain_name(package) in names for package in packages.get(module, ()))
+
+    assert {module for module in others if not is_in(declared | extras, module)} == set()
+    assert {module for module in others if not is_in(declared, module)} == OPTIONAL
+
+
+def test_no_file_needs_an_optional_package_to_be_imported() -> None:
+    faults = []
+    for path in FILES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            faults += [f"{relative(path)} imports {name}" for name in names if name.partition(".")[0] in OPTIONAL]
+    assert faults == []
+
+
+# What could run code
 
 
 def unsafe(tree: ast.AST) -> Iterator[str]:
