@@ -86,8 +86,10 @@ def module_of(name: str) -> str:
 
 
 def own_imports(path: Path) -> set[str]:
-    """Modules of subcam that a file imports."""
-    return {module_of(name) for name in imports(path) if name.partition(".")[0] == "subcam"}
+    """Modules of subcam that a file imports, or a package by the stub that lists its public names."""
+    stub = path.with_suffix(".pyi")
+    names = [*imports(path), *(imports(stub) if stub.is_file() else ())]
+    return {module_of(name) for name in names if name.partition(".")[0] == "subcam"}
 
 
 def room(path: Path) -> str:
