@@ -43,7 +43,7 @@ ROWS = (
         Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other kinds: {name}",))
         for name in ("Grad-CAM++", "LayerCAM", "erasing", "equivariance")
     ),
-    Row(title="prototypes of positions, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
+    Row(title="prototypes, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
     Row(title="its control (no labels of positions, round 2)", file=SMALL, what=("control (lambda = 0): round 2",)),
     Row(title="**prototypes (round 2)**", file=SMALL, what=refined(2)),
 )
