@@ -114,7 +114,7 @@ MISTAKES = {
         command=RUN,
         prepare=((IMAGES / "b.png").unlink,),
         message="images/labels.csv:3: 'b.png' is no file in images or images/images; restore it or correct the name"
-        " (capital letters count, and the ending is part of it)",
+        " (capital letters count, and the suffix is part of it)",
     ),
     "an image cut off": Mistake(
         command=RUN,
