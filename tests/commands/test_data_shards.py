@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from subcam import cli
+from subcam.data.dataset import DatasetSettings, open_dataset
 from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards
 
 
-def test_a_run_on_shards_is_that_on_the_folder(
+def test_a_run_on_shards_has_the_images_of_the_folder(
     toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "shards"
@@ -19,15 +20,17 @@ def test_a_run_on_shards_is_that_on_the_folder(
     assert "train: 24 images in 3 shards\nval: 8 images in 1 shards\n" in said
     assert f"ready: subcam run RECIPE --data {root}" in said
     assert len(read_shards(root)) == len(read_folder(toy_folder))
-    stages = {}
-    for data, page in ((toy_folder, "--no-report"), (root, "--report")):
-        out = tmp_path / f"run-{data.name}"
-        words = ["run", "small", "--data", str(data), "--out", str(out), *SHORT, page]
-        assert cli.main(words) == cli.EXIT_OK, capsys.readouterr().err
-        stages[data] = {path.name for path in (out / "stages").iterdir()}
-        assert json.loads((out / "run.json").read_text())["rounds"][0]["scores"]
-    # Stages are named after what they were given: equal names, equal images.
-    assert stages[toy_folder] == stages[root]
+    # Stages are named after this digest and the settings: equal digests, equal stages.
+    datasets = [
+        open_dataset(DatasetSettings(root=str(data)), work_folder=tmp_path / "work") for data in (toy_folder, root)
+    ]
+    for folder, shards in zip(*(dataset.all for dataset in datasets), strict=True):
+        assert folder.digest == shards.digest
+        assert folder.sizes == shards.sizes
+    out = tmp_path / "run"
+    words = ["run", "small", "--data", str(root), "--out", str(out), "--report", *SHORT]
+    assert cli.main(words) == cli.EXIT_OK, capsys.readouterr().err
+    assert json.loads((out / "run.json").read_text())["rounds"][0]["scores"]
     assert cli.main(["data", "check", str(root)]) == cli.EXIT_OK
     assert "tar shards: 24 training images (train)" in capsys.readouterr().out
 

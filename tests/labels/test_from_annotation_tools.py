@@ -10,10 +10,10 @@ from tests.data.readers.made_coco import annotation, coco_2014, image, write_ann
 from subcam.data.readers.coco import read_coco
 from subcam.errors import BadInputError
 from subcam.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
-from subcam.labels.from_folders_and_tags import FoundLabels
+from subcam.labels.from_folders_and_tags import SourceLabels
 
 
-def named(found: FoundLabels) -> dict[str, tuple[str, ...]]:
+def named(found: SourceLabels) -> dict[str, tuple[str, ...]]:
     return {entry.image: entry.names for entry in found.images}
 
 

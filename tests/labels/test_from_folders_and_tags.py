@@ -10,7 +10,7 @@ from tests.data.readers.made_coco import image
 
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import (
-    FoundLabels,
+    SourceLabels,
     find_image,
     labels_from_folders,
     labels_from_tag_files,
@@ -19,7 +19,7 @@ from subcam.labels.from_folders_and_tags import (
 )
 
 
-def named(found: FoundLabels) -> dict[str, tuple[str, ...]]:
+def named(found: SourceLabels) -> dict[str, tuple[str, ...]]:
     return {entry.image: entry.names for entry in found.images}
 
 

@@ -148,7 +148,9 @@ def test_another_model_or_another_image_is_refused(model: Path, folder: Path, tm
     predict(SETTINGS, model=model, inputs=[folder / "a.png"], out=out)
     before = masks(out)
     other = save_tiny_network(tmp_path / "other", seed=1)
-    with pytest.raises(SettingsError, match=r"out holds predictions that were made otherwise \(model was \w+ and is"):
+    with pytest.raises(
+        SettingsError, match=r"out holds predictions of another model or other settings \(model was \w+ and is"
+    ):
         predict(SETTINGS, model=other, inputs=[folder / "b.png"], out=out)
     with pytest.raises(SettingsError, match=r"a\.png was made from .*in/a\.png, and .*sub/a\.png has the same name"):
         predict(SETTINGS, model=model, inputs=[folder / "sub" / "a.png"], out=out)

@@ -1,4 +1,4 @@
-"""What images share and masks say: duplicates, leaks between splits, labels that contradict a mask.
+"""What images have in common and what masks show: duplicates, leaks between splits, labels that contradict a mask.
 
 In: the images of each split and the facts of their files. Out: findings.
 """
@@ -45,7 +45,7 @@ def duplicate_findings(
         Finding(
             kind="leak",
             severity="warning",
-            title=f"{counted(len(leaks), 'image')} both learned from and scored under another name",
+            title=f"{counted(len(leaks), 'image')} both learned from and scored, under two names",
             advice="Scores on them are too good: take them out of one of the splits.",
             examples=tuple(leaks),
         ),

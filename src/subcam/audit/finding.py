@@ -1,4 +1,4 @@
-"""What a survey of a data set has to say: one finding, how much it matters, which files, what to do."""
+"""One finding about a data set: what is wrong, how much it matters, which files, what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Severity = Literal["stop", "warning", "note"]
-"""stop: a run with these settings ends with an error. warning: it goes through, and the result suffers."""
+"""stop: a run with these settings ends with an error. warning: a run ends well, but its result suffers."""
 
 SEVERITIES: tuple[Severity, ...] = ("stop", "warning", "note")
 
@@ -25,7 +25,7 @@ class Finding:
     """One finding.
 
     kind: a short name that does not change, for programs.
-    title: what was found, with its number.
+    title: what is wrong, and how often.
     advice: what to do, or what follows.
     examples: every file or pair concerned, the worst first.
     """

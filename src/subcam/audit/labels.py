@@ -74,13 +74,13 @@ def pairs_together(both: Int64[np.ndarray, "classes classes"], *, least: int = F
     least: classes with fewer images are left out, as chance makes pairs of them.
     """
     counts = both.diagonal().tolist()
-    found = [
+    pairs = [
         Pair(given=given, other=other, both=int(both[given, other]), of=counts[given])
         for given in range(len(both))
         for other in range(len(both))
         if given != other and counts[given] >= least and both[given, other] >= TOGETHER * counts[given]
     ]
-    return tuple(sorted(found, key=lambda pair: (-pair.share, -pair.of)))
+    return tuple(sorted(pairs, key=lambda pair: (-pair.share, -pair.of)))
 
 
 def fitting_subcategories(counts: tuple[ClassCounts, ...]) -> int:
@@ -104,9 +104,9 @@ def _rare(images: ImageSet) -> list[Finding]:
     counts = sorted(count_classes(images), key=lambda count: count.images)
     empty = [count for count in counts if not count.images]
     few = [count for count in counts if 0 < count.images < FEW]
-    found = []
+    findings = []
     if empty:
-        found.append(
+        findings.append(
             Finding(
                 kind="class-empty",
                 severity="warning",
@@ -116,7 +116,7 @@ def _rare(images: ImageSet) -> list[Finding]:
             )
         )
     if few:
-        found.append(
+        findings.append(
             Finding(
                 kind="class-few",
                 severity="warning",
@@ -126,7 +126,7 @@ def _rare(images: ImageSet) -> list[Finding]:
                 examples=tuple(Example(text=f"{count.name}: {counted(count.images, 'image')}") for count in few),
             )
         )
-    return found
+    return findings
 
 
 def _everywhere(images: ImageSet) -> list[Finding]:

@@ -10,7 +10,7 @@ from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
     from subcam.data.records import Skipped
-    from subcam.labels.from_folders_and_tags import FoundLabels, Same
+    from subcam.labels.from_folders_and_tags import Same, SourceLabels
     from subcam.labels.label_csv import EditedLabels
 
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
@@ -69,9 +69,9 @@ def labels(words: list[str]) -> None:
     root = given.images or (given.source if given.source.is_dir() else given.source.parent)
     out = given.out or root / "labels.csv"
     kind = kind_of(given.source) if given.kind == "auto" else given.kind
-    found = _read(given.source, kind, root=root, same=given.same, crowd_labels=given.crowd_labels)
+    source_labels = _read(given.source, kind, root=root, same=given.same, crowd_labels=given.crowd_labels)
     edited = edit_labels(
-        found.images,
+        source_labels.images,
         rename=_pairs(given.rename),
         drop=given.drop,
         only=given.only,
@@ -80,7 +80,9 @@ def labels(words: list[str]) -> None:
     kept = [image for image in edited.images if image.names or given.keep_unlabelled]
     written, unwritable = write_label_table(out, kept, root=root, overwrite=given.overwrite)
     say(f"{out}: {len(written):,} images, {len(edited.counts)} names, read as {kind}")
-    for line in _told(edited, dropped=len(edited.images) - len(kept), skipped=(*found.skipped, *unwritable)):
+    for line in _summary_lines(
+        edited, dropped=len(edited.images) - len(kept), skipped=(*source_labels.skipped, *unwritable)
+    ):
         say(line)
     hint = "" if out.name == "labels.csv" else f" --dataset.labels {out.name}"
     say(f"see what is wrong with it: subcam data check {out.parent}{hint}")
@@ -111,7 +113,7 @@ def kind_of(source: Path) -> Kind:
     return "coco"
 
 
-def _read(source: Path, kind: Kind, *, root: Path, same: "Same", crowd_labels: bool) -> "FoundLabels":
+def _read(source: Path, kind: Kind, *, root: Path, same: "Same", crowd_labels: bool) -> "SourceLabels":
     from subcam.labels import from_annotation_tools, from_folders_and_tags
 
     if kind == "folders":
@@ -135,7 +137,7 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _told(edited: "EditedLabels", *, dropped: int, skipped: "Sequence[Skipped]") -> list[str]:
+def _summary_lines(edited: "EditedLabels", *, dropped: int, skipped: "Sequence[Skipped]") -> list[str]:
     """What is in the CSV, and what is not, in lines."""
     lines = [_listed({name: str(count) for name, count in edited.counts.items()})]
     if edited.unlabelled > dropped:

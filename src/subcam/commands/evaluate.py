@@ -32,8 +32,8 @@ class Arguments:
         truth: a folder of masks, or one in PASCAL VOC's layout.
         classes: names of the predicted values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
             `classes.txt` in the folder.
-        truth_classes: the same for the true values; VOC's twenty in a VOC folder.
-        list: a file of the names to score, one a line, such as a split of VOC; else every true mask.
+        truth_classes: the same for the ground truth's values; VOC's twenty in a VOC folder.
+        list: a file of the names to score, one a line, such as a split of VOC; else every ground-truth mask.
         num_classes: background included, for classes without names.
         ignore: the value that is not scored; -1 for none.
         missing: what to do about masks without a prediction.
@@ -65,7 +65,7 @@ def evaluate(words: list[str]) -> None:
     truth = open_masks(given.truth, class_names=class_names_in(given.truth_classes))
     if given.list is not None:
         truth = truth.only(read_names(given.list))
-    found = score_folders(
+    result = score_folders(
         predictions.files,
         truth.files,
         class_names=predictions.class_names,
@@ -75,34 +75,34 @@ def evaluate(words: list[str]) -> None:
         missing=given.missing,
         unlabelled=given.unlabelled,
     )
-    console.print(table_of(found))
-    say(summary_line(found))
+    console.print(table_of(result))
+    say(summary_line(result))
     if predictions.class_names is None and truth.class_names is not None:
-        say("the predictions do not say what their values mean: the truth's classes are taken; --classes gives others")
-    for note in notes(found, given.missing, given.unlabelled):
+        say("the predictions do not name their classes; those of the ground truth are used (--classes names others)")
+    for note in notes(result, given.missing, given.unlabelled):
         say(note)
     if given.out is not None:
-        write_scores(given.out, found, given)
+        write_scores(given.out, result, given)
         say(f"scores.json, scores.csv and confusion.csv in {given.out}")
 
 
 COLUMNS = ("IoU", "precision", "recall", "F-score")
 
 
-def class_rows(found: "FolderScores") -> list[tuple[str, int, tuple[float, ...]]]:
+def class_rows(result: "FolderScores") -> list[tuple[str, int, tuple[float, ...]]]:
     """Name, true pixels and scores (IoU, precision, recall, F) of each class."""
-    scores = found.scores
+    scores = result.scores
     values = zip(scores.iou, scores.precision, scores.recall, scores.class_f_score, strict=True)
     pixels = scores.matrix.sum(1)
     return [
         (name, int(count), tuple(map(float, row)))
-        for name, count, row in zip(found.class_names, pixels, values, strict=True)
+        for name, count, row in zip(result.class_names, pixels, values, strict=True)
     ]
 
 
-def means(found: "FolderScores") -> dict[str, float]:
+def means(result: "FolderScores") -> dict[str, float]:
     """The scores of the whole set by name, as shares."""
-    scores = found.scores
+    scores = result.scores
     return {
         "miou": scores.miou,
         "mean_precision": scores.mean_precision,
@@ -113,7 +113,7 @@ def means(found: "FolderScores") -> dict[str, float]:
     }
 
 
-def table_of(found: "FolderScores") -> "Table":
+def table_of(result: "FolderScores") -> "Table":
     """The table for the terminal, in per cent; a class that is in no mask has no score."""
     from rich import box
     from rich.table import Table
@@ -122,55 +122,55 @@ def table_of(found: "FolderScores") -> "Table":
     shown.add_column("class")
     for column in COLUMNS:
         shown.add_column(column, justify="right")
-    for name, _, values in class_rows(found):
+    for name, _, values in class_rows(result):
         shown.add_row(name, *(_percent(value) for value in values))
     shown.add_section()
-    mean = means(found)
+    mean = means(result)
     shown.add_row("mean", *(_percent(mean[key]) for key in ("miou", "mean_precision", "mean_recall", "f_score")))
     return shown
 
 
-def summary_line(found: "FolderScores") -> str:
+def summary_line(result: "FolderScores") -> str:
     """The scores of the whole set in one line."""
-    mean = means(found)
+    mean = means(result)
     return (
-        f"{found.images} masks: mIoU {_percent(mean['miou'])}, pixel accuracy {_percent(mean['pixel_accuracy'])}, "
-        f"frequency-weighted IoU {_percent(mean['frequency_weighted_iou'])}; means over classes in the truth"
+        f"{result.images} masks: mIoU {_percent(mean['miou'])}, pixel accuracy {_percent(mean['pixel_accuracy'])}, "
+        f"frequency-weighted IoU {_percent(mean['frequency_weighted_iou'])}; means over the classes in the ground truth"
     )
 
 
-def notes(found: "FolderScores", missing: WhenMissing, unlabelled: WhenUnlabelled) -> list[str]:
+def notes(result: "FolderScores", missing: WhenMissing, unlabelled: WhenUnlabelled) -> list[str]:
     """What a reader of the scores must know: what was left out or filled in."""
-    told = []
-    if found.missing:
+    lines = []
+    if result.missing:
         how = "left out" if missing == "skip" else "counted as all background"
-        told.append(f"{len(found.missing)} masks have no prediction and were {how}: {', '.join(found.missing[:5])}")
-    if found.unlabelled:
+        lines.append(f"{len(result.missing)} masks have no prediction and were {how}: {', '.join(result.missing[:5])}")
+    if result.unlabelled:
         how = "left out" if unlabelled == "skip" else "counted as background"
-        told.append(f"{_percent(found.unlabelled)} per cent of the pixels have no predicted label and were {how}")
-    if found.not_scored:
-        told.append(f"not scored, for the predictions do not know them: {', '.join(found.not_scored)}")
-    return told
+        lines.append(f"{_percent(result.unlabelled)} per cent of the pixels have no predicted label and were {how}")
+    if result.not_scored:
+        lines.append(f"not scored, for the predictions do not know them: {', '.join(result.not_scored)}")
+    return lines
 
 
-def write_scores(out: Path, found: "FolderScores", given: Arguments) -> None:
+def write_scores(out: Path, result: "FolderScores", given: Arguments) -> None:
     """Write scores.json, scores.csv and confusion.csv (rows true, columns predicted, pixels) into `out`."""
     classes = [
         {"class": name, "true_pixels": pixels, "iou": row[0], "precision": row[1], "recall": row[2], "f_score": row[3]}
-        for name, pixels, row in class_rows(found)
+        for name, pixels, row in class_rows(result)
     ]
     content: dict[str, Any] = {
         "predictions": given.predictions,
         "truth": given.truth,
-        "images": found.images,
-        **means(found),
+        "images": result.images,
+        **means(result),
         "classes": classes,
-        "confusion": found.scores.matrix,
-        "missing": found.missing,
+        "confusion": result.scores.matrix,
+        "missing": result.missing,
         "missing_were": given.missing,
-        "unlabelled_share": found.unlabelled,
+        "unlabelled_share": result.unlabelled,
         "unlabelled_were": given.unlabelled,
-        "not_scored": found.not_scored,
+        "not_scored": result.not_scored,
         "ignored_value": given.ignore,
         "versions": versions(),
     }
@@ -181,9 +181,9 @@ def write_scores(out: Path, found: "FolderScores", given: Arguments) -> None:
         table.writerows(classes)
     with atomic_write(out / "confusion.csv", "w") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["true", *found.class_names])
+        rows.writerow(["true", *result.class_names])
         rows.writerows(
-            [name, *counts] for name, counts in zip(found.class_names, found.scores.matrix.tolist(), strict=True)
+            [name, *counts] for name, counts in zip(result.class_names, result.scores.matrix.tolist(), strict=True)
         )
 
 

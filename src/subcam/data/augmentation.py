@@ -1,11 +1,12 @@
 """Augmentation of training images (Section 4.1): random scale, crop, flip and colour jitter.
 
-In: an upright RGB image and a random generator. Out: a UInt8 crop. Chance and pixels are apart: `draw_augmentation`
-settles every random number from the image's size alone, `apply_augmentation` is a pure function of the result, so
-that only the pixels that are needed are ever decoded and resized.
+In: an image and a random generator. Out: a UInt8 crop. Chance and pixels are apart: `draw_augmentation` settles
+every random number from the image's size alone, `apply_augmentation` is a pure function of the result, so that only
+the pixels that are needed are ever decoded and resized.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from subcam.data.decoded_cache import DecodedImages
+from subcam.data.images import decodes_reduced, open_image, read_file, upright_rgb, upright_size
 from subcam.errors import SettingsError
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -184,6 +187,39 @@ def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) ->
     for name, factor in jitter:
         image = _ADJUST[name](image, factor)
     return image
+
+
+def varied_crop(
+    path: Path,
+    augmentation: AugmentationSettings,
+    *,
+    seed: tuple[int, ...],
+    fill: tuple[int, ...],
+    decoded: DecodedImages | None = None,
+) -> tuple[UInt8[Tensor, "3 crop crop"], Augmentation, tuple[int, int]]:
+    """The crop, what was drawn for it, and (height, width) of the upright image.
+
+    Args:
+        path: the image.
+        augmentation: how it is varied.
+        seed: settles the variation: `np.random.default_rng(seed)`.
+        fill: RGB 0-255 around an image smaller than the crop.
+        decoded: where images are kept decoded; None decodes it. The crop is the same.
+
+    Raises:
+        BadInputError: the image cannot be used; names it.
+    """
+    if decoded is not None:
+        pixels = decoded.read(path)
+        size = (pixels.shape[0], pixels.shape[1])
+        drawn = draw_augmentation(np.random.default_rng(seed), size, augmentation)
+        # A JPEG that is far too large is decoded at a fraction of its size, which gives other pixels.
+        if not decodes_reduced(size, drawn.scaled):
+            return apply_augmentation(Image.fromarray(pixels), drawn, fill=fill), drawn, size
+    with open_image(path, data=read_file(path)) as image:
+        size = upright_size(image)
+        drawn = draw_augmentation(np.random.default_rng(seed), size, augmentation)
+        return apply_augmentation(upright_rgb(image, path, at_least=drawn.scaled), drawn, fill=fill), drawn, size
 
 
 def _draw_span(rng: np.random.Generator, side: int, crop: int) -> tuple[int, int, int]:

@@ -188,22 +188,22 @@ def _voc(settings: DatasetSettings, root: Path, _: Path) -> Splits:
 
 def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
     files = coco_files(root, labels=settings.labels)
-    there = [split for split in files if split is not None]
+    split_names = [split for split in files if split is not None]
     if not files:
         raise SettingsError(
             f"{root} has no annotations/instances_*.json; name a COCO file in it with --dataset.labels FILE.json"
         )
-    if not there and (settings.train_split or settings.scored_splits):
+    if not split_names and (settings.train_split or settings.scored_splits):
         raise SettingsError(f"{root / settings.labels} has no splits; leave their names out")
-    own = [split for split in there if split.startswith("train")] or there
+    own = [split for split in split_names if split.startswith("train")] or split_names
     if len(own) > 1 and not settings.train_split:
         raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
-    train = settings.train_split or (own[0] if there else None)
+    train = settings.train_split or (own[0] if split_names else None)
     year = (train or "").removeprefix("train")
-    held_out = [split for split in there if split.startswith("val") and split != train]
+    held_out = [split for split in split_names if split.startswith("val") and split != train]
     same_year = [split for split in held_out if year and split.endswith(year)]
     scored = settings.scored_splits or tuple(same_year or held_out) or (train or ALL,)
-    drawn = {None if split == ALL and not there else split for split in scored}
+    drawn = {None if split == ALL and not split_names else split for split in scored}
 
     def read(split: str | None) -> ImageSet:
         return read_coco(
@@ -229,11 +229,11 @@ def _folder(settings: DatasetSettings, root: Path, _: Path) -> Splits:
             on_bad_input=settings.on_bad_input,
         )
 
-    there = folder_splits(root, labels=settings.labels)
-    if not there and (settings.train_split or settings.scored_splits):
+    split_names = folder_splits(root, labels=settings.labels)
+    if not split_names and (settings.train_split or settings.scored_splits):
         raise SettingsError(f"{root / settings.labels} has no column 'split'; add it or leave the splits' names out")
-    train = (settings.train_split or "train") if there else None
-    scored = settings.scored_splits or tuple(split for split in there if split != train) or (train or ALL,)
+    train = (settings.train_split or "train") if split_names else None
+    scored = settings.scored_splits or tuple(split for split in split_names if split != train) or (train or ALL,)
     return Splits(layout="folder", read=read, train=train, scored=scored)
 
 
@@ -241,20 +241,20 @@ def _shards(settings: DatasetSettings, root: Path, _: Path) -> Splits:
     def read(split: str | None) -> ImageSet:
         return read_shards(root, split=split, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
 
-    there = shard_splits(root)
-    own = [split for split in there if "train" in split] or list(there)
+    split_names = shard_splits(root)
+    own = [split for split in split_names if "train" in split] or list(split_names)
     own = ["train_aug"] if "train_aug" in own else own
     if len(own) > 1 and not settings.train_split:
         raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
     train = settings.train_split or (own[0] if own else None)
-    scored = settings.scored_splits or tuple(split for split in there if split != train) or (train or ALL,)
+    scored = settings.scored_splits or tuple(split for split in split_names if split != train) or (train or ALL,)
     return Splits(layout="shards", read=read, train=train, scored=scored)
 
 
 def union(*parts: CheckedImages) -> CheckedImages:
     """The images of several checked sets of one data set, each once, in order of first appearance."""
     first = parts[0].image_set
-    found = {
+    by_name = {
         record.name: (record, size)
         for part in reversed(parts)
         for record, size in zip(part.image_set.records, part.sizes, strict=True)
@@ -262,7 +262,7 @@ def union(*parts: CheckedImages) -> CheckedImages:
     order = dict.fromkeys(record.name for part in parts for record in part.image_set.records)
     skipped = dict.fromkeys(skip for part in parts for skip in part.image_set.skipped)
     return CheckedImages(
-        image_set=replace(first, records=tuple(found[name][0] for name in order), skipped=tuple(skipped)),
-        sizes=tuple(found[name][1] for name in order),
+        image_set=replace(first, records=tuple(by_name[name][0] for name in order), skipped=tuple(skipped)),
+        sizes=tuple(by_name[name][1] for name in order),
         digest=fingerprint(*(part.digest for part in parts)),
     )

@@ -10,8 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from subcam.data.augmentation import Augmentation, AugmentationSettings
-from subcam.data.crops import varied_crop
+from subcam.data.augmentation import Augmentation, AugmentationSettings, varied_crop
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet, Record, mask_values_of
@@ -102,10 +101,10 @@ def only_masked(image_set: ImageSet) -> ImageSet:
     Raises:
         BadInputError: none has.
     """
-    found = image_set.where([record.mask is not None for record in image_set.records])
-    if not found.records:
+    masked = image_set.where([record.mask is not None for record in image_set.records])
+    if not masked.records:
         raise BadInputError(
             f"expected true masks of the training images, got none of {len(image_set)}; train on pseudo masks,"
             " or give images that have some (of COCO: --dataset.train-masks)"
         )
-    return found
+    return masked

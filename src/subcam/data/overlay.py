@@ -38,15 +38,15 @@ def colour_mask(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 def outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Where two labels meet, as lines of `line_width` pixels, half on each side; none along 255 or at the edge."""
-    found = np.zeros(mask.shape, bool)
+    lines = np.zeros(mask.shape, bool)
     for distance in range(1, line_width(mask.shape) // 2 + 1):
         for axis in (0, 1):
-            near, far = (np.swapaxes(array, 0, axis) for array in (found, mask))
+            near, far = (np.swapaxes(array, 0, axis) for array in (lines, mask))
             after, before = far[distance:], far[:-distance]
             differs = (after != before) & (after != IGNORE_INDEX) & (before != IGNORE_INDEX)
             near[distance:] |= differs
             near[:-distance] |= differs
-    return found
+    return lines
 
 
 def line_width(size: tuple[int, ...]) -> int:

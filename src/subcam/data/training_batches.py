@@ -14,8 +14,7 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from subcam.data.augmentation import AugmentationSettings
-from subcam.data.crops import varied_crop
+from subcam.data.augmentation import AugmentationSettings, varied_crop
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.records import Record
 from subcam.errors import BadInputError, SettingsError

@@ -182,11 +182,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except (ValueError, IndexError) as error:
         raise BadInputError(
             f"{path}: expected a table with the columns index and name, got another "
-            f"({type(error).__name__}: {error}); mend it or give the names with --classes"
+            f"({type(error).__name__}: {error}); correct it or give the names with --classes"
         ) from error
     names = {value: rows[value] for value in sorted(rows) if value not in (BACKGROUND, IGNORE_INDEX)}
     if list(names) != list(range(1, len(names) + 1)):
-        raise BadInputError(f"{path}: expected the values 1..{len(names)}, got {list(names)}; mend the table")
+        raise BadInputError(f"{path}: expected the values 1..{len(names)}, got {list(names)}; correct the table")
     return without_background(list(names.values()), where=str(path))
 
 
@@ -196,12 +196,12 @@ def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     Raises:
         BadInputError: there is none, more than 254, an empty one, or one twice.
     """
-    found = tuple(names[1:] if names and names[0].casefold() == BACKGROUND_NAME else names)
-    if not 0 < len(found) < IGNORE_INDEX or "" in found or len(set(found)) < len(found):
+    class_names = tuple(names[1:] if names and names[0].casefold() == BACKGROUND_NAME else names)
+    if not 0 < len(class_names) < IGNORE_INDEX or "" in class_names or len(set(class_names)) < len(class_names):
         raise BadInputError(
-            f"{where}: expected 1 to 254 names of classes that all differ, got {first_of(found) or 'none'}; mend them"
+            f"{where}: expected 1 to 254 different class names, got {first_of(class_names) or 'none'}; correct them"
         )
-    return found
+    return class_names
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     repeated = [name for name, seen in zip(names, _seen_before(names), strict=True) if seen]
     if repeated or not names:
         got = f"twice: {first_of(repeated)}" if repeated else "no line"
-        raise BadInputError(f"{path}: expected names of images, each once, one a line, got {got}; mend the list")
+        raise BadInputError(f"{path}: expected names of images, each once, one a line, got {got}; correct the list")
     return tuple(names)
 
 

@@ -30,9 +30,9 @@ class ExportError(SubcamError):
 
 def plain_copy(network: SegmentationNetwork) -> SegmentationNetwork:
     """A copy on the CPU that evaluates in float32, however the network itself is used at the moment."""
-    found = copy.deepcopy(network).cpu().eval()
-    found.autocast = nullcontext
-    return found
+    plain = copy.deepcopy(network).cpu().eval()
+    plain.autocast = nullcontext
+    return plain
 
 
 def network_output(
@@ -77,12 +77,14 @@ def check_program(
         expected = network_output(network, images, output=output).numpy()
         where = f"on {batch} images of {width} x {height} pixels"
         try:
-            found = program(images)
+            result = program(images)
         except Exception as error:  # a runtime may raise nearly any kind
             raise ExportError(f"the exported program fails {where} ({first_line(error)}); {_ADVICE}") from error
-        if found.shape != expected.shape:
-            raise ExportError(f"the exported program gives {found.shape} {where}, expected {expected.shape}; {_ADVICE}")
-        difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+        if result.shape != expected.shape:
+            raise ExportError(
+                f"the exported program gives {result.shape} {where}, expected {expected.shape}; {_ADVICE}"
+            )
+        difference = float(np.abs(result - expected).max() / max(1.0, np.abs(expected).max()))
         if not difference <= tolerance:
             raise ExportError(
                 f"the exported program differs by {difference:.2g} {where}, expected at most {tolerance:g}; {_ADVICE}"

@@ -42,10 +42,10 @@ class Region:
 
     def full(self, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
         """The mask in an image of (height, width) `size`."""
-        found = np.zeros(size, bool)
+        mask = np.zeros(size, bool)
         height, width = self.mask.shape
-        found[self.top : self.top + height, self.left : self.left + width] = self.mask
-        return found
+        mask[self.top : self.top + height, self.left : self.left + width] = self.mask
+        return mask
 
 
 def regions_of(
@@ -92,12 +92,12 @@ def outlines(region: Region, *, tolerance: float = 0.0) -> list[Float[np.ndarray
         tolerance: by how many pixels an outline may leave the edges for the sake of fewer points (Douglas-Peucker).
     """
     numbered, count = ndimage.label(ndimage.binary_fill_holes(region.mask))
-    found = []
+    outlines = []
     for index, part in enumerate(ndimage.find_objects(numbered, max_label=count), start=1):
         ring = _outer_ring(numbered[part] == index)
         ring += [part[1].start + region.left, part[0].start + region.top]
-        found.append(_simplify(ring.astype(np.float64), tolerance))
-    return found
+        outlines.append(_simplify(ring.astype(np.float64), tolerance))
+    return outlines
 
 
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))

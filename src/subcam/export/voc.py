@@ -123,22 +123,22 @@ def _faults(
     archive: tarfile.TarFile, names: Sequence[str], sizes: Mapping[str, tuple[int, int]], folder: str
 ) -> Iterator[str]:
     left = dict.fromkeys(names)
-    found: set[str] = set()
+    seen: set[str] = set()
     for member in archive:
         place = PurePosixPath(member.name)
         if member.isdir() and (place == PurePosixPath(folder) or place in PurePosixPath(folder).parents):
             continue
         if not member.isfile() or place.parent != PurePosixPath(folder) or place.suffix != ".png":
             yield f"{member.name}: expected only files {folder}/NAME.png"
-        elif place.stem in found:
+        elif place.stem in seen:
             yield f"{member.name}: there twice"
         elif place.stem not in left:
             yield f"{member.name}: no image of the set has this name"
         else:
-            found.add(place.stem)
+            seen.add(place.stem)
             content = archive.extractfile(member)
             yield from _faults_of_mask(member.name, content.read() if content else b"", sizes.get(place.stem))
-    yield from (f"{folder}/{name}.png: missing" for name in left if name not in found)
+    yield from (f"{folder}/{name}.png: missing" for name in left if name not in seen)
 
 
 def _faults_of_mask(name: str, data: bytes, size: tuple[int, int] | None) -> Iterator[str]:

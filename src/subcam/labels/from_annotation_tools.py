@@ -1,6 +1,6 @@
 """Image-level labels from what labelling tools write: COCO's JSON and Label Studio's.
 
-In: the file and the folder of images. Out: `FoundLabels`. Where things are is not read, only what is there.
+In: the file and the folder of images. Out: `SourceLabels`. Only the names are read, not where the objects lie.
 """
 
 import re
@@ -16,8 +16,8 @@ from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import (
-    FoundLabels,
     LabelledImage,
+    SourceLabels,
     find_image,
     merged,
 )
@@ -26,7 +26,7 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight digits before the name of an image that was uploaded to it."""
 
 
-def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> FoundLabels:
+def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> SourceLabels:
     """Labels from the categories of each image's annotations.
 
     Args:
@@ -53,7 +53,7 @@ def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> Fo
     return _something(path, images, skipped)
 
 
-def labels_from_label_studio(path: Path, *, root: Path) -> FoundLabels:
+def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
     """Labels from an export of Label Studio (JSON or JSON-MIN): choices, and the labels of boxes, polygons and brushes.
 
     What several people said of an image is put together; cancelled annotations and predictions do not count. A task's
@@ -67,7 +67,7 @@ def labels_from_label_studio(path: Path, *, root: Path) -> FoundLabels:
     Raises:
         BadInputError: the file is no such export, or none of its images is there.
     """
-    there = _by_file_name(root)
+    by_file_name = _by_file_name(root)
     images: list[LabelledImage] = []
     skipped: list[Skipped] = []
     for number, (key, task) in enumerate(json_entries(path)):
@@ -78,7 +78,7 @@ def labels_from_label_studio(path: Path, *, root: Path) -> FoundLabels:
         try:
             if address is None:
                 raise BadInputError(f"{where}: expected the address of an image, got {str(task)[:60]}")
-            image = _find_by_end(there, address, root, where)
+            image = _find_by_end(by_file_name, address, root, where)
             images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task)))))
         except BadInputError as error:
             skipped.append(Skipped(file=address or where, reason=str(error)))
@@ -146,17 +146,17 @@ def _path_in(address: str) -> PurePosixPath:
 
 
 def _by_file_name(root: Path) -> dict[str, list[PurePosixPath]]:
-    found: dict[str, list[PurePosixPath]] = defaultdict(list)
+    paths: dict[str, list[PurePosixPath]] = defaultdict(list)
     for path in images_below(root).images:
-        found[path.name].append(PurePosixPath(path.relative_to(root).as_posix()))
-    return found
+        paths[path.name].append(PurePosixPath(path.relative_to(root).as_posix()))
+    return paths
 
 
-def _find_by_end(there: dict[str, list[PurePosixPath]], address: str, root: Path, where: str) -> str:
+def _find_by_end(by_file_name: dict[str, list[PurePosixPath]], address: str, root: Path, where: str) -> str:
     """The image below `root` whose path agrees with the address's end in most folders, checked to lie in `root`."""
     path = _path_in(address)
     uploaded = _UPLOADED.fullmatch(path.name)
-    candidates = there.get(path.name) or (there.get(uploaded[1]) if uploaded else None) or []
+    candidates = by_file_name.get(path.name) or (by_file_name.get(uploaded[1]) if uploaded else None) or []
     if not candidates:
         raise BadInputError(f"{where}: no image {path.name!r} in {root}; give the folder of images with --images")
 
@@ -173,8 +173,8 @@ def _find_by_end(there: dict[str, list[PurePosixPath]], address: str, root: Path
     return find_image(root, chosen[0].as_posix(), where)
 
 
-def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped]) -> FoundLabels:
+def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped]) -> SourceLabels:
     if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected images with labels, got none that can be used{why}")
-    return FoundLabels(images=tuple(images), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped))

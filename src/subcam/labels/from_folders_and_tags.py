@@ -1,6 +1,6 @@
 """Image-level labels from where people already have them: folders named after classes, and tags beside images.
 
-In: a folder. Out: `FoundLabels`: images by their path below the folder, with names. No image is decoded.
+In: a folder. Out: `SourceLabels`: images by their path below the folder, with names. No image is decoded.
 """
 
 import hashlib
@@ -39,14 +39,14 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoundLabels:
+class SourceLabels:
     """What a source has; `skipped` is what could not be used, and why."""
 
     images: tuple[LabelledImage, ...]
     skipped: tuple[Skipped, ...] = ()
 
 
-def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
+def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
     """Labels from folders: `root/CLASS/...image`, or `root/SPLIT/CLASS/...image`.
 
     An image that is in the folders of several classes has all of them; the first place of it is kept.
@@ -64,7 +64,7 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
     splits = bool(folders) and all(folder.name.casefold() in SPLIT_NAMES for folder in folders)
     places = [(split.name, folder) for split in folders for folder in _subfolders(split)] if splits else []
     places = places or [("", folder) for folder in folders]
-    found: dict[tuple[str, object], tuple[str, dict[str, None]]] = {}
+    by_identity: dict[tuple[str, object], tuple[str, dict[str, None]]] = {}
     skipped: list[Skipped] = []
     for split, folder in places:
         below = images_below(folder)
@@ -77,8 +77,8 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
             except BadInputError as error:
                 skipped.append(Skipped(file=image, reason=str(error)))
                 continue
-            found.setdefault(key, (image, {}))[1].setdefault(folder.name)
-    if not found:
+            by_identity.setdefault(key, (image, {}))[1].setdefault(folder.name)
+    if not by_identity:
         raise BadInputError(
             f"{root}: expected a folder for each class with images in it, got "
             f"{', '.join(folder.name for folder in _subfolders(root)[:8]) or 'no folders'}; "
@@ -87,12 +87,13 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> FoundLabels:
     beside = [path for path in root.iterdir() if looks_like_image(path)]
     skipped += [Skipped(file=path.name, reason=f"{path}: in no folder of a class") for path in sorted(beside)]
     images = (
-        LabelledImage(image=image, names=tuple(names), split=split) for (split, _), (image, names) in found.items()
+        LabelledImage(image=image, names=tuple(names), split=split)
+        for (split, _), (image, names) in by_identity.items()
     )
-    return FoundLabels(images=tuple(images), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped))
 
 
-def labels_from_tag_files(root: Path) -> FoundLabels:
+def labels_from_tag_files(root: Path) -> SourceLabels:
     """Labels from `NAME.txt` beside each image: tags separated by commas or lines, as in training sets of CLIP.
 
     Raises:
@@ -115,10 +116,10 @@ def labels_from_tag_files(root: Path) -> FoundLabels:
             f"{root}: expected images with a text file of tags beside each, got none; give the folder that "
             f"holds both{_first_of(skipped)}"
         )
-    return FoundLabels(images=tuple(images), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped))
 
 
-def labels_from_tag_table(path: Path, *, root: Path) -> FoundLabels:
+def labels_from_tag_table(path: Path, *, root: Path) -> SourceLabels:
     """Labels from one file of tags: JSON, JSON lines or CSV.
 
     JSON: an object of tags by image, or a list of objects; JSON lines: one such object a line; CSV: one such row. The
@@ -149,7 +150,7 @@ def labels_from_tag_table(path: Path, *, root: Path) -> FoundLabels:
     if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected images with tags, got none that can be used{why}")
-    return FoundLabels(images=tuple(images.values()), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images.values()), skipped=tuple(skipped))
 
 
 def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
@@ -238,10 +239,10 @@ def _first_of(skipped: list[Skipped]) -> str:
 
 def merged(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:
     """The same image named twice as one with the names of both, in order of first appearance."""
-    found: dict[str, LabelledImage] = {}
+    by_path: dict[str, LabelledImage] = {}
     for image in images:
-        before = found.get(image.image)
+        before = by_path.get(image.image)
         names = dict.fromkeys([*(before.names if before else ()), *image.names])
         split = before.split if before else image.split
-        found[image.image] = LabelledImage(image=image.image, names=tuple(names), split=split)
-    return tuple(found.values())
+        by_path[image.image] = LabelledImage(image=image.image, names=tuple(names), split=split)
+    return tuple(by_path.values())

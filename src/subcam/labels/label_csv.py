@@ -49,7 +49,7 @@ def edit_labels(
     """Rename or merge names, then leave names out.
 
     Args:
-        images: what a source found.
+        images: what a source has.
         rename: old name to new; several with one new name are merged.
         drop: names to leave out, after renaming.
         only: where given, the names to keep, after renaming.

@@ -1,6 +1,6 @@
-"""Scores of one set of mask files against another, theirs or ours: one confusion matrix over all (Tables 3 and 4).
+"""Scores of one folder of masks against another: one confusion matrix over all of them (Tables 3 and 4).
 
-In: paths of indexed PNGs by name, and what their values mean as far as it is known. Out: scores. One mask of each side
+In: paths of indexed PNGs by name, and what their values mean where that is known. Out: scores. One mask of each side
 is in memory at a time.
 """
 
@@ -37,7 +37,7 @@ class FolderScores:
     scores: of the confusion matrix over all masks, background first. class_names: with background.
     images: masks that were scored. missing: names without a prediction.
     unlabelled: share of the scored true pixels to which the prediction gives no label.
-    not_scored: classes of the truth that the predictions do not know; their pixels are left out.
+    not_scored: classes of the ground truth that the predictions do not know; their pixels are left out.
     """
 
     scores: Scores
@@ -62,7 +62,7 @@ def score_folders(
     """Count true against predicted pixels over all masks, then divide once.
 
     Where the names of both sides' classes are known, values are matched by name, so that a network of six classes can
-    be held against VOC's twenty: the classes of the predictions are scored, the truth's others are left out.
+    be scored against VOC's twenty: the classes of the predictions are scored, the other ones are left out.
 
     Args:
         predictions: indexed PNGs by name.
@@ -137,10 +137,10 @@ class _Meaning:
         self, counts: np.ndarray, true_path: Path | None, predicted_path: Path | None, *, unlabelled: WhenUnlabelled
     ) -> None:
         """Raise `BadInputError` where values occur that mean nothing, or no label where there must be one."""
-        refuse_values(np.asarray(counts.any(1)), self.true != FORBIDDEN, true_path or "the true masks")
-        found = np.asarray(counts[self.true >= 0].any(0))
-        refuse_values(found, self.predicted != FORBIDDEN, predicted_path or "the predictions")
-        if unlabelled == "stop" and (self.predicted[found] == NO_LABEL).any():
+        refuse_values(np.asarray(counts.any(1)), self.true != FORBIDDEN, true_path or "the ground truth")
+        occurring = np.asarray(counts[self.true >= 0].any(0))
+        refuse_values(occurring, self.predicted != FORBIDDEN, predicted_path or "the predictions")
+        if unlabelled == "stop" and (self.predicted[occurring] == NO_LABEL).any():
             raise BadInputError(
                 f"{predicted_path or 'the predictions'}: expected a class at each scored pixel, got some without a "
                 "label; choose what to do with --unlabelled"
@@ -179,17 +179,19 @@ def _meaning(
             f"expected num_classes {len(names) + 1} for background and {', '.join(names)}, got {num_classes}; "
             "leave it out or give other --classes"
         )
-    there = tuple(true_class_names if true_class_names is not None else names)
-    if not set(there) & set(names):
+    true_names = tuple(true_class_names if true_class_names is not None else names)
+    if not set(true_names) & set(names):
         raise SettingsError(
-            f"no class of the predictions is one of the truth's: {names[0]!r}, {suggest(names[0], there)} "
+            f"no class of the predictions is one of the ground truth's: {names[0]!r}, {suggest(names[0], true_names)} "
             "give the names with --classes and --truth-classes"
         )
     return _Meaning(
         class_names=names,
-        true=_by_value([names.index(name) + 1 if name in names else NOT_SCORED for name in there], ignore, NOT_SCORED),
+        true=_by_value(
+            [names.index(name) + 1 if name in names else NOT_SCORED for name in true_names], ignore, NOT_SCORED
+        ),
         predicted=_by_value(list(range(1, len(names) + 1)), ignore, NO_LABEL),
-        not_scored=tuple(name for name in there if name not in names),
+        not_scored=tuple(name for name in true_names if name not in names),
     )
 
 

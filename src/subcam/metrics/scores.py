@@ -1,18 +1,18 @@
-"""Scores of a confusion matrix: mIoU, F-score, precision, recall, accuracy (Tables 1 to 4 of the paper)."""
+"""Scores of a confusion matrix (Tables 1 to 4): mIoU, F-score, precision, recall, accuracy; the classifier's mAP."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything that follows from one confusion matrix (rows: truth, columns: prediction). All values lie in 0..1.
+    """All scores of one confusion matrix (rows: ground truth, columns: prediction), in 0..1.
 
-    A class that is in neither truth nor prediction has no score (NaN). Means are taken over the classes that occur in
-    the truth, as in PASCAL VOC's devkit; a class that is only predicted costs the true classes recall.
+    A class that is in neither ground truth nor prediction has no score (NaN). Means are taken over the classes that
+    occur in the ground truth, as in PASCAL VOC's devkit; a class that is only predicted costs the others recall.
     """
 
     matrix: Int64[np.ndarray, "classes classes"]
@@ -31,7 +31,7 @@ class Scores:
 
     @property
     def present(self) -> Bool[np.ndarray, " classes"]:
-        """Classes that occur in the truth."""
+        """Classes that occur in the ground truth."""
         return self._true > 0
 
     @property
@@ -46,7 +46,7 @@ class Scores:
 
     @property
     def recall(self) -> Float64[np.ndarray, " classes"]:
-        """Share of a class's pixels that are found (its accuracy)."""
+        """Share of a class's pixels that are predicted as it (its accuracy)."""
         return _divide(self._hits, self._true)
 
     @property
@@ -56,22 +56,22 @@ class Scores:
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes in the truth, background included."""
+        """Mean IoU over the classes in the ground truth, background included."""
         return self._mean(self.iou)
 
     @property
     def f_score(self) -> float:
-        """Mean F1 over the classes in the truth (Table 2; the paper gives no formula, this is the usual one)."""
+        """Mean F1 over the classes in the ground truth (Table 2; the paper gives no formula, this is the usual one)."""
         return self._mean(self.class_f_score)
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean recall over the classes in the truth."""
+        """Mean recall over the classes in the ground truth."""
         return self._mean(self.recall)
 
     @property
     def mean_precision(self) -> float:
-        """Mean precision over the classes in the truth; a class that is never predicted counts as 0."""
+        """Mean precision over the classes in the ground truth; a class that is never predicted counts as 0."""
         return self._mean(np.nan_to_num(self.precision))
 
     @property
@@ -81,7 +81,7 @@ class Scores:
 
     @property
     def frequency_weighted_iou(self) -> float:
-        """IoU weighted by how many pixels each class has in the truth."""
+        """IoU weighted by how many pixels each class has in the ground truth."""
         if not self._true.sum():
             return float("nan")
         return float((self._true * np.nan_to_num(self.iou)).sum() / self._true.sum())
@@ -99,6 +99,28 @@ def scores(matrix: Integer[np.ndarray, "..."]) -> Scores:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or (matrix < 0).any():
         raise ValueError(f"expected a square matrix of counts, got shape {matrix.shape}, minimum {matrix.min()}")
     return Scores(matrix.astype(np.int64))
+
+
+def class_average_precision(
+    logits: Float[np.ndarray, "images classes"], labels: Integer[np.ndarray, "images classes"]
+) -> Float[np.ndarray, " classes"]:
+    """Average precision of each class (area under precision-recall, not interpolated); NaN where no image has it."""
+    from sklearn.metrics import average_precision_score  # slow to import, and most scores do without
+
+    return np.array(
+        [
+            average_precision_score(labels[:, c], logits[:, c]) if labels[:, c].any() else np.nan
+            for c in range(labels.shape[1])
+        ]
+    )
+
+
+def mean_average_precision(
+    logits: Float[np.ndarray, "images classes"], labels: Integer[np.ndarray, "images classes"]
+) -> float:
+    """Mean of `class_average_precision` over the classes that some image has, in 0..1; NaN if there is none."""
+    values = class_average_precision(logits, labels)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _divide(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray:

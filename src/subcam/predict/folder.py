@@ -137,13 +137,13 @@ def check_same(out: Path, made_with: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, given)
         return
-    there = read_json(path)
-    differing = [key for key in {**there, **given} if there.get(key) != given.get(key)]
+    recorded = read_json(path)
+    differing = [key for key in {**recorded, **given} if recorded.get(key) != given.get(key)]
     if differing:
-        told = "; ".join(f"{key} was {there.get(key)} and is {given.get(key)}" for key in differing)
+        differences = "; ".join(f"{key} was {recorded.get(key)} and is {given.get(key)}" for key in differing)
         raise SettingsError(
-            f"{out} holds predictions that were made otherwise ({told}); choose another --out, or give the same model"
-            " and settings again"
+            f"{out} holds predictions of another model or other settings ({differences}); choose another --out, or "
+            "give the same model and settings again"
         )
 
 

@@ -1,6 +1,6 @@
-"""What happens to one image after the other: read in threads, through the network, sharpened and written in threads.
+"""Predicts images one after the other: threads read them, the network segments them, threads refine and write.
 
-In: records. Out: a line of the table for each, or why there is none. Nothing of an image stays in memory behind it.
+In: records. Out: a line of the table for each, or why there is none. No image stays in memory once it is written.
 """
 
 import errno
@@ -46,7 +46,7 @@ class Outputs:
     overlays: bool = True
     probabilities: bool = False
 
-    def there(self, record: Record) -> bool:
+    def are_written(self, record: Record) -> bool:
         """Whether all of it is written."""
         wanted = [mask_path(self.out, record.name)]
         wanted += [overlay_path(self.out, record.name)] if self.overlays else []
@@ -62,7 +62,7 @@ class _Image:
 
 @dataclass(frozen=True, kw_only=True)
 class _Segmented:
-    """An image behind the network: probabilities where something needs them, else labels."""
+    """An image and what the network says of it: probabilities where something needs them, else labels."""
 
     image: _Image
     labels: UInt8[np.ndarray, "h w"] | None
@@ -87,16 +87,16 @@ def predict_each(
         network: in evaluation mode, on `device`.
         records: what to predict.
         outputs: where to.
-        settings: how the network looks at the images.
+        settings: scales, flips and tiles, and the CRF.
         device: of the network.
-        threads: that read, and as many that sharpen and write.
+        threads: that read, and as many that refine and write.
     """
     images = threaded_map(_read, records, threads=threads, ahead=2 * threads)
     groups = alike_together(
         images, _batched_with, most=settings.batch_size, waiting=WAITING_BATCHES * settings.batch_size
     )
     keep = settings.crf or outputs.probabilities
-    segmented = (found for group in groups for found in _segment(network, group, settings, device, keep=keep))
+    segmented = (image for group in groups for image in _segment(network, group, settings, device, keep=keep))
     finish = partial(_finish, settings=settings, outputs=outputs)
     yield from threaded_map(finish, segmented, threads=threads, ahead=2 * threads)
 
@@ -122,7 +122,7 @@ def _segment(
     *,
     keep: bool,
 ) -> Iterator[_Segmented | Skipped]:
-    """A group of images of one size through the network; one that could not be read is handed on."""
+    """A group of images of one size through the network; one that could not be read is passed through."""
     usable = [image for image in group if isinstance(image, _Image)]
     yield from (image for image in group if isinstance(image, Skipped))
     if not usable:
@@ -130,25 +130,25 @@ def _segment(
     started = time.monotonic()
     stacked = np.stack([image.image for image in usable])
     images = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
-    look = segment_probabilities if keep else segment_labels
-    found = look(network, images, settings=settings).cpu().numpy()
+    segment = segment_probabilities if keep else segment_labels
+    outputs = segment(network, images, settings=settings).cpu().numpy()
     seconds = (time.monotonic() - started) / len(usable)
-    for image, one in zip(usable, found, strict=True):
+    for image, one in zip(usable, outputs, strict=True):
         labels, probabilities = (None, one) if keep else (one, None)
         yield _Segmented(image=image, labels=labels, probabilities=probabilities, seconds=seconds)
 
 
-def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs: Outputs) -> Row | Skipped:
-    """Sharpen, and write: the mask last, as it says that the image is done."""
-    if isinstance(found, Skipped):
-        return found
+def _finish(segmented: _Segmented | Skipped, *, settings: InferenceSettings, outputs: Outputs) -> Row | Skipped:
+    """Refine with the CRF, and write: the mask last, as it says that the image is done."""
+    if isinstance(segmented, Skipped):
+        return segmented
     started = time.monotonic()
-    record, image = found.image.record, found.image.image
+    record, image = segmented.image.record, segmented.image.image
     try:
-        probabilities = found.probabilities
+        probabilities = segmented.probabilities
         if settings.crf and probabilities is not None:
-            probabilities = _sharpened(record, probabilities, settings)
-        labels = found.labels if probabilities is None else probabilities.argmax(0).astype(np.uint8)
+            probabilities = _refined(record, probabilities, settings)
+        labels = segmented.labels if probabilities is None else probabilities.argmax(0).astype(np.uint8)
         assert labels is not None, "there are labels or probabilities"
         counts = np.bincount(labels.ravel(), minlength=256)
         if outputs.probabilities and probabilities is not None:
@@ -166,11 +166,11 @@ def _finish(found: _Segmented | Skipped, *, settings: InferenceSettings, outputs
             file=str(record.image),
             reason=f"{record.image}: its name is too long for what is written of it; shorten it",
         )
-    seconds = found.seconds + time.monotonic() - started
+    seconds = segmented.seconds + time.monotonic() - started
     return row_of(record, outputs.out, counts, outputs.names, seconds=f"{seconds:.3f}")
 
 
-def _sharpened(record: Record, probabilities: np.ndarray, settings: InferenceSettings) -> np.ndarray:
+def _refined(record: Record, probabilities: np.ndarray, settings: InferenceSettings) -> np.ndarray:
     from subcam.refine.scores_and_masks import crf_of  # numba takes its time, and few predictions ask for the CRF
 
     return crf_of(record, [probabilities], settings.crf_settings)[0]

@@ -120,10 +120,10 @@ def predict(
         for record in records:
             table.check_origin(record)
         outputs = Outputs(out=out, names=names, overlays=settings.overlays, probabilities=settings.probabilities)
-        done = [record for record in records if outputs.there(record)]
-        there = {record.name for record in done}
-        distributed.barrier()  # all have seen what was there before anyone adds to it
-        left = [record for record in distributed.share(records) if record.name not in there]
+        done = [record for record in records if outputs.are_written(record)]
+        done_names = {record.name for record in done}
+        distributed.barrier()  # all know what was done before anyone adds to it
+        left = [record for record in distributed.share(records) if record.name not in done_names]
         threads = thread_count(settings.threads)
         device = _place(network, settings, threads, device=own_device)
         results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
@@ -150,7 +150,7 @@ def predict(
         if distributed.world_size() > 1:
             failed = _of_all(failed)
             if distributed.is_first():
-                with table.begin(record for record in records if outputs.there(record)):
+                with table.begin(record for record in records if outputs.are_written(record)):
                     write_failures(out, failed)
     if len(failed) == len(records) + len(images.unread):
         raise BadInputError(f"expected at least one usable image, got none of {len(failed)}; {failed[0].reason}")
@@ -172,7 +172,8 @@ def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
 def find_model(path: Path) -> Path:
     """The folder of the saved segmentation network that `path` means: itself, or one of a run.
 
-    Of a run's networks it is the last that learned from pseudo masks; one from true masks only where there is no other.
+    Of a run's networks it is the last that learned from pseudo masks; one that learned from ground
+    truth only where there is no other.
 
     Raises:
         CheckpointError: there is neither a saved network nor a run that has one.

@@ -98,15 +98,15 @@ def segment_probabilities(
         SettingsError: the tiles are too small for the network's cells.
     """
     height, width = images.shape[2:]
-    found: Tensor | None = None
+    probabilities: Tensor | None = None
     for top, band in probability_bands(network, images, settings=settings or InferenceSettings()):
         if band.shape[2] == height:
             return band
-        if found is None:
-            found = band.new_empty((*band.shape[:2], height, width))
-        found[:, :, top : top + band.shape[2]] = band
-    assert found is not None, "an image has at least one band"
-    return found
+        if probabilities is None:
+            probabilities = band.new_empty((*band.shape[:2], height, width))
+        probabilities[:, :, top : top + band.shape[2]] = band
+    assert probabilities is not None, "an image has at least one band"
+    return probabilities
 
 
 def segment_labels(

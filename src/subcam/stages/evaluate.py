@@ -15,9 +15,8 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.errors import BadInputError, SettingsError
-from subcam.metrics.classification import class_average_precision, mean_average_precision
 from subcam.metrics.confusion import confusion_matrix
-from subcam.metrics.scores import Scores, scores
+from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
 from subcam.refine.walked_maps import read_walked, walked_path

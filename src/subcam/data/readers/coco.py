@@ -138,9 +138,9 @@ def read_coco(
 def _annotation_file(root: Path, split: str | None, labels: str) -> Path:
     files = coco_files(root, labels=labels)
     if split not in files:
-        there = ", ".join(name for name in files if name) or "none"
+        known = ", ".join(name for name in files if name) or "none"
         raise BadInputError(
-            f"{root / ANNOTATIONS / f'{_PREFIX}{split or str()}{_SUFFIX}'}: no such split; there are: {there}; "
+            f"{root / ANNOTATIONS / f'{_PREFIX}{split or str()}{_SUFFIX}'}: no such split; there are: {known}; "
             "or name a COCO file in the folder with --dataset.labels FILE.json"
         )
     return files[split]
@@ -231,5 +231,5 @@ def _name_of(image: CocoImage, split: str | None, where: Path) -> str:
 def _image_folders(root: Path, split: str | None, path: Path) -> list[Path]:
     """Where images may lie, only what is there, each once."""
     own = [root / split, root / "images" / split] if split else []
-    found = dict.fromkeys([*own, path.parent, root / "images", root])
-    return [folder for folder in found if folder.is_dir()]
+    folders = dict.fromkeys([*own, path.parent, root / "images", root])
+    return [folder for folder in folders if folder.is_dir()]

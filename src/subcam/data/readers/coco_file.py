@@ -87,12 +87,12 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
     """
     categories: dict[_ID, str] = {}
     images: dict[_ID, CocoImage] = {}
-    found = _Annotations(path, keep=outlines)
+    annotations = _Annotations(path, keep=outlines)
     keys: dict[str, None] = {}
     for key, entry in json_entries(path):
         keys.setdefault(key)
         if key == "annotations":
-            found.add(entry)
+            annotations.add(entry)
         elif key == "images":
             image = _image(entry, f"{path}: images[{len(images)}]")
             if image.id in images:
@@ -112,12 +112,12 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
         path=path,
         categories={key: categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))},
         images=tuple(images.values()),
-        present=found.present,
-        crowds=found.crowds,
-        segments=found.segments,
-        outlined=found.outlined,
-        problems=_with_unknown_categories(found, categories, path),
-        strays=(*found.strays, *_of_no_image(found, images, path)),
+        present=annotations.present,
+        crowds=annotations.crowds,
+        segments=annotations.segments,
+        outlined=annotations.outlined,
+        problems=_with_unknown_categories(annotations, categories, path),
+        strays=(*annotations.strays, *_of_no_image(annotations, images, path)),
     )
 
 
@@ -214,10 +214,12 @@ def _category(entry: Any, where: str) -> tuple[_ID, str]:
     return entry["id"], entry["name"].strip()
 
 
-def _with_unknown_categories(found: _Annotations, categories: dict[_ID, str], path: Path) -> dict[_ID, BadInputError]:
+def _with_unknown_categories(
+    annotations: _Annotations, categories: dict[_ID, str], path: Path
+) -> dict[_ID, BadInputError]:
     """Problems by image, those of categories that the file does not list added."""
-    problems = dict(found.problems)
-    for members in (found.present, found.crowds):
+    problems = dict(annotations.problems)
+    for members in (annotations.present, annotations.crowds):
         for image, present in members.items():
             for number in present - categories.keys():
                 problems.setdefault(
@@ -230,8 +232,8 @@ def _with_unknown_categories(found: _Annotations, categories: dict[_ID, str], pa
     return problems
 
 
-def _of_no_image(found: _Annotations, images: dict[_ID, CocoImage], path: Path) -> Iterator[BadInputError]:
-    named: Sequence[_ID] = list(dict.fromkeys([*found.present, *found.crowds, *found.problems]))
+def _of_no_image(annotations: _Annotations, images: dict[_ID, CocoImage], path: Path) -> Iterator[BadInputError]:
+    named: Sequence[_ID] = list(dict.fromkeys([*annotations.present, *annotations.crowds, *annotations.problems]))
     for number in named:
         if number not in images:
             yield BadInputError(

@@ -115,11 +115,11 @@ class _Reader:
         )
 
     def _take(self, allowed: str) -> str:
-        found = self.peek()
-        if not found or found not in allowed:
+        character = self.peek()
+        if not character or character not in allowed:
             raise self.wrong(f"expected {' or '.join(repr(sign) for sign in allowed)}")
         self.at += 1
-        return found
+        return character
 
     def _value(self) -> Any:
         self.peek()

@@ -160,11 +160,11 @@ def _samples(archive: Path) -> Iterator[_Sample]:
 
 def _all_names(root: Path) -> tuple[str, ...]:
     """The classes of all shards, sorted; those that cannot be read are for who reads them to name."""
-    found: set[str] = set()
+    names: set[str] = set()
     for sample in (sample for archive in sorted(root.glob("*.tar")) for sample in _samples(archive)):
         with contextlib.suppress(BadInputError):
-            found.update(_classes_of(sample, ()))
-    return tuple(sorted(found))
+            names.update(_classes_of(sample, ()))
+    return tuple(sorted(names))
 
 
 def _record(

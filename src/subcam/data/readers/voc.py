@@ -126,11 +126,11 @@ def _split_file(root: Path, split: str) -> Path:
 def _names_in_split(root: Path, split: str) -> list[str]:
     path = _split_file(root, split)
     if not (root / "JPEGImages").is_dir():
-        inner = [found.parent for found in sorted(root.glob("*/JPEGImages")) + sorted(root.glob("*/*/JPEGImages"))]
+        inner = [path.parent for path in sorted(root.glob("*/JPEGImages")) + sorted(root.glob("*/*/JPEGImages"))]
         hint = f"use {inner[0]}" if inner else "give the folder that holds JPEGImages, Annotations and ImageSets"
         raise BadInputError(f"{root}: expected PASCAL VOC 2012's layout, got no JPEGImages folder; {hint}")
     if not path.is_file():
-        there = sorted(found.stem for found in path.parent.glob("*.txt"))
+        there = sorted(path.stem for path in path.parent.glob("*.txt"))
         raise BadInputError(f"{path}: no such split; there are: {', '.join(there) or 'none'}")
     names: dict[str, int] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
