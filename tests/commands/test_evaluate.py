@@ -103,7 +103,7 @@ def test_voc_masks_against_themselves(voc_animals: Path, tmp_path: Path, capsys)
 
 def test_classes_that_are_taken_from_the_truth_are_told(folders, capsys) -> None:
     (folders[0] / "classes.csv").unlink()
-    told = "the predictions do not say what their values mean"
+    told = "the predictions do not name their classes; those of the ground truth are used"
     assert evaluate(folders, "--truth-classes", *NAMES) == 0
     assert told in capsys.readouterr().out
     assert evaluate(folders, "--truth-classes", *NAMES, "--classes", *NAMES) == 0

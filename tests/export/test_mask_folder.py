@@ -80,7 +80,7 @@ def test_class_names_from_files(tmp_path: Path) -> None:
         ),
         ("index,name\none,cat\n", "columns index and name"),
         ("index,name\n1,cat\n3,dog\n", r"expected the values 1..2, got \[1, 3\]"),
-        ("index,name\n1,cat\n2,cat\n", "names of classes that all differ, got cat, cat"),
+        ("index,name\n1,cat\n2,cat\n", "expected 1 to 254 different class names, got cat, cat"),
         ("index,name\n0,background\n", "got none"),
     ):
         table.write_text(wrong)

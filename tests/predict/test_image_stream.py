@@ -72,9 +72,9 @@ def run(
 def test_all_that_is_written_of_a_image(network: ColourNetwork, write: Callable, tmp_path: Path) -> None:
     record = write("sub/a")
     outputs = Outputs(out=tmp_path / "out", names=NAMES, probabilities=True)
-    assert not outputs.there(record)
+    assert not outputs.are_written(record)
     (row,) = run(network, [record], outputs)
-    assert outputs.there(record)
+    assert outputs.are_written(record)
     image = read_image(record.image)
     expected = segment_probabilities(network, torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
     labels = expected.argmax(0)
