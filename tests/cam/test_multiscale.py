@@ -132,20 +132,20 @@ def test_a_round_without_subcategories_has_no_maps_of_them(network: Classificati
 
 
 @torch.no_grad()
-def test_a_local_classifier_gives_squared_mean_probabilities(network: ClassificationNetwork) -> None:
+def test_a_prototype_classifier_gives_squared_mean_probabilities(network: ClassificationNetwork) -> None:
     """A plain loop over scales and mirror images; the network's heads for whole images do not matter."""
     prototypes = torch.randn(CLASSES, 3, network.backbone.num_features, generator=torch.Generator().manual_seed(2))
-    local = network.with_prototypes(prototypes, num_objects=2)
+    with_prototypes = network.with_prototypes(prototypes, num_objects=2)
     images, labels = made_images(2, 40, 56), torch.tensor([[1, 0, 1], [0, 1, 0]], dtype=torch.uint8)
-    found = multiscale_response(local, images, labels, scales=SCALES, subcategories=True)
-    assert local.prototype_classifier is not None
-    for image, row, response in zip(images, labels, found, strict=True):
+    responses = multiscale_response(with_prototypes, images, labels, scales=SCALES, subcategories=True)
+    assert with_prototypes.prototype_classifier is not None
+    for image, row, response in zip(images, labels, responses, strict=True):
         present, total = row.nonzero().flatten(), torch.zeros(int(row.sum()), 2, 40, 56)
         for scale in SCALES:
             for mirrored in (False, True):
                 pixels = resize_images(image[None], (round(40 * scale), round(56 * scale)))
-                features = local.feature_map(pixels.flip(-1) if mirrored else pixels)
-                part = local.prototype_classifier.probabilities(features, present)[0]
+                features = with_prototypes.feature_map(pixels.flip(-1) if mirrored else pixels)
+                part = with_prototypes.prototype_classifier.probabilities(features, present)[0]
                 full = F.interpolate(part, size=(40, 56), mode="bilinear", align_corners=False)
                 total += (full.flip(-1) if mirrored else full) / (2 * len(SCALES))
         torch.testing.assert_close(response.maps, total.sum(1) ** 2, atol=1e-4, rtol=0)

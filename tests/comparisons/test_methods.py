@@ -29,12 +29,11 @@ from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.gather.images import gather_images
-from subcam.report.gather.run import read_run
 from subcam.report.page.figures import number_figures
 from subcam.report.page.image_figures import image_figures
 from subcam.report.tables.formats import csv_table, latex_table, markdown_table, terminal_table
 from subcam.report.tables.tables import tables_of, write_tables
-from subcam.results import RefinedResult, RunResult
+from subcam.results import RefinedResult, RunResult, read_run
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import RefinedScores
 from subcam.training import loop

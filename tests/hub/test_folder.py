@@ -21,7 +21,7 @@ import subcam
 from subcam import CheckpointError, SettingsError, SubCategoryCAM, cli, hub
 from subcam.hub.model_card import CardSource, metadata, model_card, scores_of
 from subcam.networks.segmenter import SegmentationNetwork
-from subcam.report.gather.run import read_run
+from subcam.results import read_run
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra subcam[hub] is not installed")
 

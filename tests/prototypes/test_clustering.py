@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from subcam.prototypes.classifier import UNLABELLED
 from subcam.prototypes.clustering import (
     CONTEXT,
-    UNSURE,
     PositionSample,
     Prototypes,
     assign,
@@ -27,17 +27,19 @@ def around(direction: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
 def test_a_position_is_confident_where_the_strongest_response_says_so() -> None:
     maps = np.array([[[0.9, 0.1, 0.3, 0.05]], [[0.2, 0.7, 0.31, 0.19]]], np.float32)
     shown = confident_positions(maps, np.array([2, 5]), object_above=0.4, context_below=0.2)
-    assert shown.tolist() == [[2, 5, UNSURE, CONTEXT]]
+    assert shown.tolist() == [[2, 5, UNLABELLED, CONTEXT]]
 
 
 def test_limits_themselves_are_not_confident() -> None:
     maps = np.array([[[0.5, 0.25]]], np.float32)
-    assert confident_positions(maps, np.array([0]), object_above=0.5, context_below=0.25).tolist() == [[UNSURE, UNSURE]]
+    assert confident_positions(maps, np.array([0]), object_above=0.5, context_below=0.25).tolist() == [
+        [UNLABELLED, UNLABELLED]
+    ]
 
 
 def test_an_image_without_classes_says_nothing() -> None:
     shown = confident_positions(np.zeros((0, 2, 3), np.float32), np.zeros(0, int), object_above=0.4, context_below=0.2)
-    assert shown.tolist() == [[UNSURE] * 3] * 2
+    assert shown.tolist() == [[UNLABELLED] * 3] * 2
 
 
 def test_prototypes_are_the_directions_that_the_features_have() -> None:
@@ -105,8 +107,8 @@ def prototypes() -> Prototypes:
 
 def test_a_position_goes_to_the_nearest_of_its_own_group(prototypes: Prototypes) -> None:
     features = np.stack([[2 * NORTH, 5 * EAST, 0.3 * UP + 0.2 * EAST, WEST, NORTH]])
-    shown = np.array([[0, 1, CONTEXT, CONTEXT, UNSURE]], np.int16)
-    assert assign(features, shown, np.array([0, 1]), prototypes).tolist() == [[1, 3, 2, 5, UNSURE]]
+    shown = np.array([[0, 1, CONTEXT, CONTEXT, UNLABELLED]], np.int16)
+    assert assign(features, shown, np.array([0, 1]), prototypes).tolist() == [[1, 3, 2, 5, UNLABELLED]]
 
 
 def test_the_context_of_absent_classes_is_not_considered(prototypes: Prototypes) -> None:
@@ -117,7 +119,7 @@ def test_the_context_of_absent_classes_is_not_considered(prototypes: Prototypes)
 def test_a_group_without_prototypes_stays_unlabelled() -> None:
     none = Prototypes(objects=np.zeros((1, 2, 4), np.float32), context=np.zeros((1, 1, 4), np.float32))
     labels = assign(np.stack([[EAST, UP]]), np.array([[0, CONTEXT]], np.int16), np.array([0]), none)
-    assert labels.tolist() == [[UNSURE, UNSURE]]
+    assert labels.tolist() == [[UNLABELLED, UNLABELLED]]
 
 
 def test_directions_have_length_1_and_zeros_stay() -> None:

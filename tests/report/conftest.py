@@ -97,7 +97,7 @@ def report_page(finished_run: Path) -> Path:
 def gathered(finished_run: Path) -> Images:
     """All scored images with their gain."""
     from subcam.report.gather.images import gather_images
-    from subcam.report.gather.run import open_images, read_run
+    from subcam.results import open_images, read_run
 
     run = read_run(finished_run)
     return gather_images(run, open_images(run), limit=1000)

@@ -16,7 +16,8 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.prototypes.clustering import CONTEXT, UNSURE, Prototypes, assign, confident_positions, directions
+from subcam.prototypes.classifier import UNLABELLED
+from subcam.prototypes.clustering import CONTEXT, Prototypes, assign, confident_positions, directions
 from subcam.prototypes.label_files import LABELS_FILE, read_label_grids
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
@@ -146,7 +147,7 @@ def test_labels_name_the_nearest_prototype(
         maps = np.repeat(ramp[None], len(record.labels), axis=0).astype(np.float32)
         classes = np.array(record.labels)
         shown = confident_positions(maps, classes, object_above=0.6, context_below=0.3)
-        assert {UNSURE, CONTEXT} < set(shown.flatten().tolist())
+        assert {UNLABELLED, CONTEXT} < set(shown.flatten().tolist())
         np.testing.assert_array_equal(grid, assign(features, shown, classes, prototypes))
         seen |= set(grid.flatten().tolist())
     assert len(seen) > 8

@@ -86,7 +86,6 @@ class AffinityNetwork(nn.Module):
         """
 
         def build(config: Mapping[str, Any]) -> AffinityNetwork:
-            settings = from_plain(NetworkSettings, config["network"])
-            return cls(AffinityConfig(network=settings), weights="none")
+            return cls(from_plain(AffinityConfig, config), weights="none")
 
         return load_network(folder, AFFINITY, build)

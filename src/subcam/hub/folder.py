@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from subcam.estimator import SubCategoryCAM
     from subcam.networks.classifier import ClassificationNetwork
     from subcam.networks.segmenter import SegmentationNetwork
-    from subcam.report.gather.run import FinishedRun
-    from subcam.results import RoundResult, SegmentedResult
+    from subcam.results import FinishedRun, RoundResult, SegmentedResult
 else:  # their imports take seconds
     ClassificationNetwork = SubCategoryCAM = SegmentationNetwork = Any
     ImageSet = FinishedRun = RoundResult = SegmentedResult = Any
@@ -242,7 +241,7 @@ def kind_of(folder: Path) -> Kind:
 
 def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, SegmentedResult | RoundResult | None, Path]:
     """The run, the network's entry in it, and the network's folder."""
-    from subcam.report.gather.run import RECORD, read_run
+    from subcam.results import RECORD, read_run
 
     if not (source / RECORD).is_file():
         if not source.is_dir():
@@ -283,7 +282,7 @@ def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:
 
 def _training_images(run: FinishedRun, data: str) -> ImageSet | None:
     """The run's training images with their labels; None if they are no longer there, which is said."""
-    from subcam.report.gather.run import open_images
+    from subcam.results import open_images
     from subcam.runtime.progress import say
 
     try:

@@ -17,8 +17,7 @@ from subcam._version import __version__
 from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
 from subcam.report.gather.names import ENDINGS
-from subcam.report.gather.run import FinishedRun
-from subcam.results import RoundResult, SegmentedResult
+from subcam.results import FinishedRun, RoundResult, SegmentedResult
 
 FEW_IMAGES = 20
 """A class with fewer training images is named among the limits."""

@@ -1,10 +1,10 @@
 """The classification network: feature extractor E, parent classifier H_p, sub-category classifier H_s (Section 3.2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -155,7 +155,7 @@ class ClassificationNetwork(nn.Module):
         Raises:
             CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
         """
-        return load_network(folder, CLASSIFICATION, lambda config: cls(_parse_config(config), weights="none"))
+        return load_network(folder, CLASSIFICATION, lambda config: cls(from_plain(ModelConfig, config), weights="none"))
 
 
 def for_inference(network: ClassificationNetwork, fabric: Fabric, *, compiled: bool = False) -> ClassificationNetwork:
@@ -168,15 +168,3 @@ def for_inference(network: ClassificationNetwork, fabric: Fabric, *, compiled: b
     fabric.to_device(fast)
     fast.compiled = Compiled(fast.backbone, what=f"the network {network.config.network.name}") if compiled else None
     return fast
-
-
-def _parse_config(value: Mapping[str, Any]) -> ModelConfig:
-    """A config from its JSON; a KeyError or TypeError where fields are missing or of another kind."""
-    return ModelConfig(
-        network=from_plain(NetworkSettings, value["network"]),
-        class_names=tuple(value["class_names"]),
-        num_subcategories=value["num_subcategories"],
-        num_objects=value.get("num_objects", 0),
-        num_context=value.get("num_context", 0),
-        head_dropout=value["head_dropout"],
-    )

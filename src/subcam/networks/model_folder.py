@@ -67,7 +67,7 @@ def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[s
     config = read_json(path)
     _check_format(config if isinstance(config, dict) else {}, path, weights, expected)
     try:
-        network = build(config)
+        network = build({key: value for key, value in config.items() if key not in ("format", "version")})
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(

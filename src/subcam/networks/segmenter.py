@@ -1,6 +1,6 @@
 """The segmentation network (Section 4.4): images in, logits of background and classes on a coarser grid out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +134,9 @@ class SegmentationNetwork(nn.Module):
         Raises:
             CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
         """
-        return load_network(folder, SEGMENTATION, lambda config: cls(_parse_config(config), weights="none"))
+        return load_network(
+            folder, SEGMENTATION, lambda config: cls(from_plain(SegmentationConfig, config), weights="none")
+        )
 
 
 def upsample_logits(
@@ -176,14 +178,3 @@ def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) 
             f" {suggest(config.architecture, known)} There are: {', '.join(known)}"
         )
     return SmpModel(config.architecture, network, channels)
-
-
-def _parse_config(value: Mapping[str, Any]) -> SegmentationConfig:
-    """A config from its JSON; a KeyError or TypeError where fields are missing or of another kind."""
-    return SegmentationConfig(
-        network=from_plain(NetworkSettings, value["network"]),
-        class_names=tuple(value["class_names"]),
-        architecture=value["architecture"],
-        multi_scale_inputs=tuple(value["multi_scale_inputs"]),
-        caffe_layout=value["caffe_layout"],
-    )

@@ -1,8 +1,8 @@
 """Prototypes: K-means on features of single positions, inside each class and in what surrounds its objects.
 
-Not in the paper. Eq. 2 clusters one pooled feature an image, which holds the scene as much as the object. Here response
-maps say which positions of a feature map surely show a class, and which surely none of the image's classes; K-means on
-the features of each group finds the sub-categories of the class, and those of its context.
+Not in the paper. Eq. 2 clusters one pooled feature of each image, which holds the scene as much as the object. Here
+response maps say which positions of a feature map show a class with confidence, and which show none of the image's
+classes; K-means on the features of each group finds the prototypes of the class, and those of its context.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from jaxtyping import Float, Float32, Int16, Integer
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from subcam.prototypes.classifier import UNLABELLED
 from subcam.runtime import distributed
 
-UNSURE = -1
 CONTEXT = -2
 
 
@@ -23,7 +23,7 @@ CONTEXT = -2
 class Prototypes:
     """Unit vectors in feature space, the centres of the clusters; zero rows where a group has fewer.
 
-    objects: the sub-categories of each class. context: of what surrounds the objects in images of that class.
+    objects: of each class. context: of what surrounds the objects in images of that class.
     """
 
     objects: Float32[np.ndarray, "classes k dim"]
@@ -31,7 +31,7 @@ class Prototypes:
 
     @property
     def together(self) -> Float32[np.ndarray, "classes prototypes dim"]:
-        """Of each class its sub-categories, then its context."""
+        """Of each class the prototypes of its objects, then those of its context."""
         return np.concatenate([self.objects, self.context], axis=1)
 
 
@@ -42,7 +42,7 @@ def confident_positions(
     object_above: float,
     context_below: float,
 ) -> Int16[np.ndarray, "h w"]:
-    """What each position of an image surely shows: a class 0..C-1, `CONTEXT`, or nothing that is sure (`UNSURE`).
+    """What each position of an image shows with confidence: a class 0..C-1, `CONTEXT`, or neither (`UNLABELLED`).
 
     Args:
         maps: response maps in 0..1 of the classes that are present, on the grid of the features.
@@ -50,7 +50,7 @@ def confident_positions(
         object_above: a position whose strongest response is greater shows that class.
         context_below: one whose strongest response is less shows none.
     """
-    shown = np.full(maps.shape[1:], UNSURE, np.int16)
+    shown = np.full(maps.shape[1:], UNLABELLED, np.int16)
     if not len(maps):
         return shown
     strongest = maps.max(0)
@@ -109,15 +109,15 @@ def find_prototypes(
     restarts: int = 2,
     max_iterations: int = 100,
 ) -> Prototypes:
-    """Cluster the features of sure positions by their direction.
+    """Cluster the features of confident positions by their direction.
 
     A group with fewer distinct directions than clusters gets as many as it has, an empty one none.
 
     Args:
         objects: of each class, features of the positions that show it.
         context: of each class, features of the positions in its images that show none.
-        num_objects: K, the clusters of each class.
-        num_context: clusters of each context.
+        num_objects: prototypes of each class.
+        num_context: prototypes of each context.
         seed: of K-means, the same for each group.
         restarts: number of initialisations.
         max_iterations: limit of one run.
@@ -142,14 +142,14 @@ def find_prototypes(
 
 def assign(
     features: Float[np.ndarray, "h w dim"],
-    sure: Int16[np.ndarray, "h w"],
+    shown: Int16[np.ndarray, "h w"],
     classes: Integer[np.ndarray, " present"],
     prototypes: Prototypes,
 ) -> Int16[np.ndarray, "h w"]:
-    """The nearest cluster of each sure position of an image, or `UNSURE`.
+    """The nearest prototype of each confident position of an image, or `UNLABELLED`.
 
-    A position of a class is compared with the sub-categories of that class, one of the context with the contexts of
-    all classes that are present.
+    A position of a class is compared with the prototypes of that class, one of the context with the contexts of all
+    classes that are present.
 
     Returns:
         Class times prototypes a class, plus the row in `Prototypes.together`.
@@ -158,13 +158,13 @@ def assign(
     rows = prototypes.together.reshape(-1, features.shape[2])
     cosine = directions(features) @ rows.T
     cosine[..., ~rows.any(1)] = -np.inf
-    nearest = np.full(sure.shape, UNSURE, np.int16)
+    nearest = np.full(shown.shape, UNLABELLED, np.int16)
     contexts = [c * per_class + row for c in classes for row in range(k, per_class)]
-    for group in np.unique(sure[sure != UNSURE]):
+    for group in np.unique(shown[shown != UNLABELLED]):
         candidates = np.array(contexts if group == CONTEXT else range(group * per_class, group * per_class + k), int)
-        own = cosine[sure == group][:, candidates]
+        own = cosine[shown == group][:, candidates]
         if own.size:
-            nearest[sure == group] = np.where(np.isfinite(own).any(1), candidates[own.argmax(1)], UNSURE)
+            nearest[shown == group] = np.where(np.isfinite(own).any(1), candidates[own.argmax(1)], UNLABELLED)
     return nearest
 
 

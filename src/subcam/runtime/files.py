@@ -5,16 +5,17 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
+import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from types import NoneType, UnionType
+from typing import IO, Any
 
 import numpy as np
 
 from subcam.errors import BadInputError, RunFolderError
-
-Settings = TypeVar("Settings")
 
 RECORD_FILE = "stage.json"
 """Written last; a stage's folder that has it is done."""
@@ -125,14 +126,55 @@ def as_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(kind: type[Settings], value: dict[str, Any]) -> Settings:
-    """A flat dataclass from what `as_plain` made of it: lists become tuples.
+def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
+    """A value of type `kind`, which may be a dataclass with others in it, from what `as_plain` made of it.
+
+    Args:
+        kind: a type, as in an annotation.
+        plain: values as JSON knows them.
+        lenient: take what another version of subcam wrote: keys that this one does not know are ignored, and numbers
+            without a default that are not there become not-a-number.
 
     Raises:
-        TypeError: a field is missing or unknown.
+        TypeError: a field is missing that has no default, or a key is unknown.
     """
-    fields: dict[str, Any] = {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in value.items()}
-    return kind(**fields)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return kind(**_fields_from_plain(kind, plain, lenient=lenient))
+    if origin in (typing.Union, UnionType):
+        if plain is None:
+            return None
+        options = [option for option in arguments if option is not NoneType]
+        nested = [option for option in options if dataclasses.is_dataclass(option) == isinstance(plain, dict)]
+        return from_plain((nested or options)[0], plain, lenient=lenient)
+    if origin is tuple:
+        return tuple(from_plain(arguments[0] if arguments else Any, entry, lenient=lenient) for entry in plain)
+    if origin is list:
+        return [from_plain(arguments[0], entry, lenient=lenient) for entry in plain]
+    if origin is dict:
+        return {key: from_plain(arguments[1], entry, lenient=lenient) for key, entry in plain.items()}
+    return Path(plain) if kind is Path else plain
+
+
+def _fields_from_plain(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        raise TypeError(f"expected the fields of {kind.__name__}, got {plain!r}")
+    hints = typing.get_type_hints(kind)
+    known = {entry.name: entry for entry in dataclasses.fields(kind) if entry.init}
+    unknown = [key for key in plain if key not in known]
+    if unknown and not lenient:
+        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r}")
+    values = {name: from_plain(hints[name], plain[name], lenient=lenient) for name in known if name in plain}
+    if lenient:
+        values |= {
+            name: math.nan for name, entry in known.items() if name not in plain and _is_number_without(entry, hints)
+        }
+    return values
+
+
+def _is_number_without(entry: "dataclasses.Field[Any]", hints: dict[str, Any]) -> bool:
+    has_default = entry.default is not dataclasses.MISSING or entry.default_factory is not dataclasses.MISSING
+    return hints[entry.name] is float and not has_default
 
 
 def file_digest(path: Path) -> str:

@@ -19,12 +19,12 @@ from PIL import Image
 from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.report.gather.images import ImageRecord, Images
-from subcam.report.gather.run import open_images, read_run
 from subcam.report.page.content import script_json
 from subcam.report.page.figures import PageFigure, inline_svg, kind_of
 from subcam.report.page.headline import headline
 from subcam.report.page.packing import pack, pack_images, packed_bytes
 from subcam.report.page.page import IMAGES_BUDGET, MOST_CLUSTER_IMAGES, write_report
+from subcam.results import open_images, read_run
 
 MOST_BYTES = 15_000_000
 

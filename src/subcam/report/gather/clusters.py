@@ -17,8 +17,7 @@ from subcam.clustering.features import read_features
 from subcam.clustering.subcategories import prepared
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
-from subcam.report.gather.run import FinishedRun
-from subcam.results import RoundResult
+from subcam.results import FinishedRun, RoundResult
 from subcam.runtime.files import open_arrays
 from subcam.runtime.run_folder import Stage
 

@@ -19,8 +19,7 @@ from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
 from subcam.report.gather.names import VARIANT_NAMES, network_name
-from subcam.report.gather.run import FinishedRun
-from subcam.results import ComparisonResult, RoundResult
+from subcam.results import ComparisonResult, FinishedRun, RoundResult
 from subcam.runtime.progress import track
 
 MOST_COMPARED = 3000

@@ -25,7 +25,6 @@ from subcam.report.gather.images import (
     response_threshold,
 )
 from subcam.report.gather.names import VARIANT_NAMES
-from subcam.report.gather.run import FinishedRun
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
 from subcam.report.page.headline import headline
@@ -34,6 +33,7 @@ from subcam.report.page.packing import PackedImage
 from subcam.report.page.template import render, source
 from subcam.report.tables.formats import ScoreTable, csv_table, latex_table, markdown_table
 from subcam.report.tables.tables import explanation
+from subcam.results import FinishedRun
 
 _FINALS = 9
 _MANY_CLUSTERS = 40

@@ -20,8 +20,8 @@ from subcam.report.figures.curves import Curve, cost_figure, k_figure, threshold
 from subcam.report.figures.style import GREY, GRID_GREY
 from subcam.report.gather.clusters import head_weights
 from subcam.report.gather.names import round_name
-from subcam.report.gather.run import FinishedRun, StageCost
 from subcam.report.page.headline import headline_split
+from subcam.results import FinishedRun, StageCost
 from subcam.runtime.files import read_json
 
 ABLATION = "ablate.json"

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from subcam.report.gather.names import VARIANT_NAMES, network_name
-from subcam.report.gather.run import FinishedRun
 from subcam.report.page.numbers import percent, signed
-from subcam.results import RoundResult
+from subcam.results import FinishedRun, RoundResult
 
 PREFERRED_SPLIT = "val"
 _GIVEN = "image-level labels given"

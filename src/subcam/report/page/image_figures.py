@@ -12,9 +12,9 @@ from subcam.report.figures.maps import ResponseRow, SegmentationRow, response_fi
 from subcam.report.gather.clusters import ParentClusters
 from subcam.report.gather.images import ImageRecord, final_segmentation, response_threshold
 from subcam.report.gather.names import round_name
-from subcam.report.gather.run import FinishedRun
 from subcam.report.page.figures import file_name
 from subcam.report.page.numbers import signed
+from subcam.results import FinishedRun
 
 _ROWS = 6
 """Images in the files of Figures 3 and 7."""

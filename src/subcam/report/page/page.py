@@ -9,13 +9,13 @@ from subcam.data.dataset import Dataset
 from subcam.report.figures.style import save_figure
 from subcam.report.gather.clusters import gather_clusters
 from subcam.report.gather.images import gather_images
-from subcam.report.gather.run import RECORD, open_images, read_run
 from subcam.report.page.content import page_html
 from subcam.report.page.figures import cost_bars, number_figures
 from subcam.report.page.image_figures import image_figures
 from subcam.report.page.packing import pack_images, thumbnails
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import class_tables, tables_of
+from subcam.results import RECORD, open_images, read_run
 from subcam.runtime.files import atomic_write
 
 MEGABYTE = 1_000_000

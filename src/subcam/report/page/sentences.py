@@ -6,8 +6,8 @@ from pathlib import Path
 from subcam.recipes import RECIPES
 from subcam.report.gather.clusters import ParentClusters
 from subcam.report.gather.images import Images
-from subcam.report.gather.run import FinishedRun
 from subcam.report.tables.tables import subcategories_text
+from subcam.results import FinishedRun
 
 _MOST_LISTED = 8
 """Most names of classes in the first sentence."""

@@ -26,8 +26,8 @@ from subcam.report.gather.images import (
     image_iou,
     thresholded,
 )
-from subcam.report.gather.run import from_record, open_images, read_run
-from subcam.runtime.files import as_plain
+from subcam.results import open_images, read_run
+from subcam.runtime.files import as_plain, from_plain
 from subcam.settings import RunSettings
 
 CLASSES = 5
@@ -51,20 +51,22 @@ def test_a_record_becomes_what_it_was_made_of() -> None:
     value = Outer(
         name="a", rate=0.5, inner=Inner(sides=(3,), where=Path("b/c")), by_split={"val": Inner(), "train": Inner()}
     )
-    assert from_record(Outer, json.loads(json.dumps(as_plain(value)))) == value
+    assert from_plain(Outer, json.loads(json.dumps(as_plain(value)))) == value
 
 
 def test_a_record_of_another_version_loses_what_is_unknown_and_misses_numbers() -> None:
     plain = {"name": "a", "inner": {"sides": [1], "removed": 3}, "by_split": {}, "added": True}
-    found = from_record(Outer, plain)
+    found = from_plain(Outer, plain, lenient=True)
     assert found.inner == Inner(sides=(1,))
     assert math.isnan(found.rate)
     with pytest.raises(TypeError, match="name"):
-        from_record(Outer, {key: plain[key] for key in ("inner", "by_split")})
+        from_plain(Outer, {key: plain[key] for key in ("inner", "by_split")}, lenient=True)
+    with pytest.raises(TypeError, match="Outer has no field 'added'"):
+        from_plain(Outer, plain)
 
 
 def test_settings_come_back_whole(tiny_run: RunSettings) -> None:
-    assert from_record(RunSettings, json.loads(json.dumps(as_plain(tiny_run)))) == tiny_run
+    assert from_plain(RunSettings, json.loads(json.dumps(as_plain(tiny_run)))) == tiny_run
 
 
 def test_no_finished_run_is_said_with_what_to_do(tmp_path: Path) -> None:
