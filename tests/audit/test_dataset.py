@@ -1,4 +1,4 @@
-"""A survey finds each fault that was put into a small data set, and no other; counts are those of a plain loop."""
+"""An audit finds each fault that was put into a small data set, and no other; counts are those of a plain loop."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.data.readers.made_coco import annotation, coco_2014, image, write_annotations
 
-from subcam.audit.dataset import Survey, require_usable, survey_dataset
+from subcam.audit.dataset import Audit, audit_dataset, require_usable
 from subcam.audit.finding import Finding
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
@@ -38,17 +38,17 @@ def healthy() -> Rows:
     return rows | {f"v{i}": (("cat", "dog")[i % 2], "val") for i in range(6)}
 
 
-def surveyed(root: Path, tmp_path: Path, **changes: object) -> Survey:
+def audited(root: Path, tmp_path: Path, **changes: object) -> Audit:
     settings = replace(DatasetSettings(root=str(root)), **changes)  # type: ignore[arg-type]
-    return survey_dataset(settings, work_folder=tmp_path / "work", workers=2)
+    return audit_dataset(settings, work_folder=tmp_path / "work", workers=2)
 
 
-def kinds(survey: Survey) -> list[str]:
-    return [finding.kind for finding in survey.findings]
+def kinds(audit: Audit) -> list[str]:
+    return [finding.kind for finding in audit.findings]
 
 
-def only(survey: Survey, kind: str) -> Finding:
-    (finding,) = [finding for finding in survey.findings if finding.kind == kind]
+def only(audit: Audit, kind: str) -> Finding:
+    (finding,) = [finding for finding in audit.findings if finding.kind == kind]
     return finding
 
 
@@ -66,7 +66,7 @@ def labelled(name: str) -> np.ndarray:
 
 def test_a_healthy_set_has_no_finding_and_plain_counts(tmp_path: Path) -> None:
     rows = healthy()
-    found = surveyed(made(tmp_path / "mine", rows, mask=labelled), tmp_path)
+    found = audited(made(tmp_path / "mine", rows, mask=labelled), tmp_path)
     assert found.findings == ()
     require_usable(found)
     assert [(split.name, split.learned, split.images, split.masks) for split in found.splits] == [
@@ -97,7 +97,7 @@ def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
     (root / "masks" / "t2.png").write_bytes(b"no mask")
     write_mask(root / "masks" / "t3.png", np.full(SIZE, 7, np.uint8), palette=voc_palette())
     write_mask(root / "masks" / "t4.png", np.zeros((100, 121), np.uint8), palette=voc_palette())
-    found = surveyed(root, tmp_path)
+    found = audited(root, tmp_path)
     named = {finding.kind: [example.text for example in finding.examples] for finding in found.of("stop")}
     assert {kind: len(texts) for kind, texts in named.items()} == {
         "image-bad": 3,
@@ -115,7 +115,7 @@ def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:
         assert all(part in text for part, text in zip(parts, named[kind], strict=True)), kind
     with pytest.raises(BadInputError, match=r"mine: a run would stop: 1 entry of the list that cannot be used; 3 imag"):
         require_usable(found)
-    skipping = surveyed(root, tmp_path, on_bad_input="skip")
+    skipping = audited(root, tmp_path, on_bad_input="skip")
     require_usable(skipping)
     assert {finding.kind for finding in skipping.of("warning")} >= set(named)
 
@@ -124,7 +124,7 @@ def test_nothing_that_can_be_read_stops_in_any_case(tmp_path: Path) -> None:
     root = made(tmp_path / "mine", {"a": ("cat", "train"), "b": ("", "train")})
     for path in (root / "images").iterdir():
         path.write_bytes(b"no image")
-    found = surveyed(root, tmp_path, on_bad_input="skip")
+    found = audited(root, tmp_path, on_bad_input="skip")
     assert [finding.kind for finding in found.of("stop")] == ["nothing-left"]
     assert found.sizes is None
 
@@ -134,7 +134,7 @@ def test_labels_that_maps_cannot_be_learned_from(tmp_path: Path) -> None:
     rows |= {"u": ("", "train"), "f": ("cat;rare", "train")}
     root = made(tmp_path / "mine", rows)
     (root / "classes.txt").write_text("cat\ndog\nbird\nrare\nnone\n")
-    found = surveyed(root, tmp_path)
+    found = audited(root, tmp_path)
     assert kinds(found) == [
         "class-empty",
         "class-few",
@@ -157,7 +157,7 @@ def test_labels_that_maps_cannot_be_learned_from(tmp_path: Path) -> None:
 
 
 def test_a_single_class_in_every_image(tmp_path: Path) -> None:
-    found = surveyed(made(tmp_path / "mine", {f"t{i}": ("cat", "train") for i in range(25)}), tmp_path)
+    found = audited(made(tmp_path / "mine", {f"t{i}": ("cat", "train") for i in range(25)}), tmp_path)
     assert "in every image" in only(found, "class-everywhere").title
 
 
@@ -169,7 +169,7 @@ def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
     (images / "t4.png").write_bytes((images / "t2.png").read_bytes())  # dog, and cat and dog
     (images / "v0.png").write_bytes((images / "t12.png").read_bytes())
     assert (images / "t6.png").read_bytes() != (images / "t9.png").read_bytes()
-    found = surveyed(root, tmp_path)
+    found = audited(root, tmp_path)
     assert [example.text for example in only(found, "duplicate").examples] == [
         "t0 = t3 (the same file)",
         "t6 = t9 (the same pixels in other files)",
@@ -195,9 +195,9 @@ def voc(root: Path, lists: dict[str, str]) -> Path:
 
 def test_a_split_inside_the_training_images_is_meant_and_a_mixture_is_not(tmp_path: Path) -> None:
     root = voc(tmp_path / "voc", {"train_aug": "a b c d", "train": "a b", "val": "e f"})
-    assert "overlap" not in kinds(surveyed(root, tmp_path))
+    assert "overlap" not in kinds(audited(root, tmp_path))
     root = voc(tmp_path / "mixed", {"train_aug": "a b c d", "train": "a b", "val": "d e f"})
-    finding = only(surveyed(root, tmp_path), "overlap")
+    finding = only(audited(root, tmp_path), "overlap")
     assert finding.title == "1 image of split val (3) also learned from"
     assert [example.text for example in finding.examples] == ["d"]
 
@@ -211,7 +211,7 @@ def test_labels_that_contradict_masks(tmp_path: Path) -> None:
             found[found == 2] = 255
         return found
 
-    found = surveyed(made(tmp_path / "mine", healthy(), mask=mask), tmp_path)
+    found = audited(made(tmp_path / "mine", healthy(), mask=mask), tmp_path)
     assert [example.text for example in only(found, "label-missing").examples] == [
         "t0: dog has 50.0% of the mask and no label"
     ]
@@ -223,7 +223,7 @@ def test_labels_that_contradict_masks(tmp_path: Path) -> None:
 
 
 def test_masks_that_have_no_class_at_all(tmp_path: Path) -> None:
-    found = surveyed(made(tmp_path / "mine", healthy(), mask=lambda _: np.full(SIZE, 255, np.uint8)), tmp_path)
+    found = audited(made(tmp_path / "mine", healthy(), mask=lambda _: np.full(SIZE, 255, np.uint8)), tmp_path)
     assert kinds(found) == ["mask-without-class"]
 
 
@@ -246,7 +246,7 @@ def test_sizes_and_kinds_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noise(*SIZE, 3)).save(images / "t7.png", "JPEG", exif=exif)
-    found = surveyed(root, tmp_path)
+    found = audited(root, tmp_path)
     assert kinds(found) == ["tiny", "huge", "long", "kinds", "no-masks"]
     assert only(found, "tiny").examples[0].text == "t0: 30 x 20"
     assert only(found, "huge").examples[0].text == "t1: 500 x 400"
@@ -267,7 +267,7 @@ def test_sizes_and_kinds_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_images_that_no_row_names(tmp_path: Path) -> None:
     root = made(tmp_path / "mine", healthy(), mask=labelled)
     image(root / "images" / "more" / "extra.jpg")
-    finding = only(surveyed(root, tmp_path), "unlisted")
+    finding = only(audited(root, tmp_path), "unlisted")
     assert [example.text for example in finding.examples] == ["images/more/extra.jpg"]
 
 
@@ -276,7 +276,7 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
     val = {5: "COCO_val2014_5.png", 6: "COCO_val2014_6.png"}
     annotations = [annotation(5, 17), annotation(6, 99)]
     write_annotations(root / "annotations" / "instances_val2014.json", val, annotations)
-    found = surveyed(root, tmp_path)
+    found = audited(root, tmp_path)
     assert found.layout == "coco"
     assert [(split.name, split.images, split.masks) for split in found.splits] == [
         ("train2014", 3, 0),
@@ -288,7 +288,7 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
     content["categories"].append({"id": 3, "name": "car"})
     (root / "annotations" / "instances_val2014.json").write_text(json.dumps(content))
     with pytest.raises(BadInputError, match="split val2014: expected the classes of the training images"):
-        surveyed(root, tmp_path)
+        audited(root, tmp_path)
 
 
 @pytest.mark.parametrize(("images", "fitting"), [(0, 1), (29, 1), (60, 2), (250, 8), (5000, 10)])

@@ -38,7 +38,7 @@ def test_flags_are_those_of_a_run(mine: Path, tmp_path: Path, capsys: pytest.Cap
     check(["--data", str(mine), *words, "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert f"all of it to look at: {tmp_path / 'out' / 'index.html'}" in said
-    record = json.loads((tmp_path / "out" / "survey.json").read_text())
+    record = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert [row["name"] for row in record["classes"]] == ["dog", "cat", "[cow]"]
     assert "--dataset.classes dog cat '[cow]' --out" in said
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.audit.dataset import survey_dataset
+from subcam.audit.dataset import audit_dataset
 from subcam.commands.data_labels import labels
 from subcam.data.dataset import DatasetSettings
 from subcam.data.files import (
@@ -68,19 +68,19 @@ def test_all_commands_take_the_same_files_and_name_what_is_not_read(
     assert f"{phone}: expected an image of a kind that is read, got .heic; convert it to JPEG or PNG" in said
     assert {record.image for record in read_folder(mixed).records} == readable
 
-    survey = survey_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
-    assert survey.splits[0].images == 8
-    (unread,) = [finding for finding in survey.findings if finding.kind == "unread"]
+    audit = audit_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
+    assert audit.splits[0].images == 8
+    (unread,) = [finding for finding in audit.findings if finding.kind == "unread"]
     assert [example.text for example in unread.examples] == ["cat/phone.HEIC"]
-    assert not [finding for finding in survey.findings if finding.kind in ("unlisted", "image-bad")]
+    assert not [finding for finding in audit.findings if finding.kind in ("unlisted", "image-bad")]
 
     predicted = find_images([mixed])
     assert {record.image for record in predicted.records} == readable
     assert [(skip.file, ".heic; convert it" in skip.reason) for skip in predicted.unread] == [(str(phone), True)]
 
     (mixed / "labels.csv").write_text("image,labels\ncat/0.jpg,cat\n")
-    survey = survey_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
-    (unlisted,) = [finding for finding in survey.findings if finding.kind == "unlisted"]
+    audit = audit_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
+    (unlisted,) = [finding for finding in audit.findings if finding.kind == "unlisted"]
     assert {mixed / example.text for example in unlisted.examples} == readable - {mixed / "cat" / "0.jpg"}
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tests.data.readers.made_coco import image
 
-from subcam.audit.dataset import survey_dataset
+from subcam.audit.dataset import audit_dataset
 from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
-from subcam.report.audit_page import LISTED, MOST_CLASSES, SHOWN, proposed_command, survey_html, verdict, write_survey
+from subcam.report.audit_page import LISTED, MOST_CLASSES, SHOWN, audit_html, proposed_command, verdict, write_audit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -36,8 +36,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_mask(root / "masks" / "0.png", mask, palette=voc_palette())
     (root / "labels.csv").write_text("\n".join(["image,labels,split", *rows]))
     settings = DatasetSettings(root=str(root))
-    survey = survey_dataset(settings, work_folder=root.parent / "work", workers=1)
-    return write_survey(survey, root.parent / "out", settings=("--dataset.labels", "labels.csv"))
+    audit = audit_dataset(settings, work_folder=root.parent / "work", workers=1)
+    return write_audit(audit, root.parent / "out", settings=("--dataset.labels", "labels.csv"))
 
 
 def test_what_the_page_says(page: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_the_page_says(page: Path) -> None:
 
 
 def test_the_record_has_every_case(page: Path) -> None:
-    record = json.loads((page.parent / "survey.json").read_text("utf-8"))
+    record = json.loads((page.parent / "audit.json").read_text("utf-8"))
     kinds = {finding["kind"]: finding for finding in record["findings"]}
     assert kinds["image-bad"]["severity"] == "stop"
     assert len(kinds["tiny"]["examples"]) == 59
@@ -70,14 +70,14 @@ def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
     image(root / "a.png", (120, 120))
     (root / "labels.csv").write_text("image,labels\na.png,class 000\n")
     (root / "classes.txt").write_text("\n".join(names))
-    survey = survey_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
-    text = survey_html(survey)
-    assert "and 29 more, all in survey.json" in text
+    audit = audit_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    text = audit_html(audit)
+    assert "and 29 more, all in audit.json" in text
     assert len(names) > MOST_CLASSES
     assert 'id="together"' not in text
     assert text.count("<figure>") <= SHOWN
-    assert verdict(survey).startswith("A run would work.")
-    assert proposed_command(survey) == f"subcam run small --data {root} --out runs/mine"
+    assert verdict(audit).startswith("A run would work.")
+    assert proposed_command(audit) == f"subcam run small --data {root} --out runs/mine"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1300), ("dark", 390)])

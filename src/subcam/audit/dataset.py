@@ -1,7 +1,7 @@
 """Finds what is wrong with a data set before hours are spent on it, with the eyes of a run.
 
-In: the settings of a data set. Out: a `Survey`: counts, findings with their files, and what recipe fits. Every file is
-looked into and none ends the survey; only a data set without a usable list of images does.
+In: the settings of a data set. Out: an `Audit`: counts, findings with their files, and what recipe fits. Every file is
+read and none ends the audit; only a data set without a usable list of images does.
 """
 
 import statistics
@@ -67,7 +67,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class Audit:
     """What is in a data set and what is wrong with it.
 
     together: images with both classes, by class and class; the diagonal holds each class's own.
@@ -92,7 +92,7 @@ class Survey:
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
 
-def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int | None = None) -> Survey:
+def audit_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int | None = None) -> Audit:
     """Look into every file that a run with these settings would use.
 
     Args:
@@ -118,7 +118,7 @@ def survey_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int
             progress.advance()
     findings = _findings(settings, splits, train, scored, records, facts)
     recipe, reason = _recipe(splits.layout, train)
-    return Survey(
+    return Audit(
         root=Path(settings.root),
         layout=splits.layout,
         splits=_split_summaries(splits, train, scored),
@@ -287,11 +287,11 @@ def _recipe(layout: str, train: ImageSet) -> tuple[str, str]:
     return "small", "your own images; runs on a CPU or a small GPU"
 
 
-def require_usable(survey: Survey) -> None:
+def require_usable(audit: Audit) -> None:
     """Raise `BadInputError` if a run would stop; names the first reason."""
-    stops = survey.of("stop")
+    stops = audit.of("stop")
     if stops:
         first = stops[0].examples[0].text if stops[0].examples else stops[0].title
         raise BadInputError(
-            f"{survey.root}: a run would stop: {'; '.join(finding.title for finding in stops)}. The first: {first}"
+            f"{audit.root}: a run would stop: {'; '.join(finding.title for finding in stops)}. The first: {first}"
         )

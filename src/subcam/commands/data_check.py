@@ -10,7 +10,7 @@ from subcam.errors import SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subcam.audit.dataset import Survey
+    from subcam.audit.dataset import Audit
     from subcam.audit.finding import Finding
     from subcam.data.dataset import DatasetSettings
 
@@ -37,7 +37,7 @@ def check(words: list[str]) -> None:
 
         Attributes:
             folder: of the images, what `subcam run` calls --data.
-            out: a folder for a page with images of the worst cases and for survey.json; else only the terminal.
+            out: a folder for a page with images of the worst cases and for audit.json; else only the terminal.
                 Masks that are drawn from a COCO file are kept there too.
             workers: threads that decode images; 0 takes one a core, at most 8.
         """
@@ -59,40 +59,40 @@ def check(words: list[str]) -> None:
 
 
 def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, workers: int | None) -> None:
-    from subcam.audit.dataset import require_usable, survey_dataset
-    from subcam.report.audit_page import proposed_command, verdict, what, write_survey
+    from subcam.audit.dataset import audit_dataset, require_usable
+    from subcam.report.audit_page import proposed_command, verdict, what, write_audit
     from subcam.runtime.progress import console, say
 
-    survey = survey_dataset(settings, work_folder=work_folder, workers=workers)
+    audit = audit_dataset(settings, work_folder=work_folder, workers=workers)
     chosen = _as_words(settings)
-    say(f"{survey.root}: {what(survey)}")
-    console.print(class_table(survey))
-    for finding in survey.findings:
+    say(f"{audit.root}: {what(audit)}")
+    console.print(class_table(audit))
+    for finding in audit.findings:
         for line in _lines(finding):
             say(line)
-    say(f"\n{verdict(survey)}")
+    say(f"\n{verdict(audit)}")
     if out is not None:
-        say(f"all of it to look at: {write_survey(survey, out, settings=chosen)}")
+        say(f"all of it to look at: {write_audit(audit, out, settings=chosen)}")
     else:
-        say("with --out DIR: a page with images of the worst cases, and every file's name in survey.json")
-    require_usable(survey)
-    say(f"\nrecipe {survey.recipe}: {survey.reason}\n  {proposed_command(survey, chosen)}")
+        say("with --out DIR: a page with images of the worst cases, and every file's name in audit.json")
+    require_usable(audit)
+    say(f"\nrecipe {audit.recipe}: {audit.reason}\n  {proposed_command(audit, chosen)}")
     say(
         "where whole images are clustered, as in the paper: "
-        f"--discover.num-subcategories {survey.subcategories} fits the class of middle size"
+        f"--discover.num-subcategories {audit.subcategories} fits the class of middle size"
     )
 
 
-def class_table(survey: "Survey") -> "Table":
+def class_table(audit: "Audit") -> "Table":
     """Images of each class as a table for the terminal."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_edge=False, pad_edge=False)
-    held_out = [escape(split.name) for split in survey.splits[1:]]
+    held_out = [escape(split.name) for split in audit.splits[1:]]
     for column in ("class", "training images", "share", "alone", *held_out, "of a mask"):
         table.add_column(column, justify="left" if column == "class" else "right")
-    for row in survey.classes:
+    for row in audit.classes:
         area = "-" if row.area is None else f"{row.area:.1%}"
         numbers = (f"{row.images:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area)
         table.add_row(escape(row.name), *numbers)

@@ -1,13 +1,13 @@
-"""The page of a data set's survey: one HTML file that loads nothing, with thumbnails of the worst cases.
+"""The page of a data set's audit: one HTML file that loads nothing, with thumbnails of the worst cases.
 
-In: a `Survey`. Out: `index.html` and `survey.json` in a folder.
+In: an `Audit`. Out: `index.html` and `audit.json` in a folder.
 """
 
 import shlex
 from pathlib import Path
 from typing import Any
 
-from subcam.audit.dataset import Survey
+from subcam.audit.dataset import Audit
 from subcam.audit.finding import Example, Finding, counted
 from subcam.data.images import read_image, read_indices
 from subcam.data.overlay import overlay_mask
@@ -16,7 +16,7 @@ from subcam.report.figures.thumbnails import thumbnail
 from subcam.report.page.template import render
 from subcam.runtime.files import atomic_write, write_json
 
-PAGE, RECORD = "index.html", "survey.json"
+PAGE, RECORD = "index.html", "audit.json"
 SHOWN = 12
 """Most examples of a finding with thumbnails; the others are listed by name."""
 
@@ -28,40 +28,40 @@ _SIDE = 220
 _WORDS = {"stop": "stops a run", "warning": "worth fixing", "note": "for information"}
 
 
-def write_survey(survey: Survey, out: Path, *, settings: tuple[str, ...] = ()) -> Path:
-    """Write a survey's page and its JSON into a folder; returns the page's path.
+def write_audit(audit: Audit, out: Path, *, settings: tuple[str, ...] = ()) -> Path:
+    """Write an audit's page and its JSON into a folder; returns the page's path.
 
-    settings: words of the command line that the survey was made with, for the command that the page proposes.
+    settings: words of the command line that the audit was made with, for the command that the page proposes.
 
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
-    write_json(out / RECORD, survey)
+    write_json(out / RECORD, audit)
     with atomic_write(out / PAGE, "w") as file:
-        file.write(survey_html(survey, settings=settings))
+        file.write(audit_html(audit, settings=settings))
     return out / PAGE
 
 
-def survey_html(survey: Survey, *, settings: tuple[str, ...] = ()) -> str:
+def audit_html(audit: Audit, *, settings: tuple[str, ...] = ()) -> str:
     """The whole page as one text."""
-    most = max([row.images for row in survey.classes], default=0) or 1
+    most = max([row.images for row in audit.classes], default=0) or 1
     return render(
         "audit.html",
-        survey=survey,
-        title=survey.root.absolute().name,
-        what=what(survey),
-        verdict=verdict(survey),
-        tiles=_tiles(survey),
-        findings=[_finding(finding) for finding in survey.findings],
-        held_out=[split.name for split in survey.splits[1:]],
-        rows=[(row, f"{100 * row.images / most:.1f}") for row in survey.classes],
-        pairs=_pairs(survey),
-        sizes=_size_rows(survey),
-        command=proposed_command(survey, settings),
+        audit=audit,
+        title=audit.root.absolute().name,
+        what=what(audit),
+        verdict=verdict(audit),
+        tiles=_tiles(audit),
+        findings=[_finding(finding) for finding in audit.findings],
+        held_out=[split.name for split in audit.splits[1:]],
+        rows=[(row, f"{100 * row.images / most:.1f}") for row in audit.classes],
+        pairs=_pairs(audit),
+        sizes=_size_rows(audit),
+        command=proposed_command(audit, settings),
     )
 
 
-def what(survey: Survey) -> str:
+def what(audit: Audit) -> str:
     """One line on the layout and the splits."""
     layouts = {
         "voc": "PASCAL VOC's layout",
@@ -72,14 +72,14 @@ def what(survey: Survey) -> str:
     splits = "; ".join(
         f"{counted(split.images, 'training image' if split.learned else 'image')} "
         f"{f'({split.name})' if split.learned else f'of {split.name}'}, {counted(split.masks, 'mask')}"
-        for split in survey.splits
+        for split in audit.splits
     )
-    return f"{layouts[survey.layout]}: {splits}. Every file was read once, in {survey.seconds:.0f} s."
+    return f"{layouts[audit.layout]}: {splits}. Every file was read once, in {audit.seconds:.0f} s."
 
 
-def verdict(survey: Survey) -> str:
+def verdict(audit: Audit) -> str:
     """Whether the data set can be used, in a sentence."""
-    stops, warnings = len(survey.of("stop")), len(survey.of("warning"))
+    stops, warnings = len(audit.of("stop")), len(audit.of("warning"))
     if stops:
         return f"A run would stop: {counted(stops, 'problem')} must be fixed first, {warnings} more should be."
     if warnings:
@@ -87,23 +87,23 @@ def verdict(survey: Survey) -> str:
     return "Nothing here would harm a run."
 
 
-def proposed_command(survey: Survey, settings: tuple[str, ...] = ()) -> str:
+def proposed_command(audit: Audit, settings: tuple[str, ...] = ()) -> str:
     """The command that trains on this data set."""
-    name = survey.root.absolute().name
-    words = ["subcam", "run", survey.recipe, "--data", str(survey.root), *settings, "--out", f"runs/{name}"]
+    name = audit.root.absolute().name
+    words = ["subcam", "run", audit.recipe, "--data", str(audit.root), *settings, "--out", f"runs/{name}"]
     return shlex.join(words)
 
 
-def _tiles(survey: Survey) -> list[dict[str, str]]:
+def _tiles(audit: Audit) -> list[dict[str, str]]:
     def tile(name: str, value: int, note: str) -> dict[str, str]:
         return {"name": name, "value": f"{value:,}", "note": note}
 
-    counts = [row.images for row in survey.classes]
+    counts = [row.images for row in audit.classes]
     return [
-        tile("Training images", survey.splits[0].images, f"split {survey.splits[0].name}"),
+        tile("Training images", audit.splits[0].images, f"split {audit.splits[0].name}"),
         tile("Classes", len(counts), f"of {min(counts):,} to {max(counts):,} images"),
-        tile("Stops a run", len(survey.of("stop")), "must be fixed"),
-        tile("Worth fixing", len(survey.of("warning")), "these worsen the result"),
+        tile("Stops a run", len(audit.of("stop")), "must be fixed"),
+        tile("Worth fixing", len(audit.of("warning")), "these worsen the result"),
     ]
 
 
@@ -142,9 +142,9 @@ def _masked(image: Path, mask: Path) -> str:
     return thumbnail(overlay_mask(pixels, indices), _SIDE) if indices.shape == pixels.shape[:2] else ""
 
 
-def _pairs(survey: Survey) -> list[tuple[str, list[tuple[str, float]]]]:
+def _pairs(audit: Audit) -> list[tuple[str, list[tuple[str, float]]]]:
     """For each class the share of its images that show each other class, as text and as 0..1."""
-    names = [row.name for row in survey.classes]
+    names = [row.name for row in audit.classes]
     if not 2 <= len(names) <= MOST_CLASSES:
         return []
     return [
@@ -157,12 +157,12 @@ def _pairs(survey: Survey) -> list[tuple[str, list[tuple[str, float]]]]:
                 for column in range(len(names))
             ],
         )
-        for row, (name, both) in enumerate(zip(names, survey.together, strict=True))
+        for row, (name, both) in enumerate(zip(names, audit.together, strict=True))
     ]
 
 
-def _size_rows(survey: Survey) -> list[tuple[str, str]]:
-    sizes = survey.sizes
+def _size_rows(audit: Audit) -> list[tuple[str, str]]:
+    sizes = audit.sizes
     if sizes is None:
         return []
     return [
