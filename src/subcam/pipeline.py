@@ -34,11 +34,10 @@ from pathlib import Path
 
 from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import Dataset, open_dataset, union
-from subcam.preflight import check_early
+from subcam.preflight import check_early, say_images
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, join
-from subcam.runtime.progress import say
+from subcam.runtime.devices import join
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import (
@@ -55,9 +54,6 @@ from subcam.stages import (
     sure_regions,
 )
 from subcam.stages.context import Context
-
-SCORED_AS = {predict.MASKS: "plain", predict.CRF_MASKS: "crf", predict.KNOWN_MASKS: "known"}
-"""How results name the folders of a segmentation network's masks."""
 
 
 def run(
@@ -83,28 +79,14 @@ def run(
         with distributed.first_goes_ahead():
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)
-        _say_what_there_is(dataset)
-        result = replace(
-            all_stages(settings, open_context(settings, folder, dataset)),
-            recipe=recipe,
-            seconds=time.monotonic() - started,
-        )
+        say_images(dataset)
+        context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
+        result = all_stages(settings, context)
+        result = replace(result, recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
             write_record(result, dataset, out / record)
         distributed.barrier()
         return result
-
-
-def open_context(settings: RunSettings, folder: RunFolder, dataset: Dataset) -> Context:
-    """What the stages of a run have at hand."""
-    machine = settings.machine
-    return Context(
-        folder=folder,
-        dataset=dataset,
-        training=Device.open(machine, precision=machine.precision),
-        inference=Device.open(machine, precision=machine.resolved_inference_precision),
-        seed=settings.seed,
-    )
 
 
 def all_stages(settings: RunSettings, context: Context) -> RunResult:
@@ -140,11 +122,8 @@ def subcategory_rounds(
 ) -> list[RoundResult]:
     """Algorithm 1: train, map and score round 0, then each round on newly discovered sub-categories.
 
-    Args:
-        settings: of the run.
-        context: its folder, images, devices and seed.
-        control_of: the rounds of another course; those after round 0 are then trained without sub-categories
-            (lambda = 0) and only they are returned.
+    With `control_of`, the rounds of another course, the rounds after round 0 are trained without sub-categories
+    (lambda = 0), and only they are returned.
     """
     control = bool(control_of)
     results = list(control_of[:1]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
@@ -175,11 +154,8 @@ def prototype_rounds(
     takes its own maps from these prototypes; nothing is trained. Each later round trains a network to tell apart the
     prototypes that the round before found at each position, then finds its own and takes its maps from them.
 
-    Args:
-        settings: of the run.
-        context: its folder, images, devices and seed.
-        control_of: the rounds of another course; those after round 1 are then trained without labels of positions,
-            their maps still taken from prototypes, and only they are returned.
+    With `control_of`, the rounds of another course, the rounds after round 1 are trained without labels of positions,
+    their maps still taken from prototypes, and only they are returned.
     """
     control, train = bool(control_of), context.dataset.train
     results = list(control_of[:2]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
@@ -271,12 +247,7 @@ def map_and_score(
     if not images or refined or settings.route == "prototypes":
         images.append(context.dataset.train)
     maps = context.run(
-        f"{name}-cam",
-        cam.run,
-        settings=settings.cam,
-        images=union(*images),
-        model=model,
-        device=context.inference,
+        f"{name}-cam", cam.run, settings=settings.cam, images=union(*images), model=model, device=context.inference
     )
     return RoundResult(
         round_index=index,
@@ -359,18 +330,12 @@ def refine(settings: RunSettings, context: Context, result: RoundResult) -> Refi
         scored=tuple(dataset.scored.values()),
         device=context.inference,
     )
-    scores = {
-        split: evaluate.read_pseudo_masks(
-            context.run(
-                f"{name}-evaluate-masks-{split}",
-                evaluate.run_pseudo_masks,
-                images=images,
-                masks=masks,
-                walked=walked,
-            )
+    scores = {}
+    for split, images in dataset.scored.items():
+        stage = context.run(
+            f"{name}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=walked
         )
-        for split, images in dataset.scored.items()
-    }
+        scores[split] = evaluate.read_pseudo_masks(stage)
     return RefinedResult(round_index=result.round_index, masks=masks, scores=scores)
 
 
@@ -402,18 +367,13 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         model=model,
         device=context.inference,
     )
-    scores = {}
+    scores, variants = {}, predict.variants(settings.segment.predict)
     for split, images in dataset.scored.items():
-        scored = evaluate.read_segmentation(
-            context.run(
-                f"{name}-evaluate-{split}",
-                evaluate.run_segmentation,
-                images=images,
-                masks=masks,
-                variants=predict.variants(settings.segment.predict),
-            )
+        stage = context.run(
+            f"{name}-evaluate-{split}", evaluate.run_segmentation, images=images, masks=masks, variants=variants
         )
-        scores[split] = {SCORED_AS[variant]: values for variant, values in scored.variants.items()}
+        scored = evaluate.read_segmentation(stage).variants
+        scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
     return SegmentedResult(
         trained_on="pseudo" if refined else "truth",
         round_index=refined.round_index if refined else 0,
@@ -425,29 +385,15 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
 
 def _score_maps(settings: RunSettings, context: Context, name: str, maps: Stage) -> dict[str, evaluate.MapScores]:
     """Score response maps by split."""
-    return {
-        split: evaluate.read_maps(
-            context.run(
-                f"{name}-evaluate-{split}", evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps
-            )
+    scores = {}
+    for split, images in context.dataset.scored.items():
+        stage = context.run(
+            f"{name}-evaluate-{split}", evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps
         )
-        for split, images in context.dataset.scored.items()
-    }
+        scores[split] = evaluate.read_maps(stage)
+    return scores
 
 
 def _round(index: int, control: bool = False) -> str:
     """How the stages of a round begin."""
     return f"round{index}{'-control' if control else ''}"
-
-
-def _say_what_there_is(dataset: Dataset) -> None:
-    train = dataset.train.image_set
-    counts = ", ".join(f"{name} {n}" for name, n in zip(train.class_names, train.labels.sum(0), strict=True))
-    say(f"{len(train)} training images ({counts})")
-    for split, images in dataset.scored.items():
-        say(f"{len(images.image_set)} images of {split} to score")
-    skipped = dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)
-    if skipped:
-        say(f"left out {len(skipped)} files that cannot be used:")
-        for skip in skipped:
-            say(f"  {skip.reason}")

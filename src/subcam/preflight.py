@@ -75,3 +75,17 @@ def _check_architecture(name: str) -> None:
     known = (DEEPLAB, *smp_architectures())
     if name not in known:
         raise SettingsError(f"--segment.architecture {name}: there is none of that name; {suggest(name, known)}")
+
+
+def say_images(dataset: Dataset) -> None:
+    """Say how many images a run has, by class and split, and which were left out."""
+    train = dataset.train.image_set
+    counts = ", ".join(f"{name} {n}" for name, n in zip(train.class_names, train.labels.sum(0), strict=True))
+    say(f"{len(train)} training images ({counts})")
+    for split, images in dataset.scored.items():
+        say(f"{len(images.image_set)} images of {split} to score")
+    skipped = dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)
+    if skipped:
+        say(f"left out {len(skipped)} files that cannot be used:")
+        for skip in skipped:
+            say(f"  {skip.reason}")

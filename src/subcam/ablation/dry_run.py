@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from subcam.data.dataset import Dataset
-from subcam.pipeline import all_stages, open_context
+from subcam.pipeline import all_stages
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
+from subcam.stages.context import Context
 
 
 def finished_stages(settings: RunSettings, out: Path, *, dataset: Dataset) -> tuple[tuple[str, ...], str | None]:
@@ -28,9 +29,9 @@ def finished_stages(settings: RunSettings, out: Path, *, dataset: Dataset) -> tu
             raise _NotFinishedError(stage.path.name)
         finished.append(stage.path.name)
 
-    context = replace(open_context(settings, RunFolder(path=out), dataset), carry_out=look)
+    context = Context.open(RunFolder(path=out), dataset, machine=settings.machine, seed=settings.seed)
     try:
-        all_stages(settings, context)
+        all_stages(settings, replace(context, carry_out=look))
     except _NotFinishedError as missing:
         return tuple(finished), str(missing)
     return tuple(finished), None

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
-from subcam.runtime.devices import Device
+from subcam.runtime.devices import Device, MachineSettings
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import CONTENT, RunFolder, Stage
 
@@ -50,6 +50,21 @@ class Context:
     inference: Device
     seed: int
     carry_out: Callable[[RunFolder, Stage, Callable[[], None]], None] = compute
+
+    @classmethod
+    def open(cls, folder: RunFolder, dataset: Dataset, *, machine: MachineSettings, seed: int) -> "Context":
+        """A context on the device that `machine` names.
+
+        Raises:
+            SettingsError: there is no such device here, or fewer than there are processes.
+        """
+        return cls(
+            folder=folder,
+            dataset=dataset,
+            training=Device.open(machine, precision=machine.precision),
+            inference=Device.open(machine, precision=machine.resolved_inference_precision),
+            seed=seed,
+        )
 
     def run(
         self, name: str, work: Callable[Concatenate[Stage, Given], None], *args: Given.args, **given: Given.kwargs

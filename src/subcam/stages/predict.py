@@ -28,6 +28,9 @@ VERSION = 1
 MASKS, CRF_MASKS, KNOWN_MASKS = "masks", "masks-crf", "masks-known"
 """Folders of the masks in the stage's."""
 
+SCORED_AS = {MASKS: "plain", CRF_MASKS: "crf", KNOWN_MASKS: "known"}
+"""How results name these folders."""
+
 
 def variants(settings: InferenceSettings) -> tuple[str, ...]:
     """The folders of masks that these settings lead to."""
