@@ -1,4 +1,4 @@
-"""The command line: which subcommand it is, and how it ends. A user's mistake is one line of text."""
+"""The command line: finds the subcommand, runs it and sets the exit status. A user's mistake is one line of text."""
 
 import logging
 import sys
@@ -14,25 +14,25 @@ from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
 
-  subcam demo                      the whole way on generated images, in minutes, without a download
+  subcam demo                      all stages on generated images, in minutes, without a download
   subcam run RECIPE --data DIR --out DIR
-                                   labelled images in; response maps, pseudo masks, a segmentation network and
-                                   a page to look at out; every setting can be given, see subcam run RECIPE --help
-  subcam recipes                   what the recipes are
-  subcam predict MODEL IMAGES...   masks and overlays of any images by a trained network or run; no labels needed
+                                   from labelled images: response maps, pseudo masks, a segmentation network and a
+                                   report page; subcam run RECIPE --help lists every setting
+  subcam recipes                   the recipes, with hardware, time and scores
+  subcam predict MODEL IMAGES...   masks and overlays of any images from a trained network or run; no labels needed
   subcam evaluate --predictions DIR --truth DIR
-                                   scores of any folder of masks against another
+                                   scores of a folder of masks against ground truth
   subcam export FORMAT ...         masks and networks for VOC's server, COCO, Label Studio, CVAT, ONNX, torch
-  subcam report RUN                the page of a run again: all tables and figures
+  subcam report RUN                write the report page of a run again: all tables and figures
   subcam ablate RECIPE --grid SETTING=VALUES... --seeds 0 1 2
-                                   many runs that share what is equal; means and deviations
+                                   many runs that share their common stages; means and standard deviations
   subcam data download|check|labels
-                                   data sets from their own sites; what is wrong with a folder before hours are
-                                   spent on it; a CSV of labels from folders, COCO, Label Studio or tags
+                                   download data sets from their own sites; check a folder before a long run;
+                                   make a CSV of labels from folders, COCO, Label Studio or tags
   subcam --version
 
-Any command takes --debug, which shows where in the code an error arose, and --help.
-The same command again goes on where it was cut off.
+Every command takes --help, and --debug, which shows where in the code an error arose.
+The same command again continues an interrupted run.
 """
 
 COMMANDS = {
@@ -54,8 +54,8 @@ EXIT_OK, EXIT_UNEXPECTED, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
-    0 done; 2 something that the user can mend; 128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 on
-    Linux), to go on with the same command; 1 a fault of ours.
+    0 done; 2 a mistake that the user can fix; 128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 on
+    Linux), after which the same command continues; 1 an error in subcam.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{_who()}error: {error}", file=sys.stderr)
         return EXIT_USER
     except Exception as error:
-        # Libraries meet a full disk, want of memory and killed processes too, and say it in words of their own.
+        # Libraries report a full disk, too little memory and killed processes in their own words.
         advice = explain(error)
         if debug or advice is None:
             raise
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _who() -> str:
-    """Which of several processes speaks; nothing for the first."""
+    """Names the process where there are several; nothing for the first."""
     return "" if distributed.is_first() else f"process {distributed.rank() + 1} of {distributed.world_size()}: "
 
 

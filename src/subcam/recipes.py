@@ -95,7 +95,7 @@ DEEPLAB_V2 = SegmentSettings(
 def toy() -> RunSettings:
     """Generated images, a small network of our own from scratch, rounds 0-3 and the lambda = 0 control.
 
-    The alphas were chosen by looking at masks of such images: the scores show the effect and no more.
+    The alphas were chosen by ground-truth masks of such images: the scores show the effect and no more.
     An image of 64 pixels has 8 x 8 cells at stride 8, too few for AffinityNet's rule to make a pair: the random walk
     leaves the maps as they are on that grid, and the pseudo masks come from the CRF alone.
     Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time: 2 minutes.
@@ -156,7 +156,7 @@ def small() -> RunSettings:
 
     Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`), and the background
     threshold is chosen without masks. Limits of confident positions, alphas, beta and the last CRF (DeepLab's) were
-    chosen by looking at masks of six VOC animals (MobileNetV2, long side 320).
+    chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: half an hour on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
     mean of three seeds: 47.8 mIoU in round 0, 61.6 in round 2, 72.4 of the pseudo masks (`docs/log.md`).
@@ -310,7 +310,7 @@ def voc12_reference() -> RunSettings:
 def coco14() -> RunSettings:
     """MS COCO 2014, 80 classes: `voc12_paper` with its numbers of epochs and its segmentation network at COCO's size.
 
-    Written down, not run. The paper has no numbers on COCO. Published work that has some learns from the image-level
+    Never run. The paper has no numbers on COCO. Published work that has some learns from the image-level
     labels of train2014 (82,081 images with an object, eight times VOC's) and scores val2014 (40,137); DeepLab-v2
     takes 100,000 steps of 10 images at a rate of 0.0002. A quarter of VOC's epochs, K and all thresholds are ours
     or VOC's, and untried here.

@@ -72,7 +72,7 @@ class RefineSettings:
 
 
 MaskKind = Literal["pseudo", "truth"]
-"""What a segmentation network learns from: the pseudo masks of a round, or true ones (full supervision)."""
+"""What a segmentation network learns from: the pseudo masks of a round, or ground truth (full supervision)."""
 
 SAME = "same"
 
@@ -82,16 +82,16 @@ class SegmentSettings:
     """Settings of segmentation (Section 4.4).
 
     Attributes:
-        train_on: the masks to train a network on, one network each; none trains none. "truth" needs true masks of the
-            training images and tells what share of full supervision the pseudo masks reach.
+        train_on: the masks to train a network on, one network each; none trains none. "truth" needs ground truth of
+            the training images and shows what share of full supervision the pseudo masks reach.
         architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
             "segformer", ...).
         network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
             only `output_stride` counts.
         train: how it is trained.
-        predict: how it looks at the images that are scored.
-        multi_scale_inputs: scales at which each image is looked at besides its own, in training and after;
-            DeepLab-v2 has 0.5 and 0.75.
+        predict: how it is applied to the images that are scored.
+        multi_scale_inputs: further scales at which the network sees each image, in training and after; DeepLab-v2 has
+            0.5 and 0.75.
     """
 
     train_on: tuple[MaskKind, ...] = ("pseudo",)
@@ -109,7 +109,7 @@ class SegmentSettings:
         """The network to train; `run_network` is what the name "same" stands for."""
         network = self.network
         if network.name == SAME:
-            # What is frozen and the neck are the classifier's own affair.
+            # The neck and the frozen parts concern the classifier alone.
             network = replace(run_network, output_stride=network.output_stride, neck_channels=0, freeze=())
         return SegmentationConfig(
             network=network,
@@ -125,10 +125,10 @@ class RunSettings:
 
     Attributes:
         rounds: rounds of discovery and joint training after round 0 (plain CAM). The paper uses 3.
-        control: whether as many rounds are trained with lambda = 0 as well, to tell what the sub-categories did.
+        control: whether as many rounds are trained with lambda = 0 as well, to measure what the sub-categories add.
         route: what each round finds: sub-categories of whole images ("subcategories", the paper's Eq. 2), or prototypes
             of single positions ("prototypes", not in the paper; see `pipeline.prototype_rounds`).
-        seed: settles the whole run on one machine.
+        seed: of all random numbers; on one machine the same seed gives the same run.
     """
 
     rounds: int = 3
@@ -226,7 +226,7 @@ def group_types(settings: Any) -> dict[str, type]:
 
 
 def unknown_setting(name: str, settings: Any) -> str:
-    """What is wrong with the name of a setting that there is not: it has another name now, or which may be meant."""
+    """What to say about an unknown name of a setting: its new name, or which settings may be meant."""
     new = new_name(name)
     if new is not None:
         return f"the setting {name!r} has been renamed {new!r}{_values_in_words(new)}"
@@ -284,7 +284,7 @@ def _converted(value: Any, kind: Any) -> Any:
                 continue
     elif origin is Literal:
         for choice in parts:
-            if value == choice and type(value) is type(choice):
+            if value == choice:
                 return choice
     elif origin is tuple and isinstance(value, tuple | list):
         own = parts[:1] * len(value) if parts[1:] == (...,) else parts

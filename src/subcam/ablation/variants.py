@@ -1,7 +1,7 @@
 """A grid of settings over seeds as variants of one run, and what their scores say: means and standard deviations.
 
 In: settings, the values that some of them take in turn, and seeds. Out: variants, each a whole `RunSettings`; and from
-the records of those that are done a summary by grid point, split and step. Nothing is run here: `subcam ablate` does.
+the records of those that are done a summary by grid point, split and step. `ablation/run.py` runs them.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class Failed:
 class Summary:
     """One score of one grid point over its seeds, as shares in 0..1.
 
-    what: the table it belongs in, ": ", and its column. A star says that it was found by looking at the masks.
+    what: the table it belongs in, ": ", and its column. A star says that it was chosen by ground-truth masks.
     std: with n - 1 in the denominator; None for a single seed.
     """
 
@@ -88,7 +88,7 @@ def expand(settings: RunSettings, grid: Mapping[str, Sequence[Any]], *, seeds: S
     """All combinations of the grid's values for the first seed, then for the next, so that early ends are of use.
 
     Raises:
-        SettingsError: a combination cannot be (says which and why), or there is no seed or one twice.
+        SettingsError: a combination is impossible (says which and why), or there is no seed, or one twice.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise SettingsError(f"expected one seed or more, each once, got {list(seeds)}")
@@ -103,7 +103,7 @@ def expand(settings: RunSettings, grid: Mapping[str, Sequence[Any]], *, seeds: S
 
 
 def record_name(variant: Variant, dataset: Dataset) -> str:
-    """A file name, without suffix, for the variant's record: readable, and another one for whatever changes results.
+    """A file name, without suffix, for the variant's record: readable, and different whenever the results could be.
 
     The digits at its end are a fingerprint of all settings but those that say where and how fast, of the images and
     of the bytes of every file that the settings name.
@@ -154,42 +154,42 @@ def short_names(names: Iterable[str]) -> list[str]:
 def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The mIoU of every step of a run, as a share in 0..1, by split and then by what was scored.
 
-    record: `run.json`, or another record of `pipeline.run`. What was found by looking at masks has a star.
+    record: `run.json`, or another record of `pipeline.run`. What was chosen by ground-truth masks has a star.
     """
-    found: dict[str, dict[str, float]] = {}
+    scores_by_split: dict[str, dict[str, float]] = {}
     for entry in record["rounds"]:
         title = "control (lambda = 0)" if entry["control"] else "response maps"
         for split, scores in entry["scores"].items():
-            own = found.setdefault(split, {})
+            own = scores_by_split.setdefault(split, {})
             own[f"{title}: round {entry['round']}"] = scores["fixed"]["miou"]
             own[f"{title}, best threshold *: round {entry['round']} *"] = scores["best"]["miou"]
     for entry in record.get("compared", ()):
         for split, scores in entry["scores"].items():
-            own, name = found.setdefault(split, {}), TITLES[entry["method"]]
+            own, name = scores_by_split.setdefault(split, {}), TITLES[entry["method"]]
             own[f"response maps of other kinds: {name}"] = scores["fixed"]["miou"]
             own[f"response maps of other kinds, best threshold *: {name} *"] = scores["best"]["miou"]
     for entry in record["refined"]:
         for split, scores in entry["scores"].items():
-            own, title = found.setdefault(split, {}), f"pseudo masks of round {entry['round']}"
+            own, title = scores_by_split.setdefault(split, {}), f"pseudo masks of round {entry['round']}"
             own |= {f"{title}: {variant}": values["miou"] for variant, values in scores["variants"].items()}
             own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, scores["walk_curve"]), default=math.nan)
     for entry in record["segment"]:
         trained_on = "the true masks" if entry["trained_on"] == "truth" else f"masks of round {entry['round']}"
         for split, by_output in entry["scores"].items():
-            own = found.setdefault(split, {})
+            own = scores_by_split.setdefault(split, {})
             own |= {f"segmentation from {trained_on}: {name}": values["miou"] for name, values in by_output.items()}
-    return found
+    return scores_by_split
 
 
 def summarise(finished: Iterable[Finished]) -> tuple[Summary, ...]:
     """Mean and standard deviation over seeds of every score of every grid point, in order of first appearance.
 
-    A score that is no number (nothing was there to score) is left out.
+    A score that is not a number, because nothing could be scored, is left out.
     """
     points: dict[tuple[Any, ...], list[Finished]] = {}
     for run in finished:
         points.setdefault(tuple(run.grid.values()), []).append(run)
-    found = []
+    summaries = []
     for runs in points.values():
         values: dict[tuple[str, str], list[float]] = {}
         for run in runs:
@@ -200,8 +200,8 @@ def summarise(finished: Iterable[Finished]) -> tuple[Summary, ...]:
         for (split, what), own in values.items():
             std = statistics.stdev(own) if len(own) > 1 else None
             mean = statistics.fmean(own)
-            found.append(Summary(grid=runs[0].grid, split=split, what=what, mean=mean, std=std, n=len(own)))
-    return tuple(found)
+            summaries.append(Summary(grid=runs[0].grid, split=split, what=what, mean=mean, std=std, n=len(own)))
+    return tuple(summaries)
 
 
 def summary_tables(summary: Sequence[Summary]) -> list[ScoreTable]:

@@ -31,11 +31,11 @@ def ablate(words: list[str]) -> None:
     class Arguments:
         """An ablation.
 
-        out: the folder of all variants. The same command again goes on from what is in it.
+        out: the folder of all variants. The same command again continues from what it holds.
         grid: NAME=VALUE,VALUE,... for each setting that takes several values in turn, e.g.
             discover.num_subcategories=1,5,10; entries of one value are separated by spaces.
-        seeds: every point of the grid is run with each of them; the recipe's own if none is given.
-        on_failure: what to do when a variant fails: go on with the next, or stop.
+        seeds: each point of the grid is run with each seed; the recipe's own seed if none is given.
+        on_failure: what to do when a variant fails: continue with the next, or stop.
         dry_run: only list the variants and which of their stages are done. Images are read, nothing is trained.
         """
 

@@ -1,4 +1,4 @@
-"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: the whole way by a recipe, each setting open to change."""
+"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: all stages by a recipe; each setting can be changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     class Arguments:
         """A run.
 
-        out: the run's folder. The same command again goes on from what is in it.
-        report: whether the page with all tables, figures and images is written in the end.
+        out: the run's folder. The same command again continues from what it holds.
+        report: whether the page with all tables, figures and images is written at the end.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
@@ -70,7 +70,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     if given.report:
         from subcam.report.page.page import write_report
 
-        say(f"all of it to look at: {write_report(given.out)}")
+        say(f"report page: {write_report(given.out)}")
 
 
 def recipes(words: list[str]) -> None:
