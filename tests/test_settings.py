@@ -172,6 +172,21 @@ def test_an_old_flag_is_answered_with_the_new_one(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--subcategories local", "--subcategories local has been renamed --route prototypes"),
+        ("--subcategories image", "--subcategories image has been renamed --route subcategories"),
+        ("--local.num-subcategories 5", "--local.num-subcategories has been renamed --prototypes.num-objects"),
+        ("--local.num-context 5", "--local.num-context has been renamed --prototypes.num-context"),
+        ("--classify.local-weight 0.3", "--classify.local-weight has been renamed --classify.prototype-weight"),
+    ],
+)
+def test_flags_of_the_first_release(capsys: pytest.CaptureFixture[str], words: str, message: str) -> None:
+    assert cli.main(["demo", *words.split()]) == cli.EXIT_USER
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_an_old_name_is_answered_with_the_new_one(renamed: None) -> None:
     for name, message in (
         ("discover.k", "the setting 'discover.k' has been renamed 'discover.num_subcategories'"),
