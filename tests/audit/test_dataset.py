@@ -291,7 +291,7 @@ def test_a_set_in_coco_s_layout(tmp_path: Path) -> None:
         audited(root, tmp_path)
 
 
-@pytest.mark.parametrize(("images", "fitting"), [(0, 1), (29, 1), (60, 2), (250, 8), (5000, 10)])
+@pytest.mark.parametrize(("images", "fitting"), [(0, 1), (29, 1), (59, 1), (60, 2), (250, 8), (5000, 10)])
 def test_how_many_subcategories_fit(images: int, fitting: int) -> None:
     from subcam.audit.labels import ClassCounts, fitting_subcategories
 

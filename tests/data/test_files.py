@@ -20,7 +20,7 @@ from subcam.data.files import (
 )
 from subcam.data.images import read_image
 from subcam.data.readers.folder import read_folder
-from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, mask_values_of
+from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, mask_values_of, suggest
 from subcam.errors import BadInputError
 from subcam.predict.find_images import find_images
 
@@ -150,6 +150,14 @@ def test_a_link_may_lead_to_another_folder_of_the_root_and_no_further(tmp_path: 
         find_file("a.png", (root / "images",), where="list:2")
     with pytest.raises(BadInputError, match=rf"list:3: .*b\.png is a link to {outside}, outside {root};"):
         find_file("b.png", (root / "images",), where="list:3", root=root)
+
+
+def test_an_unknown_name_is_helped_with() -> None:
+    assert suggest("dgo", ["dog", "cat"]) == "did you mean 'dog'?"
+    assert suggest("Persian", ["Person", "cow"]) == "did you mean 'Person'?"
+    many = [f"{number:03}" for number in range(31)]
+    assert suggest("x", many) == f"known are: {', '.join(many[:30])}, ..."
+    assert suggest("x", many[:30]) == f"known are: {', '.join(many[:30])}"
 
 
 def test_what_a_stored_value_of_a_mask_means() -> None:

@@ -120,6 +120,11 @@ def test_names_that_are_not_utf8_are_kept_byte_for_byte(here: Path) -> None:
             ["in"],
             "an output of in/a.gif would have the name of the folder for in/a.jpg/b",
         ),
+        (
+            ["in/a.gif", "in/a.npz/b.gif"],
+            ["in"],
+            "an output of in/a.gif would have the name of the folder for in/a.npz/b",
+        ),
         ([], ["nowhere"], "nowhere: no such file or folder"),
         (["in/notes.txt"], ["in"], "in: expected images in this folder"),
         ([], [], "no images were named; give files or folders, or --list"),
