@@ -77,9 +77,9 @@ def parse(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory, tiny_run, toy_folder):
+def bench(once, tiny_run, toy_folder):
     """What the commands of the documents name, small; not to be changed."""
-    return workbench.build(tmp_path_factory.mktemp("bench"), settings=tiny_run, toy_folder=toy_folder)
+    return once("bench", lambda folder: workbench.build(folder, settings=tiny_run, toy_folder=toy_folder))
 
 
 @pytest.fixture

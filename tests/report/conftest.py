@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from subcam.report.gather.images import Images
-    from subcam.runtime.devices import MachineSettings
     from subcam.settings import RunSettings
 
 VAL_IMAGES = 40
@@ -33,11 +33,15 @@ CHROMIUM_FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(tiny_run: RunSettings, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Rounds 0 and 1, control, pseudo masks of round 1, 40 scored images; and what later commands add.
 
     A segmentation network takes long to train: its entry names copies of the pseudo masks, with their scores.
     """
+    return once("tiny", partial(_finish, tiny_run))
+
+
+def _finish(tiny_run: RunSettings, folder: Path) -> None:
     from subcam.data.augmentation import AugmentationSettings
     from subcam.pipeline import run
     from subcam.settings import RefineSettings
@@ -56,7 +60,6 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
             masks=MaskSettings(pseudo_mask="crf"),
         ),
     )
-    folder = tmp_path_factory.mktemp("report") / "tiny"
     run(settings, folder, recipe="toy")
     record = json.loads((folder / "run.json").read_text("utf-8"))
     pseudo = record["refined"][-1]
@@ -83,14 +86,14 @@ def finished_run(tiny_run: RunSettings, machine: MachineSettings, tmp_path_facto
         for index in (0, 1)
     ]
     (folder / "ablate.json").write_text(json.dumps({"runs": [], "summary": summary}), "utf-8")
-    return folder
 
 
 @pytest.fixture(scope="session")
-def report_page(finished_run: Path) -> Path:
+def report_page(finished_run: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     from subcam.report.page.page import write_report
 
-    return write_report(finished_run)
+    once("tiny-page", lambda _: write_report(finished_run))
+    return finished_run / "report" / "index.html"
 
 
 @pytest.fixture(scope="session")
