@@ -99,6 +99,6 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def _with_docstrings(section: re.Match[str]) -> str:
     """A section of the API page, followed by the docstrings of its names."""
-    homes = {name: subcam._HOMES[name] for name in re.findall(r"\w+", section["names"]) if name in subcam._HOMES}
-    said = [f"::: {home if home.endswith(f'.{name}') else f'{home}.{name}'}" for name, home in homes.items()]
-    return "\n\n".join([section[0].rstrip(), *said, ""])
+    names = [name for name in re.findall(r"\w+", section["names"]) if name in subcam._homes and name != "__version__"]
+    docstrings = [f"::: {'.'.join(subcam._homes[name])}" for name in names]
+    return "\n\n".join([section[0].rstrip(), *docstrings, ""])
