@@ -14,11 +14,11 @@ class ReportArguments:
     """A run's page, figures and tables.
 
     run: the folder of a finished run.
-    out: where to write; `report` in the run's folder if not given.
+    out: the folder to write to; by default `report` in the run's folder.
     images: most images in the gallery.
-    data: where the run's images are now, if they have moved.
-    record: which run, where the folder has several: a record below it, such as those of an ablation. Otherwise
-        `run.json`, or the latest record of an ablation.
+    data: the folder of the run's images, if they have moved.
+    record: which run, if the folder has several: a file in it, such as `ablate/NAME.json`. By default `run.json`, or
+        in the folder of an ablation the variant that ended last.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -44,7 +44,7 @@ def report(words: list[str]) -> None:
 
 
 def _latest_record(folder: Path) -> str:
-    """`run.json`; in a folder of an ablation alone, the record of the variant that ended last."""
+    """`run.json`; in the folder of an ablation, the record of the variant that ended last."""
     variants = sorted((folder / "ablate").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     if variants and not (folder / "run.json").is_file():
         return variants[-1].relative_to(folder).as_posix()

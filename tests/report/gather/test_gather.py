@@ -24,6 +24,7 @@ from subcam.report.gather.images import (
     evenly_spaced,
     gather_images,
     image_iou,
+    response_threshold,
     thresholded,
 )
 from subcam.results import open_images, read_run
@@ -178,6 +179,20 @@ def test_the_worst_are_chosen_as_often_as_the_best() -> None:
     assert {one.name for one in by_gain[:10] + by_gain[-10:]} <= {one.name for one in found}
     assert len(choose([image(index, None) for index in range(50)], 7)) == 7
     assert choose(images, 100) == tuple(images)
+
+
+def test_the_threshold_of_maps_that_were_not_scored(finished_run: Path) -> None:
+    run = read_run(finished_run)
+    scored = run.rounds[1]
+    assert response_threshold(run, "val", scored) == scored.scores["val"].fixed_threshold
+    other = replace(scored, scores={"val": replace(scored.scores["val"], fixed_threshold=0.77)})
+    assert response_threshold(run, "val", other) == 0.77
+    given = run.result.settings.evaluate.background_threshold
+    assert response_threshold(run, "train", other) == given != 0.77
+    settings = run.result.settings
+    chosen = replace(settings, evaluate=replace(settings.evaluate, background_threshold="auto"))
+    unknown = replace(run, result=replace(run.result, settings=chosen))
+    assert response_threshold(unknown, "train", other) == 0.3
 
 
 def test_evenly_spaced_places_are_spread_and_never_twice() -> None:

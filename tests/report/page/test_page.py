@@ -19,7 +19,7 @@ from PIL import Image
 from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.report.gather.images import ImageRecord, Images
-from subcam.report.page.content import script_json
+from subcam.report.page.content import _finals, script_json
 from subcam.report.page.figures import PageFigure, inline_svg, kind_of
 from subcam.report.page.headline import headline
 from subcam.report.page.packing import pack, pack_images, packed_bytes
@@ -57,6 +57,15 @@ def test_a_packed_image_has_its_truth_and_masks(gathered: Images) -> None:
     small = pack(record, 24)
     assert (small.width, small.height) == (24, 24)
     assert max(small.data["grid"]) <= 8
+
+
+@pytest.mark.parametrize("count", [5, 9, 10, 11, 20])
+def test_figure_7_shows_no_image_twice(gathered: Images, count: int) -> None:
+    finals = _finals([pack(record, 24) for record in gathered.shown[:count]], 6)
+    shown = [final["image"] for final in finals]
+    assert len(shown) == len(set(shown)) == min(count, 9)
+    ious = [float(final["story"].removeprefix("IoU ")) for final in finals]
+    assert ious == sorted(ious, reverse=True)
 
 
 def noisy(tmp_path: Path, count: int) -> list[ImageRecord]:

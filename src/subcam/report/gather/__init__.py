@@ -1,1 +1,1 @@
-"""What the page needs, read from a run folder."""
+"""Reading from a run's folder what the page shows."""

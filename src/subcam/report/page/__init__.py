@@ -1,1 +1,1 @@
-"""The page: what stands where, in which words."""
+"""The page of a run: its sections, sentences and figures."""

@@ -20,5 +20,5 @@ def render(name: str, **values: Any) -> str:
 
 
 def source(name: str) -> Markup:
-    """A style sheet or script that stands in a template as it is."""
+    """The text of a style sheet or script, inserted unescaped."""
     return Markup((_FOLDER / name).read_text("utf-8"))

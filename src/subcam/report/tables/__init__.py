@@ -1,1 +1,1 @@
-"""Tables 1-4 and how a number is written."""
+"""Tables 1 to 4, and their formats."""
