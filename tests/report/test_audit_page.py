@@ -80,6 +80,22 @@ def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
     assert proposed_command(audit) == f"subcam run small --data {root} --out runs/mine"
 
 
+def test_shares_are_those_of_the_class_of_the_row(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    for name in "abcd":
+        image(root / "images" / f"{name}.png", (120, 120))
+    (root / "labels.csv").write_text("image,labels\na.png,cat\nb.png,cat;dog\nc.png,cat\nd.png,cat\n")
+    text = survey_html(survey_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work"))
+    table = text[text.index('<table class="pairs">') :]
+    assert re.findall(r"<td(?: class=\"(\w+)\")?>(\d*)</td>", table) == [
+        ("", ""),
+        ("", "25"),
+        ("high", "100"),
+        ("", ""),
+    ]
+    assert "of 1 to 4 images" in text
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1300), ("dark", 390)])
 def test_in_a_browser(page: Path, browser: Browser, scheme: Literal["light", "dark"], width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")

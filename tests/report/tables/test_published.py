@@ -90,6 +90,8 @@ def test_what_compares() -> None:
     )
     assert compares(result, "val")
     assert not compares(result, "train"), "as many images as val has"
+    more = replace(found, scores={"val": replace(scores, images=IMAGES["val"] + 1)})
+    assert not compares(replace(result, rounds=(more,)), "val"), "more images than val has"
     assert not compares(result, "test")
     assert not compares(replace(result, class_names=VOC_CLASSES[::-1]), "val")
     assert not compares(replace(result, rounds=()), "val")
