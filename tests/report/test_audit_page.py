@@ -85,7 +85,7 @@ def test_shares_are_those_of_the_class_of_the_row(tmp_path: Path) -> None:
     for name in "abcd":
         image(root / "images" / f"{name}.png", (120, 120))
     (root / "labels.csv").write_text("image,labels\na.png,cat\nb.png,cat;dog\nc.png,cat\nd.png,cat\n")
-    text = survey_html(survey_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work"))
+    text = audit_html(audit_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work"))
     table = text[text.index('<table class="pairs">') :]
     assert re.findall(r"<td(?: class=\"(\w+)\")?>(\d*)</td>", table) == [
         ("", ""),
