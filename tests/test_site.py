@@ -64,7 +64,7 @@ def test_every_public_name_has_its_docstring(site):
     html = page(site, "api")
     for name in set(subcam.__all__) - {"__version__", "hub"}:
         assert re.search(rf'id="subcam\.[\w.]+\.{name}"', html), name
-    assert 'id="subcam.hub.load"' in html
+    assert 'id="subcam.hub.folder.load"' in html
     assert "discover_subcategories</span>" in html, "no signature"
 
 

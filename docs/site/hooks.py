@@ -100,5 +100,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 def _with_docstrings(section: re.Match[str]) -> str:
     """A section of the API page, followed by the docstrings of its names."""
     names = [name for name in re.findall(r"\w+", section["names"]) if name in subcam._homes and name != "__version__"]
-    docstrings = [f"::: {'.'.join(subcam._homes[name])}" for name in names]
+    homes = [subcam._homes[name] for name in names]
+    if "hub" in names:  # a package: its functions, from the file in which they stand
+        homes += [subcam.hub._homes[name] for name in ("write_folder", "push", "fetch", "load")]
+    docstrings = [f"::: {'.'.join(home)}" for home in homes]
     return "\n\n".join([section[0].rstrip(), *docstrings, ""])
