@@ -28,7 +28,7 @@ from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.recipes import RECIPES
 from subcam.results import RunResult
 from subcam.runtime import launch
-from subcam.runtime.files import as_plain, from_plain, read_json, write_json
+from subcam.runtime.files import from_plain, read_json, write_json
 from subcam.settings import RunSettings
 
 Image = UInt8[np.ndarray, "height width 3"] | str | Path
@@ -79,8 +79,8 @@ class SubCategoryCAM:
         settings = self.settings
         state = f"{len(self.class_names_)} classes" if self.network_ else "not trained"
         return (
-            f"<SubCategoryCAM: {settings.network.name}, {settings.rounds} rounds of sub-categories of"
-            f" {'positions' if settings.route == 'prototypes' else 'images'}, {state}>"
+            f"<SubCategoryCAM: {settings.network.name}, {settings.rounds} rounds of"
+            f" {'prototypes' if settings.route == 'prototypes' else 'sub-categories of images'}, {state}>"
         )
 
     def fit(self, dataset: ImageSet | Dataset | str | Path, *, out: Path | None = None) -> "SubCategoryCAM":
@@ -270,13 +270,11 @@ class SubCategoryCAM:
     def _take_masks_file(self, folder: Path) -> None:
         try:
             content = read_json(folder / MASKS_FILE)
-            inference = as_plain(content["inference"])
-            inference["crf_settings"] = from_plain(CRFSettings, inference["crf_settings"])
             self.settings = self.settings.with_(
                 {
                     "refine.masks.crf_alpha": content["crf_alpha"],
                     "refine.masks.crf": from_plain(CRFSettings, content["crf"]),
-                    "segment.predict": from_plain(InferenceSettings, inference),
+                    "segment.predict": from_plain(InferenceSettings, content["inference"]),
                 }
             )
             self.source_ = content["source"]
