@@ -40,7 +40,7 @@ ROWS = (
     Row(title="its control (lambda = 0, round 3)", file=PAPER, what=("control (lambda = 0): round 3",)),
     Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
     *(
-        Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other kinds: {name}",))
+        Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other methods: {name}",))
         for name in ("Grad-CAM++", "LayerCAM", "erasing", "equivariance")
     ),
     Row(title="prototypes, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),

@@ -52,7 +52,7 @@ def test_a_class_without_images_is_said(refusal, capsys: pytest.CaptureFixture) 
             segment=replace(found.segment, train_on=("truth",)),
         ),
     )
-    assert said.startswith("expected true masks")
+    assert said.startswith("expected ground-truth masks")
     assert "no training image shows owl, eel: nothing will be learned of that" in capsys.readouterr().out
 
 
@@ -64,7 +64,7 @@ def test_one_class_and_images_without_it_are_enough(refusal) -> None:
     said = refusal(
         "a.png,cat\nb.png,\n", lambda found: replace(found, segment=replace(found.segment, train_on=("truth",)))
     )
-    assert said.startswith("expected true masks of the training images, got none of 2; train on pseudo masks,")
+    assert said.startswith("expected ground-truth masks of the training images, got none of 2; train on pseudo masks,")
 
 
 def test_pseudo_masks_that_no_round_makes_are_said(refusal, capsys: pytest.CaptureFixture) -> None:
@@ -77,7 +77,7 @@ def test_pseudo_masks_that_no_round_makes_are_said(refusal, capsys: pytest.Captu
             segment=replace(settings.segment, train_on=("pseudo", "truth")),
         )
 
-    assert refusal(GOOD, change).startswith("expected true masks")
+    assert refusal(GOOD, change).startswith("expected ground-truth masks")
     assert "no segmentation network on pseudo masks: --refine.rounds none" in capsys.readouterr().out
 
 

@@ -156,12 +156,12 @@ def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--discover.k 3", "--discover.k has been renamed --discover.num-subcategories"),
-        ("--discover.k=3", "--discover.k has been renamed --discover.num-subcategories"),
-        ("--seed 1 --groups.restarts 3", "--groups.restarts has been renamed --discover.restarts"),
-        ("--masks two", "--masks two has been renamed --refine.rounds first-and-last"),
-        ("--masks=no --seed 1", "--masks no has been renamed --refine.rounds none"),
-        ("--masks", "--masks has been renamed --refine.rounds"),
+        ("--discover.k 3", "--discover.k has been renamed to --discover.num-subcategories"),
+        ("--discover.k=3", "--discover.k has been renamed to --discover.num-subcategories"),
+        ("--seed 1 --groups.restarts 3", "--groups.restarts has been renamed to --discover.restarts"),
+        ("--masks two", "--masks two has been renamed to --refine.rounds first-and-last"),
+        ("--masks=no --seed 1", "--masks no has been renamed to --refine.rounds none"),
+        ("--masks", "--masks has been renamed to --refine.rounds"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "ablate"])
@@ -175,11 +175,11 @@ def test_an_old_flag_is_answered_with_the_new_one(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--subcategories local", "--subcategories local has been renamed --route prototypes"),
-        ("--subcategories image", "--subcategories image has been renamed --route subcategories"),
-        ("--local.num-subcategories 5", "--local.num-subcategories has been renamed --prototypes.num-objects"),
-        ("--local.num-context 5", "--local.num-context has been renamed --prototypes.num-context"),
-        ("--classify.local-weight 0.3", "--classify.local-weight has been renamed --classify.prototype-weight"),
+        ("--subcategories local", "--subcategories local has been renamed to --route prototypes"),
+        ("--subcategories image", "--subcategories image has been renamed to --route subcategories"),
+        ("--local.num-subcategories 5", "--local.num-subcategories has been renamed to --prototypes.num-objects"),
+        ("--local.num-context 5", "--local.num-context has been renamed to --prototypes.num-context"),
+        ("--classify.local-weight 0.3", "--classify.local-weight has been renamed to --classify.prototype-weight"),
     ],
 )
 def test_flags_of_the_first_release(capsys: pytest.CaptureFixture[str], words: str, message: str) -> None:
@@ -189,12 +189,13 @@ def test_flags_of_the_first_release(capsys: pytest.CaptureFixture[str], words: s
 
 def test_an_old_name_is_answered_with_the_new_one(renamed: None) -> None:
     for name, message in (
-        ("discover.k", "the setting 'discover.k' has been renamed 'discover.num_subcategories'"),
-        ("groups.restarts", "the setting 'groups.restarts' has been renamed 'discover.restarts'"),
-        ("groups", "the setting 'groups' has been renamed 'discover'"),
+        ("discover.k", "the setting 'discover.k' has been renamed to 'discover.num_subcategories'"),
+        ("groups.restarts", "the setting 'groups.restarts' has been renamed to 'discover.restarts'"),
+        ("groups", "the setting 'groups' has been renamed to 'discover'"),
         (
             "masks",
-            "the setting 'masks' has been renamed 'refine.rounds' ('no' is now 'none', 'two' is now 'first-and-last')",
+            "the setting 'masks' has been renamed to 'refine.rounds' "
+            "('no' is now 'none', 'two' is now 'first-and-last')",
         ),
     ):
         with pytest.raises(SettingsError) as caught:

@@ -20,7 +20,7 @@
       -> segment -> predict -> evaluate   a network that learned from them,        Section 4.4,
                                           beside one from ground truth             Tables 3, 4
 
-and, where asked for, response maps of other kinds to compare with (`--compare.methods`), scored as those of the rounds.
+and, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
 ...)` derives a stage's folder from all that it is given: a stage that is done is skipped, one that was cut off is

@@ -26,7 +26,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     Raises:
         SettingsError: a single class that all training images show, an unknown architecture, or attention
             asked of a network that has none.
-        BadInputError: a table of clusters that cannot be used, or a network is to learn from true masks that are not
+        BadInputError: a table of clusters that cannot be used, or a network is to learn from ground truth that is not
             there.
         CheckpointError: a file of weights is missing.
     """

@@ -229,7 +229,7 @@ def unknown_setting(name: str, settings: Any) -> str:
     """What to say about an unknown name of a setting: its new name, or which settings may be meant."""
     new = new_name(name)
     if new is not None:
-        return f"the setting {name!r} has been renamed {new!r}{_values_in_words(new)}"
+        return f"the setting {name!r} has been renamed to {new!r}{_values_in_words(new)}"
     names = setting_types(settings)
     same_ending = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
     meant = f"did you mean {' or '.join(map(repr, same_ending[:3]))}?" if same_ending else suggest(name, names)
@@ -269,8 +269,8 @@ def refuse_old_flags(words: Iterable[str]) -> None:
         new_value = RENAMED_VALUES.get(new, {}).get(old_value)
         new_flag = f"--{new.replace('_', '-')}"
         if new_value is None:
-            raise SettingsError(f"{flag} has been renamed {new_flag}")
-        raise SettingsError(f"{flag} {old_value} has been renamed {new_flag} {new_value}")
+            raise SettingsError(f"{flag} has been renamed to {new_flag}")
+        raise SettingsError(f"{flag} {old_value} has been renamed to {new_flag} {new_value}")
 
 
 def _converted(value: Any, kind: Any) -> Any:

@@ -180,7 +180,7 @@ def test_every_step_has_a_name_and_what_used_masks_a_star() -> None:
             "pseudo masks of round 1: walk, best alpha *": 0.8,
             "segmentation from masks of round 1: plain": 0.85,
             "segmentation from masks of round 1: crf": 0.9,
-            "segmentation from the true masks: plain": 0.95,
+            "segmentation from ground truth: plain": 0.95,
         }
     }
     assert scores_of({"rounds": [], "refined": [], "segment": []}) == {}

@@ -16,7 +16,7 @@ from subcam.metrics.scores import scores
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Predictions with classes.csv, and true masks that differ from them by a shift of two pixels."""
+    """Predictions with classes.csv, and ground-truth masks that differ from them by a shift of two pixels."""
     made = write_made(tmp_path / "predictions", unlabelled=False)
     for name, labels in made.items():
         path = tmp_path / "truth" / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Response maps of other kinds in a run: made and scored as those of the rounds, which they do not change."""
+"""Response maps of other methods in a run: made and scored as those of the rounds, which they do not change."""
 
 import builtins
 import csv
@@ -164,7 +164,7 @@ def test_files_and_record_have_them(finished: RunResult) -> None:
         assert entry["method"] == found.method
         assert entry["scores"]["val"]["fixed"]["miou"] == miou
         assert (finished.out / entry["model"] / "model.safetensors").is_file()
-        assert means[f"response maps of other kinds: {found.title}"] == miou
+        assert means[f"response maps of other methods: {found.title}"] == miou
 
 
 def test_a_run_that_is_read_back_is_the_same(finished: RunResult) -> None:

@@ -129,5 +129,5 @@ def test_images_without_masks_are_left_out_or_refused(tmp_path: Path) -> None:
     assert only_masked(both) == given
     with pytest.raises(BadInputError, match=r"image\.png: expected a mask to learn from, got none"):
         SegmentationImages(both, SETTINGS, seed=0, fill=(0, 0, 0))
-    with pytest.raises(BadInputError, match="expected true masks of the training images, got none of 1"):
+    with pytest.raises(BadInputError, match="expected ground-truth masks of the training images, got none of 1"):
         only_masked(replace(given, records=(without,)))

@@ -121,7 +121,7 @@ def test_a_network_from_true_masks_is_not_called_weakly_supervised(run_folder):
     source = CardSource(name="full", config=config, parameters=1, run=run, network=network, dataset="x: y")
     assert "fully-supervised" in metadata(source)["tags"]
     card = model_card(source)
-    assert "learned from true masks. Do not compare" in card
+    assert "was trained on ground truth. Do not compare" in card
     assert "No mask took part" not in card
     assert yaml.safe_load(card.split("---\n")[1]) == metadata(source)
     assert "an unknown number of images of x: y" in card

@@ -256,13 +256,15 @@ def test_a_stage_is_done_once_and_anew_when_something_changes(
     second = here.run("round0-cam", work, number=2, text="b")
     assert second.key != first.key
     assert CALLS == [(1, "a"), (2, "b")]
-    assert f"round0-cam: computed anew, as number, text changed ({first.path.name} stays)" in capsys.readouterr().out
+    assert (
+        f"round0-cam: computed anew, because number, text changed ({first.path.name} stays)" in capsys.readouterr().out
+    )
 
     monkeypatch.setattr(context, "version_of", lambda _: 2)
     third = here.run("round0-cam", work, number=2, text="b")
     assert third.key != second.key
     assert len(CALLS) == 3
-    assert "as its computation changed (version 1 -> 2)" in capsys.readouterr().out.replace("\n", " ")
+    assert "because its computation changed (version 1 -> 2)" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_a_stage_that_was_cut_off_is_resumed(here: Context, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,10 +296,10 @@ def test_reasons_are_few(tmp_path: Path) -> None:
     settings = dict.fromkeys("abcdef", 1)
     one = folder.stage("cam", inputs={"settings": settings, "maps": "x"})
     two = folder.stage("cam", inputs={"settings": dict.fromkeys("abcdef", 2), "maps": "x"})
-    assert reasons(one, two) == ["as settings.a, settings.b, settings.c, settings.d and 2 more changed"]
+    assert reasons(one, two) == ["because settings.a, settings.b, settings.c, settings.d and 2 more changed"]
     fewer = folder.stage("cam", version=3, inputs={"settings": settings})
-    assert reasons(one, fewer) == ["as its computation changed (version 1 -> 3)", "as maps changed"]
-    assert reasons(replace(one, inputs={}), two) == ["as the one there is of an earlier revision"]
+    assert reasons(one, fewer) == ["because its computation changed (version 1 -> 3)", "because maps changed"]
+    assert reasons(replace(one, inputs={}), two) == ["because the existing one is from an earlier revision"]
 
 
 def test_the_newest_of_the_same_name_is_the_earlier_one(tmp_path: Path) -> None:
@@ -323,4 +325,4 @@ def test_what_an_earlier_revision_wrote_is_said(tmp_path: Path, capsys: pytest.C
     (old / "stage.json").write_text('{"stage": "cam", "key": "0123456789ab", "settings": {}, "inputs": ["x"]}', "utf-8")
     compute(folder, folder.stage("cam", inputs={"a": 0}), lambda: None)
     said = " ".join(capsys.readouterr().out.split())
-    assert said == "cam: computed anew, as the one there is of an earlier revision (cam-0123456789 stays)"
+    assert said == "cam: computed anew, because the existing one is from an earlier revision (cam-0123456789 stays)"

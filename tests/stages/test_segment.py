@@ -201,7 +201,7 @@ def test_an_image_without_ground_truth_is_left_out(run: Callable, toy_train: Che
 def test_no_ground_truth_at_all_is_refused_before_anything_is_trained(
     run: Callable, toy_train: CheckedImages, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInputError, match="expected true masks of the training images, got none of 24"):
+    with pytest.raises(BadInputError, match="expected ground-truth masks of the training images, got none of 24"):
         run(tmp_path, images=without_ground_truth(toy_train, 24))
     assert not (tmp_path / "stages").exists()
 

@@ -166,15 +166,15 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     for entry in record.get("compared", ()):
         for split, scores in entry["scores"].items():
             own, name = scores_by_split.setdefault(split, {}), TITLES[entry["method"]]
-            own[f"response maps of other kinds: {name}"] = scores["fixed"]["miou"]
-            own[f"response maps of other kinds, best threshold *: {name} *"] = scores["best"]["miou"]
+            own[f"response maps of other methods: {name}"] = scores["fixed"]["miou"]
+            own[f"response maps of other methods, best threshold *: {name} *"] = scores["best"]["miou"]
     for entry in record["refined"]:
         for split, scores in entry["scores"].items():
             own, title = scores_by_split.setdefault(split, {}), f"pseudo masks of round {entry['round']}"
             own |= {f"{title}: {variant}": values["miou"] for variant, values in scores["variants"].items()}
             own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, scores["walk_curve"]), default=math.nan)
     for entry in record["segment"]:
-        trained_on = "the true masks" if entry["trained_on"] == "truth" else f"masks of round {entry['round']}"
+        trained_on = "ground truth" if entry["trained_on"] == "truth" else f"masks of round {entry['round']}"
         for split, by_output in entry["scores"].items():
             own = scores_by_split.setdefault(split, {})
             own |= {f"segmentation from {trained_on}: {name}": values["miou"] for name, values in by_output.items()}

@@ -4,7 +4,7 @@ In: the feature map of AffinityNet and the response maps on the same grid. Out: 
 
 With W = A^beta, element by element (A: affinities, diagonal 1), and D its column sums, one step of a row vector m is
 m W D^-1. psa builds this dense matrix, squares it log_steps times and multiplies once. Here the matrix stays a stencil,
-one plane an offset, and its power is applied to the maps alone; how, and how exactly, is told in `walk_stencil`.
+one plane an offset, and its power is applied to the maps alone; how, and how exactly, is explained in `walk_stencil`.
 """
 
 import math

@@ -47,7 +47,7 @@ class SplitShares:
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenThreshold:
-    """Background thresholds that no mask was looked at for.
+    """Background thresholds that were chosen without looking at masks.
 
     threshold: for all classes.
     by_class: for each class; the common one for a class without images.

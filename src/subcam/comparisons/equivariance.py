@@ -98,7 +98,7 @@ class EquivariantClassifier(nn.Module):
 
         Args:
             images: RGB 0..255.
-            labels: multi-hot labels of the parents; columns behind them are not looked at.
+            labels: multi-hot labels of the parents; further columns are not used.
         """
         settings, weights = self.settings, self.network.parent_head.weight
         least, most = settings.scale

@@ -84,7 +84,7 @@ class ErasingClassifier(nn.Module):
 
         Args:
             images: RGB 0..255.
-            labels: multi-hot labels of the parents; columns behind them are not looked at.
+            labels: multi-hot labels of the parents; further columns are not used.
         """
         settings, parent_weights = self.settings, self.network.parent_head.weight
         own = labels[:, : len(parent_weights)]

@@ -1,4 +1,4 @@
-"""Response maps of other kinds, to stand beside those of the rounds in Table 1: which there are and what each needs.
+"""Response maps of other methods, to stand beside those of the rounds in Table 1: which there are and what each needs.
 
 Settings in; for each method its title, the settings of its training and the function that makes its maps out.
 """
@@ -35,7 +35,7 @@ RESPONSES: dict[Comparison, Callable[..., list[ImageResponse]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
-    """Response maps of other kinds, to stand beside those of the rounds in Table 1; nothing else uses them.
+    """Response maps of other methods, to stand beside those of the rounds in Table 1; nothing else uses them.
 
     Attributes:
         methods: "grad-cam++" and "layer-cam" take the network of round 0 and need the extra `compare`; "erasing" and

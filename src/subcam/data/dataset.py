@@ -41,7 +41,7 @@ class DatasetSettings:
         classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
         crowd_labels: COCO: whether a class counts that is in an image only as a group ("iscrowd").
         train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
-            network on true masks needs them; what was trained without them is trained anew.
+            network trained on ground truth needs them; networks trained without them are trained again.
         on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
     """
 

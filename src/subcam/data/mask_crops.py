@@ -96,7 +96,7 @@ def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageS
 
 
 def only_masked(image_set: ImageSet) -> ImageSet:
-    """Only the images that have a true mask.
+    """Only the images that have a ground-truth mask.
 
     Raises:
         BadInputError: none has.
@@ -104,7 +104,7 @@ def only_masked(image_set: ImageSet) -> ImageSet:
     masked = image_set.where([record.mask is not None for record in image_set.records])
     if not masked.records:
         raise BadInputError(
-            f"expected true masks of the training images, got none of {len(image_set)}; train on pseudo masks,"
+            f"expected ground-truth masks of the training images, got none of {len(image_set)}; train on pseudo masks,"
             " or give images that have some (of COCO: --dataset.train-masks)"
         )
     return masked

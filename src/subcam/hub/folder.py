@@ -251,7 +251,7 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
             raise SettingsError(f"{source} holds a network for {own_kind}, and --network asks for {kind}; leave it out")
         return None, None, source
     run = read_run(source)
-    # The same choice as `subcam predict` makes: true masks only where there is nothing else.
+    # The same choice as `subcam predict` makes: one from ground truth only where there is nothing else.
     segmented = sorted(run.result.segmented, key=lambda network: network.trained_on == "pseudo")
     if segmented and kind != "classification":
         return run, segmented[-1], segmented[-1].model.path

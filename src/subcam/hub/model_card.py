@@ -217,7 +217,7 @@ def _training(source: CardSource) -> str:
         f"The network started from {start}.",
     ]
     if isinstance(source.network, SegmentedResult):
-        masks = "true masks" if source.fully_supervised else f"the pseudo masks of round {source.network.round_index}"
+        masks = "ground truth" if source.fully_supervised else f"the pseudo masks of round {source.network.round_index}"
         said.append(f"It learned from {masks}, {settings.segment.train.epochs} epochs.")
     elif source.network is not None:
         said.append(f"It is the network of round {source.network.round_index}.")
@@ -240,7 +240,7 @@ def _use_of_masks(source: CardSource) -> str:
         return "Nothing is known of it."
     said = []
     if source.fully_supervised:
-        said.append("The network learned from true masks. Do not compare it with weakly supervised ones.")
+        said.append("The network was trained on ground truth. Do not compare it with weakly supervised ones.")
     elif source.segments:
         masks = source.run.result.settings.refine.masks
         said.append("No mask took part in the training.")

@@ -19,7 +19,7 @@ def confusion_matrix(
     mean over images.
 
     Args:
-        prediction: class indices 0..num_classes-1, any shape. What it says on ignored pixels is not looked at.
+        prediction: class indices 0..num_classes-1, any shape. Ignored pixels do not count.
         truth: class indices 0..num_classes-1, or `ignore_index` for pixels that do not count.
         num_classes: how many classes there are, background included.
         ignore_index: the value in `truth` that means "not scored".

@@ -37,7 +37,7 @@ class SegmentationConfig:
     network: the backbone of a DeepLab, or the encoder of an architecture of segmentation-models-pytorch.
     class_names: the C classes without background; channel 0 of the logits is background, channel c + 1 class c.
     architecture: "deeplabv2", "deeplabv3plus", or a name that segmentation-models-pytorch knows ("unet", "fpn", ...).
-    multi_scale_inputs: scales at which each image is looked at besides its own; logits are the greatest of all.
+    multi_scale_inputs: further scales at which each image is processed; logits are the greatest of all.
         DeepLab-v2 has 0.5 and 0.75; empty for one look.
     caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
     """

@@ -35,7 +35,7 @@ TILE_GRID = 4
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
-    """How a trained network looks at images.
+    """How a trained network is applied to images.
 
     Attributes:
         scales: factors on the image's size; probabilities are averaged over them.

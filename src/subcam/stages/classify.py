@@ -126,7 +126,7 @@ def run(
         comparison: another way to learn from the labels in the place of Eq. 3; None for Eq. 3.
 
     Raises:
-        SubcamError: the loss is no finite number; the last good checkpoint stays.
+        SubcamError: the loss is not finite; the last good checkpoint stays.
     """
     image_set = images.image_set
     subcategory_labels = _subcategory_labels(image_set, clusters, comparison)

@@ -129,15 +129,15 @@ def _key_of_field(entry: dataclasses.Field, value: Any) -> Any:
 def reasons(earlier: Stage, stage: Stage) -> list[str]:
     """Why `stage` is not the `earlier` one of the same name, for a person."""
     if not earlier.inputs:
-        return ["as the one there is of an earlier revision"]
+        return ["because the existing one is from an earlier revision"]
     causes = []
     if earlier.version != stage.version:
-        causes.append(f"as its computation changed (version {earlier.version} -> {stage.version})")
+        causes.append(f"because its computation changed (version {earlier.version} -> {stage.version})")
     before, now = dict(_leaves(earlier.inputs)), dict(_leaves(stage.inputs))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         more = f" and {len(changed) - MOST_REASONS} more" if len(changed) > MOST_REASONS else ""
-        causes.append(f"as {', '.join(changed[:MOST_REASONS])}{more} changed")
+        causes.append(f"because {', '.join(changed[:MOST_REASONS])}{more} changed")
     return causes
 
 

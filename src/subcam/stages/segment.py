@@ -91,7 +91,7 @@ def run(
 
     Raises:
         BadInputError: an image or mask cannot be used; names it.
-        SubcamError: the loss is no finite number; the last good checkpoint stays.
+        SubcamError: the loss is not finite; the last good checkpoint stays.
     """
     machine, fabric = device.machine, device.fabric
     if masks is None:
@@ -174,7 +174,7 @@ def score_images(
 ) -> Scores:
     """Scores of the network, in evaluation mode, on images that have masks: one look at scale 1, no flip, no CRF.
 
-    Of several processes each looks at its share; all return the same.
+    Each of several processes scores its share; all return the same.
     """
     image_set = checked.image_set
     records, channels = image_set.records, image_set.num_classes + 1

@@ -74,7 +74,7 @@ def train(
     dropout.
 
     Raises:
-        SubcamError: the loss is no finite number; the last good checkpoint stays.
+        SubcamError: the loss is not finite; the last good checkpoint stays.
         CheckpointError: the checkpoints of an earlier attempt are damaged.
         Stopped: a signal asked for the end (`runtime/signals.py`); there is a checkpoint of the last step.
     """
