@@ -80,7 +80,7 @@ def _finish(tiny_run: RunSettings, folder: Path) -> None:
             "what": f"response maps: round {index}",
             "mean": mean,
             "std": 0.01,
-            "n": 2,
+            "n": 2 if k == 5 else 3,
         }
         for k, mean in ((2, 0.5), (5, 0.6))
         for index in (0, 1)

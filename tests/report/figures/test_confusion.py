@@ -22,6 +22,12 @@ def test_rows_are_shares_of_the_truth() -> None:
     assert axes.get_ylabel() == "ground truth"
 
 
+def test_numbers_are_white_on_dark_cells() -> None:
+    figure = confusion_figure(np.array([[65, 35], [0, 100]]), ["cat"])
+    colours = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert colours == {"65": "white", "35": "black", "100": "white"}
+
+
 @pytest.mark.parametrize("classes", [2, 6, 20, 80])
 def test_legible(classes: int) -> None:
     rng = np.random.default_rng(classes)

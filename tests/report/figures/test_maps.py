@@ -1,5 +1,7 @@
 """Figures 3 and 7: rows and columns in their places, absent columns left out, all of it legible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from report.legible import faults, overlap, said
@@ -49,6 +51,15 @@ def test_figure_3() -> None:
     assert faults(figure) == []
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_maps_of_other_methods_have_their_own_threshold() -> None:
+    row = response_row(40, 60, threshold=0.3)
+    row = replace(row, compared={"LayerCAM": (row.ours, 0.7)})
+    axes = response_figure([row]).axes
+    assert [one.get_title() for one in axes[:4]] == ["image", "plain CAM", "LayerCAM", "ours"]
+    assert axes[2].images[0].get_array().tolist() == overlay_map(row.image, row.ours, threshold=0.7).tolist()
+    assert axes[3].images[0].get_array().tolist() == overlay_map(row.image, row.ours, threshold=0.3).tolist()
 
 
 def test_figure_3_without_truth_has_three_columns() -> None:

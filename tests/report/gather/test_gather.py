@@ -254,10 +254,22 @@ def test_clusters_have_their_members_purity_and_neighbours(finished_run: Path) -
             assert cluster.nearest == tuple(records[i].image for i in near[:9])
             kinds = Counter(truth[f"images/{records[i].image.name}", parent.class_name] for i in members)
             assert cluster.purity == pytest.approx(max(kinds.values()) / len(members))
+            shares = dataset.train.image_set.labels[members].mean(0)
+            excess = shares - dataset.train.image_set.labels[everyone].mean(0)
+            if cluster.companion is None:
+                assert np.delete(excess, c).max() <= 0
+            else:
+                name, inside, _ = cluster.companion
+                other = dataset.train.image_set.class_names.index(name)
+                assert excess[other] == pytest.approx(np.delete(excess, c).max())
+                assert inside == pytest.approx(shares[other])
             if cluster.silhouette is not None:
                 assert cluster.silhouette == pytest.approx(silhouettes[np.isin(everyone, members)].mean(), abs=1e-5)
                 seen += 1
     assert seen
+    clusters = sum(len(parent.clusters) for parent in parents)
+    some = gather_clusters(run, dataset, most_images=5 * clusters)
+    assert max(len(cluster.nearest) for parent in some for cluster in parent.clusters) == 3, "whole rows of three"
     few = gather_clusters(run, dataset, most_images=1)
     assert all(cluster.nearest == () for parent in few for cluster in parent.clusters)
 

@@ -15,12 +15,13 @@ import pytest
 from jinja2 import Environment
 from matplotlib.figure import Figure
 from PIL import Image
+from report.legible import said
 
 from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.page.content import _finals, script_json
-from subcam.report.page.figures import PageFigure, inline_svg, kind_of
+from subcam.report.page.figures import PageFigure, inline_svg, kind_of, number_figures
 from subcam.report.page.headline import headline
 from subcam.report.page.packing import pack, pack_images, packed_bytes
 from subcam.report.page.page import IMAGES_BUDGET, MOST_CLUSTER_IMAGES, write_report
@@ -160,6 +161,12 @@ def test_numbers_on_the_page_are_those_of_the_run(report_page: Path, finished_ru
     (address,) = re.findall(r'href="(data:[^"]+)" download="table-2.csv"', text)
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(address.partition(",")[2]).decode())))
     assert [float(row["mIoU"]) for row in rows[:2]] == [pytest.approx(plain), pytest.approx(last)]
+
+
+def test_figure_4_says_the_fewest_seeds_of_its_points(finished_run: Path) -> None:
+    figure = next(one for one in number_figures(read_run(finished_run)) if one.name == "figure-4-subcategories-1")
+    assert "sub-categories, mean and std. dev. of 2 seeds" in said(figure.figure)
+    assert "CAM (55.0)" in said(figure.figure)
 
 
 def test_no_control_is_said(finished_run: Path) -> None:
