@@ -73,6 +73,26 @@ def test_prototypes_are_saved_with_the_network(
     assert len(loaded.body_and_heads()[1]) == 4  # neck, H_p, H_s and the prototype classifier learn at the heads' rate
 
 
+@pytest.mark.parametrize("with_prototypes", [False, True])
+def test_a_network_that_0_1_0_saved_is_read(
+    network: ClassificationNetwork, tmp_path: Path, with_prototypes: bool
+) -> None:
+    """It called prototypes local."""
+    saved = network.with_prototypes(torch.ones(3, 5, 32), num_objects=4) if with_prototypes else network
+    saved.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["num_local"] = config.pop("num_objects")
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    state = {
+        name.replace("prototype_classifier.", "local_classifier."): value for name, value in saved.state_dict().items()
+    }
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": config["format"]})
+    loaded = ClassificationNetwork.load(tmp_path)
+    assert loaded.config == saved.config
+    assert loaded.state_dict().keys() == own.keys()
+    assert all(torch.equal(value, own[name]) for name, value in loaded.state_dict().items())
+
+
 def test_prototypes_may_be_replaced_by_others(network: ClassificationNetwork) -> None:
     first = network.with_prototypes(torch.ones(3, 5, 32), num_objects=4)
     second = first.with_prototypes(torch.full((3, 2, 32), 2.0), num_objects=1)

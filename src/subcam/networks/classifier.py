@@ -1,10 +1,10 @@
 """The classification network: feature extractor E, parent classifier H_p, sub-category classifier H_s (Section 3.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,6 +17,9 @@ from subcam.networks.model_folder import CLASSIFICATION, load_network, save_netw
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import PrototypeClassifier
 from subcam.runtime.files import from_plain
+
+RENAMED = {"num_local": "num_objects", "local_classifier": "prototype_classifier"}
+"""Names in the files of 0.1.0, and what they are called now."""
 
 
 class Logits(NamedTuple):
@@ -155,7 +158,11 @@ class ClassificationNetwork(nn.Module):
         Raises:
             CheckpointError: a file is missing or does not fit, or the folder holds another kind of network; names it.
         """
-        return load_network(folder, CLASSIFICATION, lambda config: cls(from_plain(ModelConfig, config), weights="none"))
+
+        def build(config: Mapping[str, Any]) -> ClassificationNetwork:
+            return cls(from_plain(ModelConfig, config), weights="none")
+
+        return load_network(folder, CLASSIFICATION, build, renamed=RENAMED)
 
 
 def for_inference(network: ClassificationNetwork, fabric: Fabric, *, compiled: bool = False) -> ClassificationNetwork:

@@ -48,18 +48,26 @@ def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelForma
     write_json(folder / CONFIG_FILE, {"format": kind.name, "version": kind.version, **as_plain(config)})
 
 
-def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[str, Any]], Network]) -> Network:
+def load_network(
+    folder: Path,
+    expected: ModelFormat,
+    build: Callable[[Mapping[str, Any]], Network],
+    *,
+    renamed: Mapping[str, str] | None = None,
+) -> Network:
     """Read what `save_network` wrote.
 
     Args:
         folder: where it lies.
         expected: what it must hold.
         build: makes the network, its weights not yet in place, from the config's values.
+        renamed: fields of the config and modules of the network by the names that older versions gave them.
 
     Raises:
         CheckpointError: a file is missing or does not fit, or the folder holds another kind of network or a newer
             version; names it.
     """
+    now = renamed or {}
     path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
         kind = expected.title.partition(" ")[2]
@@ -67,13 +75,17 @@ def load_network(folder: Path, expected: ModelFormat, build: Callable[[Mapping[s
     config = read_json(path)
     _check_format(config if isinstance(config, dict) else {}, path, weights, expected)
     try:
-        network = build({key: value for key, value in config.items() if key not in ("format", "version")})
+        network = build({now.get(key, key): value for key, value in config.items() if key not in ("format", "version")})
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(
             f"{path} is not {expected.title}'s config of this version ({reason}); copy the folder again"
         ) from error
-    load_into(network, load_state(weights), source=str(weights))
+    state = {}
+    for name, value in load_state(weights).items():
+        module, dot, rest = name.partition(".")
+        state[f"{now.get(module, module)}{dot}{rest}"] = value
+    load_into(network, state, source=str(weights))
     return network
 
 
