@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.readers.made_coco import annotation, coco_2014, write_annotations
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import ALL, DatasetSettings, open_dataset, open_splits, union
@@ -236,3 +237,10 @@ def test_the_digest_of_a_union_changes_with_its_parts(plain: Path, tmp_path: Pat
     assert digest() == before
     image(plain / "images" / "0.png", (9, 13))
     assert digest() != before
+
+
+def test_of_several_years_the_one_of_the_training_images_is_scored(tmp_path: Path) -> None:
+    root = coco_2014(tmp_path / "coco")
+    write_annotations(root / "annotations" / "instances_val2017.json", {5: "5.png"}, [annotation(5, 17)])
+    splits = open_splits(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    assert (splits.train, splits.scored) == ("train2014", ("val2014",))

@@ -57,3 +57,10 @@ def test_overlay_mask() -> None:
     assert drawn[outside].tolist() == image[outside].tolist()
     assert drawn[15, 20] == pytest.approx((image[15, 20].astype(float) + voc_palette()[12]) / 2, abs=0.51)
     assert image.tolist() == before.tolist()
+
+
+def test_lines_grow_with_the_image_and_colours_cover_three_fifths() -> None:
+    assert [line_width((side, 10)) for side in (10, 800, 1000, 1600)] == [2, 2, 4, 6]
+    image, mask = np.full((8, 8, 3), 200, np.uint8), np.ones((8, 8), np.uint8)
+    np.testing.assert_array_equal(overlay_mask(image, mask), overlay_mask(image, mask, opacity=0.6))
+    assert overlay_mask(image, mask)[0, 0].tolist() == [157, 80, 80]  # 0.4 x 200 + 0.6 x (128, 0, 0)

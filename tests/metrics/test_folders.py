@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError, SettingsError
-from subcam.metrics.folders import names_of_values, score_folders
+from subcam.metrics.folders import first_of, names_of_values, score_folders
 
 NAMES = ("cat", "dog", "cow")
 
@@ -189,3 +189,18 @@ def test_names_of_classes_that_have_none() -> None:
     assert names_of_values(20) == VOC_CLASSES
     assert names_of_values(2) == ("class 1", "class 2")
     assert names_of_values(21)[-1] == "class 21"
+
+
+def test_every_value_may_be_a_class(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_mask(path, np.array([[0, 255]], np.uint8), palette=voc_palette())
+    result = score_folders({"a": path}, {"a": path}, num_classes=256, ignore=-1)
+    assert result.scores.pixel_accuracy == 1
+    assert len(result.class_names) == 256
+    with pytest.raises(SettingsError, match=r"expected num_classes in 2\.\.256"):
+        score_folders({"a": path}, {"a": path}, num_classes=257, ignore=-1)
+
+
+def test_the_first_five_of_many_names() -> None:
+    assert first_of("abcde") == "a, b, c, d, e"
+    assert first_of("abcdef") == "a, b, c, d, e, ..."

@@ -5,7 +5,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from subcam.metrics.confusion import confusion_matrix
-from subcam.metrics.scores import scores
+from subcam.metrics.scores import class_average_precision, mean_average_precision, scores
 
 
 def test_hand_computed():
@@ -67,3 +67,14 @@ def test_a_class_that_is_never_predicted_has_no_precision_but_counts_as_zero_in_
 def test_not_a_confusion_matrix(matrix):
     with pytest.raises(ValueError, match="square matrix of counts"):
         scores(matrix)
+
+
+def test_average_precision_by_hand() -> None:
+    """Ranked by logit, class 0 has its images in places 1 and 3: (1/1 + 2/3) / 2; no image has class 1."""
+    logits = np.array([[4.0, 0.0], [3.0, 1.0], [2.0, 2.0], [1.0, 3.0]])
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
+    values = class_average_precision(logits, labels)
+    assert values[0] == pytest.approx(5 / 6)
+    assert np.isnan(values[1])
+    assert mean_average_precision(logits, labels) == pytest.approx(5 / 6)
+    assert np.isnan(mean_average_precision(logits, np.zeros_like(labels)))

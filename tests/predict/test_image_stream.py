@@ -17,7 +17,7 @@ from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
 from subcam.predict import image_stream
 from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path
-from subcam.predict.image_stream import Outputs, predict_each
+from subcam.predict.image_stream import Outputs, _batched_with, _Image, predict_each
 from subcam.predict.legend import with_legend
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
 
@@ -187,3 +187,10 @@ def test_many_images_take_no_more_memory_than_a_few(
         assert alive == set()
     reading, waiting, batch, writing = 4, 8, 2, 4
     assert max(most.values()) <= reading + waiting + batch + writing + 2, "two may be in a generator's hand"
+
+
+@pytest.mark.parametrize(("side", "batched"), [(1024, True), (1025, False)])
+def test_only_small_images_are_batched(side: int, batched: bool) -> None:
+    pixels = np.zeros((8, side, 3), np.uint8)
+    shape = _batched_with(_Image(record=Record(name="a", image=Path("a.png"), labels=()), image=pixels))
+    assert shape == (pixels.shape if batched else None)
