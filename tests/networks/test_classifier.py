@@ -88,6 +88,7 @@ def test_a_network_that_0_1_0_saved_is_read(
     }
     save_file(state, tmp_path / "model.safetensors", metadata={"format": config["format"]})
     loaded = ClassificationNetwork.load(tmp_path)
+    own = saved.state_dict()
     assert loaded.config == saved.config
     assert loaded.state_dict().keys() == own.keys()
     assert all(torch.equal(value, own[name]) for name, value in loaded.state_dict().items())
