@@ -228,3 +228,9 @@ def test_each_kind_of_mask_is_trained_on_once() -> None:
     assert SegmentSettings(train_on=()).train_on == ()
     with pytest.raises(SettingsError, match="expected each kind of mask once in train_on, got pseudo pseudo"):
         SegmentSettings(train_on=("pseudo", "pseudo"))
+
+
+@pytest.mark.parametrize(("rounds", "refined"), [("none", []), ("last", [2]), ("first-and-last", [0, 2])])
+def test_which_rounds_are_refined(rounds: str, refined: list[int]) -> None:
+    refine = SETTINGS.with_({"refine.rounds": rounds}).refine
+    assert [index for index in range(3) if refine.refines(index, last=2)] == refined

@@ -85,6 +85,8 @@ def test_a_record_is_named_after_whatever_changes_results_and_nothing_else(tmp_p
         replace(settings, dataset=replace(settings.dataset, root="moved")),
     ]
     assert {name(changed) for changed in same} == {name()}
+    inference = [MachineSettings(inference_precision=precision) for precision in ("32-true", "16-mixed")]
+    assert len({name(replace(settings, machine=machine)) for machine in inference}) == 2
     others = [
         name(),
         name(digest="others"),
