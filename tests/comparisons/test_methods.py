@@ -196,7 +196,7 @@ def test_the_figures_of_the_page_show_them(finished: RunResult, dataset: Dataset
     name, figure = next(image_figures(run, shown, ()))
     assert name == "figure-3-responses"
     titles = [axes.get_title() for axes in figure.axes[:8]]
-    assert titles == ["image", "plain CAM", *TITLES.values(), "round 1", "truth"]
+    assert titles == ["image", "plain CAM", *TITLES.values(), "round 1", "ground truth"]
     assert faults(figure) == []
     maps = [np.asarray(axes.images[0].get_array()) for axes in figure.axes[1:7]]
     assert all((one != other).any() for place, one in enumerate(maps) for other in maps[:place])
