@@ -37,7 +37,16 @@ def test_a_run_on_shards_has_the_images_of_the_folder(
 
 SHORT = (
     *("--rounds", "0", "--network.name", "tiny", "--network.weights", "none"),
-    *("--classify.epochs", "1", "--classify.augmentation.crop", "48", "--cam.scales", "1"),
+    *(
+        "--classify.epochs",
+        "1",
+        "--classify.least-steps",
+        "0",
+        "--classify.augmentation.crop",
+        "48",
+        "--cam.scales",
+        "1",
+    ),
     *("--refine.rounds", "none", "--segment.train-on"),
     *("--machine.accelerator", "cpu", "--machine.workers", "0", "--machine.threads", "1"),
 )
