@@ -192,7 +192,7 @@ def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
     _, second, last = attempts_of(two)
     printed = last["printed"]
     assert printed.count("24 training images") == 1
-    assert f"round{1 if second else 0}-classify: taken up where it was cut off" in printed
+    assert f"round{1 if second else 0}-classify: resumed where it was cut off" in printed
     assert "Table 2" in printed
 
 

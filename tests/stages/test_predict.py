@@ -17,7 +17,6 @@ from subcam.crf.dense_crf import dense_crf
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
-from subcam.download.voc_augmented import MASKS
 from subcam.errors import BadInputError
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
@@ -26,7 +25,7 @@ from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import predict as predict_module
 from subcam.stages.context import compute
-from subcam.stages.predict import CRF_MASKS, KNOWN_MASKS, variants
+from subcam.stages.predict import CRF_MASKS, KNOWN_MASKS, MASKS, variants
 
 SETTINGS = InferenceSettings(batch_size=2, flip=True, crf=True)
 
