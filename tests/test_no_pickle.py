@@ -1,6 +1,6 @@
 """No pickle of a file is ever opened: hostile files where a run reads its own are refused.
 
-That no line of the source could open one is held by `test_architecture`; that a whole run, killed and taken up again
+That no line of the source could open one is held by `test_architecture`; that a whole run, killed and resumed
 and again, opens none by `test_killed_run`; files of weights are in `networks`.
 """
 
@@ -98,7 +98,7 @@ def test_a_hostile_file_of_an_earlier_stage_is_refused(
 def test_a_hostile_checkpoint_of_a_training_is_refused(
     tiny_run: RunSettings, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Put in the place of the only one there is; with one before it, that is taken up (`training/test_checkpoint`)."""
+    """Put in the place of the only one there is; with one before it, that is used (`training/test_checkpoint`)."""
     settings, sign = settings_of(tiny_run, toy_folder), tmp_path / "was-here"
     really_save = TrainingCheckpoint.save
 
@@ -114,7 +114,7 @@ def test_a_hostile_checkpoint_of_a_training_is_refused(
     whole = torch.load(path, weights_only=True)
     assert whole["next_step"] <= LOG_EVERY
     torch.save({**whole, "rows": Trap(sign)}, path)
-    with pytest.raises(CheckpointError, match=rf"{path} cannot be taken up \(UnpicklingError\); move it away to train"):
+    with pytest.raises(CheckpointError, match=rf"{path} cannot be resumed from \(UnpicklingError\); move it away"):
         pipeline.run(settings, tmp_path / "run")
     assert not sign.exists()
     torch.load(path, weights_only=False)

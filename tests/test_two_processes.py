@@ -1,6 +1,6 @@
 """The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less.
 
-The run of two is cut off twice on its way, so that the same tests show that what was cut off ends as it should.
+The run of two is interrupted twice on its way, so that the same tests show that an interrupted run ends as it should.
 """
 
 import csv
@@ -67,7 +67,7 @@ def one(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def two(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A run of two processes that a SIGTERM ended, then a kill -9 of the second, and that was taken up after each.
+    """A run of two processes that a SIGTERM ended, then a kill -9 of the second, and that was resumed after each.
 
     What the three commands did is in `attempts.json`.
     """
@@ -192,7 +192,7 @@ def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
     _, second, last = attempts_of(two)
     printed = last["printed"]
     assert printed.count("24 training images") == 1
-    assert f"round{1 if second else 0}-classify: resumed where it was cut off" in printed
+    assert f"round{1 if second else 0}-classify: resumed" in printed
     assert "Table 2" in printed
 
 

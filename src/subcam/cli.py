@@ -48,7 +48,7 @@ COMMANDS = {
 }
 """Each subcommand's function, which takes the words after it; imported when it is asked for."""
 
-EXIT_OK, EXIT_UNEXPECTED, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -89,7 +89,7 @@ class SubCategoryCAM:
         Args:
             dataset: images with labels as a reader returned them, or a folder that `subcam run --data` takes. An
                 `ImageSet` is scored as well where it has masks.
-            out: the run's folder, in which a training that was cut off goes on; None works in a temporary one.
+            out: the run's folder, in which an interrupted training resumes; None works in a temporary one.
         """
         settings = self.settings
         if isinstance(dataset, str | Path):

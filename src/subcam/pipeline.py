@@ -23,7 +23,7 @@
 and, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
-...)` derives a stage's folder from all that it is given: a stage that is done is skipped, one that was cut off is
+...)` derives a stage's folder from all that it is given: a stage that is done is skipped, an interrupted one is
 resumed.
 """
 

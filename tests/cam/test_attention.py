@@ -222,7 +222,7 @@ def test_a_map_keeps_its_place_whatever_the_size() -> None:
 def test_the_whole_way_on_generated_images(
     tiny_run: RunSettings, toy_train: CheckedImages, device: Device, tmp_path: Path
 ) -> None:
-    """A small transformer learns, and its guided maps come in the same files, taken up as any others."""
+    """A small transformer learns, and its guided maps come in the same files, resumed as any others."""
     folder = RunFolder(path=tmp_path)
     model = folder.stage("classify")
     classify.run(

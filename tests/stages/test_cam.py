@@ -1,4 +1,4 @@
-"""The stage of response maps: one small file an image, nothing lost by storing them, taken up where it was cut off."""
+"""The stage of response maps: one small file an image, nothing lost by storing them, resumable."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -201,7 +201,7 @@ def test_the_weight_of_prototypes_bears_on_rounds_with_prototypes_alone(settings
     assert of_round.prototype_weight == settings.prototype_weight > 0
 
 
-# Killed and taken up
+# Killed and resumed
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["after a checkpoint", "before it"])
@@ -235,7 +235,7 @@ def test_a_damaged_checkpoint_is_named_and_kept(run: Callable, tmp_path: Path, m
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=rf"{path} cannot be taken up .*; move it away to train anew"):
+        with pytest.raises(CheckpointError, match=rf"{path} cannot be resumed from .*; move it away to train anew"):
             run(tmp_path)
         assert path.read_bytes() == damaged
     path.rename(tmp_path / "away")

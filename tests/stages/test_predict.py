@@ -1,4 +1,4 @@
-"""The stage that segments a data set: masks with and without CRF, taken up where it was cut off."""
+"""The stage that segments a data set: masks with and without CRF, resumable."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The stage of the random walk: equal to a dense walk of scores pooled by hand, for any image, taken up where cut."""
+"""The stage of the random walk: equal to a dense walk of scores pooled by hand, for any image, resumable."""
 
 from collections.abc import Callable
 from functools import partial

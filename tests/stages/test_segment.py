@@ -113,7 +113,7 @@ def test_it_learns_and_says_how_well(
     assert again.miou == pytest.approx(outputs["miou"], abs=1e-4)
 
 
-# Killed and taken up
+# Killed and resumed
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["after a checkpoint", "before it"])

@@ -1,4 +1,4 @@
-"""What a training can be taken up from after its files were damaged: the newest checkpoint that is whole, or none."""
+"""What a training can resume from after its files were damaged: the newest checkpoint that is whole, or none."""
 
 import errno
 import os
@@ -139,7 +139,7 @@ def test_where_both_are_damaged_both_are_named_and_kept(written: list[Training],
     newer.write_bytes(b"")
     flip(older, at=in_weights(older))
     damaged = older.read_bytes()
-    expected = f"{newer} and {older} cannot be taken up (BadZipFile, BadZipFile); move them away to train anew"
+    expected = f"{newer} and {older} cannot be resumed from (BadZipFile, BadZipFile); move them away to train anew"
     with pytest.raises(CheckpointError) as caught:
         Training(tmp_path).checkpoint.restore()
     assert str(caught.value) == expected

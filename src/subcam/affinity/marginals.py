@@ -37,7 +37,7 @@ def read_marginals(path: Path) -> CRFMarginals:
     """Read one image's marginals.
 
     Raises:
-        BadInputError: missing, cut off or of another format; names the file.
+        BadInputError: missing, truncated or of another format; names the file.
     """
     with open_arrays(path, what="CRF marginals") as arrays:
         return CRFMarginals(low_alpha=arrays["low_alpha"], high_alpha=arrays["high_alpha"])

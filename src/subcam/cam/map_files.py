@@ -74,7 +74,7 @@ def read_response_maps(path: Path) -> ResponseMaps:
     """Read one image's maps.
 
     Raises:
-        BadInputError: missing, cut off or of another format; names the file.
+        BadInputError: missing, truncated or of another format; names the file.
     """
     with open_arrays(path, what="response maps") as arrays:
         height, width = arrays["size"].tolist()

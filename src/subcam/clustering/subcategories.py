@@ -59,7 +59,7 @@ def read_subcategories(folder: Path) -> Subcategories:
     """Read what `write_subcategories` wrote.
 
     Raises:
-        BadInputError: missing, cut off or of another format; names the file.
+        BadInputError: missing, truncated or of another format; names the file.
     """
     with open_arrays(folder / ARRAYS_FILE, what="clusters") as arrays:
         return Subcategories(**{name: arrays[name] for name in arrays.files})

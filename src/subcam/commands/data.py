@@ -7,7 +7,7 @@ from subcam.errors import SubcamError
 USAGE = """subcam data: bring images and labels into a form that can be run
 
   subcam data download voc2012|sbd|coco2014... --to DIR
-                             published data sets from their own sites, checked and unpacked; what was cut off goes on
+                             published data sets from their own sites, checked and unpacked; resumable
   subcam data check DIR      what is wrong with a data set, before hours are spent on it
   subcam data labels ...     a CSV of image-level labels from folders, COCO, Label Studio or tags
   subcam data shards DIR --out DIR

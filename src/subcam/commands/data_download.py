@@ -12,7 +12,7 @@ from subcam.errors import SettingsError
 DESCRIPTION = """Download published data sets from their own sites, check them and unpack them.
 
 voc2012 is PASCAL VOC 2012 (2.0 GB to download), sbd adds the masks and the list of the augmented training set to it
-(1.4 GB), coco2014 is COCO 2014 (20.4 GB). The same command again goes on where it was cut off and skips what is done.
+(1.4 GB), coco2014 is COCO 2014 (20.4 GB). The same command again resumes and skips what is done.
 Nothing that is there already is changed. Proxies are those of the environment (https_proxy, http_proxy).
 """
 

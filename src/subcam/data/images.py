@@ -47,7 +47,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     the first is read. Colour profiles are not applied.
 
     Raises:
-        BadInputError: the file is missing, empty, cut off, not an image, too large or of an unknown kind.
+        BadInputError: the file is missing, empty, truncated, not an image, too large or of an unknown kind.
     """
     with open_image(path, data=read_file(path)) as image:
         return np.array(upright_rgb(image, path))
@@ -114,7 +114,7 @@ def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | N
         a quarter or an eighth of its size, which is several times faster; the result is never below twice `at_least`.
 
     Raises:
-        BadInputError: the pixels are cut off or damaged, or of a kind that has no meaning as colours.
+        BadInputError: the pixels are truncated or damaged, or of a kind that has no meaning as colours.
     """
     with _naming(path):
         orientation = orientation_of(image)

@@ -1,7 +1,7 @@
 """Training batches that depend on seed, epoch and image alone: the same with any number of processes, from any step.
 
 In: records, their labels and the augmentation. Out: batches of UInt8 crops and labels, prepared ahead in worker
-processes. Every batch can be made again, so a training that was cut off goes on at its next step.
+processes. Every batch can be made again, so an interrupted training resumes at its next step.
 """
 
 import signal

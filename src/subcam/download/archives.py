@@ -1,7 +1,7 @@
 """Unpacks tar and zip archives so that nothing but new files below one folder comes of it, whatever is in them.
 
 In: an archive and a folder. Out: its files, each of which appears whole or not at all. What is there already is
-compared and left as it is, so that an unpacking that was cut off is simply done again, and nobody's files are lost.
+compared and left as it is, so that an interrupted unpacking is simply done again, and nobody's files are lost.
 Stricter than the filter "data" of tarfile, which therefore adds nothing here: no links at all, only names that every
 system can have, limits on members and bytes, no file replaced, and zip archives by the same rules.
 """

@@ -1,7 +1,7 @@
 """Brings a published data set into a folder, ready for a run: VOC 2012, SBD's part of it, or COCO 2014 (Section 4.1).
 
-In: the name of a data set and a folder. Out: its files in their usual layout. What is done is skipped, what was cut off
-goes on, and nothing that was there is changed.
+In: the name of a data set and a folder. Out: its files in their usual layout. What is done is skipped, what was
+interrupted resumes, and nothing that was there is changed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Downloads one large file: over several addresses, going on where it was cut off, checked against its checksum.
+"""Downloads one large file: over several addresses, resumable, checked against its checksum.
 
 In: an `Archive`. Out: the file, which appears under its name only once its size and checksums are right; until then it
 is NAME.part, and NAME.part.json says what it is part of. A file with a wrong checksum is kept aside as NAME.wrong.

@@ -59,7 +59,7 @@ def made_before(voc: Path) -> Augmented | None:
 
 
 def augment_voc(voc: Path, archive: Path, *, limits: Limits, on_mask: Callable[[], object] = lambda: None) -> Augmented:
-    """Make the masks and the list; one that was cut off goes on with the masks that are there.
+    """Make the masks and the list; resumes with the masks that are there.
 
     The folder of masks appears when all of them are made, for masks are looked for in it as soon as it is there.
 

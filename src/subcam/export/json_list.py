@@ -7,7 +7,7 @@ from typing import IO, Any
 class JsonList:
     """Writes `[`, entries one a line, and `]` into an open text file; entries are added in between.
 
-    Meant for a file opened with `atomic_write`, so that a list cut off is never seen.
+    Meant for a file opened with `atomic_write`, so that a truncated list is never seen.
     """
 
     def __init__(self, file: IO[str]) -> None:

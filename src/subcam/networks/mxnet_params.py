@@ -113,8 +113,8 @@ def read_mxnet_params(path: str | Path) -> dict[str, np.ndarray]:
     Names keep MXNet's "arg:" and "aux:"; arrays keep their shape and type.
 
     Raises:
-        CheckpointError: the file is missing, cut off, has absurd sizes, bytes too many, arrays without names, or sparse
-            or unknown types. It is raised before memory of a claimed size is taken.
+        CheckpointError: the file is missing, truncated, has absurd sizes, bytes too many, arrays without names, or
+            sparse or unknown types. It is raised before memory of a claimed size is taken.
     """
     path = Path(path)
     try:

@@ -46,7 +46,7 @@ class Row:
 
     image: the image's path as it was given. mask: its mask's path in the folder.
     classes: what is in it with its share of the pixels, the largest first, as "cat 12.50%; dog 3.10%".
-    seconds: of network, CRF and writing; "" where an earlier attempt was cut off before it was written down.
+    seconds: of network, CRF and writing; "" where an earlier attempt was interrupted before it was written down.
     """
 
     image: str

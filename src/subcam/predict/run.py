@@ -1,6 +1,6 @@
 """Segment any images with a trained network: masks, overlays and tables in a folder, at bounded memory.
 
-What is done is on disk, so a prediction that was cut off goes on where it was; one bad file does not stop it.
+What is done is on disk, so an interrupted prediction resumes; one bad file does not stop it.
 """
 
 import time

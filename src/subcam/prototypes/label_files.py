@@ -23,7 +23,7 @@ def read_label_grids(folder: Path) -> tuple[Int16[np.ndarray, "_ _"], ...]:
     """Read what `write_label_grids` wrote: for each position class times prototypes a class + prototype, or -1.
 
     Raises:
-        BadInputError: missing, cut off or of another format; names the file.
+        BadInputError: missing, truncated or of another format; names the file.
     """
     with open_arrays(folder / LABELS_FILE, what="labels of positions") as arrays:
         shapes, labels = arrays["shapes"], arrays["labels"]

@@ -53,7 +53,7 @@ def read_walked(path: Path) -> WalkedMaps:
     """Read one image's walked maps.
 
     Raises:
-        BadInputError: missing, cut off, of another format, or with scores that are negative or not finite; names it.
+        BadInputError: missing, truncated, of another format, or with scores that are negative or not finite; names it.
     """
     with open_arrays(path, what="walked maps") as arrays:
         height, width = arrays["size"].tolist()

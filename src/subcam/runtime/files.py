@@ -93,7 +93,7 @@ def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
     """Open an npz file of the run folder and read from it inside the block.
 
     Raises:
-        BadInputError: the file is missing, cut off or of another format, or the block did not find in it what it
+        BadInputError: the file is missing, truncated or of another format, or the block did not find in it what it
             expected; names the file.
     """
     try:

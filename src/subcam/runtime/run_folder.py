@@ -2,7 +2,7 @@
 
 A stage's folder is named after the stage and a fingerprint of everything it depends on. Two runs in
 the same folder therefore share what is equal and never overwrite what differs; a stage whose folder says "done" is
-skipped, and one that was cut off is taken up where its files end. Nothing is deleted but spent checkpoints.
+skipped, and an interrupted one resumes where its files end. Nothing is deleted but spent checkpoints.
 """
 
 import contextlib

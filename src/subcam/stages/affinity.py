@@ -62,7 +62,7 @@ def run(
     seed: int,
     device: Device,
 ) -> None:
-    """Train AffinityNet; take up a training that was cut off."""
+    """Train AffinityNet; resume an interrupted training."""
     torch.manual_seed(derive_seed(seed, "initialise affinity"))
     learner = AffinityNetwork(AffinityConfig(network=replace(network, neck_channels=0)))
     if settings.checkpoint:

@@ -1,4 +1,4 @@
-"""The stage that writes every image's response maps: one file an image, taken up where it was cut off."""
+"""The stage that writes every image's response maps: one file an image; resumable."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -46,7 +46,7 @@ def run(
     network = for_inference(
         ClassificationNetwork.load(model.path), fabric, compiled=machine.compile and not settings.attention_layers
     )
-    # A batch that was cut off is done again as a whole: in other company its last bits might differ.
+    # An interrupted batch is computed again as a whole: in other company its last bits might differ.
     own = distributed.share(same_size_batches(range(len(records)), images.sizes, batch_size=settings.batch_size))
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))

@@ -109,7 +109,7 @@ def run(
     prototype_labels: Stage | None = None,
     comparison: ErasingSettings | EquivarianceSettings | None = None,
 ) -> None:
-    """Train one round and save its network; take up a training that was cut off.
+    """Train one round and save its network; resume an interrupted training.
 
     Args:
         stage: where the network is written.

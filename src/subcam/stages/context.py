@@ -30,7 +30,7 @@ def compute(folder: RunFolder, stage: Stage, work: Callable[[], None]) -> None:
         say(f"{stage.name}: done before, with the same settings and inputs ({stage.path.name})")
         return
     if stage.path.is_dir():
-        say(f"{stage.name}: resumed where it was cut off")
+        say(f"{stage.name}: resumed")
     elif earlier := folder.earlier(stage):
         say(f"{stage.name}: computed anew, {' and '.join(reasons(earlier, stage))} ({earlier.path.name} stays)")
     work()

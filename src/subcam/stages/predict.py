@@ -47,7 +47,7 @@ def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, mod
     records, machine, fabric = images.image_set.records, device.machine, device.fabric
     wanted = variants(settings)
     there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
-    # A batch that was cut off is done again as a whole: in other company its last bits might differ.
+    # An interrupted batch is computed again as a whole: in other company its last bits might differ.
     own = distributed.share(same_size_batches(range(len(records)), images.sizes, batch_size=settings.batch_size))
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))

@@ -73,7 +73,7 @@ def run(
     seed: int,
     device: Device,
 ) -> None:
-    """Train the network; take up a training that was cut off.
+    """Train the network; resume an interrupted training.
 
     What is saved are the weights after the last step (or their moving average), never those of the epoch with the best
     score: to choose by ground truth would be to learn from it, and the scores on the same masks would say too much.

@@ -184,7 +184,7 @@ class TrainingCheckpoint:
         files = " and ".join(map(str, failed))
         # The errors' own words would advise to load the file unsafely.
         raise CheckpointError(
-            f"{files} cannot be taken up ({', '.join(map(_kind, failed.values()))}); "
+            f"{files} cannot be resumed from ({', '.join(map(_kind, failed.values()))}); "
             f"move {'it' if len(failed) == 1 else 'them'} away to train anew"
         ) from next(iter(failed.values()))
 

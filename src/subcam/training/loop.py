@@ -67,7 +67,7 @@ def train(
     machine: MachineSettings,
     save: Callable[[], Any],
 ) -> None:
-    """Train, or take up a training that was cut off; then `save` the network and mark the stage as done.
+    """Train, or resume an interrupted training; then `save` the network and mark the stage as done.
 
     A checkpoint at an epoch's end is written before the validation, which may take long; who takes it up validates.
     Several processes share each batch equally, and end with what one would have, but for rounding and random numbers of

@@ -37,7 +37,7 @@ def read_member(archive: Path, name: str) -> bytes:
     """The bytes of the member `name`.
 
     Raises:
-        BadInputError: there is no such member, or the archive is cut off or no tar; names it.
+        BadInputError: there is no such member, or the archive is truncated or no tar; names it.
     """
     offset, size = _position(archive, name)
     with archive.open("rb") as file:

@@ -9,7 +9,7 @@ from subcam.report.figures.style import SEQUENTIAL
 
 
 def colour_map(response: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A response map in 0..1 (values outside are cut off) in the colours of viridis, 0-255."""
+    """A response map in 0..1 (values outside are clipped) in the colours of viridis, 0-255."""
     return matplotlib.colormaps[SEQUENTIAL](response, bytes=True)[..., :3]
 
 
