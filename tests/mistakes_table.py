@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tests.foreign_program import POSTSCRIPT
 from tests.mistakes import (
     IMAGES,
     PREDICT,
@@ -125,6 +126,12 @@ MISTAKES = {
     "an image that is a text": Mistake(
         command=RUN,
         prepare=(file("images/b.png", "<html>not found</html>"),),
+        message="images/b.png: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it"
+        " again",
+    ),
+    "an image that is PostScript": Mistake(
+        command=RUN,
+        prepare=(lambda: Path("images/b.png").write_bytes(POSTSCRIPT),),
         message="images/b.png: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it"
         " again",
     ),

@@ -256,6 +256,66 @@ def test_what_is_safe_is_let_through(line: str) -> None:
     assert list(unsafe(ast.parse(line))) == []
 
 
+# Images
+
+THE_DOOR = "data/image_file.py"
+"""The only file that opens images with Pillow."""
+
+OPENS_IMAGES = ("PIL.Image.open", "matplotlib.pyplot.imread", "matplotlib.image.imread", "imageio", "cv2", "skimage.io")
+OPENS_IMAGES += ("torchvision.io", "torchvision.datasets", "PIL.EpsImagePlugin")
+
+
+def full_names(tree: ast.AST) -> Iterator[tuple[int, str, ast.AST]]:
+    """Names of other packages as they are used in a file, spelled out: `Image.open` as `PIL.Image.open`."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first = alias.name.partition(".")[0]
+                known[alias.asname or first] = alias.name if alias.asname else first
+            yield from ((node.lineno, alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            known.update({(alias.asname or alias.name): f"{node.module}.{alias.name}" for alias in node.names})
+            yield from ((node.lineno, f"{node.module}.{alias.name}", node) for alias in node.names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            yield node.lineno, f"{known.get(first, first)}.{rest}", node
+
+
+def images_opened(tree: ast.AST) -> list[str]:
+    return [
+        f"line {line} uses {name}"
+        for line, name, _ in full_names(tree)
+        if any(name == opens or name.startswith(f"{opens}.") for opens in OPENS_IMAGES)
+    ]
+
+
+def test_images_are_opened_at_one_door() -> None:
+    """Pillow starts other programs for some kinds of files, so the kinds that it may try are written at the door."""
+    faults = {relative(path): images_opened(ast.parse(path.read_text("utf-8"))) for path in FILES}
+    (opened,) = faults.pop(THE_DOOR)
+    assert opened.endswith("uses PIL.Image.open")
+    assert {name: found for name, found in faults.items() if found} == {}
+    text = (SOURCE / THE_DOOR).read_text("utf-8")
+    assert "Image.open(io.BytesIO(data), formats=tuple(SUFFIXES_BY_KIND))" in text
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "from PIL import Image\nImage.open(path)",
+        "import PIL.Image\nPIL.Image.open(path)",
+        "from PIL.Image import open",
+        "from PIL import Image as I\nopener = I.open",
+        "import matplotlib.pyplot as plt\nplt.imread(path)",
+        "import cv2",
+    ],
+)
+def test_an_image_that_is_opened_elsewhere_is_seen(lines: str) -> None:
+    assert images_opened(ast.parse(lines))
+
+
 def test_the_tree_of_tests_is_that_of_the_source() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert {folder for folder in folders if not (SOURCE / folder).is_dir()} == set()

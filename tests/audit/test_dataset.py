@@ -247,10 +247,12 @@ def test_sizes_and_kinds_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exif[0x0112] = 6
     Image.fromarray(noise(*SIZE, 3)).save(images / "t7.png", "JPEG", exif=exif)
     found = audited(root, tmp_path)
-    assert kinds(found) == ["tiny", "huge", "long", "kinds", "no-masks"]
+    assert kinds(found) == ["tiny", "huge", "long", "misnamed", "kinds", "no-masks"]
     assert only(found, "tiny").examples[0].text == "t0: 30 x 20"
     assert only(found, "huge").examples[0].text == "t1: 500 x 400"
     assert only(found, "long").examples[0].text == "t2: 130 x 30"
+    named = [example.text for example in only(found, "misnamed").examples]
+    assert named == [f"{images / name}: a JPEG that is called .png" for name in ("t5.png", "t7.png")]
     traits = {example.text.split(": ")[0]: example.text.split(": ")[1] for example in only(found, "kinds").examples}
     assert traits == {
         "t3": "grey",

@@ -42,6 +42,15 @@ def spoil_bytes(path: Path, share: float) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
+def test_a_name_that_promises_another_kind_is_said_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "bc":
+        Image.open(root / "images" / f"{name}.jpg").save(root / "images" / f"{name}.jpg", format="PNG")
+    with caplog.at_level(logging.WARNING):
+        assert len(check_images(read_folder(root)).image_set) == 3
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["2 images are not of the kind that their names say, such as b.jpg (a PNG that is called .jpg)"]
+
+
 def image_of(root: Path) -> Path:
     return root / "images" / "b.jpg"
 

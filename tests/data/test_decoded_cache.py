@@ -10,7 +10,8 @@ from PIL import Image
 from subcam.data import decoded_cache as module
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.decoded_cache import DecodedImages
-from subcam.data.images import decodes_reduced, open_image, read_file, read_image, upright_rgb
+from subcam.data.image_file import open_image, read_file
+from subcam.data.images import decodes_reduced, read_image, upright_rgb
 from subcam.data.inference_batches import inference_batches
 from subcam.data.records import Record
 from subcam.data.training_batches import TrainingImages

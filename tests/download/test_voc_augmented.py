@@ -160,7 +160,7 @@ FAULTS = {
     ),
     "no such image": (
         {f"{SBD}/cls/2008_000009.mat": mat(np.zeros((7, 5), np.uint8))},
-        r"2008_000009\.jpg: cannot be read .*2008_000009\.mat is its mask",
+        r"2008_000009\.jpg: no such file.*2008_000009\.mat is its mask",
     ),
     "damaged": ({f"{SBD}/cls/2008_000005.mat": b"nothing"}, r"2008_000005\.mat: holds no GTcls\.Segmentation"),
     "large": ({f"{SBD}/cls/2008_000005.mat": bytes(5 << 20)}, "expected some kilobytes, got 5242880 bytes"),

@@ -131,8 +131,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "VOC's colour map, got another",
     ),
     "too few colours": (lambda files, v: files.update({FIRST: png(v, palette=voc_palette()[:3])}), "VOC's colour map"),
-    "no image": (lambda files, _: files.update({FIRST: b"nothing"}), "not a whole image"),
-    "cut off": (lambda files, _: files.update({FIRST: files[FIRST][:-40]}), "not a whole image"),
+    "no image": (lambda files, _: files.update({FIRST: b"nothing"}), "expected an image"),
+    "cut off": (lambda files, _: files.update({FIRST: files[FIRST][:-40]}), "expected a whole image"),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from subcam.audit.finding import Example, Finding, Severity, counted
+from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
 from subcam.data.inspection import ImageFacts, Inspected, MaskFacts
 from subcam.data.records import Record
@@ -99,7 +100,7 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
             if each.mask is not None and each.mask.wrong == kind
         ]
         findings.append(_finding(kind, bad, wrong, what, advice, one="mask"))
-    findings += [*_size_findings(records, facts), _kind_finding(records, facts)]
+    findings += [*_size_findings(records, facts), _name_finding(records, facts), _kind_finding(records, facts)]
     return [finding for finding in findings if finding is not None]
 
 
@@ -143,6 +144,20 @@ def _size_findings(records: Sequence[Record], facts: Sequence[Facts]) -> tuple[F
             f"more than {LONG} times as long as wide",
             "Training sees square crops of them. Cut them into pieces if objects are small.",
         ),
+    )
+
+
+def _name_finding(records: Sequence[Record], facts: Sequence[Facts]) -> Finding | None:
+    return _finding(
+        "misnamed",
+        "note",
+        [
+            Example(text=f"{record.image}: {named_otherwise(record.image, each.image.kind)}", images=(record.image,))
+            for record, each in zip(records, facts, strict=True)
+            if each.image and named_otherwise(record.image, each.image.kind)
+        ],
+        "of another kind than the name says",
+        "They are read by what is in them. Rename them if other programs refuse them.",
     )
 
 

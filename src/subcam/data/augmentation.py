@@ -17,7 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from subcam.data.decoded_cache import DecodedImages
-from subcam.data.images import decodes_reduced, open_image, read_file, upright_rgb, upright_size
+from subcam.data.image_file import open_image, read_file
+from subcam.data.images import decodes_reduced, upright_rgb, upright_size
 from subcam.errors import SettingsError
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

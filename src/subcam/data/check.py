@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
 from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, inspect_all, inspect_image, inspect_mask
 from subcam.data.readers.tar_member import status_of
@@ -129,6 +130,13 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     digest = hashlib.sha256(json.dumps([checked.class_names, checked.mask_values]).encode())
     for record, (image, mask) in zip(checked.records, good, strict=True):
         digest.update(json.dumps([record.name, record.labels, image.sha256, mask.sha256 if mask else None]).encode())
+    misnamed = [
+        f"{record.image.name} ({said})"
+        for record, (image, _) in zip(checked.records, good, strict=True)
+        if (said := named_otherwise(record.image, image.kind))
+    ]
+    if misnamed:
+        logger.warning("%d images are not of the kind that their names say, such as %s", len(misnamed), misnamed[0])
     seen = {checked.mask_values[value] for _, mask in good if mask for value in mask.counts}
     if checked.has_masks and seen <= {BACKGROUND, IGNORE_INDEX}:
         logger.warning(

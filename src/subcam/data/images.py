@@ -4,21 +4,15 @@ In: a path, and for masks what each stored value means. Out: UInt8 arrays. Every
 `BadInputError` that names it.
 """
 
-import contextlib
-import errno
-import io
-import stat
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from subcam.data.files import advice_on_kind
-from subcam.data.readers.tar_member import archive_of, read_member
-from subcam.data.records import FORBIDDEN, UNREAD_SUFFIXES
+from subcam.data.image_file import kind_of, naming, open_image, read_file
+from subcam.data.records import FORBIDDEN
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
@@ -36,8 +30,6 @@ _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 _REDUCTION_GAP = 2
 """JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
 
-_NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as upright 8-bit RGB, 0-255.
@@ -51,54 +43,6 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """
     with open_image(path, data=read_file(path)) as image:
         return np.array(upright_rgb(image, path))
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file that is not empty; it may lie in an uncompressed tar (`readers.tar_member`).
-
-    Raises:
-        BadInputError: there is no such file, it is a folder or a device, it is empty, or it may not be read.
-    """
-    try:
-        data = _stored_bytes(path)
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: no such file; restore it or take its name off the list") from error
-    except OSError as error:
-        if error.errno in _NOT_THE_FILES_FAULT:
-            raise
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights and the disk") from error
-    if not data:
-        raise BadInputError(f"{path}: expected an image, got an empty file (0 bytes); copy it again")
-    return data
-
-
-def _stored_bytes(path: Path) -> bytes:
-    try:
-        status = path.stat()
-    except NotADirectoryError:
-        archive = archive_of(path)
-        if archive is None:
-            raise
-        return read_member(archive, path.relative_to(archive).as_posix())
-    if not stat.S_ISREG(status.st_mode):
-        raise BadInputError(f"{path}: expected a file, got a folder or a device; name the image itself")
-    return path.read_bytes()
-
-
-@contextlib.contextmanager
-def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
-    """Open the image in `data` without decoding it yet; `path` is only what errors call it.
-
-    Raises:
-        BadInputError: not an image, or more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
-    """
-    with _naming(path):
-        image = Image.open(io.BytesIO(data))
-    with image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise _too_large(path, f"{image.width} x {image.height} pixels")
-        yield image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -116,7 +60,7 @@ def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | N
     Raises:
         BadInputError: the pixels are truncated or damaged, or of a kind that has no meaning as colours.
     """
-    with _naming(path):
+    with naming(path):
         orientation = orientation_of(image)
         if at_least is not None:
             height, width = at_least[::-1] if orientation in _SWAPS_SIDES else at_least
@@ -140,8 +84,8 @@ def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, 
         BadInputError: not an indexed mask (colour outside VOC's map, JPEG, half-transparent), or a damaged file.
     """
     data = read_file(path) if data is None else data
-    with open_image(path, data=data) as image, _naming(path):
-        if image.format == "JPEG":
+    with open_image(path, data=data) as image, naming(path):
+        if kind_of(image) == "JPEG":
             raise BadInputError(
                 f"{path}: expected an indexed PNG, got a JPEG, whose compression changes the class indices; "
                 "export the mask again as PNG"
@@ -228,34 +172,6 @@ def voc_palette() -> UInt8[np.ndarray, "256 3"]:
         for channel in range(3):
             colours[:, channel] |= ((index >> (3 * place + channel)) & 1) << (7 - place)
     return colours.astype(np.uint8)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever Pillow raises into one error that names the file."""
-    try:
-        yield
-    except (BadInputError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        if path.suffix.lower() in UNREAD_SUFFIXES:
-            raise BadInputError(f"{path}: {advice_on_kind(path)}") from error
-        raise BadInputError(
-            f"{path}: expected an image (JPEG, PNG, ...), got something else; open it in a viewer, or copy it again"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly any kind
-        raise BadInputError(
-            f"{path}: expected a whole image, got one that cannot be decoded ({error}); copy it again or remove it"
-        ) from error
-
-
-def _too_large(path: Path, got: str) -> BadInputError:
-    return BadInputError(
-        f"{path}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more ({got}); "
-        "scale it down or cut it into tiles"
-    )
 
 
 def orientation_of(image: Image.Image) -> int:

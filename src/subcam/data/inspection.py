@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from subcam.data.images import open_image, orientation_of, read_file, read_indices, upright_rgb
+from subcam.data.image_file import kind_of, open_image, read_file
+from subcam.data.images import orientation_of, read_indices, upright_rgb
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 
@@ -33,7 +34,7 @@ class ImageFacts:
     """One image that can be used.
 
     height, width: of the upright image.
-    file_size: bytes. kind: its format as Pillow names it.
+    file_size: bytes. kind: what its bytes are, as in `records.SUFFIXES_BY_KIND`.
     traits: what is unusual about it, such as "grey" or "CMYK"; it is read all the same.
     sha256: of the file. pixels: a digest of size and RGB values, equal for equal images in other files; "" where it was
         not asked for.
@@ -76,7 +77,7 @@ def inspect_image(path: Path, *, pixel_digest: bool = True) -> ImageFacts:
     """
     data = read_file(path)
     with open_image(path, data=data) as image:
-        kind, traits = image.format or "", _traits(image, data)
+        kind, traits = kind_of(image), _traits(image, data)
         rgb = upright_rgb(image, path)
     return ImageFacts(
         height=rgb.height,

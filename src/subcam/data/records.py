@@ -17,14 +17,24 @@ FORBIDDEN = -1
 MOST_CLASSES = IGNORE_INDEX - 1
 """More classes have no room in an 8-bit mask."""
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
+SUFFIXES_BY_KIND = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+}
+"""The kinds of images that are read, as Pillow names them, and how their files end."""
+
+IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES_BY_KIND.values() for suffix in suffixes)
 """What counts as an image in a folder or archive. A file that is named itself may have any suffix."""
 
 UNREAD_SUFFIXES = (
-    *(".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".tga"),
+    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".tga", ".ps", ".eps", ".wmf", ".emf"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
 """Images of kinds that are not read; where one lies among images, it is named."""

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from subcam.data.image_file import open_image, read_file
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.download.archives import Limits, Member, members
@@ -188,10 +188,10 @@ def _copy_mask(source: Path, target: Path) -> None:
 
 def _check_size(path: Path, shape: tuple[int, ...], where: str) -> None:
     try:
-        with Image.open(path) as image:
+        with open_image(path, data=read_file(path)) as image:
             size = (image.height, image.width)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error}); {where} is its mask, restore it") from error
+    except BadInputError as error:
+        raise BadInputError(f"{error} ({where} is its mask)") from error
     if size != shape:
         raise BadInputError(f"{where}: expected the size of {path}, {size[1]} x {size[0]}, got {shape[1]} x {shape[0]}")
 

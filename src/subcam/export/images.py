@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subcam.data.files import advice_on_kind, files_by_name, images_below
-from subcam.data.images import check_mask_size, open_image, read_file, upright_size
+from subcam.data.image_file import open_image, read_file
+from subcam.data.images import check_mask_size, upright_size
 from subcam.errors import BadInputError
 from subcam.metrics.folders import first_of
 

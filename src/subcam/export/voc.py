@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from subcam.data.image_file import naming, open_image
 from subcam.data.images import voc_palette
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, mask_values_of, suggest
@@ -143,11 +144,11 @@ def _faults(
 
 def _faults_of_mask(name: str, data: bytes, size: tuple[int, int] | None) -> Iterator[str]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(Path(name), data=data) as image, naming(Path(name)):
             image.load()
             kind, mode, palette, values = image.format, image.mode, image.getpalette(), np.asarray(image)
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly any kind
-        yield f"{name}: not a whole image ({error})"
+    except BadInputError as error:
+        yield str(error)
         return
     if kind != "PNG" or mode != "P":
         yield f"{name}: expected an indexed PNG (mode P), got {kind} of mode {mode}"

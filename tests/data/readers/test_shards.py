@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from subcam.data.check import check_images
-from subcam.data.images import read_file, read_image, read_mask
+from subcam.data.image_file import read_file
+from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards, shard_splits, write_shards
 from subcam.data.records import ImageSet, Record

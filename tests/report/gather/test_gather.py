@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score, silhouette_samples
+from tests.foreign_program import POSTSCRIPT, stand_in
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import read_image, read_mask
-from subcam.errors import RunFolderError
+from subcam.errors import BadInputError, RunFolderError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.report.gather.clusters import gather_clusters, head_weights
 from subcam.report.gather.images import (
@@ -135,6 +136,21 @@ def test_images_that_moved_are_asked_for(finished_run: Path, tmp_path: Path) -> 
     with pytest.raises(RunFolderError, match="is no folder"):
         open_images(run, data=str(tmp_path / "nowhere"))
     assert len(open_images(run, data=str(images)).train.image_set) == 24
+
+
+def test_an_image_that_became_postscript_is_not_drawn(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = stand_in(tmp_path, monkeypatch)
+    (images,) = finished_run.glob("toy-*")
+    shutil.copytree(images, tmp_path / "images")
+    run = read_run(finished_run)
+    dataset = open_images(run, data=str(tmp_path / "images"))
+    for path in (tmp_path / "images").rglob("*.png"):
+        path.write_bytes(POSTSCRIPT)
+    with pytest.raises(BadInputError, match="expected an image"):
+        gather_images(run, dataset, limit=5)
+    assert not mark.exists()
 
 
 def test_iou_of_an_image_is_that_of_scikit_learn() -> None:

@@ -3,7 +3,7 @@
 In: a folder of `train-*.tar`, `val-*.tar`, ... In a tar, files of one image share a name up to its first dot:
 `cat7.jpg`, with its classes in `cat7.json` ({"labels": ["cat", "sofa"]}), `cat7.txt` (names separated by `;`) or
 `cat7.cls` (the number of one class of `classes.txt`), and its mask, if it has one, in `cat7.mask.png`. Out: an
-`ImageSet` whose paths go on through the archives; `subcam.data.images.read_file` reads them.
+`ImageSet` whose paths go on through the archives; `subcam.data.image_file.read_file` reads them.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from subcam.data.images import read_file
+from subcam.data.image_file import read_file
 from subcam.data.readers.csv_file import read_lines
 from subcam.data.readers.tar_member import member_names, read_member
 from subcam.data.records import (
