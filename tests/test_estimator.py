@@ -8,6 +8,7 @@ from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM
 from subcam.crf import dense_crf_many
 from subcam.data.images import read_image
 from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict import segment_probabilities
 from subcam.recipes import toy
 
@@ -95,12 +96,32 @@ def test_the_threshold_is_chosen_without_masks_or_given(fitted, images, settings
     assert SubCategoryCAM(given).fit(images).threshold_ == 0.25
 
 
+REFINED = {"refine.rounds": "last", "refine.affinity.epochs": 1, "rounds": 0, "evaluate.background_threshold": 0.3}
+
+
 @pytest.fixture(scope="module")
-def refined(images, settings):
-    """With refinement, and a segmentation network on the pseudo masks."""
-    changes = {"refine.rounds": "last", "refine.affinity.epochs": 1, "rounds": 0, "evaluate.background_threshold": 0.3}
-    changes |= {"segment.train_on": ("pseudo",), "segment.train.epochs": 1, "segment.predict.crf": True}
-    return SubCategoryCAM(settings.with_(changes)).fit(images)
+def refined_run(tmp_path_factory):
+    return tmp_path_factory.mktemp("refined")
+
+
+@pytest.fixture(scope="module")
+def refined(images, settings, refined_run):
+    """With refinement, and segmentation networks on the pseudo masks and, for comparison, on ground truth."""
+    changes = {"segment.train_on": ("pseudo", "truth"), "segment.train.epochs": 1, "segment.predict.crf": True}
+    return SubCategoryCAM(settings.with_(REFINED | changes)).fit(images, out=refined_run)
+
+
+def test_its_segmentation_network_learned_from_labels_alone(refined):
+    expected = SegmentationNetwork.load(refined.result_.segmented[0].model.path).state_dict()
+    assert [network.trained_on for network in refined.result_.segmented] == ["pseudo", "truth"]
+    assert all(torch.equal(value, expected[name]) for name, value in refined.segmenter_.state_dict().items())
+
+
+@pytest.mark.usefixtures("refined")
+def test_without_a_segmentation_network_the_best_masks_are_the_maps_after_the_crf(images, settings, refined_run):
+    model = SubCategoryCAM(settings.with_(REFINED)).fit(images, out=refined_run)
+    assert model.source_ == "crf"
+    assert np.array_equal(model.predict(images.records[0].image), model.predict(images.records[0].image, source="crf"))
 
 
 def test_the_best_masks_are_those_of_the_segmentation_network(refined, images):
