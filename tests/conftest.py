@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from filelock import FileLock
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from playwright.sync_api import Browser
 
     from subcam.data.check import CheckedImages
     from subcam.runtime.devices import Device, MachineSettings
@@ -41,6 +42,16 @@ WORKERS_FROM = 25
 
 LONGEST = ("test_two_processes.py", "test_killed_run.py", "test_tour.py")
 """Files whose tests begin: at the end one worker would take over half of them, and wait for what the other makes."""
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+)
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 
@@ -179,3 +190,16 @@ def toy_train(toy_folder: Path) -> CheckedImages:
     from subcam.data.readers.folder import read_folder
 
     return check_images(read_folder(toy_folder, split="train"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, for every test that opens a page; these are skipped where it or playwright is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield running
+        running.close()

@@ -1,10 +1,10 @@
-"""One run of all stages on generated images, its page, and one browser, for all tests of the report."""
+"""One run of all stages on generated images and its page, for all tests of the report."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,23 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
     from subcam.report.gather.images import Images
     from subcam.settings import RunSettings
 
 VAL_IMAGES = 40
 """More than the gallery shows at once, and than Figures 3 and 7 take."""
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-)
 
 
 @pytest.fixture(scope="session")
@@ -104,16 +92,3 @@ def gathered(finished_run: Path) -> Images:
 
     run = read_run(finished_run)
     return gather_images(run, open_images(run), limit=1000)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, for every test that opens a page; these are skipped where it or playwright is missing."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        pytest.skip("needs chromium")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
-        yield running
-        running.close()
