@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM, read_folder
+from subcam.cam import multiscale_response
 from subcam.crf import dense_crf_many
 from subcam.data.images import read_image
 from subcam.data.readers.toy import ToySettings, write_toy
@@ -54,6 +55,17 @@ def test_maps_of_an_array_and_of_a_file_are_the_same_and_absent_classes_are_zero
     assert 0 <= maps.min() <= maps.max() <= 1
     every = fitted.response_maps(record.image)
     assert np.allclose(every[list(record.labels)], maps[list(record.labels)], atol=1e-5)
+
+
+def test_maps_are_made_with_the_settings_scales_and_flips(settings, fitted, images):
+    cam = settings.cam
+    assert cam.flip
+    pixels = read_image(images.records[0].image)
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    expected = multiscale_response(
+        fitted.network_, batch, torch.ones(1, 4, dtype=torch.uint8), scales=cam.scales, flip=True
+    )[0].maps
+    np.testing.assert_allclose(fitted.response_maps(pixels), expected, atol=1e-6)
 
 
 def test_a_mask_is_where_the_strongest_response_is_above_the_threshold(fitted, images):
@@ -143,8 +155,17 @@ def test_the_best_masks_are_those_of_the_segmentation_network(refined, images):
         refined.predict(record.image, ["zebra"])
 
 
+def test_without_a_crf_the_masks_are_the_networks_own(refined, images, monkeypatch):
+    monkeypatch.setattr(refined, "settings", refined.settings.with_({"segment.predict.crf": False}))
+    pixels = read_image(images.records[0].image)
+    with torch.inference_mode():
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        shares = segment_probabilities(refined.segmenter_, batch, settings=refined.settings.segment.predict)[0].numpy()
+    assert np.array_equal(refined.predict(pixels), shares.argmax(0))
+
+
 def test_other_sources_can_be_asked_for(refined, fitted, images):
-    record = images.records[0]
+    record = next(record for record in images.records if len(record.labels) > 1)
     pixels = read_image(record.image)
     names = [refined.class_names_[label] for label in record.labels]
     maps = refined.response_maps(pixels, names)
@@ -198,6 +219,15 @@ def test_a_folder_is_a_data_set_too_and_a_run_folder_is_taken_up(images, setting
     assert first.result_.last.model == again.result_.last.model
     loaded = SubCategoryCAM.load(first.result_.last.model.path)
     assert loaded.class_names_ == first.class_names_
+
+
+def test_several_processes_need_a_folder(images, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("subcam.estimator.launch.launched", lambda: True)
+    monkeypatch.setattr("subcam.estimator.run", lambda _settings, folder, **_: pytest.fail(f"ran in {folder}"))
+    with pytest.raises(SettingsError, match=r"several processes need a folder that all of them see"):
+        SubCategoryCAM(settings).fit(images)
+    with pytest.raises(pytest.fail.Exception, match=f"ran in {tmp_path}"):
+        SubCategoryCAM(settings).fit(images, out=tmp_path)
 
 
 def test_mistakes(fitted, images, tmp_path):
