@@ -1,7 +1,9 @@
 """What goes wrong on a disk before a wrong command is given: pieces that tables of mistakes are put together from."""
 
+import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,14 @@ def cut(path: str, *, keep: float = 0.5) -> Callable[[], object]:
         Path(path).write_bytes(whole[: int(keep * len(whole))])
 
     return shorten
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 def jpeg(path: str) -> Callable[[], object]:

@@ -29,6 +29,7 @@ from tests.mistakes import (
     masks,
     model,
     rows,
+    write_tar,
 )
 
 MISTAKES = {
@@ -104,6 +105,27 @@ MISTAKES = {
         command=RUN,
         prepare=(rows("image,labels", "../a.png,cat"),),
         message="images/labels.csv:2: expected a path inside images without '..', got '../a.png'; write it relative",
+    ),
+    "a split that leads out of the folder": Mistake(
+        command=RUN,
+        prepare=(rows("image,labels,split", "a.png,cat,train", "b.png,dog,../../x"),),
+        message="images: no split can be called '../../x': it has a /; rename it",
+    ),
+    "an image's name with a line break": Mistake(
+        command=RUN,
+        prepare=(rows("image,labels", '"a\nb.png",cat'),),
+        message="images/labels.csv:2: expected a path inside images, got 'a\\nb.png': it has control characters; correct"
+        " it",
+    ),
+    "a member of an archive that leads out": Mistake(
+        command=RUN,
+        prepare=(TABLE.unlink, lambda: write_tar(IMAGES / "train.tar", {"../b.png": b"x", "../b.txt": b"cat"})),
+        message="images/train.tar: outputs cannot be named '../b': it has '..'; rename it",
+    ),
+    "a lock that is a link": Mistake(
+        command=RUN,
+        prepare=(Path("out").mkdir, lambda: Path("out/.lock").symlink_to("../images/a.png")),
+        message="out/.lock is a link, and a lock is a file of its own; remove it",
     ),
     "a split misspelt": Mistake(
         command=f"{RUN} --dataset.train-split trian",

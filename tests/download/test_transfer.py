@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.download.local_server import Served, Server, serving
 
+from subcam.download import transfer
 from subcam.download.sources import Archive
 from subcam.download.transfer import DownloadError, Patience, download, partial_size
 from subcam.errors import RunFolderError, SettingsError
@@ -330,8 +331,20 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "set.tar.part").symlink_to("/dev/full")
+def test_a_part_that_is_a_link_is_not_written_through(server: Server, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(CONTENT[:CUT])
+    (tmp_path / "set.tar.part").symlink_to(foreign)
+    download(archive_of(server.url("set.tar")), tmp_path / "set.tar", patience=NOT_LONG)
+    assert foreign.read_bytes() == CONTENT[:CUT]
+    assert (tmp_path / "set.tar").read_bytes() == CONTENT
+
+
+def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(transfer, "_copy", full)
     with pytest.raises(RunFolderError, match=r"no space left for .*set\.tar; free some"):
         download(archive_of(server.url("set.tar")), tmp_path / "set.tar", patience=NOT_LONG)
 

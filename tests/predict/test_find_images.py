@@ -53,6 +53,20 @@ def test_folders_keep_their_sub_folders_and_hide_what_is_hidden(touch: Callable)
     assert list(names("in")) == ["b", "sub/a.b", "sub/deep/c"]
 
 
+def test_a_name_that_no_output_can_have_is_left_out_and_named(touch: Callable) -> None:
+    touch("in/a.jpg", "in/b\nc.jpg", f"in/{'d' * 252}.x")
+    assert names("in") == {"a": "in/a.jpg"}
+    found = find_images([Path("in"), Path(f"in/{'d' * 252}.x")])
+    assert [(skip.file, skip.reason.partition(": ")[2]) for skip in found.unread] == [
+        ("in/b\nc.jpg", "outputs cannot be named 'b\\nc': it has control characters; rename it"),
+        (
+            f"in/{'d' * 252}.x",
+            f"outputs cannot be named {'d' * 252!r}: it is too long (more than 251 bytes in a part, or 1,000 in all);"
+            " rename it",
+        ),
+    ]
+
+
 def test_a_file_may_have_any_ending_and_be_named_twice(touch: Callable, here: Path) -> None:
     touch("in/x.data")
     assert names("in/x.data", f"{here}/in/x.data", "in/../in/x.data") == {"x": "in/x.data"}
@@ -84,7 +98,7 @@ def test_lists_are_named_below_their_common_folder(touch: Callable, here: Path) 
         ["/etc/passwd", "../x/../../y.jpg", "b/../../c.jpg"],
         ["a/..", "b/.", "c//d.jpg"],
         ["~/.ssh/id", "$HOME/x", "`touch y`", "-rf", "C:\\windows\\x.jpg", "..\\..\\z.jpg"],
-        [f"{'../' * 40}tmp/x.jpg", "....//....//y.jpg", ".../z", "..jpg"],
+        [f"{'../' * 40}tmp/x.jpg", "....//....//y.jpg", ".../z", ".a.jpg"],
     ],
 )
 def test_hostile_lists_name_nothing_outside(here: Path, lines: list[str]) -> None:

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from subcam.errors import BadInputError, RunFolderError
+from subcam.runtime import files
 from subcam.runtime.files import (
     RECORD_FILE,
     as_plain,
     atomic_write,
+    below,
+    fault_of_name,
     file_digest,
     from_plain,
     is_disk_full,
@@ -67,6 +70,110 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path, *, there_b
     assert not there_before or path.read_text() == "old"
 
 
+@pytest.mark.parametrize("text", [True, False])
+def test_of_two_writers_one_wins_whole(tmp_path: Path, *, text: bool) -> None:
+    path, mode, part = tmp_path / "file", "w" if text else "wb", "x" * 9 if text else b"x" * 9
+    with atomic_write(path, mode) as first:
+        first.write(part)
+        with atomic_write(path, mode) as second:
+            second.write(part * 2)
+        assert path.stat().st_size == 18
+        first.write(part * 2)
+    assert path.stat().st_size == 27
+    assert everything_in(tmp_path) == ["file"]
+
+
+def test_a_writer_that_fails_takes_nothing_of_anothers_away(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_write(path) as first:
+        first.write(b"whole")
+        with pytest.raises(KeyError), atomic_write(path):
+            raise KeyError
+    assert path.read_bytes() == b"whole"
+
+
+def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.partial").write_bytes(b"left " * 100)
+    put(tmp_path / "file", lambda file: file.write(b"whole"))
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert everything_in(tmp_path) == ["file"]
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    put(tmp_path / ("a" * 255), lambda file: file.write(b"whole"))
+    assert everything_in(tmp_path) == ["a" * 255]
+    with pytest.raises(RunFolderError, match="File name too long"):
+        put(tmp_path / ("a" * 256), lambda file: file.write(b"whole"))
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+@pytest.mark.parametrize("name", ["file", ".file.partial"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str) -> None:
+    foreign, path = tmp_path / "foreign", tmp_path / "out" / name
+    foreign.write_text("of somebody else")
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        (path.symlink_to if kind == "link" else path.hardlink_to)(foreign)
+    put(tmp_path / "out" / "file", lambda file: file.write(b"own"))
+    assert foreign.read_text() == "of somebody else"
+    assert (tmp_path / "out" / "file").read_bytes() == b"own"
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file" / "in").mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="Is a directory"):
+        put(tmp_path / "file", lambda file: file.write(b"x"))
+
+
+OUTSIDE = [
+    "",
+    "/a",
+    "..",
+    "a/..",
+    "../a",
+    "a/../b",
+    "a//b",
+    "./a",
+    "a/.",
+    "a/",
+    "\0",
+    "a\nb",
+    "\x7f",
+    "a\x85",
+    "\ud800",
+]
+OUTSIDE += ["a" * 256, "é" * 128, "a/" * 500 + "a"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_out_or_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    assert fault_of_name(name)
+    with pytest.raises(RunFolderError, match=r"no file can be called"):
+        below(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.c", "...", ".a", "a b", "a" * 255, "é" * 127, "猫/犬", "a\\b", "\udcff"])
+def test_names_that_files_can_have(tmp_path: Path, name: str) -> None:
+    assert fault_of_name(name) == ""
+    assert below(tmp_path, name) == tmp_path / name
+    put(below(tmp_path, name), lambda file: file.write(b"x"))
+
+
+def test_a_folder_that_is_a_link_does_not_lead_out(tmp_path: Path) -> None:
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    (out / "own").mkdir(parents=True)
+    (out / "maps").symlink_to(outside)
+    (out / "inner").symlink_to(out / "own")
+    with pytest.raises(RunFolderError, match=r"out/maps is a link that leads out of .*out"):
+        below(out, "maps/a", ".npz")
+    assert below(out, "inner/a", ".npz") == out / "inner" / "a.npz"
+    (tmp_path / "other").symlink_to(out)  # the folder itself may be one
+    assert below(tmp_path / "other", "own/a", ".npz").parent.is_dir()
+
+
 def test_until_the_end_the_old_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
@@ -111,8 +218,8 @@ def test_a_disk_that_fills_up_while_a_library_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[IO[bytes]], object]
 ) -> None:
     """torch.save turns the system's error into one of its own, and only its context tells why."""
-    really_open = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *args, **_: really_open(Path("/dev/full"), *args))
+    full = os.open("/dev/full", os.O_RDWR)
+    monkeypatch.setattr(files, "_open_partial", lambda path: (path.with_name("partial"), full))
     with pytest.raises(RunFolderError, match="no space left while writing"):
         put(tmp_path / "file", write)
     assert everything_in(tmp_path) == []

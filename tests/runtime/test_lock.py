@@ -34,6 +34,20 @@ def write_record(folder: Path, *, process: int, host: str = "", life: str | None
     return path
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_lock_is_a_file_of_its_own(tmp_path: Path, kind: str) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_text("of somebody else")
+    (tmp_path / "run").mkdir()
+    if kind == "link":
+        (tmp_path / "run" / ".lock").symlink_to(foreign)
+    else:
+        os.mkfifo(tmp_path / "run" / ".lock")
+    with pytest.raises(RunFolderError, match=r"\.lock.*; remove it"):
+        take(tmp_path / "run")
+    assert foreign.read_text() == "of somebody else"
+
+
 @pytest.fixture(params=["ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP"])
 def no_kernel_lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Lustre without -o flock, and on some network file systems."""

@@ -33,6 +33,21 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("name", ["../cam", "/cam", "evaluate-a/b", "evaluate-../../x", "a\nb", "a" * 250])
+def test_no_stage_lies_outside_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunFolderError):
+        RunFolder(path=tmp_path / "run").stage(name)
+
+
+def test_a_stage_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    folder = RunFolder(path=tmp_path / "run")
+    path = folder.stage("cam").path
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path)
+    with pytest.raises(RunFolderError, match="is not a folder of its own"):
+        folder.stage("cam")
+
+
 def hold(path: Path) -> None:
     with RunFolder(path=path).lock():
         pass

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from subcam.runtime.files import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, below, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ def as_bytes(marginals: Float32[np.ndarray, "channels h w"]) -> UInt8[np.ndarray
 
 def marginals_path(folder: Path, name: str) -> Path:
     """Where the marginals of the image called `name` lie in a stage's folder."""
-    return folder / "marginals" / f"{name}.npz"
+    return below(folder, f"marginals/{name}", ".npz")
 
 
 def write_marginals(path: Path, marginals: CRFMarginals) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int16, UInt8
 from torch import Tensor
 
-from subcam.runtime.files import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, below, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def coarsen(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[np.n
 
 def maps_path(folder: Path, name: str) -> Path:
     """Where the maps of the image called `name` lie in a stage's folder."""
-    return folder / "maps" / f"{name}.npz"
+    return below(folder, f"maps/{name}", ".npz")
 
 
 def write_response_maps(path: Path, maps: ResponseMaps) -> None:

@@ -15,11 +15,15 @@ from subcam.data.readers.toy import ToySettings, write_toy
 from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet, OnBadInput
 from subcam.errors import BadInputError, SettingsError
+from subcam.runtime.files import fault_of_name
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import fingerprint
 
 TOY = "toy"
 Layout = Literal["voc", "coco", "folder", "shards"]
+_LONGEST_SPLIT = 100
+"""Bytes of a split's name: folders of stages are named after it."""
+
 ALL = "all"
 """The name under which a data set without splits is scored."""
 
@@ -157,7 +161,12 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
         raise SettingsError(f"{root} is no folder; --data takes a folder of images with labels, or 'toy'")
     layout = settings.layout if settings.layout != "auto" else _layout(root, settings.labels)
     by_layout = {"voc": _voc, "coco": _coco, "folder": _folder, "shards": _shards}
-    return by_layout[layout](settings, root, work_folder)
+    splits = by_layout[layout](settings, root, work_folder)
+    for split in (splits.train, *splits.scored):
+        fault = "" if split is None else "it has a /" if "/" in split else fault_of_name(split, longest=_LONGEST_SPLIT)
+        if fault:
+            raise SettingsError(f"{root}: no split can be called {split!r:.300}: {fault}; rename it")
+    return splits
 
 
 def _layout(root: Path, labels: str) -> Layout:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Skipped
 from subcam.errors import BadInputError
+from subcam.runtime.files import fault_of_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +107,16 @@ def relative_path(written: str, *, root: Path | str, where: str) -> PurePosixPat
     root: as errors name the folder.
 
     Raises:
-        BadInputError: it is absolute, empty, or leads out with '..'; names `where` it stands.
+        BadInputError: it is absolute, empty, leads out with '..', or no file can be called so; names `where` it stands.
     """
     path = PurePosixPath(written.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or "\0" in written or not path.name:
-        raise BadInputError(f"{where}: expected a path inside {root} without '..', got {written!r}; write it relative")
+    if path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts or not path.name:
+        raise BadInputError(
+            f"{where}: expected a path inside {root} without '..', got {written!r:.300}; write it relative"
+        )
+    fault = fault_of_name(path.as_posix())
+    if fault:
+        raise BadInputError(f"{where}: expected a path inside {root}, got {written!r:.300}: {fault}; correct it")
     return path
 
 

@@ -9,10 +9,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from subcam.errors import BadInputError
+from subcam.runtime.files import LONGEST_NAME, fault_of_name
+
 IGNORE_INDEX = 255
 BACKGROUND = 0
 FORBIDDEN = -1
 """In `mask_values`: a stored value that may not occur; reading a mask that has it is an error."""
+
+LONGEST_RECORD_NAME = LONGEST_NAME - len(".png")
+"""Bytes of a part of a record's name: files that are made of it end in a dot and three letters."""
 
 MOST_CLASSES = IGNORE_INDEX - 1
 """More classes have no room in an 8-bit mask."""
@@ -47,7 +53,7 @@ OnBadInput = Literal["stop", "skip"]
 class Record:
     """One image and what a person said is in it.
 
-    name: unique in its set, a relative POSIX path without suffix; outputs are named after it.
+    name: unique in its set, a relative POSIX path without suffix; outputs are named after it (`require_name`).
     labels: sorted indices 0..C-1 into the set's `class_names` (background is not a label).
     mask: an indexed PNG of the same size as the upright image, or None.
     """
@@ -56,6 +62,16 @@ class Record:
     image: Path
     labels: tuple[int, ...]
     mask: Path | None = None
+
+    def __post_init__(self) -> None:
+        require_name(self.name, where=str(self.image))
+
+
+def require_name(name: str, *, where: str) -> None:
+    """Raise `BadInputError` unless files can be named after a record of this name, below any folder."""
+    fault = fault_of_name(name, longest=LONGEST_RECORD_NAME)
+    if fault:
+        raise BadInputError(f"{where}: outputs cannot be named {name!r:.300}: {fault}; rename it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,6 +172,8 @@ def _fetch(archive: Archive, part: Path, url: str, patience: Patience) -> bool:
 def _receive(archive: Archive, part: Path, url: str, timeout: float, progress: Bar) -> None:
     """One request: bring `part` to its full size, from where it ends if the server lets us."""
     record = part.with_name(f"{part.name}.json")
+    if part.is_symlink():  # it would be written through
+        part.unlink()
     begun = _read_offer(record) if part.is_file() else None
     start = _size(part) if begun else 0
     if start == archive.size:

@@ -20,7 +20,7 @@ from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, regions_of
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, below
 
 RESULTS_FILE, ANNOTATIONS_FILE = "results.json", "annotations.json"
 PANOPTIC_NAME = "panoptic"
@@ -165,7 +165,7 @@ def export_coco_panoptic(
                         "iscrowd": 0,
                     }
                 )
-            with atomic_write(out / PANOPTIC_NAME / f"{name}.png", "wb", durable=False) as png:
+            with atomic_write(below(out, f"{PANOPTIC_NAME}/{name}", ".png"), "wb", durable=False) as png:
                 Image.fromarray(id_colours(segments)).save(png, format="PNG")
             annotations.add({"image_id": image_ids[name], "file_name": f"{name}.png", "segments_info": infos})
         annotations.close()

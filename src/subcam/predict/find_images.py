@@ -17,7 +17,7 @@ OUTPUT_SUFFIXES = (".png", ".jpg", ".npz")
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesToPredict:
-    """Images in a fixed order, each once; `unread` names files in folders that are images of a kind not read."""
+    """Images in a fixed order, each once; `unread`: those of a kind not read, and whose name no output can have."""
 
     records: tuple[Record, ...]
     unread: tuple[Skipped, ...]
@@ -54,11 +54,13 @@ def find_images(inputs: Sequence[Path], *, lists: Sequence[Path] = (), outputs: 
             raise BadInputError(f"{path}: no such file or folder; check the path")
     for path in lists:
         named += _in_list(path)
-    by_name = _by_name(named)
-    return ImagesToPredict(
-        records=tuple(Record(name=name, image=path, labels=()) for name, path in by_name.items()),
-        unread=tuple(unread.values()),
-    )
+    records = []
+    for name, path in _by_name(named).items():
+        try:
+            records.append(Record(name=name, image=path, labels=()))
+        except BadInputError as error:
+            unread[str(error)] = Skipped(file=str(path), reason=str(error))
+    return ImagesToPredict(records=tuple(records), unread=tuple(unread.values()))
 
 
 def _by_name(named: Sequence[tuple[str, Path]]) -> dict[str, Path]:

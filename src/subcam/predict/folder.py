@@ -14,7 +14,7 @@ from jaxtyping import Integer
 from subcam.data.images import read_indices, voc_palette
 from subcam.data.records import Record, Skipped
 from subcam.errors import SettingsError
-from subcam.runtime.files import as_plain, atomic_write, read_json, write_json
+from subcam.runtime.files import as_plain, atomic_write, below, read_json, write_json
 
 RECORD_FILE = "predict.json"
 CLASSES_FILE = "classes.csv"
@@ -27,17 +27,17 @@ PATHS_KEEP_ALL_BYTES = "surrogateescape"
 
 def mask_path(out: Path, name: str) -> Path:
     """Where the mask of the image called `name` lies."""
-    return out / "masks" / f"{name}.png"
+    return below(out, f"masks/{name}", ".png")
 
 
 def overlay_path(out: Path, name: str) -> Path:
     """Where the image called `name` lies with its mask laid over it."""
-    return out / "overlays" / f"{name}.jpg"
+    return below(out, f"overlays/{name}", ".jpg")
 
 
 def probabilities_path(out: Path, name: str) -> Path:
     """Where the probabilities of the image called `name` lie."""
-    return out / "probabilities" / f"{name}.npz"
+    return below(out, f"probabilities/{name}", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 In: records. Out: a line of the table for each, or why there is none. No image stays in memory once it is written.
 """
 
-import errno
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,13 +158,6 @@ def _finish(segmented: _Segmented | Skipped, *, settings: InferenceSettings, out
         write_mask(mask_path(outputs.out, record.name), labels, palette=voc_palette(), durable=False)
     except BadInputError as error:
         return Skipped(file=str(record.image), reason=str(error))
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return Skipped(
-            file=str(record.image),
-            reason=f"{record.image}: its name is too long for what is written of it; shorten it",
-        )
     seconds = segmented.seconds + time.monotonic() - started
     return row_of(record, outputs.out, counts, outputs.names, seconds=f"{seconds:.3f}")
 

@@ -14,6 +14,7 @@ from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError
+from subcam.runtime.files import below
 
 Variant = Literal["crf", "walk", "walk-crf"]
 VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
@@ -21,7 +22,7 @@ VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
 
 def mask_path(folder: Path, variant: str, name: str) -> Path:
     """Where the pseudo mask of the image called `name` lies in a stage's folder."""
-    return folder / variant / f"{name}.png"
+    return below(folder, f"{variant}/{name}", ".png")
 
 
 def label_map(

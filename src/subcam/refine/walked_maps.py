@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float16, Int16
 
 from subcam.affinity.pairs import upsample_from_grid
-from subcam.runtime.files import atomic_write, open_arrays
+from subcam.runtime.files import atomic_write, below, open_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class WalkedMaps:
 
 def walked_path(folder: Path, name: str) -> Path:
     """Where the walked maps of the image called `name` lie in a stage's folder."""
-    return folder / "walked" / f"{name}.npz"
+    return below(folder, f"walked/{name}", ".npz")
 
 
 def write_walked(path: Path, walked: WalkedMaps) -> None:

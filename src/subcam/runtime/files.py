@@ -1,12 +1,17 @@
-"""Files that are whole or not there: atomic writes, JSON in and out, npz archives, digests."""
+"""Files that are whole or not there, and in the folder that is meant: atomic writes, JSON, npz archives, digests."""
 
 import contextlib
 import dataclasses
 import errno
+import fcntl
+import functools
 import hashlib
 import json
 import math
 import os
+import re
+import secrets
+import stat
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,29 +25,91 @@ from subcam.errors import BadInputError, RunFolderError
 RECORD_FILE = "stage.json"
 """Written last; a stage's folder that has it is done."""
 
-_NOT_WRITABLE = frozenset({errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST})
+LONGEST_NAME = 255
+"""Bytes that file systems take as the name of a file or folder."""
+
+_LONGEST_PATH = 1000
+"""Bytes of a path below a folder; systems take 1,024 or 4,096 with the folder's own."""
+
+_NOT_WRITABLE = frozenset(
+    {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def fault_of_name(name: str, *, longest: int = LONGEST_NAME) -> str:
+    """Why no file below a folder may be named after `name`; "" if one may.
+
+    A good name is a relative path with / in which each part is the name of a file or folder: no "..", no "." and
+    nothing empty, no control characters, nothing that no file system can hold.
+
+    longest: bytes that a part may have.
+    """
+    parts = name.split("/")
+    if not name or name[0] == "/":
+        return "it is absolute" if name else "it is empty"
+    if any(part in ("", ".", "..") for part in parts):
+        return "it has '..'" if ".." in parts else "it has an empty part"
+    if _CONTROL.search(name):
+        return "it has control characters"
+    try:
+        lengths = [len(os.fsencode(part)) for part in parts]
+    except UnicodeEncodeError:
+        return "it has characters that no file's name can hold"
+    if max(lengths) > longest or sum(lengths) + len(parts) > _LONGEST_PATH:
+        return f"it is too long (more than {longest} bytes in a part, or {_LONGEST_PATH:,} in all)"
+    return ""
+
+
+def below(folder: Path, name: str, suffix: str = "") -> Path:
+    """The path of the file called `name` in `folder` or its sub-folders; it does not lead out of the folder.
+
+    Raises:
+        RunFolderError: the name leads out or cannot be a file's, or a sub-folder is a link to another place.
+    """
+    fault = fault_of_name(name + suffix)
+    if fault:
+        raise RunFolderError(f"{folder}: no file can be called {name + suffix!r:.300}: {fault}; rename it")
+    path = folder / f"{name}{suffix}"
+    if not _stays_in(folder, path.parent):
+        raise RunFolderError(
+            f"{path.parent} is a link that leads out of {folder}, where nothing is written; put a folder in its place"
+        )
+    return path
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _stays_in(folder: Path, parent: Path) -> bool:
+    return parent.resolve().is_relative_to(folder.resolve())
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
     """Open a file that appears under `path` whole or not at all.
 
-    The bytes go to a neighbour first and are renamed over `path` when the block ends without an error. `durable`
-    waits for the disk, so that the file also survives a power cut; turn it off for the many small files of a stage
-    that are cheap to make again.
+    The bytes go to a neighbour first and are renamed over `path` when the block ends without an error; of several
+    processes that write one file, one wins whole. A link under the name of either is replaced, not written through.
+    `durable` waits for the disk, so that the file also survives a power cut; turn it off for the many small files of a
+    stage that are cheap to make again.
 
     Raises:
         RunFolderError: the disk is full, or the folder cannot be written; says which and what to do.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        partial, descriptor = _open_partial(path)
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            try:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                # While it is still locked: later the name may be another process's.
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                raise
     except Exception as error:
         if is_disk_full(error):
             raise RunFolderError(
@@ -53,9 +120,33 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
                 f"cannot write {path} ({error.strerror}); choose another folder or mend its rights"
             ) from error
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+def _open_partial(path: Path) -> tuple[Path, int]:
+    """A new empty file beside `path`, locked, that nobody else writes.
+
+    Its name is the same each time, so that what a killed process left is written over, unless somebody writes it now.
+    """
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
+    partial = path.with_name(name)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        descriptor = os.open(partial, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            own, there = os.fstat(descriptor), partial.lstat()
+            same = (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+            if same and stat.S_ISREG(own.st_mode) and own.st_nlink == 1:
+                os.ftruncate(descriptor, 0)
+                return partial, descriptor
+            raise FileExistsError(errno.EEXIST, "not ours", str(partial))
+        except BaseException:
+            os.close(descriptor)
+            raise
+    unique = path.with_name(f".{secrets.token_hex(8)}.partial")
+    return unique, os.open(unique, flags | os.O_EXCL, 0o666)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -77,12 +78,17 @@ def hold(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        # No link is followed: the record of the holder is written over what is there.
+        file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0)
     except OSError as error:
+        if path.is_symlink():
+            raise RunFolderError(f"{path} is a link, and a lock is a file of its own; remove it") from error
         raise RunFolderError(
             f"cannot write in {folder} ({error.strerror}); choose another folder or mend its rights"
         ) from error
     with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise RunFolderError(f"{path}: expected a file, got something else; remove it")
         by_kernel = _lock(file, folder)
         before = _read(file)
         if before is not None and _is_at_work(before, path, by_kernel=by_kernel):

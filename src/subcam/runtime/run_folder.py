@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from subcam.errors import RunFolderError
 from subcam.runtime import distributed
-from subcam.runtime.files import RECORD_FILE, as_plain, file_digest, read_json, write_json
+from subcam.runtime.files import RECORD_FILE, as_plain, below, file_digest, read_json, write_json
 from subcam.runtime.lock import hold
 from subcam.runtime.resources import peak_memory_mib, versions
 
@@ -120,10 +121,16 @@ class RunFolder:
     path: Path
 
     def stage(self, name: str, *, version: int = 1, inputs: dict[str, Any] | None = None) -> Stage:
-        """The folder of stage `name` for this version of its computation and these inputs."""
+        """The folder of stage `name` for this version of its computation and these inputs.
+
+        Raises:
+            RunFolderError: no folder can have this name, or it would lie outside the run's.
+        """
         plain = as_plain(inputs or {})
         key = fingerprint(name, version, plain)
-        path = self.path / "stages" / f"{name}-{key[:10]}"
+        path = below(self.path, f"stages/{name}-{key[:10]}")
+        if "/" in name or path.is_symlink():
+            raise RunFolderError(f"{path} is not a folder of its own in {self.path / 'stages'}; put one in its place")
         return Stage(name=name, key=key, path=path, version=version, inputs=plain)
 
     def earlier(self, stage: Stage) -> Stage | None:

@@ -1,6 +1,7 @@
 """Shards give the images, labels and masks of the folder that they were made of, without being unpacked."""
 
 import io
+import itertools
 import json
 import tarfile
 from pathlib import Path
@@ -99,6 +100,39 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
     assert [record.name for record in found.records] == ["a"]
     assert [Path(skip.file).name for skip in found.skipped] == ["b", "c"]
     assert "unknown class name 'cow' of c" in found.skipped[1].reason
+
+
+def test_what_a_mac_and_plain_tar_add_is_no_sample(tmp_path: Path) -> None:
+    """As `COPYFILE_DISABLE= tar -cf train.tar .` writes it on a Mac: ./ before each name, and files beside them."""
+    files = {"./a.jpg": jpeg(), "./a.txt": b"cat", "./in/b.jpg": jpeg(), "./in/b.json": b'{"labels": []}'}
+    strays = ("./._a.jpg", "./.DS_Store", "in/._b.jpg", "README", "./README.txt", "notes.md", "Thumbs.db")
+    write_tar(tmp_path / "train.tar", {**dict.fromkeys(strays, b"\0\5\x16\7"), **files})
+    found = read_shards(tmp_path)
+    assert [(record.name, record.labels) for record in found.records] == [("a", (0,)), ("in/b", ())]
+    assert found.skipped == ()
+    assert check_images(found).sizes == ((8, 8), (8, 8))
+    assert read_file(tmp_path / "train.tar" / "in" / "b.jpg") == jpeg()
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "in/../../a", "/etc/a", "a\nb", "a" * 252, "b/" * 501 + "a"])
+def test_members_that_lead_out_are_refused_and_nothing_is_read_there(tmp_path: Path, name: str) -> None:
+    shards = tmp_path / "in" / "shards"
+    shards.mkdir(parents=True)
+    (tmp_path / "in" / "a.jpg").write_bytes(jpeg())
+    name = name.replace("/etc", str(tmp_path / "in"))
+    write_tar(shards / "train.tar", {f"{name}.jpg": jpeg(), f"{name}.txt": b"cat", "b.jpg": jpeg(), "b.txt": b"cat"})
+    with pytest.raises(BadInputError, match=r"train\.tar: outputs cannot be named '.*; rename it"):
+        read_shards(shards)
+    assert [record.name for record in read_shards(shards, on_bad_input="skip").records] == ["b"]
+
+
+def test_an_archive_that_runs_backwards_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of members with negative sizes, older readers of Python find the same one for ever."""
+    member = tarfile.TarInfo("a.jpg")
+    monkeypatch.setattr(tarfile.TarFile, "__iter__", lambda _: itertools.repeat(member))
+    write_tar(tmp_path / "train.tar", {"a.jpg": b"x"})
+    with pytest.raises(BadInputError, match="lies before its forerunner"):
+        read_shards(tmp_path)
 
 
 def test_classes_are_those_of_all_splits(tmp_path: Path) -> None:

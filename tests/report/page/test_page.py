@@ -21,7 +21,7 @@ from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.page.content import _finals, script_json
-from subcam.report.page.figures import PageFigure, inline_svg, kind_of, number_figures
+from subcam.report.page.figures import PageFigure, file_name, inline_svg, kind_of, number_figures
 from subcam.report.page.headline import headline
 from subcam.report.page.packing import pack, pack_images, packed_bytes
 from subcam.report.page.page import IMAGES_BUDGET, MOST_CLUSTER_IMAGES, write_report
@@ -127,6 +127,14 @@ def test_the_page_is_small_and_loads_nothing(report_page: Path, gathered: Images
 def test_ids_are_unique(report_page: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', report_page.read_text("utf-8"))
     assert sorted(ids) == sorted(set(ids))
+
+
+def test_any_name_of_a_class_becomes_a_name_of_a_file() -> None:
+    assert file_name("Potted plant (2)") == "potted-plant-2"
+    odd = ["猫", "犬", "", "../../x\n", "a" * 300, "a" * 301, "\ud800", "Ä", "ä"]
+    names = [file_name(name) for name in odd]
+    assert len(set(names)) == len(odd)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,100}", name) for name in names)
 
 
 def test_every_figure_and_table_is_a_file_of_each_kind(report_page: Path) -> None:

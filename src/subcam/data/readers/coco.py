@@ -21,7 +21,7 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
-from subcam.runtime.files import file_digest, write_json
+from subcam.runtime.files import below, file_digest, write_json
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import fingerprint
 
@@ -185,7 +185,7 @@ def _draw(file: CocoFile, masks: Path, split: str | None, *, stop: bool) -> dict
         try:
             name = _name_of(image, split, file.path)
             if image.id not in file.problems:
-                good.append((masks / f"{name}.png", image, file.segments.get(image.id, [])))
+                good.append((below(masks, name, ".png"), image, file.segments.get(image.id, [])))
         except BadInputError as error:
             wrong[image.id] = str(error)
     with bar(f"drawing masks of {split or file.path.name}", len(good)) as progress:
@@ -218,7 +218,7 @@ def _read_record(
         name=name,
         image=image,
         labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
-        mask=masks / f"{name}.png" if masks is not None else None,
+        mask=below(masks, name, ".png") if masks is not None else None,
     )
 
 

@@ -9,6 +9,7 @@ In: a folder of `train-*.tar`, `val-*.tar`, ... In a tar, files of one image sha
 import contextlib
 import io
 import json
+import logging
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,18 +21,26 @@ from subcam.data.readers.csv_file import read_lines
 from subcam.data.readers.tar_member import member_names, read_member
 from subcam.data.records import (
     IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
     ImageSet,
     OnBadInput,
     Record,
     Skipped,
     mask_values_of,
+    require_name,
     suggest,
 )
 from subcam.errors import BadInputError
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, below
 
 MASK = ".mask.png"
 CLASSES_FILE = "classes.txt"
+
+_OURS = frozenset({*IMAGE_SUFFIXES, *UNREAD_SUFFIXES, MASK, ".json", ".txt", ".cls"})
+_STRAYS = frozenset({"readme", "license", "licence"})
+"""What is in an archive beside the samples; hidden files and those without a dot are left out as by WebDataset."""
+
+logger = logging.getLogger(__name__)
 
 
 class _Sample(NamedTuple):
@@ -136,7 +145,7 @@ def write_shards(root: Path, image_set: ImageSet, *, split: str, images_each: in
         file.write(text)
     written = []
     for start in range(0, len(image_set), images_each):
-        path = root / f"{split}-{start // images_each:06d}.tar"
+        path = below(root, f"{split}-{start // images_each:06d}", ".tar")
         with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
             stop = start + images_each
             for name, record in zip(names[start:stop], image_set.records[start:stop], strict=True):
@@ -153,9 +162,14 @@ def _samples(archive: Path) -> Iterator[_Sample]:
     files: dict[str, dict[str, str]] = {}
     for name in member_names(archive):
         path = PurePosixPath(name)
-        stem, _, ending = path.name.partition(".")
-        files.setdefault((path.parent / stem).as_posix(), {})[f".{ending.lower()}"] = name
-    yield from (_Sample(name, archive, endings) for name, endings in files.items())
+        stem, dot, ending = path.name.partition(".")
+        if stem and dot and stem.casefold() not in _STRAYS:
+            files.setdefault((path.parent / stem).as_posix(), {})[f".{ending.lower()}"] = name
+    for name, endings in files.items():
+        if any(ending in _OURS for ending in endings):
+            yield _Sample(name, archive, endings)
+        else:
+            logger.info("%s: left out %s, which has no ending that is read", archive, ", ".join(endings.values()))
 
 
 def _all_names(root: Path) -> tuple[str, ...]:
@@ -171,6 +185,7 @@ def _record(
     sample: _Sample, known: Sequence[str], chosen: Sequence[str], listed: Sequence[str]
 ) -> tuple[tuple[str, ...], Record]:
     """All names of a sample, and it as a record of the chosen ones."""
+    require_name(sample.name, where=str(sample.archive))
     image = next((sample.files[ending] for ending in IMAGE_SUFFIXES if ending in sample.files), None)
     if image is None:
         raise BadInputError(

@@ -6,7 +6,7 @@ Nothing is unpacked: an archive's table of contents is read once a process, a me
 import functools
 import os
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from subcam.errors import BadInputError
 
@@ -49,7 +49,9 @@ def read_member(archive: Path, name: str) -> bytes:
 
 
 def member_names(archive: Path) -> tuple[str, ...]:
-    """The files in an archive, in its order.
+    """The files in an archive, in its order, by their names without a leading `./`, which plain `tar` writes.
+
+    A name may be absolute or lead out with `..`: it is for the reader to refuse.
 
     Raises:
         BadInputError: it is missing or no uncompressed tar; names it.
@@ -77,5 +79,13 @@ def _contents_now(archive: Path) -> dict[str, tuple[int, int]]:
 @functools.cache
 def _contents(archive: Path, size: int, modified_ns: int) -> dict[str, tuple[int, int]]:  # noqa: ARG001
     # Size and time of change are in the key, so that an archive that was written anew is read anew.
+    positions: dict[str, tuple[int, int]] = {}
+    last = -1
     with tarfile.open(archive, "r:") as tar:
-        return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
+        for member in tar:
+            if member.offset <= last or member.size < 0:  # of some damaged ones Python's reader would find no end
+                raise tarfile.ReadError(f"{member.name!r:.100} lies before its forerunner")
+            last = member.offset
+            if member.isreg() and not member.issparse():
+                positions[PurePosixPath(member.name).as_posix()] = (member.offset_data, member.size)
+    return positions

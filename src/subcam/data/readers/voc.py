@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from subcam.data.files import image_named, is_image, mask_named
-from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, suggest
+from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, require_name, suggest
 from subcam.errors import BadInputError
 
 VOC_CLASSES = (
@@ -149,10 +149,15 @@ def _name_in_line(line: str, where: str) -> str:
     words = line.split()
     first = PurePosixPath(words[0])
     if len(words) <= 2 and first.parent.name == "JPEGImages" and is_image(first):
-        return first.stem
-    if len(words) > 1 or "/" in words[0] or "\\" in words[0] or words[0] in (".", ".."):
-        raise BadInputError(f"{where}: expected one name such as 2007_000032, got {line.strip()!r}; correct the line")
-    return words[0]
+        name = first.stem
+    elif len(words) > 1 or "/" in words[0] or "\\" in words[0] or words[0] in (".", ".."):
+        raise BadInputError(
+            f"{where}: expected one name such as 2007_000032, got {line.strip()!r:.300}; correct the line"
+        )
+    else:
+        name = words[0]
+    require_name(name, where=where)
+    return name
 
 
 def _read_record(root: Path, name: str, class_names: tuple[str, ...], mask_folder: Path | None) -> Record:

@@ -20,6 +20,7 @@ from subcam.metrics.scores import scores
 from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
 from subcam.report.gather.names import VARIANT_NAMES, network_name
 from subcam.results import ComparisonResult, FinishedRun, RoundResult
+from subcam.runtime.files import below
 from subcam.runtime.progress import track
 
 MOST_COMPARED = 3000
@@ -156,7 +157,7 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
     }
     for network in run.result.segmented:
         for folder, kind in (("masks", "plain"), ("masks-crf", "crf")):
-            path = _if_there(network.masks.path / folder / f"{record.name}.png")
+            path = _if_there(below(network.masks.path, f"{folder}/{record.name}", ".png"))
             masks[SEGMENTATION + network_name(network, kind)] = path
     return ImageRecord(
         name=record.name,

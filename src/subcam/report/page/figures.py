@@ -4,6 +4,7 @@ In: a finished run. Out: drawings, and the elements that show them on the page.
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from subcam.report.page.headline import headline_split
 from subcam.results import FinishedRun, StageCost
 from subcam.runtime.files import read_json
 
+_LONGEST_WORDS = 80
 ABLATION = "ablate.json"
 GRID_K = "discover.num_subcategories"
 MAPS_OF_ROUND = r"response maps: round (\d+)"
@@ -230,5 +232,9 @@ def _last_round(steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def file_name(text: str) -> str:
-    """`text` as the name of a file: letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "class"
+    """`text` as the name of a file: letters, digits and dashes; a digest tells texts apart that would be one name."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
+    if plain and text.isascii() and len(plain) <= _LONGEST_WORDS:
+        return plain
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[:_LONGEST_WORDS]}-{digest}".strip("-")
