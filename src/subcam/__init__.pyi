@@ -17,6 +17,7 @@ from subcam.crf.dense_crf import dense_crf as dense_crf
 from subcam.crf.dense_crf import dense_crf_many as dense_crf_many
 from subcam.crf.dense_crf_torch import dense_crf_torch as dense_crf_torch
 from subcam.crf.settings import CRFSettings as CRFSettings
+from subcam.data.images import read_image as read_image
 from subcam.data.readers.coco import read_coco as read_coco
 from subcam.data.readers.folder import read_folder as read_folder
 from subcam.data.readers.shards import read_shards as read_shards

@@ -31,7 +31,7 @@ _REDUCTION_GAP = 2
 """JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as upright 8-bit RGB, 0-255.
 
     The EXIF orientation is applied. Grey, palette, CMYK and YCCK images become RGB; see-through pixels are laid on
@@ -41,6 +41,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         BadInputError: the file is missing, empty, truncated, not an image, too large or of an unknown kind.
     """
+    path = Path(path)
     with open_image(path, data=read_file(path)) as image:
         return np.array(upright_rgb(image, path))
 

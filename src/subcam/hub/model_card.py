@@ -183,9 +183,9 @@ def _how_to_load(source: CardSource) -> str:
         )
         return f"{install}\n\n```python\n{code}\n```"
     code = (
-        "import torch\nimport subcam\nfrom pathlib import Path\nfrom subcam.data import read_image\n\n"
+        "import torch\nimport subcam\n\n"
         'network = subcam.hub.load("FOLDER")\n'
-        'image = read_image(Path("image.jpg"))  # upright, RGB\n'
+        'image = subcam.read_image("image.jpg")  # upright, RGB\n'
         "images = torch.from_numpy(image).permute(2, 0, 1)[None]\n"
         "labels = subcam.segment_labels(network, images)  # 0 background, i + 1 class i"
     )
