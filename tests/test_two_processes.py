@@ -1,6 +1,6 @@
 """The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less.
 
-The run of two is interrupted twice on its way, so that the same tests show that an interrupted run ends as it should.
+The run of two is killed on its way, so that the same tests show that an interrupted run ends as it should.
 """
 
 import csv
@@ -67,13 +67,10 @@ def one(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def two(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A run of two processes that a SIGTERM ended, then a kill -9 of the second, and that was resumed after each.
-
-    What the three commands did is in `attempts.json`.
-    """
+    """A run of two processes that a kill -9 of the second ended, and that was resumed; `attempts.json` says how."""
 
     def make(folder: Path) -> None:
-        attempts = [signalled(folder), killed(folder), to_the_end(folder)]
+        attempts = [killed(folder), to_the_end(folder)]
         (folder / ATTEMPTS).write_text(json.dumps(attempts), "utf-8")
 
     return once("two-processes", make)
@@ -93,7 +90,7 @@ def signalled(out: Path) -> dict[str, Any]:
 
 
 def killed(out: Path) -> dict[str, Any]:
-    """Go on, and kill the second process in the second training; where there is no /proc to find it in, nothing."""
+    """Start, and kill the second process in the second training; where there is no /proc to find it in, nothing."""
     if not Path("/proc/self/environ").exists():
         return {}
     process = started([*WORDS, "--out", str(out), *TWO])
@@ -167,18 +164,9 @@ def attempts_of(two: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint(two: Path) -> None:
-    attempt = attempts_of(two)[0]
-    assert attempt["status"] == 143, attempt["printed"]
-    assert "the same command goes on from here" in attempt["printed"]
-    assert attempt["printed"].count("24 training images") == 1  # the first process speaks for both
-    assert attempt["checkpoints"]
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_one_is_killed_and_so_do_the_others_end(two: Path) -> None:
-    attempt = attempts_of(two)[1]
+    attempt = attempts_of(two)[0]
     assert attempt["ranks"] == ["0", "1"]
     assert attempt["status"] == 2, attempt["printed"]
     assert "process 2 of 2 was ended by SIGKILL" in attempt["printed"]
@@ -189,7 +177,7 @@ def test_one_is_killed_and_so_do_the_others_end(two: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
-    _, second, last = attempts_of(two)
+    second, last = attempts_of(two)
     printed = last["printed"]
     assert printed.count("24 training images") == 1
     assert f"round{1 if second else 0}-classify: resumed" in printed
@@ -197,14 +185,22 @@ def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_two_processes_that_were_cut_off_end_as_two_that_were_not(two: Path, tmp_path: Path) -> None:
-    undisturbed = tmp_path / "run"
+def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint_and_all_end_alike(two: Path, tmp_path: Path) -> None:
+    """A run that a SIGTERM ended and that was resumed, one that was killed (`two`), and one that was left alone."""
+    undisturbed, resumed = tmp_path / "undisturbed", tmp_path / "resumed"
+    attempt = signalled(resumed)
+    assert attempt["status"] == 143, attempt["printed"]
+    assert "the same command goes on from here" in attempt["printed"]
+    assert attempt["printed"].count("24 training images") == 1  # the first process speaks for both
+    assert attempt["checkpoints"]
+    to_the_end(resumed)
     printed = to_the_end(undisturbed)["printed"]
     assert printed.count("24 training images") == 1
     assert "Table 2" in printed
-    assert set(files(two)) == set(files(undisturbed))
-    for mine, theirs in [*pairs(undisturbed, two, "*.safetensors"), *pairs(undisturbed, two, "*.png")]:
-        assert theirs.read_bytes() == mine.read_bytes(), theirs
+    for other in (two, resumed):
+        assert set(files(other)) == set(files(undisturbed))
+        for mine, theirs in [*pairs(undisturbed, other, "*.safetensors"), *pairs(undisturbed, other, "*.png")]:
+            assert theirs.read_bytes() == mine.read_bytes(), theirs
 
 
 def until_seen(out: Path, pattern: str, process: subprocess.Popen[str]) -> None:
