@@ -165,3 +165,22 @@ def test_what_a_stored_value_of_a_mask_means() -> None:
     assert values == (0, 2, 255, 1, *[-1] * 251, 255)
     full = mask_values_of([f"class {i}" for i in range(300)], ["class 253", "class 299"])
     assert full == (0, *[255] * 253, 1, 255)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    for name in ("disk/a.png", "mine/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    (tmp_path / "mine" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "mine" / "again").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "mine")
+    found = images_below(tmp_path / "mine").images
+    assert [path.relative_to(tmp_path / "mine").as_posix() for path in found] == ["again/a.png", "b.png"]
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".Png", ".JPG", ".Jpeg", ".tiff"])
+def test_a_name_is_found_in_any_case_of_its_suffix(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.touch()
+    assert image_named(tmp_path, "a") == path
+    assert (mask_named(tmp_path, "a") == path) == (suffix.lower() == ".png")

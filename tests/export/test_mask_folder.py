@@ -7,7 +7,7 @@ from tests.export.made_masks import NAMES, write_made
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.errors import BadInputError
-from subcam.export.mask_folder import class_names_in, open_masks, read_class_names, read_names
+from subcam.export.mask_folder import class_names_in, open_masks, read_class_names
 
 
 def mask(path: Path, values: object = ((0, 1),)) -> Path:
@@ -80,7 +80,8 @@ def test_class_names_from_files(tmp_path: Path) -> None:
         ),
         ("index,name\none,cat\n", "columns index and name"),
         ("index,name\n1,cat\n3,dog\n", r"expected the values 1..2, got \[1, 3\]"),
-        ("index,name\n1,cat\n2,cat\n", "expected 1 to 254 different class names, got cat, cat"),
+        ("index,name\n1,cat\n2,cat\n", "expected each class once, got 'cat' twice"),
+        ("index,name\n1,cat\n1,dog\n", "expected each value once"),
         ("index,name\n0,background\n", "got none"),
     ):
         table.write_text(wrong)
@@ -88,13 +89,12 @@ def test_class_names_from_files(tmp_path: Path) -> None:
             read_class_names(table)
 
 
-def test_names_of_a_split(tmp_path: Path) -> None:
-    path = tmp_path / "val.txt"
-    path.write_text("2007_000032\n\nsub/one two.jpg\n/JPEGImages/a.jpg /SegmentationClassAug/a.png\n")
-    assert read_names(path) == ("2007_000032", "sub/one two", "a")
-    path.write_text("a\nb\na.jpg\n")
-    with pytest.raises(BadInputError, match=r"each once, one a line, got twice: a;"):
-        read_names(path)
-    path.write_text("\n")
-    with pytest.raises(BadInputError, match="got no line"):
-        read_names(path)
+def test_masks_of_a_folder_in_voc_s_layout_have_the_classes_that_it_lists(tmp_path: Path) -> None:
+    mask(tmp_path / "SegmentationClass" / "a.png", [[0, 1, 2, 255]])
+    assert open_masks(tmp_path).class_names == VOC_CLASSES
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\napple\npear\n")
+    for folder in (tmp_path, tmp_path / "SegmentationClass"):
+        assert open_masks(folder).class_names == ("apple", "pear")
+    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\npear:0,128,0::\n")
+    with pytest.raises(BadInputError, match=r"expected classes of the values 1..1, got 2 pear; renumber the masks"):
+        open_masks(tmp_path)

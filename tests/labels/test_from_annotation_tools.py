@@ -88,6 +88,36 @@ def test_label_studio_s_short_form(tmp_path: Path) -> None:
     assert list(named(found).values()) == [("cat",), ("cat", "dog"), ("dog",), ()]
 
 
+UNKNOWN = {
+    "cancelled": ({"annotations": [{"result": [region("choices", "dog")], "was_cancelled": True}]}, "was skipped"),
+    "not opened": ({"annotations": []}, "was not annotated"),
+    "an older export's": ({"annotations": None, "completions": []}, "was not annotated"),
+    "no list of results": ({"annotations": [{"result": None}]}, "expected a list of results, got None"),
+    "a box without a label": (
+        {"annotations": [{"result": [{"type": "rectangle", "value": {"x": 1, "y": 2}}]}]},
+        "has regions without a label",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_nobody_said_is_not_absent(tmp_path: Path, case: str) -> None:
+    more, reason = UNKNOWN[case]
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        image(tmp_path / name)
+    tasks = [task("a.jpg", region("choices", "cat")), task("b.jpg", **more), task("c.jpg")]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    found = labels_from_label_studio(path, root=tmp_path)
+    assert named(found) == {"a.jpg": ("cat",), "c.jpg": ()}
+    (skip,) = found.skipped
+    assert (skip.file, reason in skip.reason) == ("b.jpg", True)
+    # another task may say it
+    path.write_text(json.dumps([*tasks, task("b.jpg", region("choices", "dog"))]))
+    known = labels_from_label_studio(path, root=tmp_path)
+    assert (named(known)["b.jpg"], known.skipped) == (("dog",), ())
+
+
 def test_label_studio_tasks_that_cannot_be_used(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/1.jpg", "good.jpg"):
         image(tmp_path / "mine" / name)

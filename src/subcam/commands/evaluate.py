@@ -57,7 +57,8 @@ def evaluate(words: list[str]) -> None:
     """`subcam evaluate --predictions DIR --truth DIR`."""
     given = tyro.cli(Arguments, args=words, prog="subcam evaluate", description=DESCRIPTION)
 
-    from subcam.export.mask_folder import class_names_in, open_masks, read_names
+    from subcam.data.readers.voc import read_names
+    from subcam.export.mask_folder import class_names_in, open_masks
     from subcam.metrics.folders import score_folders
     from subcam.runtime.progress import console, say
 

@@ -39,8 +39,9 @@ class Masks:
 
     def open(self) -> "tuple[MaskFolder, Images]":
         """The masks and their images."""
+        from subcam.data.readers.voc import read_names
         from subcam.export.images import find_images
-        from subcam.export.mask_folder import class_names_in, open_masks, read_names
+        from subcam.export.mask_folder import class_names_in, open_masks
 
         masks = open_masks(self.predictions, class_names=class_names_in(self.classes))
         if self.list is not None:

@@ -12,7 +12,7 @@ from subcam.data.readers.coco import coco_files, read_coco
 from subcam.data.readers.folder import folder_splits, read_folder
 from subcam.data.readers.shards import read_shards, shard_splits
 from subcam.data.readers.toy import ToySettings, write_toy
-from subcam.data.readers.voc import read_voc
+from subcam.data.readers.voc import read_voc, voc_splits
 from subcam.data.records import ImageSet, OnBadInput
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import fault_of_name
@@ -44,6 +44,7 @@ class DatasetSettings:
             that belongs to train; else val, or the training images where there are no splits).
         classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
         crowd_labels: COCO: whether a class counts that is in an image only as a group ("iscrowd").
+        crowd_masks: COCO: score groups ("iscrowd") as objects of their class, as which CVAT writes brush masks.
         train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
             network trained on ground truth needs them; networks trained without them are trained again.
         on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
@@ -56,6 +57,7 @@ class DatasetSettings:
     scored_splits: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     crowd_labels: bool = True
+    crowd_masks: bool = False
     train_masks: bool = False
     on_bad_input: OnBadInput = "stop"
     toy: ToySettings = field(default_factory=ToySettings)
@@ -181,18 +183,19 @@ def _layout(root: Path, labels: str) -> Layout:
 
 
 def _voc(settings: DatasetSettings, root: Path, _: Path) -> Splits:
-    lists = {path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt")}
-    own = "train" if "train" in lists and "train_aug" not in lists else "train_aug"
+    lists = voc_splits(root)
+    own = [split for split in lists if split in ("train_aug", "train")]
+    own = own or [split for split in lists if split not in ("val", "test")]
+    own = ["train_aug"] if "train_aug" in own else own
+    if len(own) > 1 and not settings.train_split:
+        raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
+    train = settings.train_split or (own[0] if own else "train_aug" if lists else None)
 
     def read(split: str | None) -> ImageSet:
-        return read_voc(root, split=split or own, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
+        return read_voc(root, split=split, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
 
-    return Splits(
-        layout="voc",
-        read=read,
-        train=settings.train_split or own,
-        scored=settings.scored_splits or tuple(split for split in ("train", "val") if split in lists),
-    )
+    held_out = tuple(split for split in ("train", "val") if split in lists)
+    return Splits(layout="voc", read=read, train=train, scored=settings.scored_splits or held_out or (train or ALL,))
 
 
 def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
@@ -221,6 +224,7 @@ def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
             labels=settings.labels,
             classes=settings.classes or None,
             crowd_labels=settings.crowd_labels,
+            crowd_masks=settings.crowd_masks,
             mask_folder=work_folder if split in drawn or settings.train_masks else None,
             on_bad_input=settings.on_bad_input,
         )

@@ -3,11 +3,15 @@
 Out: paths. No image is opened here, and none leaves the folder that was given.
 """
 
+import functools
 import os
+import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Skipped
 from subcam.errors import BadInputError
@@ -51,6 +55,8 @@ def advice_on_kind(path: PurePath) -> str:
 def images_below(folder: Path, *, exclude: Path | None = None) -> FolderImages:
     """The images in a folder and its sub-folders; what is hidden (a name that begins with a dot) is left out.
 
+    Links to folders are followed, each folder being entered once; those to a folder that holds this one are not.
+
     exclude: a folder that is not entered, with its links resolved.
 
     Raises:
@@ -63,8 +69,18 @@ def images_below(folder: Path, *, exclude: Path | None = None) -> FolderImages:
         raise BadInputError(f"{error.filename}: cannot be read ({error.strerror}); check its rights") from error
 
     files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != exclude]
+    top = folder.resolve()
+    entered = {top}
+
+    def enters(path: Path) -> bool:
+        place = path.resolve()
+        if path.name.startswith(".") or place == exclude or place in entered or top.is_relative_to(place):
+            return False
+        entered.add(place)
+        return True
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if enters(Path(parent, name))]
         files += [Path(parent, name) for name in names if not name.startswith(".") and looks_like_image(PurePath(name))]
     files = sorted(path for path in files if path.is_file())
     return FolderImages(
@@ -83,14 +99,24 @@ def image_named(folder: Path, name: str, *, first: str = ".jpg") -> Path | None:
 
     first: the suffix to look for before all others.
     """
-    candidates = (folder / f"{name}{suffix}" for suffix in dict.fromkeys([first, *IMAGE_SUFFIXES]))
-    return next((path for path in candidates if path.is_file()), None)
+    suffixes = dict.fromkeys([first, *IMAGE_SUFFIXES])
+    return _first_there(folder, name, (*suffixes, *map(str.upper, suffixes), *map(_capital, suffixes)))
 
 
 def mask_named(folder: Path, name: str) -> Path | None:
     """The mask of a record's name in a folder of masks; None if there is none."""
-    path = folder / f"{name}.png"
-    return path if path.is_file() else None
+    return _first_there(folder, name, (".png", ".PNG", ".Png"))
+
+
+def _capital(suffix: str) -> str:
+    return f".{suffix[1:].capitalize()}"
+
+
+def _first_there(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
+    """The first file of this name with one of the suffixes; a Mac may have stored its accents decomposed."""
+    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
+    candidates = (folder / f"{form}{suffix}" for form in forms for suffix in suffixes)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -146,9 +172,136 @@ def find_file(written: str, folders: Sequence[Path], *, where: str, root: Path |
 
 
 def require_inside(root: Path, file: Path, *, where: str) -> None:
-    """Raise `BadInputError` if a file is a link that leads out of `root`; the folder `root` itself may be a link."""
-    if not file.resolve().is_relative_to(root.resolve()):
+    """Raise `BadInputError` if a file is a link that leads out of `root`, or lies behind one to what holds `root`.
+
+    Folders of images, `root` too, may be links to other places.
+    """
+    homes = (root.resolve(), file.parent.resolve())
+    leads_out = file.is_symlink() and not any(file.resolve().is_relative_to(home) for home in homes)
+    if leads_out or (not file.resolve().is_relative_to(homes[0]) and _behind_a_link_up(root, file.parent)):
         raise BadInputError(
             f"{where}: {file} is a link to {file.resolve()}, outside {root}; put the image itself there, or give the "
             "folder that holds it"
         )
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _behind_a_link_up(root: Path, folder: Path) -> bool:
+    """Whether a folder between `root` and `folder` is a link to one that holds `root`: it is no folder of images."""
+    between = [path for path in (folder, *folder.parents) if path != root and path.is_relative_to(root)]
+    return any(path.is_symlink() and root.resolve().is_relative_to(path.resolve()) for path in between)
+
+
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+"""Label Studio puts eight digits before the name of an image that was uploaded to it."""
+
+
+def path_in(address: str) -> PurePosixPath:
+    """The path that another program's address names: that of `?d=` for Label Studio's local files, else its own."""
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError:  # no address, but a name with brackets in it
+        return PurePosixPath(address.replace("\\", "/"))
+    local = parse_qs(parts.query).get("d")
+    return PurePosixPath(local[0] if local else unquote(parts.path))
+
+
+@dataclass(frozen=True)
+class ImagesByEnd:
+    """The images below a folder, found by the end of what another program calls them; listed when first asked for."""
+
+    root: Path
+
+    @functools.cached_property
+    def _by_file_name(self) -> dict[str, list[PurePosixPath]]:
+        paths: dict[str, list[PurePosixPath]] = defaultdict(list)
+        for path in images_below(self.root).images:
+            below = PurePosixPath(path.relative_to(self.root).as_posix())
+            paths[unicodedata.normalize("NFC", below.name)].append(below)
+        return paths
+
+    def find(self, address: str, *, where: str) -> Path:
+        r"""The image whose path agrees with the address's end in most folders.
+
+        `/data/upload/1/0a1b2c3d-cat.jpg`, `/data/local-files/?d=cat.jpg` and `..\..\upload\cat.jpg` are cat.jpg.
+
+        Args:
+            address: a URL or path, with / or \.
+            where: where it is written, for errors.
+
+        Raises:
+            BadInputError: no image has this file name, or several agree equally; or it is a link that leads out.
+        """
+        path = PurePosixPath(address.replace("\\", "/"))  # a name with ? or % in it may be meant as it stands
+        if unicodedata.normalize("NFC", path.name) not in self._by_file_name:
+            path = path_in(address)
+        name = unicodedata.normalize("NFC", path.name)
+        uploaded = _UPLOADED.fullmatch(name)
+        candidates = self._by_file_name.get(name) or (self._by_file_name.get(uploaded[1]) if uploaded else None) or []
+        if not candidates:
+            raise BadInputError(
+                f"{where}: no image {path.name!r} in {self.root}; give the folder of images with --images"
+            )
+
+        def agreement(candidate: PurePosixPath) -> int:
+            mine, theirs = candidate.parts[-2::-1], path.parts[-2::-1]
+            return max(count for count in range(len(mine) + 1) if mine[:count] == theirs[:count])
+
+        best = max(map(agreement, candidates))
+        chosen = [candidate for candidate in candidates if agreement(candidate) == best]
+        if len(chosen) > 1:
+            raise BadInputError(
+                f"{where}: {path.name!r} may be {' or '.join(map(str, chosen))}; rename one, or give a narrower folder"
+            )
+        found = self.root / chosen[0]
+        require_inside(self.root, found, where=where)
+        return found
+
+
+def find_listed(
+    written: str, folders: Sequence[Path], *, by_end: ImagesByEnd, where: str, root: Path | None = None
+) -> tuple[Path, PurePosixPath]:
+    """The image that another program's list writes down, and its path below one of `folders`, which names it.
+
+    It is looked for as `find_file` does, else by the end of the name. A path that begins in the folder may then only
+    have folders too many or too few in front: `train/1.jpg` is never `val/1.jpg`.
+
+    Args:
+        written: a path or address.
+        folders: where to look, in this order.
+        by_end: the images to look among for the end.
+        where: where it is written, for errors.
+        root: what the image must lie in; None: in the folder below which it is.
+
+    Raises:
+        BadInputError: as `find_file`.
+    """
+    try:
+        return find_file(written, folders, where=where, root=root), relative_path(written, root=folders[0], where=where)
+    except BadInputError as error:
+        try:
+            found = by_end.find(written, where=where)
+        except BadInputError:
+            raise error from None
+        homes = (folder for folder in folders if found.is_relative_to(folder))
+        below = max(homes, key=lambda folder: len(folder.parts))
+        path = PurePosixPath(found.relative_to(below).as_posix())
+        if _begins_here(written) and not _ends_alike(path, path_in(written)):
+            raise
+        return found, path
+
+
+def _begins_here(written: str) -> bool:
+    """Whether a path is relative and leads nowhere else."""
+    try:
+        relative_path(written, root="", where="")
+    except BadInputError:
+        return False
+    return not urlsplit(written).query
+
+
+def _ends_alike(path: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether the folders of one path are the last folders of the other."""
+    mine, theirs = path.parts[-2::-1], other.parts[-2::-1]
+    shared = min(len(mine), len(theirs))
+    return mine[:shared] == theirs[:shared]

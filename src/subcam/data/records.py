@@ -123,16 +123,29 @@ class ImageSet:
         return replace(self, records=kept, skipped=self.skipped + skipped)
 
 
-def mask_values_of(known: Sequence[str], chosen: Sequence[str]) -> tuple[int, ...]:
+def mask_values_of(
+    known: Sequence[str], chosen: Sequence[str], *, stored_as: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """The `mask_values` of masks in which i + 1 means class i of `known`, where only the `chosen` are learned.
 
     0 stays background and 255 not scored; classes that are not chosen become 255; no other value may occur.
+
+    stored_as: the value of each of `known` in masks, where it is not i + 1.
     """
     values = [FORBIDDEN] * 256
-    for stored, name in enumerate(known[:MOST_CLASSES], start=1):
+    for stored, name in zip(stored_as or range(1, MOST_CLASSES + 1), known, strict=False):
         values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
     values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
     return tuple(values)
+
+
+def require_room(known: Sequence[str], *, where: str) -> None:
+    """Raise `BadInputError` if there are more classes than values for them in a mask; names `where`."""
+    if len(known) > MOST_CLASSES:
+        raise BadInputError(
+            f"{where}: expected at most {MOST_CLASSES} classes with masks, got {len(known)}; merge some, or leave the "
+            "masks away"
+        )
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -14,11 +14,11 @@ from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from subcam.data.images import voc_palette
+from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.errors import BadInputError
 from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
-from subcam.metrics.folders import BACKGROUND_NAME
 from subcam.runtime.files import atomic_write
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)

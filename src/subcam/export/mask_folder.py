@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from subcam.data.files import images_below, is_image, name_of
+from subcam.data.files import images_below, name_of
 from subcam.data.images import read_indices
-from subcam.data.readers.csv_file import read_csv, read_lines
-from subcam.data.readers.voc import VOC_CLASSES, VOC_MASK_FOLDERS
-from subcam.data.records import BACKGROUND, IGNORE_INDEX
+from subcam.data.readers.class_names import ClassList, listed_classes, read_class_list
+from subcam.data.readers.voc import VOC_MASK_FOLDERS, voc_classes
+from subcam.data.records import IGNORE_INDEX, require_room
 from subcam.errors import BadInputError
 from subcam.metrics.folders import (
-    BACKGROUND_NAME,
     VALUES,
     FolderScores,
     WhenMissing,
@@ -155,7 +154,11 @@ def _class_names(given: Sequence[str], folder: Path, root: Path) -> tuple[str, .
     for path in (home / name for home in dict.fromkeys(homes) for name in CLASS_FILES):
         if path.is_file():
             return read_class_names(path)
-    return VOC_CLASSES if root.name in VOC_MASK_FOLDERS else None
+    if root.name not in VOC_MASK_FOLDERS:
+        return None
+    home = folder if folder != root else root.parent
+    classes = voc_classes(home)
+    return None if classes is None else _in_order(classes, where=str(home))
 
 
 def class_names_in(words: Sequence[str]) -> tuple[str, ...]:
@@ -168,26 +171,19 @@ def class_names_in(words: Sequence[str]) -> tuple[str, ...]:
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Class names of the values 1..C from a CSV with columns `index` and `name`, or a text file with one a line.
 
-    Rows of values 0 and 255, and a first line "background", are passed over.
-
     Raises:
         BadInputError: the file cannot be read, or its values are not 1..C.
     """
-    if path.suffix != ".csv":
-        return without_background(read_lines(path), where=str(path))
-    table = read_csv(path, needed=("index", "name"))
-    index, name = table.columns.index("index"), table.columns.index("name")
-    try:
-        rows = {int(row.cells[index]): row.cells[name].strip() for row in table.rows}
-    except (ValueError, IndexError) as error:
+    return _in_order(read_class_list(path), where=str(path))
+
+
+def _in_order(classes: ClassList, *, where: str) -> tuple[str, ...]:
+    if classes != ClassList.numbered(classes.names):
         raise BadInputError(
-            f"{path}: expected a table with the columns index and name, got another "
-            f"({type(error).__name__}: {error}); correct it or give the names with --classes"
-        ) from error
-    names = {value: rows[value] for value in sorted(rows) if value not in (BACKGROUND, IGNORE_INDEX)}
-    if list(names) != list(range(1, len(names) + 1)):
-        raise BadInputError(f"{path}: expected the values 1..{len(names)}, got {list(names)}; correct the table")
-    return without_background(list(names.values()), where=str(path))
+            f"{where}: expected classes of the values 1..{len(classes.names)}, got {classes}; renumber the masks"
+        )
+    require_room(classes.names, where=where)
+    return classes.names
 
 
 def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:
@@ -196,38 +192,8 @@ def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     Raises:
         BadInputError: there is none, more than 254, an empty one, or one twice.
     """
-    class_names = tuple(names[1:] if names and names[0].casefold() == BACKGROUND_NAME else names)
-    if not 0 < len(class_names) < IGNORE_INDEX or "" in class_names or len(set(class_names)) < len(class_names):
-        raise BadInputError(
-            f"{where}: expected 1 to 254 different class names, got {first_of(class_names) or 'none'}; correct them"
-        )
+    class_names = listed_classes(names, where=where)
+    if not class_names:
+        raise BadInputError(f"{where}: expected the names of the classes, got none; give them")
+    require_room(class_names, where=where)
     return class_names
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Names of images, one a line, as in VOC's splits; a line may also hold paths, as in AffinityNet's lists.
-
-    Raises:
-        BadInputError: the file is missing or empty, or a name occurs twice.
-    """
-    names = [_name_of(line) for line in read_lines(path)]
-    repeated = [name for name, seen in zip(names, _seen_before(names), strict=True) if seen]
-    if repeated or not names:
-        got = f"twice: {first_of(repeated)}" if repeated else "no line"
-        raise BadInputError(f"{path}: expected names of images, each once, one a line, got {got}; correct the list")
-    return tuple(names)
-
-
-def _seen_before(names: Sequence[str]) -> Iterator[bool]:
-    seen: set[str] = set()
-    for name in names:
-        yield name in seen
-        seen.add(name)
-
-
-def _name_of(line: str) -> str:
-    first = PurePosixPath(line.split()[0])
-    # A name may hold spaces; only after the path of an image does a space begin the path of its mask.
-    path = first if is_image(first) else PurePosixPath(line.strip())
-    path = path.with_suffix("") if is_image(path) else path
-    return path.name if path.parent.name in ("JPEGImages", *VOC_MASK_FOLDERS) else path.as_posix()

@@ -21,6 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam._version import __version__
+from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.export.program_check import (
     ExportError,
     Output,
@@ -30,7 +31,6 @@ from subcam.export.program_check import (
     import_extra,
     plain_copy,
 )
-from subcam.metrics.folders import BACKGROUND_NAME
 from subcam.networks.logit_grid import Grid
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.runtime.files import atomic_write

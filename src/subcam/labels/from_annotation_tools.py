@@ -3,27 +3,20 @@
 In: the file and the folder of images. Out: `SourceLabels`. Only the names are read, not where the objects lie.
 """
 
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from subcam.data.files import images_below, looks_like_image
+from subcam.data.files import ImagesByEnd, looks_like_image, path_in
+from subcam.data.readers.coco import place_images
 from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import (
-    LabelledImage,
-    SourceLabels,
-    find_image,
-    merged,
-)
+from subcam.labels.from_folders_and_tags import LabelledImage, SourceLabels, merged
 
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
-"""Label Studio puts eight digits before the name of an image that was uploaded to it."""
+_OF_THE_EXPORT = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "history"})
+"""Keys of JSON-MIN that are neither a task's data nor what was said of it."""
 
 
 def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> SourceLabels:
@@ -40,14 +33,19 @@ def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> So
     file = read_coco_file(path)
     images: list[LabelledImage] = []
     skipped = [Skipped(file=str(path), reason=str(problem)) for problem in file.strays]
+    places = place_images(file, (root, root / "images"), root=root)
     for entry in file.images:
         try:
-            if entry.id in file.problems:
-                raise file.problems[entry.id]
-            present = file.present.get(entry.id, set()) | (file.crowds.get(entry.id, set()) if crowd_labels else set())
-            names = tuple(name for number, name in file.categories.items() if number in present)
-            image = find_image(root, entry.file_name, str(path))
-            images.append(LabelledImage(image=image, names=names))
+            place = places[entry.id]
+            if isinstance(place, BadInputError):
+                raise place
+            names = file.names_in(entry.id, crowd_labels=crowd_labels)
+            if file.unplaced and not names:
+                raise BadInputError(
+                    f"{path}: {entry.file_name}: no annotation is known to be of it, and {file.unplaced} annotations "
+                    "do not say of which image they are: what it shows is unknown; correct them"
+                )
+            images.append(LabelledImage(image=place.image.relative_to(root).as_posix(), names=names))
         except BadInputError as error:
             skipped.append(Skipped(file=entry.file_name, reason=str(error)))
     return _something(path, images, skipped)
@@ -56,9 +54,11 @@ def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> So
 def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
     """Labels from an export of Label Studio (JSON or JSON-MIN): choices, and the labels of boxes, polygons and brushes.
 
-    What several people said of an image is put together; cancelled annotations and predictions do not count. A task's
-    image is found by the end of its address: `/data/upload/1/0a1b2c3d-cat.jpg` is cat.jpg, wherever it lies in
-    `root`, and of several the one whose folders agree most.
+    What several people said of an image is put together; cancelled annotations and predictions do not count. A task
+    that was skipped, or that nobody opened, says nothing of its image, and neither does one whose regions have no
+    label: it is left out. One that was submitted without any region says that nothing is there. A task's image is found
+    by the end of its address: `/data/upload/1/0a1b2c3d-cat.jpg` is cat.jpg, wherever it lies in `root`, and of several
+    the one whose folders agree most.
 
     Args:
         path: the JSON file.
@@ -67,38 +67,62 @@ def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
     Raises:
         BadInputError: the file is no such export, or none of its images is there.
     """
-    by_file_name = _by_file_name(root)
+    by_end = ImagesByEnd(root)
     images: list[LabelledImage] = []
-    skipped: list[Skipped] = []
+    unknown: list[tuple[str, Skipped]] = []
     for number, (key, task) in enumerate(json_entries(path)):
         where = f"{path}: task {number}"
         if key or not isinstance(task, dict):
             raise BadInputError(f"{path}: expected Label Studio's export, a list of tasks, got {key or task!r:.40}")
         address = _address(task.get("data", task))
+        image = ""
         try:
             if address is None:
                 raise BadInputError(f"{where}: expected the address of an image, got {str(task)[:60]}")
-            image = _find_by_end(by_file_name, address, root, where)
-            images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task)))))
+            image = by_end.find(address, where=where).relative_to(root).as_posix()
+            images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task, where)))))
         except BadInputError as error:
-            skipped.append(Skipped(file=address or where, reason=str(error)))
+            unknown.append((image, Skipped(file=address or where, reason=str(error))))
+    known = {labelled.image for labelled in images}  # another task may say what an image shows
+    skipped = [skip for image, skip in unknown if image not in known]
     return _something(path, list(merged(images)), skipped)
 
 
-def _names(task: Mapping[str, Any]) -> Iterator[str]:
-    """The names that a task's annotations give, in the full form or in JSON-MIN."""
+def _names(task: Mapping[str, Any], where: str) -> list[str]:
+    """The names that a task's annotations give, in the full form or in JSON-MIN.
+
+    Raises:
+        BadInputError: nobody said what the image shows.
+    """
+    annotations = task.get("annotations", task.get("completions"))
     if "annotations" not in task and "completions" not in task:
-        for key, value in task.items():
-            if key not in ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"):
-                yield from _names_in_short(value)
-        return
-    for annotation in _entries(task.get("annotations", task.get("completions"))):
-        if not annotation.get("was_cancelled"):
-            for region in _entries(annotation.get("result")):
-                value = region.get("value")
-                # a region's names stand under its type: choices, rectanglelabels, polygonlabels, brushlabels, ...
-                if isinstance(value, dict):
-                    yield from _texts(value.get(str(region.get("type"))))
+        return [name for key, value in task.items() if key not in _OF_THE_EXPORT for name in _names_in_short(value)]
+    kept = [entry for entry in _entries(annotations) if not (entry.get("was_cancelled") or entry.get("skipped"))]
+    if not kept:
+        how = "skipped" if _entries(annotations) else "not annotated"
+        raise BadInputError(f"{where}: was {how}, so what its image shows is unknown; annotate it, or leave it out")
+    names: list[str] = []
+    for annotation in kept:
+        results = annotation.get("result")
+        if not isinstance(results, list):
+            raise BadInputError(f"{where}: expected a list of results, got {str(results)[:40]}; export the tasks again")
+        of_this = [name for region in _entries(results) for name in _names_of_region(region)]
+        if not of_this and any(_is_drawn(region) for region in _entries(results)):
+            raise BadInputError(f"{where}: has regions without a label, so what its image shows is unknown; label them")
+        names += of_this
+    return names
+
+
+def _names_of_region(region: Mapping[str, Any]) -> Iterator[str]:
+    """Names stand under a region's type: choices, rectanglelabels, polygonlabels, brushlabels, ..."""
+    value = region.get("value")
+    if isinstance(value, dict):
+        yield from _texts(value.get(str(region.get("type"))))
+
+
+def _is_drawn(region: Mapping[str, Any]) -> bool:
+    value = region.get("value")
+    return isinstance(value, dict) and not {"x", "points", "rle", "vertices"}.isdisjoint(value)
 
 
 def _names_in_short(value: Any) -> Iterator[str]:
@@ -106,7 +130,7 @@ def _names_in_short(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from _texts(value.get("choices"))
     elif isinstance(value, str):
-        if not looks_like_image(PurePosixPath(urlsplit(value).path)) and "/" not in value:
+        if not looks_like_image(path_in(value)) and "/" not in value:
             yield from _texts(value)
     else:
         for region in _entries(value):
@@ -135,42 +159,7 @@ def _address(data: Any) -> str | None:
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     if "image" in texts:
         return texts["image"]
-    return next((text for text in texts.values() if looks_like_image(_path_in(text))), None)
-
-
-def _path_in(address: str) -> PurePosixPath:
-    """The path that an address names: that of `?d=` for local files, else its own."""
-    parts = urlsplit(address)
-    local = parse_qs(parts.query).get("d")
-    return PurePosixPath((local[0] if local else unquote(parts.path)).replace("\\", "/"))
-
-
-def _by_file_name(root: Path) -> dict[str, list[PurePosixPath]]:
-    paths: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in images_below(root).images:
-        paths[path.name].append(PurePosixPath(path.relative_to(root).as_posix()))
-    return paths
-
-
-def _find_by_end(by_file_name: dict[str, list[PurePosixPath]], address: str, root: Path, where: str) -> str:
-    """The image below `root` whose path agrees with the address's end in most folders, checked to lie in `root`."""
-    path = _path_in(address)
-    uploaded = _UPLOADED.fullmatch(path.name)
-    candidates = by_file_name.get(path.name) or (by_file_name.get(uploaded[1]) if uploaded else None) or []
-    if not candidates:
-        raise BadInputError(f"{where}: no image {path.name!r} in {root}; give the folder of images with --images")
-
-    def agreement(candidate: PurePosixPath) -> int:
-        mine, theirs = candidate.parts[-2::-1], path.parts[-2::-1]
-        return max(count for count in range(len(mine) + 1) if mine[:count] == theirs[:count])
-
-    best = max(map(agreement, candidates))
-    chosen = [candidate for candidate in candidates if agreement(candidate) == best]
-    if len(chosen) > 1:
-        raise BadInputError(
-            f"{where}: {path.name!r} may be {' or '.join(map(str, chosen))}; rename one, or give a narrower folder"
-        )
-    return find_image(root, chosen[0].as_posix(), where)
+    return next((text for text in texts.values() if looks_like_image(path_in(text))), None)
 
 
 def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped]) -> SourceLabels:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from subcam.data.images import read_indices
+from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
 from subcam.errors import BadInputError, SettingsError
@@ -21,7 +22,6 @@ from subcam.metrics.scores import Scores, scores
 from subcam.runtime.progress import track
 
 VALUES = 256
-BACKGROUND_NAME = "background"
 
 WhenMissing = Literal["stop", "skip", "background"]
 """What to do about a mask that has no prediction: stop, leave it out, or count it as all background."""

@@ -16,6 +16,7 @@ from subcam.data.readers.coco import coco_files, read_coco
 from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
+from subcam.labels.from_annotation_tools import labels_from_coco
 
 
 @pytest.fixture
@@ -172,6 +173,105 @@ def test_more_categories_than_a_mask_has_values(tmp_path: Path, caplog: pytest.L
     assert "has room for 254 categories, not for 300" in caplog.text
 
 
+def test_numbers_are_numbers_however_they_are_written(tmp_path: Path) -> None:
+    said = [annotation(1, 17.0), annotation("2", "18"), annotation("x y", 17)]  # type: ignore[arg-type]
+    folder = plain(tmp_path, said, "a.png", "b.png", "c.png")
+    content = json.loads((folder / "all.json").read_text())
+    for entry, (number, height, width) in zip(
+        content["images"], [(1.0, 20.0, "30"), (2, 20, 30.0), ("x y", None, 30)], strict=True
+    ):
+        entry |= {"id": number, "height": height, "width": width}
+    content["annotations"][0]["iscrowd"] = None
+    content["annotations"][1]["iscrowd"] = False
+    content["categories"][0]["id"] = "18"
+    (folder / "all.json").write_text(json.dumps(content))
+    assert named_labels(read_plain(folder)) == {"a": ("cat",), "b": ("dog",), "c": ("cat",)}
+    assert read_plain(folder).class_names == ("person", "cat", "dog")
+    images = read_coco_file(folder / "all.json").images
+    assert [(image.id, image.height, image.width) for image in images] == [(1, 20, 30), (2, 20, 30), ("x y", 0, 30)]
+
+
+@pytest.mark.parametrize("number", [1.5, "", None, True, [1], float("inf")])
+def test_what_is_no_id_makes_nothing_absent(tmp_path: Path, number: Any) -> None:
+    """An annotation whose image cannot be told may be of any: an image that has no other is not one of nothing."""
+    folder = plain(tmp_path, [annotation(1, 17), annotation(number, 18)])
+    with pytest.raises(BadInputError, match="expected an object with image_id"):
+        read_plain(folder)
+    found = labels_from_coco(folder / "all.json", root=folder)
+    assert [(image.image, image.names) for image in found.images] == [("a.png", ("cat",))]
+    assert ["what it shows is unknown" in skip.reason for skip in found.skipped] == [False, True]
+
+
+def test_a_category_that_heads_others_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heads = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "pets"}]
+    folder = plain(tmp_path, [annotation(1, 1)], categories=heads)
+    assert read_plain(folder).class_names == ("cat",)
+    assert "left out pets, which only heads other categories" in caplog.text
+    # with an annotation of its own it is a class, and so is one that heads nothing
+    plain(tmp_path, [annotation(1, 1), annotation(2, 0)], categories=heads)
+    assert read_plain(folder).class_names == ("pets", "cat")
+    plain(tmp_path, [annotation(1, 1)], categories=[heads[1], {"id": 3, "name": "dog", "supercategory": "none"}])
+    assert read_plain(folder).class_names == ("cat", "dog")
+
+
+def test_background_and_what_is_ignored_are_no_categories(tmp_path: Path) -> None:
+    categories = [{"id": n, "name": name} for n, name in enumerate(("_background_", "cat", "__ignore__"))]
+    said = [annotation(1, 1), annotation(1, 0, [box_polygon(2, 3, 4, 9)]), annotation(1, 2, [box_polygon(5, 3, 7, 9)])]
+    folder = plain(tmp_path / "mine", [*said, annotation(2, 0)], categories=categories)
+    found = read_plain(folder, mask_folder=tmp_path / "work", keep_unlabelled=True)
+    assert (found.class_names, named_labels(found)) == (("cat",), {"a": ("cat",), "sub/b": ()})
+    assert found.records[0].mask is not None
+    assert read_mask(found.records[0].mask, found.mask_values)[5, 1:13].tolist() == [0, 0, 0, 1, 255, 255, *[1] * 5, 0]
+
+
+def test_brush_masks_that_are_marked_as_groups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As CVAT and Datumaro write them: said, counted, and scored where asked for."""
+    runs = {"counts": [20, 60, 520], "size": [HEIGHT, WIDTH]}
+    folder = plain(tmp_path / "mine", [annotation(1, 17, runs, iscrowd=1), annotation(2, 17)])
+    without = read_plain(folder, mask_folder=tmp_path / "work")
+    assert "1 of 2 outlines are groups (iscrowd 1), whose pixels are not scored" in caplog.text
+    assert "--dataset.crowd-masks scores them" in caplog.text
+    caplog.clear()
+    settings = DatasetSettings(root=str(folder), labels="all.json", crowd_masks=True)
+    scored = open_dataset(settings, work_folder=tmp_path / "work").scored[ALL].image_set
+    assert "groups" not in caplog.text
+    for images, value in ((without, 255), (scored, 2)):
+        assert images.records[0].mask is not None
+        assert read_mask(images.records[0].mask, images.mask_values)[0, :5].tolist() == [0, value, value, value, 0]
+
+
+ADDRESSES = {
+    r"..\..\label-studio\media\upload\4\0a1b2c3d-cat.png": "pets/cat.png",
+    "/data/local-files/?d=pets/cat.png": "pets/cat.png",
+    "?d=pets/cat.png": "pets/cat.png",
+    "images/0a1b2c3d-top.png": "top.png",
+    "https://host/a%20b.png?token=1": "pets/a b.png",
+    "pets/100%.png": "pets/100%.png",
+    "cat.png": "pets/cat.png",
+}
+
+
+@pytest.mark.parametrize("written", ADDRESSES)
+def test_images_are_found_by_the_end_of_what_another_program_calls_them(tmp_path: Path, written: str) -> None:
+    for name in ("pets/cat.png", "top.png", "pets/a b.png", "pets/100%.png"):
+        image(tmp_path / name)
+    write_annotations(tmp_path / "all.json", {1: written}, [annotation(1, 17)])
+    (record,) = read_plain(tmp_path).records
+    assert record.image == tmp_path / ADDRESSES[written]
+    assert record.name == ADDRESSES[written].removesuffix(".png")
+    (labelled,) = labels_from_coco(tmp_path / "all.json", root=tmp_path).images
+    assert labelled.image == ADDRESSES[written]
+
+
+@pytest.mark.parametrize("written", ["train/1.png", "/data/upload/2.png", "C:\\train\\3.png"])
+def test_an_image_of_another_folder_is_not_taken_for_one(tmp_path: Path, written: str) -> None:
+    for name in ("val/1.png", "a/2.png", "b/2.png"):
+        image(tmp_path / name)
+    write_annotations(tmp_path / "all.json", {1: written}, [annotation(1, 17)])
+    with pytest.raises(BadInputError, match=r"is no file in|expected a path inside"):
+        read_plain(tmp_path)
+
+
 # As a run sees it
 
 
@@ -283,7 +383,7 @@ def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     image(tmp_path / "secret.png")
     folder = plain(tmp_path / "mine", [annotation(1, 17)], "a.png")
     write_annotations(folder / "all.json", {1: "a.png", 2: name}, [annotation(1, 17), annotation(2, 17)])
-    with pytest.raises(BadInputError, match=r"all\.json: expected a path inside the folder of images"):
+    with pytest.raises(BadInputError, match=r"all\.json: expected a path inside .*mine"):
         read_plain(folder, mask_folder=tmp_path / "work")
     kept = read_plain(folder, mask_folder=tmp_path / "work", on_bad_input="skip")
     assert len(kept) == 1
@@ -304,8 +404,16 @@ def test_two_images_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"'a\.jpg' and 'a\.png' are one name"):
         read_plain(folder)
     write_annotations(folder / "all.json", {1: "a.png", 2: "a.png"}, [annotation(1, 17), annotation(2, 18)])
-    with pytest.raises(BadInputError, match=r"'a\.png' and 'a\.png' are one name"):
+    with pytest.raises(BadInputError, match=r"the image of several entries, with the ids 1 and 2; give each image one"):
         read_plain(folder)
+    image(folder / "b.png")
+    files = {1: "a.png", 2: "b.png", 3: "a.png"}
+    write_annotations(folder / "all.json", files, [annotation(1, 17), annotation(2, 18), annotation(3, 18)])
+    kept = read_plain(folder, on_bad_input="skip", mask_folder=tmp_path / "work")
+    assert named_labels(kept) == {"b": ("dog",)}  # neither half of what was said of a.png
+    assert [skip.file for skip in kept.skipped] == ["a.png", "a.png"]
+    assert [path.name for path in (tmp_path / "work").rglob("*.png")] == ["b.png"]
+    assert [entry.image for entry in labels_from_coco(folder / "all.json", root=folder).images] == ["b.png"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +442,7 @@ def test_files_that_are_none_of_coco_s(tmp_path: Path, content: str, message: st
     ("changes", "message"),
     [
         ({"split": "test2014"}, r"instances_test2014\.json: no such split; there are: train2014, val2014"),
-        ({"classes": ("cats",)}, r"unknown category 'cats': did you mean 'cat'\?"),
+        ({"classes": ("cats",)}, r"unknown class name 'cats': did you mean 'cat'\?"),
         ({"classes": ("cat", "cat")}, "expected each class once, got cat, cat"),
         ({"classes": ()}, "expected each class once, got none"),
         ({"split": "val2014", "classes": ("dog",)}, r"got none of 2 \(0 bad, 2 without the classes\)"),

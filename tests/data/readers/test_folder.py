@@ -57,6 +57,11 @@ SAME_LABELS = {
     "tabs": "image\tlabels\na.png\tcat;dog\nb.png\tdog\nsub/c.png\t\n",
     "Excel's own": "sep=;\nimage;labels\na.png;cat|dog\nb.png;dog\nsub/c.png;\n",
     "blank lines": "\n\nImage,Labels,,\n\na.png,cat;dog,,\n,,,\nb.png,dog,,\n  \nsub/c.png,,,\n\n",
+    "an index, as pandas writes it": ",image,cat,dog\n0,a.png,1.0,1.0\n1,b.png,0.0,1.0\n2,sub/c.png,0.0,0.0\n",
+    "an index with a name": "id,image,cat,dog\n1,a.png,1,1\n2,b.png,0,1\n3,sub/c.png,0,0\n",
+    "an index beside names": "Unnamed: 0,image,labels\n0,a.png,cat;dog\n1,b.png,dog\n2,sub/c.png,\n",
+    "background": "image,labels\na.png,background;cat;dog\nb.png,_background_|dog\nsub/c.png,background\n",
+    "a column of the background": "image,background,cat,dog\na.png,1,1,1\nb.png,1,0,1\nsub/c.png,1,0,0\n",
     "Windows line ends": "image,labels\r\na.png,cat;dog;cat\r\nb.png,dog\r\nsub/c.png,\r\n",
     "Windows paths": "image,labels\nimages\\a.png,cat;dog\n.\\b.png,dog\nimages\\sub\\c.png,\n",
     "other order": "labels,image\ndog;cat;,a.png\n;dog,b.png\n,sub/c.png\n",
@@ -336,3 +341,55 @@ def test_relative_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read_folder(Path("set"))) == 1
     monkeypatch.chdir(root)
     assert len(read_folder(Path(os.curdir))) == 1
+
+
+# Names that are none, and lists of classes
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ("image,labels\na.png,cat\nb.png,nan\nsub/c.png,\n", "nan"),
+        ("image,labels\na.png,cat\nb.png,cat;None\nsub/c.png,\n", "None"),
+        ("image,cat,nan\na.png,1,0\nb.png,0,1\nsub/c.png,0,0\n", "nan"),
+    ],
+)
+def test_a_word_for_nothing_is_no_class_and_its_image_is_not_one_of_nothing(root: Path, text: str, bad: str) -> None:
+    labels(root, text)
+    with pytest.raises(BadInputError, match=rf"labels\.csv:3: expected the names of classes, got '{bad}'.*is unknown"):
+        read_folder(root)
+    found = read_folder(root, on_bad_input="skip")
+    assert (found.class_names, named(found)) == (("cat",), {"a": {"cat"}, "sub/c": set()})
+    assert len(found.skipped) == 1
+
+
+def test_a_class_may_be_called_so_where_it_is_listed(root: Path) -> None:
+    labels(root, "image,labels\na.png,none\nb.png,cat\n")
+    (root / "classes.txt").write_text("cat\nnone\n")
+    assert named(read_folder(root)) == {"a": {"none"}, "b": {"cat"}}
+
+
+@pytest.mark.parametrize("first", ["background\n", "_background_\n", "__ignore__\n_background_\n", ""])
+def test_classes_txt_may_begin_with_what_is_no_class(root: Path, first: str) -> None:
+    labels(root, "image,labels\na.png,dog\nb.png,cat\n")
+    (root / "classes.txt").write_text(f"{first}dog\ncat\n")
+    mask(root / "masks" / "a.png", 0, 1, 255)
+    found = read_folder(root)
+    assert (found.class_names, found.mask_values[:4]) == (("dog", "cat"), (0, 1, 2, -1))
+
+
+def test_folders_of_images_and_masks_may_be_links(root: Path, tmp_path: Path) -> None:
+    labels(root, "image,labels,mask\nimages/a.png,cat,masks/a.png\nb.png,cat,\n")
+    (root / "images").rename(tmp_path / "disk")
+    (root / "images").symlink_to(tmp_path / "disk")
+    mask(tmp_path / "other" / "a.png", 0, 1)
+    mask(tmp_path / "other" / "b.png", 0, 1)
+    (root / "masks").symlink_to(tmp_path / "other")
+    assert all(record.mask and record.image.is_file() for record in read_folder(root).records)
+
+
+@pytest.mark.parametrize("column", ["id", "Unnamed: 0", ""])
+def test_a_column_that_does_not_count_is_none_of_rows(root: Path, column: str) -> None:
+    labels(root, f"{column},image,cat\n7,a.png,1\n9,b.png,0\n")
+    with pytest.raises(BadInputError, match=r"expected (0, 1, true|column names that differ and are not empty)"):
+        read_folder(root)

@@ -82,7 +82,10 @@ def test_labels_in_three_forms(tmp_path: Path) -> None:
         ({"a.json": b"{}"}, "a has no image"),
         ({"a.jpg": b"x", "a.json": b"{}"}, "labels of a cannot be read"),
         ({"a.jpg": b"x", "a.cls": b"5"}, "labels of a cannot be read"),
+        ({"a.jpg": b"x", "a.cls": b"-1"}, r"labels of a cannot be read.*expected a number in 0\.\.0, got -1"),
+        ({"a.jpg": b"x", "a.cls": b"1"}, r"labels of a cannot be read.*expected a number in 0\.\.0, got 1"),
         ({"a.jpg": b"x", "a.txt": b"cow"}, "unknown class name 'cow'"),
+        ({"a.jpg": b"x", "a.json": b'{"labels": ["nan"]}'}, r"a: expected the names of classes, got 'nan'"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -180,3 +183,15 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
 def _file_as_folder(folder: Path) -> Path:
     (folder / "plain.txt").write_text("", "utf-8")
     return folder / "plain.txt" / "a.jpg"
+
+
+def test_a_list_of_classes_that_begins_with_the_background(tmp_path: Path) -> None:
+    """A number counts the lines, as it was written by who wrote them; in masks too the background is 0."""
+    (tmp_path / "classes.txt").write_text("background\ncat\ndog\n", "utf-8")
+    files = {"a.jpg": jpeg(), "a.cls": b"2", "b.jpg": jpeg(), "b.cls": b"0", "c.jpg": jpeg(), "c.txt": b"cat"}
+    write_tar(tmp_path / "train-0.tar", files)
+    found = read_shards(tmp_path)
+    assert {record.name: record.labels for record in found.records} == {"a": (1,), "b": (), "c": (0,)}
+    assert found.mask_values[:4] == (0, 1, 2, -1)
+    with pytest.raises(BadInputError, match="expected each class once, got cat, cat"):
+        read_shards(tmp_path, classes=("cat", "cat"))

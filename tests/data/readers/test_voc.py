@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from subcam.data.dataset import DatasetSettings, open_dataset, open_splits
 from subcam.data.images import read_mask, voc_palette, write_mask
-from subcam.data.readers.voc import VOC_CLASSES, read_voc
+from subcam.data.readers.voc import VOC_CLASSES, read_names, read_voc, voc_splits
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError
 
@@ -100,19 +101,33 @@ def test_split_lines_of_other_tools(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "empty split"),
-        ("\n \n", "empty split"),
-        ("a\nb\na\n", r"train_aug\.txt:3: duplicate name 'a', first on line 1"),
-        ("a\n../b\n", r":2: expected one name such as 2007_000032, got '\.\./b'"),
-        ("a\n..\n", r":2: expected one name"),
-        ("a 1\n", r":1: expected one name"),
-        ("/JPEGImages/../../x/y.jpg\n", r":1: expected one name"),
+        ("", "empty list"),
+        ("\n \n", "empty list"),
+        ("a\nb\na.jpg\n", r"train_aug\.txt:3: duplicate name 'a', first on line 1"),
+        ("a\n../b\n", r":2: expected a path inside the folder of images without '\.\.', got '\.\./b'"),
+        ("a\n..\n", r":2: expected a path inside"),
+        ("a  1\n", r":1: expected one name such as 2007_000032, got 'a  1', as in the list of one class"),
+        ("/JPEGImages/../../x/y.jpg\n", r":1: expected a path inside"),
+        ("/etc/x.jpg\n", r":1: expected a path inside"),
     ],
 )
 def test_bad_splits(root: Path, text: str, message: str) -> None:
     write_split(root, "train_aug", text)
     with pytest.raises(BadInputError, match=message):
         read_voc(root, on_bad_input="skip")
+
+
+def test_names_of_a_list(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    lines = (
+        "2007_000032",
+        "",
+        "sub/one two.jpg",
+        "/JPEGImages/a.jpg /SegmentationClassAug/a.png",
+        r"JPEGImages\s\b.JPG",
+    )
+    path.write_text("\n".join(lines))
+    assert read_names(path) == ("2007_000032", "sub/one two", "a", "s/b")
 
 
 def test_missing_split_lists_the_others(root: Path) -> None:
@@ -122,7 +137,7 @@ def test_missing_split_lists_the_others(root: Path) -> None:
 
 
 def test_the_folder_above_is_recognised(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(BadInputError, match=f"expected PASCAL VOC 2012's layout.*use {re.escape(str(root))}"):
+    with pytest.raises(BadInputError, match=f"expected PASCAL VOC's layout.*use {re.escape(str(root))}"):
         read_voc(root.parent)
     with pytest.raises(BadInputError, match=f"use {re.escape(str(root))}"):
         read_voc(root.parent.parent)
@@ -133,9 +148,9 @@ def test_the_folder_above_is_recognised(root: Path, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (("cat", "hors"), "unknown class 'hors': did you mean 'horse'"),
-        (("cat", "cat"), "each class once"),
-        ((), "empty list"),
+        (("cat", "hors"), "unknown class name 'hors': did you mean 'horse'"),
+        (("cat", "cat"), "expected each class once, got cat, cat"),
+        ((), "expected each class once, got none"),
     ],
 )
 def test_bad_choices_of_classes(root: Path, classes: tuple[str, ...], message: str) -> None:
@@ -173,6 +188,132 @@ def test_bad_records_stop_or_are_skipped(root: Path, kind: str) -> None:
 def test_nothing_usable(root: Path) -> None:
     with pytest.raises(BadInputError, match=r"got none of 4 \(0 bad, 4 without these classes\)"):
         read_voc(root, classes=("bus",))
+
+
+# Sets of one's own in this layout
+
+OWN = {"a": ("apple",), "b": ("pear", "apple"), "c": ("pear",)}
+
+
+def own_set(root: Path, *, suffix: str = ".jpg", lists: str = "Segmentation", masks: bool = True) -> Path:
+    """Apples and pears, with masks of the values 1 and 2, and one list, train."""
+    for folder in ("JPEGImages", "Annotations", f"ImageSets/{lists}"):
+        (root / folder).mkdir(parents=True)
+    for name, objects in OWN.items():
+        picture = root / "JPEGImages" / f"{name}{suffix}"
+        Image.new("RGB", (6, 4), (90, 90, 90)).save(picture, format="PNG" if "png" in suffix.lower() else "JPEG")
+        write_annotation(root, name, objects)
+        if masks:
+            mask = np.full((4, 6), 1 + (objects[0] == "pear"), np.uint8)
+            write_mask(root / "SegmentationClass" / f"{name}.png", mask, palette=voc_palette())
+    (root / "ImageSets" / lists / "train.txt").write_text("a\nb\nc\n")
+    return root
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".JPG", ".jpeg", ".Jpeg"])
+def test_images_of_any_kind(tmp_path: Path, suffix: str) -> None:
+    found = read_voc(own_set(tmp_path, suffix=suffix), split="train")
+    assert [record.image.name for record in found.records] == [f"{name}{suffix}" for name in OWN]
+
+
+def test_classes_that_nothing_lists_are_those_that_occur_and_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = own_set(tmp_path / "own")
+    found = read_voc(root, split="train")
+    assert named(found) == {name: set(objects) for name, objects in OWN.items()}
+    assert found.mask_values[:4] == (0, 1, 2, -1)
+    assert "they are those that occur, sorted, with these values in masks: 1 apple, 2 pear" in caplog.text
+    dataset = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    assert list(dataset.scored) == ["train"]
+    # a class that only another split has counts too: all splits have the same
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\n")
+    assert read_voc(root, split="train").class_names == ("apple", "pear")
+
+
+LISTS = {
+    "labels.txt": ("__ignore__\n_background_\npear\napple\n", ("pear", "apple"), (0, 1, 2, -1)),
+    "class_names.txt": ("_background_\npear\napple\n", ("pear", "apple"), (0, 1, 2, -1)),
+    "classes.txt": ("pear\napple\nplum\n", ("pear", "apple", "plum"), (0, 1, 2, 3)),
+    "labelmap.txt": (
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\napple:0,128,0::\npear:128,128,0::\n",
+        ("apple", "pear"),
+        (0, -1, 1, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_classes_that_are_listed(tmp_path: Path, name: str) -> None:
+    text, names, values = LISTS[name]
+    root = own_set(tmp_path)
+    (root / name).write_text(text)
+    found = read_voc(root, split="train")
+    assert found.class_names == names
+    assert found.mask_values[:4] == values
+    assert found.mask_values[255] == 255
+    assert named(found) == {name: set(objects) for name, objects in OWN.items()}
+    assert read_voc(root, split="train", classes=("pear",), keep_unlabelled=True).mask_values.count(1) == 1
+
+
+def test_classes_that_are_given(tmp_path: Path) -> None:
+    root = own_set(tmp_path)
+    found = read_voc(root, split="train", classes=("pear", "apple"))
+    assert (found.class_names, found.mask_values[:3]) == (("pear", "apple"), (0, 1, 2))
+    with pytest.raises(BadInputError, match=r"a\.xml: unknown class 'apple'"):
+        read_voc(root, split="train", classes=("pear",))
+
+
+def test_whose_numbers_masks_have_must_be_clear(tmp_path: Path) -> None:
+    """Classes of VOC beside others: either a name is misspelt, or the masks have numbers of their own."""
+    root = own_set(tmp_path / "masks")
+    write_annotation(root, "c", ("cat",))
+    with pytest.raises(BadInputError, match=r"a\.xml: unknown class 'apple'.*Classes of your own stand in labels\.txt"):
+        read_voc(root, split="train")
+    root = own_set(tmp_path / "none", masks=False)
+    write_annotation(root, "c", ("cat",))
+    assert read_voc(root, split="train").class_names == ("apple", "cat", "pear")
+
+
+def test_objects_without_a_name_and_background(tmp_path: Path) -> None:
+    root = own_set(tmp_path)
+    write_annotation(root, "a", ("apple", "nan"))
+    write_annotation(root, "b", ("apple", "_background_"))
+    with pytest.raises(BadInputError, match=r"a\.xml: expected the name of each object, got 'nan'"):
+        read_voc(root, split="train")
+    found = read_voc(root, split="train", on_bad_input="skip")
+    assert named(found) == {"b": {"apple"}, "c": {"pear"}}
+
+
+def test_lists_of_other_places(tmp_path: Path) -> None:
+    root = own_set(tmp_path, lists="Main", masks=False)
+    (root / "ImageSets/Main/apple_train.txt").write_text("a  1\nb  1\nc -1\n")
+    assert voc_splits(root) == ("train",)
+    assert len(read_voc(root, split="train")) == 3
+    splits = open_splits(DatasetSettings(root=str(root)), work_folder=tmp_path)
+    assert (splits.train, splits.scored) == ("train", ("train",))
+    (root / "ImageSets/Main/train.txt").rename(root / "ImageSets/Main/default.txt")
+    assert open_splits(DatasetSettings(root=str(root)), work_folder=tmp_path).train == "default"
+    for path in (root / "ImageSets/Main").iterdir():
+        path.unlink()
+    whole = open_splits(DatasetSettings(root=str(root)), work_folder=tmp_path)
+    assert [record.name for record in whole.read(whole.train).records] == list(OWN)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("apple:200,3,1::\n", r"in which a colour is a value, got 200,3,1 for 'apple'"),
+        ("apple;128,0,0\n", r"expected lines NAME:RED,GREEN,BLUE"),
+        ("apple:128,0,0::\napple:0,128,0::\n", "expected each class and colour once"),
+        ("background:0,0,0::\n", "expected the names of the classes, got none"),
+    ],
+)
+def test_label_maps_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    root = own_set(tmp_path)
+    (root / "labelmap.txt").write_text(text)
+    with pytest.raises(BadInputError, match=message):
+        read_voc(root, split="train")
 
 
 @pytest.mark.data

@@ -5,11 +5,13 @@ Out: an `ImageSet`. No image is opened here; `subcam.data.check` does that.
 """
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from subcam.data.files import find_file, name_of, relative_path
-from subcam.data.readers.coco_file import CocoFile, CocoImage, read_coco_file
+from subcam.data.files import ImagesByEnd, find_listed, name_of
+from subcam.data.readers.class_names import chosen_classes
+from subcam.data.readers.coco_file import CocoFile, CocoImage, Segment, read_coco_file
 from subcam.data.readers.coco_masks import write_coco_masks
 from subcam.data.records import (
     MOST_CLASSES,
@@ -18,7 +20,7 @@ from subcam.data.records import (
     Record,
     Skipped,
     mask_values_of,
-    suggest,
+    require_name,
 )
 from subcam.errors import BadInputError
 from subcam.runtime.files import below, file_digest, write_json
@@ -29,7 +31,7 @@ ANNOTATIONS = "annotations"
 _PREFIX, _SUFFIX = "instances_", ".json"
 _ROBOFLOW = "_annotations.coco.json"
 _COMPLETE = "complete.json"
-_MASK_RULES = 1
+_MASK_RULES = 2
 """Raised when the same annotations give other masks, so that no older ones are taken."""
 
 logger = logging.getLogger(__name__)
@@ -57,14 +59,16 @@ def read_coco(
     classes: Sequence[str] | None = None,
     keep_unlabelled: bool = False,
     crowd_labels: bool = True,
+    crowd_masks: bool = False,
     mask_folder: Path | None = None,
     on_bad_input: OnBadInput = "stop",
 ) -> ImageSet:
     """Read one split of a folder in COCO's layout.
 
-    A class is in an image if one of its annotations is of that category; boxes count. Images are looked for in
-    `root/SPLIT`, `root/images/SPLIT`, the folder of the JSON file, `root/images` and `root`. An image's name is
-    SPLIT/its file name without suffix, so that images of two splits never share one.
+    A class is in an image if one of its annotations is of that category; boxes count. A category that only heads
+    others is no class, nor is one called background. Images are looked for in `root/SPLIT`, `root/images/SPLIT`, the
+    folder of the JSON file, `root/images` and `root`, else by the end of their name anywhere in `root`. An image's name
+    is SPLIT/its file name without suffix, so that images of two splits never share one.
 
     Args:
         root: the folder.
@@ -75,6 +79,7 @@ def read_coco(
         keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
             their number is logged, as in published numbers on COCO (82,081 of 82,783 images of train2014).
         crowd_labels: whether a class counts that is in an image only as a group ("iscrowd").
+        crowd_masks: draw groups as objects of their class; else their pixels are not scored.
         mask_folder: where masks are drawn, once for each annotation file (`coco_masks` says how); None for no masks.
         on_bad_input: what to do about an image or annotation that is missing or damaged.
 
@@ -85,40 +90,43 @@ def read_coco(
     """
     root = Path(root)
     path = _annotation_file(root, split, labels)
-    masks = _mask_place(mask_folder, path, split) if mask_folder is not None else None
+    masks = _mask_place(mask_folder, path, split, crowd_masks) if mask_folder is not None else None
     drawn = masks is None or (masks / _COMPLETE).is_file()
     file = read_coco_file(path, outlines=not drawn)
+    if file.roots:
+        logger.warning("%s: left out %s, which only heads other categories", path, ", ".join(file.roots))
     known = tuple(file.categories.values())
-    chosen = _chosen(path, known, classes)
-    if masks is not None and not _can_draw(file):
+    chosen = chosen_classes(classes, known, where=str(path))
+    if masks is not None and not _can_draw(file, crowd_masks=crowd_masks):
         masks = None
     strays = [str(problem) for problem in file.strays]
     if strays and on_bad_input == "stop":
         raise file.strays[0]
-    bad = {image: str(problem) for image, problem in file.problems.items()}
+    places = place_images(file, _image_folders(root, split, path), root=root, split=split)
+    problems = {number: place for number, place in places.items() if isinstance(place, BadInputError)}
+    if problems and on_bad_input == "stop":
+        raise next(iter(problems.values()))
     if masks is not None and not drawn:
-        bad |= _draw(file, masks, split, stop=on_bad_input == "stop")
+        problems |= _draw(file, places, masks, crowd_masks=crowd_masks, stop=on_bad_input == "stop")
     records: list[Record] = []
     skipped = [Skipped(file=str(path), reason=reason) for reason in strays]
-    bases = _image_folders(root, split, path)
-    first: dict[str, str] = {}
     unlabelled = 0
     for image in file.images:
-        try:
-            if image.id in bad:
-                raise BadInputError(bad[image.id])
-            record = _read_record(file, image, bases, split, chosen, crowd_labels=crowd_labels, masks=masks)
-            if record.labels or keep_unlabelled:
-                other = first.setdefault(record.name, image.file_name)
-                if other != image.file_name or (records and record.name == records[-1].name):
-                    raise BadInputError(f"{path}: {image.file_name!r} and {other!r} are one name; rename one of them")
-                records.append(record)
-            else:
-                unlabelled += 1
-        except BadInputError as error:
-            if on_bad_input == "stop":
-                raise
-            skipped.append(Skipped(file=image.file_name, reason=str(error)))
+        place = problems.get(image.id, places[image.id])
+        if isinstance(place, BadInputError):
+            skipped.append(Skipped(file=image.file_name, reason=str(place)))
+            continue
+        present = file.names_in(image.id, crowd_labels=crowd_labels)
+        record = Record(
+            name=place.name,
+            image=place.image,
+            labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
+            mask=below(masks, place.name, ".png") if masks is not None else None,
+        )
+        if record.labels or keep_unlabelled:
+            records.append(record)
+        else:
+            unlabelled += 1
     if unlabelled:
         logger.info("%s: left out %d of %d images with none of the classes", path, unlabelled, len(file.images))
     if not records:
@@ -135,6 +143,72 @@ def read_coco(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the image of an entry lies, and the name of its record."""
+
+    image: Path
+    name: str
+
+
+def place_images(
+    file: CocoFile, folders: Sequence[Path], *, root: Path, split: str | None = None
+) -> dict[int | str, Place | BadInputError]:
+    """Where the image of each entry lies, by its id; or why the entry cannot be used.
+
+    Two entries of one image are both of no use: neither has all of its annotations. Of two images that differ in
+    their suffix alone the second is refused.
+
+    Args:
+        file: what names the images, and what is wrong with its entries.
+        folders: where to look for them, in this order.
+        root: below which they are looked for by the end of their name.
+        split: of the images, which their names begin with.
+    """
+    by_end = ImagesByEnd(root)
+    found: dict[int | str, Place | BadInputError] = {}
+    of_image: dict[Path, list[CocoImage]] = {}
+    of_name: dict[str, CocoImage] = {}
+    by_itself: set[int | str] = set()
+    for entry in file.images:
+        if entry.id in file.problems:
+            found[entry.id] = file.problems[entry.id]
+            continue
+        try:
+            image, path = find_listed(entry.file_name, folders, by_end=by_end, where=str(file.path))
+            name = name_of(path)
+            name = name if split is None or path.parts[0] == split else f"{split}/{name}"
+            require_name(name, where=str(file.path))
+            first = of_name.setdefault(name, entry)
+            if first is not entry and _image_of(found, first.id) != image:
+                raise BadInputError(
+                    f"{file.path}: {entry.file_name!r} and {first.file_name!r} are one name; rename one of them"
+                )
+            of_image.setdefault(image, []).append(entry)
+            found[entry.id] = Place(image=image, name=name)
+            if path == PurePosixPath(entry.file_name.replace("\\", "/")):
+                by_itself.add(entry.id)
+        except BadInputError as error:
+            found[entry.id] = error
+    for image, entries in of_image.items():
+        # what names the image as it is called goes before what was found by the end of its name
+        own = [entry.id for entry in entries if entry.id in by_itself]
+        ids = " and ".join(str(entry.id) for entry in entries)
+        for entry in entries if len(entries) > 1 else []:
+            if own != [entry.id]:
+                found[entry.id] = BadInputError(
+                    f"{file.path}: {entry.file_name!r} is {image}, the image of several entries, with the ids {ids}; "
+                    "give each image one entry that has all of its annotations, or write its folder into file_name"
+                )
+    return found
+
+
+def _image_of(found: dict[int | str, Place | BadInputError], number: int | str) -> Path | None:
+    """The image of an entry that was found."""
+    place = found[number]
+    return place.image if isinstance(place, Place) else None
+
+
 def _annotation_file(root: Path, split: str | None, labels: str) -> Path:
     files = coco_files(root, labels=labels)
     if split not in files:
@@ -146,17 +220,7 @@ def _annotation_file(root: Path, split: str | None, labels: str) -> Path:
     return files[split]
 
 
-def _chosen(path: Path, known: tuple[str, ...], classes: Sequence[str] | None) -> tuple[str, ...]:
-    chosen = known if classes is None else tuple(classes)
-    for name in chosen:
-        if name not in known:
-            raise BadInputError(f"{path}: unknown category {name!r}: {suggest(name, known)}")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise BadInputError(f"{path}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")
-    return chosen
-
-
-def _can_draw(file: CocoFile) -> bool:
+def _can_draw(file: CocoFile, *, crowd_masks: bool) -> bool:
     if len(file.categories) > MOST_CLASSES:
         logger.warning(
             "%s: an 8-bit mask has room for %d categories, not for %d: there are no masks and nothing is scored",
@@ -167,65 +231,54 @@ def _can_draw(file: CocoFile) -> bool:
         return False
     if not file.outlined:
         logger.warning("%s: no annotation has an outline: there are no masks and nothing is scored", file.path)
+    groups = file.outlines["crowd"]
+    if groups and not crowd_masks:
+        logger.warning(
+            "%s: %d of %d outlines are groups (iscrowd 1), whose pixels are not scored; CVAT and Datumaro write every "
+            "brush mask so: --dataset.crowd-masks scores them",
+            file.path,
+            groups,
+            sum(file.outlines.values()),
+        )
     return file.outlined
 
 
-def _mask_place(folder: Path, path: Path, split: str | None) -> Path:
+def _mask_place(folder: Path, path: Path, split: str | None, crowd_masks: bool) -> Path:
     """The folder of a file's masks, named by its bytes: other annotations never share masks."""
-    key = fingerprint("coco masks", _MASK_RULES, split, file_digest(path))
+    rules = [_MASK_RULES, *(["groups as objects"] if crowd_masks else [])]
+    key = fingerprint("coco masks", rules, split, file_digest(path))
     return folder / f"coco-masks-{key[:10]}"
 
 
-def _draw(file: CocoFile, masks: Path, split: str | None, *, stop: bool) -> dict[int | str, str]:
+def _draw(
+    file: CocoFile,
+    places: Mapping[int | str, Place | BadInputError],
+    masks: Path,
+    *,
+    crowd_masks: bool,
+    stop: bool,
+) -> dict[int | str, BadInputError]:
     """Draw what is missing; returns what was wrong, by image."""
-    values = {number: value for value, number in enumerate(file.categories, start=1)}
-    good = []
-    wrong: dict[int | str, str] = {}
+    values = {number: value for value, number in enumerate(file.categories, start=1)} | file.without_class
+    jobs: list[tuple[Path, CocoImage, Sequence[Segment]]] = []
     for image in file.images:
-        try:
-            name = _name_of(image, split, file.path)
-            if image.id not in file.problems:
-                good.append((below(masks, name, ".png"), image, file.segments.get(image.id, [])))
-        except BadInputError as error:
-            wrong[image.id] = str(error)
-    with bar(f"drawing masks of {split or file.path.name}", len(good)) as progress:
-        for (_, image, _), problem in zip(good, write_coco_masks(good, values=values), strict=True):
+        place = places[image.id]
+        if isinstance(place, Place):
+            segments = file.segments.get(image.id, [])
+            if crowd_masks:
+                segments = [replace(each, kind="object") if each.kind == "crowd" else each for each in segments]
+            jobs.append((below(masks, place.name, ".png"), image, segments))
+    wrong: dict[int | str, BadInputError] = {}
+    with bar(f"drawing masks of {file.path.name}", len(jobs)) as progress:
+        for (_, image, _), problem in zip(jobs, write_coco_masks(jobs, values=values), strict=True):
             progress.advance()
             if problem is not None:
-                wrong[image.id] = f"{file.path}: {problem}"
+                wrong[image.id] = BadInputError(f"{file.path}: {problem}")
                 if stop:
-                    raise BadInputError(wrong[image.id]) from problem
-    if not wrong and not file.problems:
-        write_json(masks / _COMPLETE, {"masks": len(good), "annotations": str(file.path)})
+                    raise wrong[image.id] from problem
+    if not wrong and len(jobs) == len(file.images):
+        write_json(masks / _COMPLETE, {"masks": len(jobs), "annotations": str(file.path)})
     return wrong
-
-
-def _read_record(
-    file: CocoFile,
-    entry: CocoImage,
-    bases: Sequence[Path],
-    split: str | None,
-    chosen: tuple[str, ...],
-    *,
-    crowd_labels: bool,
-    masks: Path | None,
-) -> Record:
-    name = _name_of(entry, split, file.path)
-    image = find_file(entry.file_name, bases, where=str(file.path))
-    numbers = file.present.get(entry.id, set()) | (file.crowds.get(entry.id, set()) if crowd_labels else set())
-    present = {file.categories[number] for number in numbers}
-    return Record(
-        name=name,
-        image=image,
-        labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
-        mask=below(masks, name, ".png") if masks is not None else None,
-    )
-
-
-def _name_of(image: CocoImage, split: str | None, where: Path) -> str:
-    path = relative_path(image.file_name, root="the folder of images", where=str(where))
-    below = name_of(path)
-    return below if split is None or path.parts[0] == split else f"{split}/{below}"
 
 
 def _image_folders(root: Path, split: str | None, path: Path) -> list[Path]:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from subcam.data.files import find_file, mask_named, name_of, require_inside
-from subcam.data.readers.csv_file import read_lines
-from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, read_label_table
-from subcam.data.records import MOST_CLASSES, ImageSet, OnBadInput, Record, Skipped, mask_values_of, suggest
+from subcam.data.readers.class_names import chosen_classes, is_missing, read_class_list
+from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, missing_label, read_label_table
+from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, require_room, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
@@ -148,25 +148,22 @@ def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tupl
     """All classes in the order of their mask values, and those to learn."""
     file = table.path.parent / CLASSES_FILE
     if file.is_file():
-        known = read_lines(file)
+        known = read_class_list(file).names
         where = str(file)
     elif table.class_columns:
         known, where = table.class_columns, str(table.path)
     elif classes:
         known, where = tuple(classes), "classes"
     else:
-        known, where = tuple(sorted({name for row in table.rows for name in row.names})), str(table.path)
+        occurring = {name for row in table.rows for name in row.names if not is_missing(name)}
+        known, where = tuple(sorted(occurring)), str(table.path)
         _refuse_case_variants(table, known)
     if not known:
         raise BadInputError(f"{where}: expected the names of the classes, got none; label the images")
-    chosen = tuple(classes) if classes else known
-    for names in (known, chosen):
-        if len(set(names)) < len(names):
-            raise BadInputError(f"{where}: expected each class once, got {', '.join(names)}; remove the repeated name")
-    for name in (*table.class_columns, *chosen):
+    for name in table.class_columns:
         if name not in known:
             raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
-    return known, chosen
+    return known, chosen_classes(classes or None, known, where=where)
 
 
 def _refuse_case_variants(table: LabelTable, names: tuple[str, ...]) -> None:
@@ -223,20 +220,22 @@ def _read_record(
     where = table.at(row)
     for label in row.names:
         if label not in known:
+            if is_missing(label):
+                raise missing_label(label, where)
             raise BadInputError(f"{where}: unknown class name {label!r}: {suggest(label, known)}")
-    image = find_file(row.image, (root, root / _IMAGE_FOLDER), where=where, root=root)
+    image = find_file(row.image, (root, root / _IMAGE_FOLDER), where=where)
     mask: Path | None
     name = _name_of(row.image)
     if first_lines[name] != row.line:
         raise BadInputError(f"{where}: duplicate name {name!r}, first on line {first_lines[name]}; remove one of them")
     if row.mask is not None:
-        mask = find_file(row.mask, (root, root / _MASK_FOLDER), where=where, root=root)
+        mask = find_file(row.mask, (root, root / _MASK_FOLDER), where=where)
     else:
         mask = mask_named(root / _MASK_FOLDER, name)
         if mask is not None:
             require_inside(root, mask, where=where)
-    if mask is not None and len(known) > MOST_CLASSES:
-        raise BadInputError(f"{where}: expected at most {MOST_CLASSES} classes with masks, got {len(known)}")
+    if mask is not None:
+        require_room(known, where=where)
     return Record(
         name=name,
         image=image,

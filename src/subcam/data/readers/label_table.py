@@ -7,13 +7,20 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from subcam.data.readers.class_names import is_background, is_missing
 from subcam.data.readers.csv_file import CsvFile, CsvRow, read_csv
 from subcam.errors import BadInputError
 
 RESERVED_COLUMNS = ("image", "labels", "split", "mask")
 
-_YES = frozenset({"1", "true", "yes"})
-_NO = frozenset({"0", "false", "no", ""})
+_INDEX_COLUMNS = ("", "unnamed: 0", "index", "id")
+"""What a column is called, in small letters, that may count the rows; pandas writes it without a name."""
+
+_COUNTS = "number of the row: "
+"""How a column that does count them is called here; it is no class."""
+
+_YES = frozenset({"1", "true", "yes", "1.0"})
+_NO = frozenset({"0", "false", "no", "", "0.0"})
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +31,7 @@ class LabelRow:
 
     line: where it stands in the file, counted from 1.
     image: the image's path as it was written.
-    names: what is in the image.
+    names: what is in the image, the background left out.
     split: its split, None where there is no such column.
     mask: the mask's path as it was written, None where there is no such column or nothing in it.
     problem: why the row cannot be used; the other fields are then what could be read.
@@ -49,7 +56,7 @@ class LabelTable:
     @property
     def class_columns(self) -> tuple[str, ...]:
         """The columns that are classes."""
-        return _class_columns(self.columns)
+        return tuple(column for column in _class_columns(self.columns) if not is_missing(column))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -65,19 +72,35 @@ def read_label_table(path: Path) -> LabelTable:
     """Read a CSV of labels: UTF-8, UTF-16 with its mark, or Windows-1252; commas, semicolons or tabs.
 
     The header has `image` and either `labels` (names separated by `;` or `|`, or by commas where commas do not
-    separate the columns) or one column a class (1, true, yes; 0, false, no or nothing), and may have `split` and
-    `mask`. Blank lines are passed over. Names are brought to Unicode's composed form.
+    separate the columns) or one column a class (1, true, yes, 1.0; 0, false, no, 0.0 or nothing), and may have `split`
+    and `mask`, and a column that counts the rows. Background is no class, and a name such as "nan" is none: what such a
+    row's image shows is unknown. Blank lines are passed over. Names are brought to Unicode's composed form.
 
     Raises:
         BadInputError: the file is missing, empty, in another encoding, or its header or quotes cannot be understood.
     """
     file = read_csv(path)
-    header = [cell.strip() for cell in file.header.cells]
-    columns = _columns(header, file.at(file.header))
+    columns = _columns(_named(file), file.at(file.header))
     rows = tuple(_read_row(file, row, columns) for row in file.rows)
     if not rows:
         raise BadInputError(f"{path}: expected one row an image below the header, got none; add the images")
     return LabelTable(path=path, columns=columns, rows=rows)
+
+
+def _named(file: CsvFile) -> list[str]:
+    """The header; columns that count the rows are called so."""
+    header = [cell.strip() for cell in file.header.cells]
+    for place, name in enumerate(header):
+        if name.casefold() in _INDEX_COLUMNS and any(header[place:]) and _counts(file, place):
+            header[place] = f"{_COUNTS}{name or place}"
+    return header
+
+
+def _counts(file: CsvFile, place: int) -> bool:
+    """Whether a column's cells are 0, 1, 2, ... or 1, 2, 3, ..."""
+    cells = [row.cells[place].strip() if place < len(row.cells) else "" for row in file.rows]
+    counted = ([str(number + first) for number in range(len(cells))] for first in (0, 1))
+    return len(cells) > 1 and cells in counted
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
@@ -92,14 +115,18 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
     others = _class_columns(columns)
     if "labels" not in columns and not others:
         raise BadInputError(f"{where}: expected a column 'labels' or one column a class, got {shown}; add the labels")
-    ignored = [column for column in columns if column not in RESERVED_COLUMNS]
+    ignored = [column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_COUNTS)]
     if "labels" in columns and ignored:
         logger.warning("%s: there is a column 'labels', so these are not read: %s", where, ", ".join(ignored))
     return columns
 
 
 def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
-    return () if "labels" in columns else tuple(column for column in columns if column not in RESERVED_COLUMNS)
+    """The columns that say yes or no: classes, and perhaps "nan" for images without a label."""
+    if "labels" in columns:
+        return ()
+    others = (column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_COUNTS))
+    return tuple(column for column in others if not is_background(column))
 
 
 def _read_row(file: CsvFile, row: CsvRow, columns: tuple[str, ...]) -> LabelRow:
@@ -126,7 +153,8 @@ def _listed(cell: str, where: str, delimiter: str) -> tuple[str, ...]:
         separated = separated.replace(",", ";")
     elif "," in cell:
         raise BadInputError(f"{where}: expected names separated by ';', got {cell!r}; replace the commas")
-    return tuple(dict.fromkeys(name.strip() for name in separated.split(";") if name.strip()))
+    names = dict.fromkeys(name.strip() for name in separated.split(";") if name.strip())
+    return tuple(name for name in names if not is_background(name))
 
 
 def _ticked(by_column: dict[str, str], where: str) -> tuple[str, ...]:
@@ -141,3 +169,11 @@ def _ticked(by_column: dict[str, str], where: str) -> tuple[str, ...]:
         if value in _YES:
             names.append(column)
     return tuple(names)
+
+
+def missing_label(name: str, where: str) -> BadInputError:
+    """The error for a row whose label is a word for nothing written."""
+    return BadInputError(
+        f"{where}: expected the names of classes, got {name!r}, which stands for a missing one: what the image shows "
+        "is unknown; leave the cell empty if it shows none of the classes, else take the row out"
+    )

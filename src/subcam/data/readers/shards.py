@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from subcam.data.image_file import read_file
+from subcam.data.readers.class_names import chosen_classes, is_background, is_missing, listed_classes
 from subcam.data.readers.csv_file import read_lines
+from subcam.data.readers.label_table import missing_label
 from subcam.data.readers.tar_member import member_names, read_member
 from subcam.data.records import (
     IMAGE_SUFFIXES,
@@ -28,6 +30,7 @@ from subcam.data.records import (
     Skipped,
     mask_values_of,
     require_name,
+    require_room,
     suggest,
 )
 from subcam.errors import BadInputError
@@ -83,11 +86,8 @@ def read_shards(
         )
     file = root / CLASSES_FILE
     listed = read_lines(file) if file.is_file() else ()
-    known = listed or _all_names(root)
-    chosen = tuple(classes) if classes else known
-    for name in chosen:
-        if name not in known:
-            raise BadInputError(f"{file if listed else root}: unknown class name {name!r}: {suggest(name, known)}")
+    known = listed_classes(listed, where=str(file)) or _all_names(root)
+    chosen = chosen_classes(classes, known, where=str(file if listed else root))
     records: dict[str, Record] = {}
     skipped: list[Skipped] = []
     for sample in (sample for archive in archives for sample in _samples(archive)):
@@ -107,6 +107,8 @@ def read_shards(
     if not records:
         first = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{root}: expected images with one of {', '.join(chosen)}, got none{first}")
+    if any(record.mask for record in records.values()):
+        require_room(known, where=str(root))
     return ImageSet(
         class_names=chosen,
         records=tuple(records.values()),
@@ -177,7 +179,7 @@ def _all_names(root: Path) -> tuple[str, ...]:
     names: set[str] = set()
     for sample in (sample for archive in sorted(root.glob("*.tar")) for sample in _samples(archive)):
         with contextlib.suppress(BadInputError):
-            names.update(_classes_of(sample, ()))
+            names.update(name for name in _classes_of(sample, ()) if not is_missing(name))
     return tuple(sorted(names))
 
 
@@ -195,6 +197,8 @@ def _record(
     names = _classes_of(sample, listed)
     for name in names:
         if name not in known:
+            if is_missing(name):
+                raise missing_label(name, f"{sample.archive}: {sample.name}")
             raise BadInputError(
                 f"{sample.archive}: unknown class name {name!r} of {sample.name}: {suggest(name, known)}"
             )
@@ -217,7 +221,7 @@ def _classes_of(sample: _Sample, listed: Sequence[str]) -> tuple[str, ...]:
         elif ".txt" in files:
             names = [part.strip() for part in read_member(archive, files[".txt"]).decode("utf-8").split(";")]
         elif ".cls" in files:
-            names = [listed[int(read_member(archive, files[".cls"]))]]
+            names = [_listed_name(read_member(archive, files[".cls"]).decode("utf-8"), listed)]
         else:
             raise BadInputError(f"{archive}: {sample.name} has no labels (.json, .txt or .cls); add them")
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -225,7 +229,20 @@ def _classes_of(sample: _Sample, listed: Sequence[str]) -> tuple[str, ...]:
             f"{archive}: the labels of {sample.name} cannot be read ({type(error).__name__}: {error}); expected "
             f'{{"labels": [names]}} in .json, names separated by ; in .txt, or a number of {CLASSES_FILE} in .cls'
         ) from error
-    return tuple(name for name in names if name)
+    return tuple(name for name in names if name and not is_background(name))
+
+
+def _listed_name(number: str, listed: Sequence[str]) -> str:
+    """The name of a class by its number, the place of its line in `classes.txt`, counted from 0.
+
+    Raises:
+        ValueError: no such number; one below 0 counts from nowhere.
+    """
+    if not listed:
+        raise ValueError(f"there is no {CLASSES_FILE}")
+    if not 0 <= int(number) < len(listed):
+        raise ValueError(f"expected a number in 0..{len(listed) - 1}, got {number.strip()}")
+    return listed[int(number)]
 
 
 def _without_dots(name: str) -> str:

@@ -1,16 +1,34 @@
-"""Reads PASCAL VOC 2012's layout (Section 4.1): image-level labels from the annotations, masks where they are there.
+"""Reads PASCAL VOC's layout (Section 4.1): image-level labels from the annotations, masks where they are there.
 
-In: the folder that holds JPEGImages, Annotations and ImageSets. Out: an `ImageSet`. No image is opened here;
-`subcam.data.check` does that.
+In: the folder that holds JPEGImages, Annotations and ImageSets, VOC 2012's own or another set in this layout. Out: an
+`ImageSet`. No image is opened here; `subcam.data.check` does that.
 """
 
 import logging
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from subcam.data.files import image_named, is_image, mask_named
-from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, require_name, suggest
+from subcam.data.files import image_named, is_image, mask_named, name_of, relative_path
+from subcam.data.readers.class_names import (
+    ClassList,
+    chosen_classes,
+    is_background,
+    is_ignored,
+    is_missing,
+    read_class_list,
+)
+from subcam.data.readers.csv_file import read_text
+from subcam.data.records import (
+    ImageSet,
+    OnBadInput,
+    Record,
+    Skipped,
+    mask_values_of,
+    require_name,
+    require_room,
+    suggest,
+)
 from subcam.errors import BadInputError
 
 VOC_CLASSES = (
@@ -38,6 +56,13 @@ VOC_CLASSES = (
 """The 20 classes in the order of their mask values 1..20."""
 
 VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+VOC_CLASS_FILES = ("labelmap.txt", "labels.txt", "class_names.txt", "classes.txt")
+"""Where a set in VOC's layout may list classes of its own; the first that is there counts."""
+
+_IMAGES, _ANNOTATIONS, _LISTS = "JPEGImages", "Annotations", "ImageSets"
+_LIST_FOLDERS = ("Segmentation", "Main")
+_LOOKED_AT = 200
+"""Annotations that are looked at to tell whose classes a folder of masks has."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,22 +70,25 @@ logger = logging.getLogger(__name__)
 def read_voc(
     root: Path,
     *,
-    split: str = "train_aug",
+    split: str | None = "train_aug",
     classes: Sequence[str] | None = None,
     keep_unlabelled: bool = False,
     on_bad_input: OnBadInput = "stop",
 ) -> ImageSet:
-    """Read one split of a PASCAL VOC 2012 folder.
+    """Read one split of a folder in PASCAL VOC's layout.
 
     A class is in an image when an `<object>` of its annotation has that name; objects marked difficult count, as in
     AffinityNet's labels. Masks are `SegmentationClassAug` where that folder exists, else `SegmentationClass`; an image
     without one has `mask=None`.
 
+    The classes are those of `labelmap.txt`, `labels.txt`, `class_names.txt` or `classes.txt` in the folder; else VOC's
+    twenty where the annotations name no other; else `classes`; else those that occur, sorted, which is logged.
+
     Args:
         root: the folder that holds JPEGImages, Annotations and ImageSets.
-        split: `ImageSets/Segmentation/{split}.txt`, one image a line: its name, or paths as in
-            `/JPEGImages/name.jpg /SegmentationClassAug/name.png`.
-        classes: the names to learn, in this order; None for all 20. Other classes' pixels are not scored.
+        split: `ImageSets/Segmentation/{split}.txt` or `ImageSets/Main/{split}.txt`, one image a line: its name, or
+            paths as in `/JPEGImages/name.jpg /SegmentationClassAug/name.png`. None for every image with an annotation.
+        classes: the names to learn, in this order; None for all. Other classes' pixels are not scored.
         keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
             their number is logged.
         on_bad_input: what to do about an image or annotation that is missing or damaged.
@@ -69,15 +97,17 @@ def read_voc(
         BadInputError: no such split, an empty one, an unknown class; or a bad image where `on_bad_input` is "stop".
     """
     root = Path(root)
-    class_names = _chosen(classes)
     names = _names_in_split(root, split)
     mask_folder = next((root / folder for folder in VOC_MASK_FOLDERS if (root / folder).is_dir()), None)
+    annotated = {name: _annotated(root / _ANNOTATIONS / f"{name}.xml") for name in names}
+    known = _known_classes(root, annotated, classes, has_masks=mask_folder is not None)
+    chosen = chosen_classes(classes, known.names, where=str(root))
     records: list[Record] = []
     skipped: list[Skipped] = []
     unlabelled = 0
     for name in names:
         try:
-            record = _read_record(root, name, class_names, mask_folder)
+            record = _read_record(root, name, annotated[name], known, chosen, mask_folder)
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
@@ -91,98 +121,209 @@ def read_voc(
         logger.info("%s: left out %d of %d images with none of the chosen classes", split, unlabelled, len(names))
     if not records:
         raise BadInputError(
-            f"{_split_file(root, split)}: expected at least one usable image of {', '.join(class_names)}, got none "
+            f"{_split_file(root, split) or root}: expected at least one usable image of {', '.join(chosen)}, got none "
             f"of {len(names)} ({len(skipped)} bad, {unlabelled} without these classes); choose other classes or "
             "another split"
         )
     without_mask = sum(record.mask is None for record in records)
     if mask_folder is not None and without_mask:
         logger.info("%s: %d of %d images have no mask in %s", split, without_mask, len(records), mask_folder.name)
+    if without_mask < len(records):
+        require_room(known.names, where=str(root))
     return ImageSet(
-        class_names=class_names,
+        class_names=chosen,
         records=tuple(records),
-        mask_values=mask_values_of(VOC_CLASSES, class_names),
+        mask_values=mask_values_of(known.names, chosen, stored_as=known.values),
         skipped=tuple(skipped),
     )
 
 
-def _chosen(classes: Sequence[str] | None) -> tuple[str, ...]:
-    if classes is None:
-        return VOC_CLASSES
-    if not classes:
-        raise BadInputError("expected at least one class, got an empty list; give names or leave it out for all 20")
-    for name in classes:
-        if name not in VOC_CLASSES:
-            raise BadInputError(f"unknown class {name!r}: {suggest(name, VOC_CLASSES)}")
-    if len(set(classes)) < len(classes):
-        raise BadInputError(f"expected each class once, got {', '.join(classes)}; remove the repeated name")
-    return tuple(classes)
+def voc_splits(root: Path) -> tuple[str, ...]:
+    """The splits that a folder lists, sorted; `ImageSets/Main` counts where `ImageSets/Segmentation` has none.
+
+    Lists of one class, which say of each image whether it has it, are none.
+    """
+    for folder in _LIST_FOLDERS:
+        paths = sorted((root / _LISTS / folder).glob("*.txt"))
+        splits = tuple(path.stem for path in paths if not _is_of_one_class(_first_line(path)))
+        if splits:
+            return splits
+    return ()
 
 
-def _split_file(root: Path, split: str) -> Path:
-    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return next((line for line in file if line.strip()), "")
 
 
-def _names_in_split(root: Path, split: str) -> list[str]:
-    path = _split_file(root, split)
-    if not (root / "JPEGImages").is_dir():
-        inner = [path.parent for path in sorted(root.glob("*/JPEGImages")) + sorted(root.glob("*/*/JPEGImages"))]
+def _is_of_one_class(line: str) -> bool:
+    """Whether a line is of a list such as `cat_train.txt`: a name, and whether the image has the class."""
+    words = line.split()
+    return len(words) == 2 and words[1] in ("-1", "0", "1")
+
+
+def voc_classes(root: Path) -> ClassList | None:
+    """The classes of the masks in a folder of VOC's layout: those it lists, else VOC's; None where it has others.
+
+    Raises:
+        BadInputError: its list of classes cannot be understood.
+    """
+    listed = _listed(root)
+    if listed is not None:
+        return listed
+    paths = sorted((root / _ANNOTATIONS).glob("*.xml"))[:_LOOKED_AT]
+    occurring = _occurring(_annotated(path) for path in paths)
+    return ClassList.numbered(VOC_CLASSES) if occurring <= set(VOC_CLASSES) else None
+
+
+def _listed(root: Path) -> ClassList | None:
+    path = next((root / name for name in VOC_CLASS_FILES if (root / name).is_file()), None)
+    return None if path is None else read_class_list(path)
+
+
+def _known_classes(
+    root: Path,
+    annotated: Mapping[str, "frozenset[str] | BadInputError"],
+    classes: Sequence[str] | None,
+    *,
+    has_masks: bool,
+) -> ClassList:
+    """All classes that may occur, with their values in masks."""
+    listed = _listed(root)
+    if listed is not None:
+        return listed
+    of_voc = ClassList.numbered(VOC_CLASSES)
+    occurring = _occurring(annotated.values())
+    if occurring | set(classes or ()) <= set(VOC_CLASSES):
+        return of_voc
+    everywhere = _occurring(_annotated(path) for path in sorted((root / _ANNOTATIONS).rglob("*.xml"))) | occurring
+    if everywhere <= set(VOC_CLASSES):
+        return of_voc
+    if classes and not set(classes) <= set(VOC_CLASSES):
+        return ClassList.numbered(classes)
+    if classes or (has_masks and everywhere & set(VOC_CLASSES)):
+        return of_voc  # whose numbers the masks have cannot be told: the name that is not VOC's may be a mistake
+    known = ClassList.numbered(sorted(everywhere))
+    logger.warning(
+        "%s: no list of classes (%s): they are those that occur, sorted, with these values in masks: %s",
+        root,
+        ", ".join(VOC_CLASS_FILES),
+        known,
+    )
+    return known
+
+
+def _split_file(root: Path, split: str | None) -> Path | None:
+    if split is None:
+        return None
+    paths = [root / _LISTS / folder / f"{split}.txt" for folder in _LIST_FOLDERS]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _names_in_split(root: Path, split: str | None) -> tuple[str, ...]:
+    if not (root / _IMAGES).is_dir():
+        inner = [path.parent for path in sorted(root.glob(f"*/{_IMAGES}")) + sorted(root.glob(f"*/*/{_IMAGES}"))]
         hint = f"use {inner[0]}" if inner else "give the folder that holds JPEGImages, Annotations and ImageSets"
-        raise BadInputError(f"{root}: expected PASCAL VOC 2012's layout, got no JPEGImages folder; {hint}")
+        raise BadInputError(f"{root}: expected PASCAL VOC's layout, got no {_IMAGES} folder; {hint}")
+    path = _split_file(root, split)
+    if path is None:
+        annotations = root / _ANNOTATIONS
+        names = tuple(name_of(found.relative_to(annotations)) for found in sorted(annotations.rglob("*.xml")))
+        if not names:
+            raise BadInputError(f"{annotations}: expected an XML file for each image, got none; export them again")
+        return names
     if not path.is_file():
-        there = sorted(path.stem for path in path.parent.glob("*.txt"))
-        raise BadInputError(f"{path}: no such split; there are: {', '.join(there) or 'none'}")
+        there = ", ".join(voc_splits(root))
+        raise BadInputError(f"{path}: no such split; there are: {there or 'none'}")
+    return read_names(path)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Names of images, one a line, as in VOC's splits; a line may also hold paths, as in AffinityNet's lists.
+
+    A name is a path below the folder of images, and may hold spaces; the suffix of an image does not belong to it.
+
+    Raises:
+        BadInputError: the file is missing or empty, a name leads out of the folder, or occurs twice; names the line.
+    """
     names: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        name = _name_in_line(line, f"{path}:{number}")
+        where = f"{path}:{number}"
+        name = _name_in_line(line, where)
         if name in names:
-            raise BadInputError(f"{path}:{number}: duplicate name {name!r}, first on line {names[name]}; remove one")
+            raise BadInputError(f"{where}: duplicate name {name!r}, first on line {names[name]}; remove one")
         names[name] = number
     if not names:
-        raise BadInputError(f"{path}: expected one image a line, got an empty split; write the list again")
-    return list(names)
+        raise BadInputError(f"{path}: expected one image a line, got an empty list; write it again")
+    return tuple(names)
 
 
 def _name_in_line(line: str, where: str) -> str:
     words = line.split()
-    first = PurePosixPath(words[0])
-    if len(words) <= 2 and first.parent.name == "JPEGImages" and is_image(first):
-        name = first.stem
-    elif len(words) > 1 or "/" in words[0] or "\\" in words[0] or words[0] in (".", ".."):
+    if _is_of_one_class(line):
         raise BadInputError(
-            f"{where}: expected one name such as 2007_000032, got {line.strip()!r:.300}; correct the line"
+            f"{where}: expected one name such as 2007_000032, got {line.strip()!r:.300}, as in the list of one class; "
+            "give the list of all images"
         )
-    else:
-        name = words[0]
+    # A name may hold spaces; only after the path of an image does a space begin the path of its mask.
+    written = words[0] if is_image(PurePosixPath(words[0])) else line.strip()
+    parts = written.replace("\\", "/").split("/")
+    for folder in (_IMAGES, *VOC_MASK_FOLDERS):
+        if folder in parts[:-1]:
+            parts = parts[parts.index(folder) + 1 :]
+    path = relative_path("/".join(parts), root="the folder of images", where=where)
+    name = name_of(path) if is_image(path) else path.as_posix()
     require_name(name, where=where)
     return name
 
 
-def _read_record(root: Path, name: str, class_names: tuple[str, ...], mask_folder: Path | None) -> Record:
-    image = image_named(root / "JPEGImages", name)
+def _read_record(
+    root: Path,
+    name: str,
+    present: "frozenset[str] | BadInputError",
+    known: ClassList,
+    chosen: tuple[str, ...],
+    mask_folder: Path | None,
+) -> Record:
+    image = image_named(root / _IMAGES, name)
     if image is None:
-        missing = root / "JPEGImages" / f"{name}.jpg"
+        missing = root / _IMAGES / f"{name}.jpg"
         raise BadInputError(f"{missing}: no such file; restore it or take its name out of the split")
-    present = _annotated(root / "Annotations" / f"{name}.xml")
+    if isinstance(present, BadInputError):
+        raise present
+    for class_name in sorted(present - set(known.names)):
+        if is_missing(class_name):
+            raise BadInputError(
+                f"{root / _ANNOTATIONS / f'{name}.xml'}: expected the name of each object, got {class_name!r}, which "
+                "stands for a missing one; name it, or take the image out of the split"
+            )
+        raise BadInputError(
+            f"{root / _ANNOTATIONS / f'{name}.xml'}: unknown class {class_name!r}: {suggest(class_name, known.names)} "
+            "Classes of your own stand in labels.txt, one a line in the order of their values in masks, or in "
+            "--dataset.classes"
+        )
     return Record(
         name=name,
         image=image,
-        labels=tuple(index for index, class_name in enumerate(class_names) if class_name in present),
+        labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
         mask=mask_named(mask_folder, name) if mask_folder else None,
     )
 
 
-def _annotated(path: Path) -> set[str]:
+def _occurring(annotated: "Iterable[frozenset[str] | BadInputError]") -> set[str]:
+    named = set().union(*(names for names in annotated if not isinstance(names, BadInputError)))
+    return {name for name in named if not is_missing(name)}
+
+
+def _annotated(path: Path) -> "frozenset[str] | BadInputError":
+    """The classes that an annotation names, or why it says nothing."""
     try:
         tree = ElementTree.parse(path)
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: no such file; the image-level labels are read from it, restore it") from error
+    except FileNotFoundError:
+        return BadInputError(f"{path}: no such file; the image-level labels are read from it, restore it")
     except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise BadInputError(f"{path}: expected an XML annotation, got one that cannot be read ({error})") from error
+        return BadInputError(f"{path}: expected an XML annotation, got one that cannot be read ({error})")
     names = {(element.text or "").strip() for element in tree.iterfind("object/name")}
-    for name in sorted(names):
-        if name not in VOC_CLASSES:
-            raise BadInputError(f"{path}: unknown class {name!r}: {suggest(name, VOC_CLASSES)}")
-    return names
+    return frozenset(name for name in names if not is_background(name) and not is_ignored(name))

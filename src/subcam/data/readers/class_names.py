@@ -1,0 +1,173 @@
+"""What may be the name of a class, and what a list of names means for the values of masks: one rule for all readers.
+
+In: names as a file has them. Out: the classes of the values 1, 2, ..., without background and what is not scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from subcam.data.readers.csv_file import read_csv, read_lines
+from subcam.data.records import IGNORE_INDEX, suggest
+from subcam.errors import BadInputError
+
+BACKGROUND_NAME = "background"
+BACKGROUND_NAMES = frozenset({BACKGROUND_NAME, "_background_", "__background__"})
+"""Names of value 0, in small letters: labelme writes _background_."""
+
+IGNORED_NAMES = frozenset({"__ignore__", "_ignore_"})
+"""Names of what is not scored (255), in small letters: labelme writes __ignore__."""
+
+MISSING_NAMES = frozenset({"", "nan", "none", "null", "<na>", "n/a", "#n/a"})
+"""Words, in small letters, that stand where somebody or a program had nothing to write. None becomes a class by itself;
+a list of classes may name it."""
+
+
+def is_background(name: str) -> bool:
+    """Whether a name is that of the background, which is no class."""
+    return name.strip().casefold() in BACKGROUND_NAMES
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a name is that of pixels which are not scored."""
+    return name.strip().casefold() in IGNORED_NAMES
+
+
+def is_missing(name: str) -> bool:
+    """Whether a name stands for a missing one."""
+    return name.strip().casefold() in MISSING_NAMES
+
+
+def listed_classes(names: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """The classes of the values 1, 2, ... that a list means; empty where it has none.
+
+    A list may begin with a name of what is not scored, then one of the background, as labelme's do.
+
+    Raises:
+        BadInputError: such a name stands elsewhere, or a name is empty or there twice; names `where`.
+    """
+    classes = list(names)
+    if classes and is_ignored(classes[0]):
+        classes = classes[1:]
+    if classes and is_background(classes[0]):
+        classes = classes[1:]
+    for name in classes:
+        if is_background(name) or is_ignored(name):
+            raise BadInputError(
+                f"{where}: expected {name!r} on the first line or nowhere, as the place in the list is the value in "
+                "masks; move it up or take it out"
+            )
+    if "" in classes or len(set(classes)) < len(classes):
+        double = next((name for place, name in enumerate(classes) if name in classes[:place]), "")
+        raise BadInputError(f"{where}: expected each class once, got {double!r} twice; remove the repeated name")
+    return tuple(classes)
+
+
+def chosen_classes(classes: Sequence[str] | None, known: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """The classes to learn in their order: `classes`, else all that are known.
+
+    Raises:
+        BadInputError: none, an unknown one, or one twice; names `where`.
+    """
+    chosen = tuple(known if classes is None else classes)
+    for name in chosen:
+        if name not in known:
+            raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise BadInputError(f"{where}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassList:
+    """Classes and the value of each in masks."""
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+    @classmethod
+    def numbered(cls, names: Sequence[str]) -> "ClassList":
+        """Classes of the values 1, 2, ..."""
+        return cls(names=tuple(names), values=tuple(range(1, len(names) + 1)))
+
+    def __str__(self) -> str:
+        shown = [f"{value} {name}" for value, name in zip(self.values[:20], self.names, strict=False)]
+        return ", ".join(shown + (["..."] if len(self.names) > len(shown) else []))
+
+
+def read_class_list(path: Path) -> ClassList:
+    """The classes of a list: a text file with one a line, a table with columns index and name, or a `labelmap.txt`.
+
+    In a table the rows of values 0 and 255 are passed over. In a label map (`name:red,green,blue:parts:actions`, as
+    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map.
+
+    Raises:
+        BadInputError: the file cannot be read or understood, or has no class; names it.
+    """
+    if path.suffix.lower() == ".csv":
+        classes = _from_table(path)
+    else:
+        lines = read_lines(path)
+        if path.name.casefold() == "labelmap.txt":
+            classes = _from_label_map(lines, path)
+        else:
+            classes = ClassList.numbered(listed_classes(lines, where=str(path)))
+    if not classes.names:
+        raise BadInputError(f"{path}: expected the names of the classes, got none; list one a line")
+    return classes
+
+
+def _from_table(path: Path) -> ClassList:
+    table = read_csv(path, needed=("index", "name"))
+    index, name = table.columns.index("index"), table.columns.index("name")
+    try:
+        rows = {int(row.cells[index]): row.cells[name].strip() for row in table.rows}
+    except (ValueError, IndexError) as error:
+        raise BadInputError(
+            f"{path}: expected a table with the columns index and name, got another "
+            f"({type(error).__name__}: {error}); correct it or give the names with --classes"
+        ) from error
+    if len(rows) < len(table.rows):
+        raise BadInputError(f"{path}: expected each value once, got one twice; correct the table")
+    values = sorted(value for value in rows if value not in (0, IGNORE_INDEX))
+    if values != list(range(1, len(values) + 1)):
+        raise BadInputError(f"{path}: expected the values 1..{len(values)}, got {values}; correct the table")
+    return ClassList.numbered(listed_classes([rows[value] for value in values], where=str(path)))
+
+
+def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:
+    values: dict[str, int] = {}
+    for line in lines:
+        name, *rest = line.split(":")
+        if line.startswith("#") or is_background(name) or is_ignored(name):
+            continue
+        try:
+            red, green, blue = map(int, rest[0].split(","))
+        except (ValueError, IndexError) as error:
+            raise BadInputError(
+                f"{path}: expected lines NAME:RED,GREEN,BLUE:PARTS:ACTIONS, got {line!r}; export the set again"
+            ) from error
+        value = _value_of_colour(red, green, blue)
+        if value is None:
+            raise BadInputError(
+                f"{path}: expected the colours of PASCAL VOC's colour map, in which a colour is a value, got "
+                f"{red},{green},{blue} for {name!r}; make the masks indexed PNGs, and list their classes in labels.txt "
+                "in place of this file"
+            )
+        if name in values or value in values.values():
+            raise BadInputError(f"{path}: expected each class and colour once, got {line!r}; correct it")
+        if value != IGNORE_INDEX:
+            values[name] = value
+    ordered = sorted(values, key=values.__getitem__)
+    return ClassList(names=tuple(ordered), values=tuple(values[name] for name in ordered))
+
+
+def _value_of_colour(red: int, green: int, blue: int) -> int | None:
+    """The index of a colour in PASCAL VOC's colour map: from the highest bits of R, G and B, three at a time."""
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        return None
+    value = 0
+    for place in range(8):
+        for channel, part in enumerate((red, green, blue)):
+            value |= (part >> (7 - place) & 1) << (3 * place + channel)
+    return value if value <= IGNORE_INDEX else None
