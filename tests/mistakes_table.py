@@ -223,19 +223,19 @@ MISTAKES = {
     # --- settings
     "a batch of nothing": Mistake(
         command=f"{RUN} --classify.batch-size 0",
-        message="expected images and a batch size of 1 or more, got 2 and 0",
+        message="--classify.batch-size: expected a whole number from 1 to 100000, got 0",
     ),
     "a negative rate": Mistake(
         command=f"{RUN} --classify.optimiser.learning-rate -1",
-        message="expected learning_rate, weight_decay, head_multiplier and bias_multiplier of 0 or more, got -1.0, <...>",
+        message="--classify.optimiser.learning-rate: expected a number from 0 to 1000, got -1.0",
     ),
     "a threshold in per cent": Mistake(
         command=f"{RUN} --evaluate.background-threshold 15",
-        message="expected a background_threshold in 0..1, auto or by-class, got 15.0",
+        message="--evaluate.background-threshold: expected a number from 0 to 1 or one of auto, by-class, got 15.0",
     ),
     "settings that contradict each other": Mistake(
         command=f"{RUN} --refine.masks.walk-alpha 5",
-        message="expected masks.walk_alpha to be one of walk.alphas <...>, got 5.0; add it there or choose another",
+        message="--refine: expected masks.walk_alpha to be one of walk.alphas <...>, got 5.0; add it there or choose another",
     ),
     "a GPU where there is none": Mistake(
         command=RUN.replace("accelerator cpu", "accelerator cuda"),
@@ -383,6 +383,6 @@ MISTAKES = {
     ),
     "a grid over words where numbers belong": Mistake(
         command="ablate toy --grid discover.num_subcategories=many",
-        message="--grid discover.num_subcategories: expected a whole number, got 'many'",
+        message="--grid discover.num_subcategories: expected a whole number from 1 to 10000, got 'many'",
     ),
 }

@@ -79,9 +79,11 @@ def test_an_unknown_class_is_said_with_the_one_that_was_meant(mistake: Callable,
 
 
 def test_settings_that_contradict_each_other(mistake: Callable, tmp_path: Path) -> None:
-    assert mistake("run", "toy", "--classify.augmentation.crop", "0").startswith("expected crop >= 1")
+    assert mistake("run", "toy", "--classify.augmentation.crop", "0").startswith(
+        "--classify.augmentation.crop: expected"
+    )
     said = mistake("run", "toy", "--discover.num-subcategories", "0")
-    assert said.startswith("discovery: expected numbers of 1 or more, got num_subcategories 0")
+    assert said.startswith("--discover.num-subcategories: expected a whole number from 1 to 10000, got 0")
     words = ("--out", str(tmp_path), "--dataset.toy.train-images", "2", "--dataset.toy.val-images", "1")
     said = mistake("run", "toy", *words, "--network.weights", "nowhere.pth")
     assert said.endswith("to read weights from; check the path")

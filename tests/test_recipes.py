@@ -173,4 +173,4 @@ def test_recipes_differ_and_can_be_written_down() -> None:
 def test_settings_of_a_run_that_cannot_be(changes: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     ((name, value),) = changes.items()
     assert cli.main(["run", "toy", f"--{name}", str(value)]) == cli.EXIT_USER
-    assert capsys.readouterr().err.startswith("error: expected rounds and seed of 0 or more, got")
+    assert capsys.readouterr().err.startswith(f"error: --{name}: expected a whole number from 0 to ")

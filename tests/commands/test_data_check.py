@@ -88,7 +88,7 @@ def test_the_real_photographs(voc_animals: Path, capsys: pytest.CaptureFixture[s
         ([], "no images were named"),
         (["nowhere"], "nowhere is no folder"),
         (["a", "--data", "b"], "expected one folder, got a and --data b"),
-        (["a", "--workers", "-1"], "expected workers of 0 or more, got -1"),
+        (["a", "--workers", "-1"], "--workers: expected a whole number from 0 to 10000, got -1"),
     ],
 )
 def test_what_cannot_be_checked(words: list[str], message: str) -> None:

@@ -57,7 +57,10 @@ SHORT = (
     [
         (["{folder}", "--out", "{folder}"], "expected another folder for the shards"),
         (["{folder}", "--data", "toy", "--out", "x"], "expected one folder, got"),
-        (["{folder}", "--out", "x", "--images-each", "0"], "expected images-each of 1 or more, got 0"),
+        (
+            ["{folder}", "--out", "x", "--images-each", "0"],
+            "--images-each: expected a whole number from 1 to 1000000, got 0",
+        ),
         (["--out", "x"], "no images were named"),
     ],
 )

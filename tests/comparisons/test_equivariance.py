@@ -127,5 +127,5 @@ def test_descent_makes_maps_consistent(network: ClassificationNetwork) -> None:
 
 @pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"scale": (0.9, 0.5)}, {"scale": (0.0, 0.5)}, {"flip": 1.5}])
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match=r"expected an equivariance\.weight of 0 or more"):
+    with pytest.raises(SettingsError, match=rf"{next(iter(wrong))}\b"):
         EquivarianceSettings(**wrong)  # type: ignore[arg-type]

@@ -84,5 +84,5 @@ def test_there_must_be_a_second_classifier() -> None:
 
 @pytest.mark.parametrize("wrong", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}])
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(SettingsError, match=r"expected an erasing\.threshold in 0\.\.1"):
+    with pytest.raises(SettingsError, match=rf"^{next(iter(wrong))}: expected a number from 0"):
         ErasingSettings(**wrong)

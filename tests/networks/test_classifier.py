@@ -177,7 +177,8 @@ def test_a_network_of_other_classes_is_refused(network: ClassificationNetwork, t
     [
         ({"network": {"name": "tiny", "hue": 1}}, "hue"),
         ({"network": []}, "config"),
-        ({"class_names": 3}, "'int'"),
+        ({"class_names": 3}, r"class_names: expected 0 to 65534 entries, each text .*, got 3"),
+        ({"head_dropout": 10**12}, "head_dropout: expected a number from 0 to 1, got 1000000000000"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_named(

@@ -114,7 +114,9 @@ def test_the_greatest_of_the_scales_is_the_answer(build: Callable) -> None:
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.5), (0.0,)])
 def test_scales_that_cannot_be(scales: tuple[float, ...]) -> None:
-    with pytest.raises(SettingsError, match=r"expected multi_scale_inputs between 0 and 1 such as 0\.5 0\.75, got"):
+    with pytest.raises(
+        SettingsError, match=r"^multi_scale_inputs: expected 0 to 20 entries, each a number from 0\.01 to 0\.99, got"
+    ):
         SegmentationConfig(network=TINY, class_names=("cat",), multi_scale_inputs=scales)
 
 

@@ -176,12 +176,12 @@ def test_the_real_network(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be(network: CellNetwork) -> None:
     for wrong, said in (
-        ({"scales": ()}, "one scale or more"),
-        ({"scales": (1.0, -1.0)}, "above 0"),
-        ({"scales": (math.inf,)}, "above 0"),
-        ({"batch_size": 0}, "batch_size of 1"),
-        ({"tile": 100, "overlap": 51}, "at most half of it"),
-        ({"tile": -1, "overlap": 0}, "tile of 0 or more"),
+        ({"scales": ()}, "1 to 100 entries"),
+        ({"scales": (1.0, -1.0)}, r"from 0\.01"),
+        ({"scales": (math.inf,)}, "to 100, got"),
+        ({"batch_size": 0}, "batch_size: expected"),
+        ({"tile": 100, "overlap": 51}, "at most half of the tile"),
+        ({"tile": -1, "overlap": 0}, "tile: expected a whole number from 0"),
     ):
         with pytest.raises(SettingsError, match=said):
             InferenceSettings(**wrong)

@@ -168,7 +168,7 @@ def test_published_weights_of_another_network_are_an_error(run: Callable, tmp_pa
     [
         ({"augmentation": AugmentationSettings(crop=84)}, "crop must be a multiple of 8, got 84"),
         ({"augmentation": AugmentationSettings(crop=64)}, "radius 5 need a grid of at least 5 x 9 cells; got 8 x 8"),
-        ({"epochs": -1}, "expected epochs of 0 or more for AffinityNet, got -1"),
+        ({"epochs": -1}, "epochs: expected a whole number from 0 to 1000000, got -1"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, message: str) -> None:

@@ -269,9 +269,9 @@ def test_an_image_that_went_bad_is_named(trained: Model, run: Callable, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scales": ()}, "expected one scale or more, each above 0, got"),
-        ({"scales": (1.0, 0.0)}, "each above 0"),
-        ({"storage_stride": 0}, "expected storage_stride and batch_size of 1 or more, got 0 and 4"),
+        ({"scales": ()}, "scales: expected 1 to 100 entries"),
+        ({"scales": (1.0, 0.0)}, r"each a number from 0\.01 to 100"),
+        ({"storage_stride": 0}, "storage_stride: expected a whole number from 1 to 1024, got 0"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, message: str) -> None:

@@ -339,7 +339,7 @@ def test_settings_of_a_round() -> None:
 
 @pytest.mark.parametrize("changes", [{"epochs": -1}, {"round_epochs": (3, -1)}, {"head_dropout": 1.5}])
 def test_settings_that_cannot_be(changes: dict) -> None:
-    with pytest.raises(SettingsError, match=r"expected epochs of 0 or more and head_dropout in 0\.\.1, got"):
+    with pytest.raises(SettingsError, match=rf"^{next(iter(changes))}: expected "):
         ClassifySettings(**changes)
 
 

@@ -189,7 +189,9 @@ def test_a_given_threshold_says_so_and_records_from_before_the_choice_are_read(g
 
 @pytest.mark.parametrize("threshold", [-0.1, 15.0, float("nan")])
 def test_a_threshold_is_a_share(threshold: Any) -> None:
-    with pytest.raises(SettingsError, match=r"expected a background_threshold in 0\.\.1, auto or by-class, got"):
+    with pytest.raises(
+        SettingsError, match=r"^background_threshold: expected a number from 0 to 1 or one of auto, by-class, got"
+    ):
         EvaluateSettings(background_threshold=threshold)
 
 

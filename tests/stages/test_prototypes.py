@@ -166,10 +166,10 @@ def test_labels_need_prototypes(label: Callable[..., Stage], given: dict[str, An
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_context": 0}, "num_context 0"),
-        ({"most_positions": 0}, "most_positions 0"),
+        ({"num_context": 0}, "num_context: expected .* got 0"),
+        ({"most_positions": 0}, "most_positions: expected .* got 0"),
         ({"object_above": 0.1}, "0.3 and 0.1"),
-        ({"object_above": 1.5}, "0.3 and 1.5"),
+        ({"object_above": 1.5}, "object_above: expected a number from 0 to 1, got 1.5"),
     ],
 )
 def test_settings_that_cannot_be(change: dict, message: str) -> None:

@@ -176,11 +176,11 @@ def test_maps_of_another_image_are_named(run: Callable, given: dict[str, Any], t
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alphas": ()}, r"expected alphas and beta above 0 and log_steps in 0\.\.20, got \[\], 8\.0 and 8"),
-        ({"alphas": (4.0, -1.0)}, "expected alphas and beta above 0"),
-        ({"beta": 0.0}, "expected alphas and beta above 0"),
-        ({"log_steps": 21}, "and 21"),
-        ({"radius": 0}, "radius: expected a whole number of grid cells"),
+        ({"alphas": ()}, r"alphas: expected 1 to 100 entries, each a number from 0\.001 to 1000, got \(\)"),
+        ({"alphas": (4.0, -1.0)}, "alphas: expected"),
+        ({"beta": 0.0}, "beta: expected a number from"),
+        ({"log_steps": 21}, "log_steps: expected a whole number from 0 to 20, got 21"),
+        ({"radius": 0}, "radius: expected a whole number from 1 to 32, got 0"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, message: str) -> None:

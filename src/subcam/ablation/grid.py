@@ -9,10 +9,11 @@ import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from subcam.checks.fields import checked, in_words
 from subcam.errors import SettingsError
-from subcam.settings import RunSettings, setting_types, type_in_words, unknown_setting
+from subcam.settings import RunSettings, setting_types, unknown_setting
 
 SEED = "seed"
 _TRUE, _FALSE, _NONE = ("true", "yes", "1"), ("false", "no", "0"), ("none",)
@@ -68,13 +69,16 @@ def read_value(text: str, kind: Any, *, where: str) -> Any:
         SettingsError: the text is no such value; says what was expected.
     """
     try:
-        return _parse(text, kind)
+        value = _parse(text, kind)
     except ValueError as error:
         raise SettingsError(f"{where}: expected {_text_in_words(kind)}, got {text!r}") from error
+    return checked(value, kind, called=where)
 
 
 def _parse(text: str, kind: Any) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _parse(text, parts[0])
     if origin in (typing.Union, types.UnionType):
         # text fits any word, so it is tried last
         for part in sorted(parts, key=lambda part: part is str):
@@ -100,11 +104,13 @@ def _parse(text: str, kind: Any) -> Any:
 
 
 def _text_in_words(kind: Any) -> str:
+    if typing.get_origin(kind) is Annotated and typing.get_origin(typing.get_args(kind)[0]) in (tuple, dict):
+        return in_words(kind).replace(", each", " separated by spaces, each")
     if typing.get_origin(kind) is tuple:
-        return type_in_words(kind).replace(", each", " separated by spaces, each")
+        return in_words(kind).replace(", each", " separated by spaces, each")
     if typing.get_origin(kind) is dict:
-        return f"{type_in_words(kind)}, which a grid cannot hold"
-    return type_in_words(kind)
+        return f"{in_words(kind)}, which a grid cannot hold"
+    return in_words(kind)
 
 
 def shown(value: Any) -> str:

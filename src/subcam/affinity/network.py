@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from subcam.affinity.loss import AffinityHead
 from subcam.affinity.pairs import STRIDE
+from subcam.checks.fields import Settings
 from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.model_folder import AFFINITY, load_network, save_network
@@ -23,7 +24,7 @@ REFERENCE_HEAD = ("f8_3", "f8_4", "f8_5", "f9")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffinityConfig:
+class AffinityConfig(Settings):
     """All that is needed to build a saved AffinityNet again."""
 
     network: NetworkSettings

@@ -6,15 +6,18 @@ pairs from here, so that their order is the same everywhere: by offset, then by 
 """
 
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from subcam.checks.fields import Range
 from subcam.errors import SettingsError
 
 RADIUS = 5
+Radius = Annotated[int, Range(1, 32)]
 STRIDE = 8
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from subcam.errors import CheckpointError, SettingsError
+from subcam.checks.fields import BatchSize, Range, Scales, Settings
+from subcam.errors import CheckpointError
 from subcam.runtime.files import as_plain, from_plain, read_json, write_json
 
 MAPS_FILE = "response_maps.json"
@@ -11,39 +13,27 @@ MAPS_FILE = "response_maps.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamSettings:
+class CamSettings(Settings):
     """Settings of response maps.
 
     Attributes:
         scales: factors on the image's size; each is computed with its mirror image if `flip`.
+        flip: whether the mirror image counts too.
         storage_stride: pixels between two stored values, in both directions.
         subcategory_maps: whether the sub-category heads' maps are stored too.
         batch_size: images of equal size that pass the network together (twice as many with flips).
         attention_layers: last layers of a vision transformer whose attention between patches guides the maps; 0 for
             none. Not in the paper.
-        attention_steps: how often it is applied.
+        attention_steps: how often that attention is applied.
     """
 
-    scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
+    scales: Scales = (1.0, 0.5, 1.5, 2.0)
     flip: bool = True
-    storage_stride: int = 4
+    storage_stride: Annotated[int, Range(1, 1024)] = 4
     subcategory_maps: bool = False
-    batch_size: int = 4
-    attention_layers: int = 0
-    attention_steps: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise SettingsError(f"expected one scale or more, each above 0, got {list(self.scales)}")
-        if min(self.storage_stride, self.batch_size) < 1:
-            raise SettingsError(
-                f"expected storage_stride and batch_size of 1 or more, got {self.storage_stride} and {self.batch_size}"
-            )
-        if self.attention_layers < 0 or self.attention_steps < 1:
-            raise SettingsError(
-                "expected attention_layers of 0 or more and attention_steps of 1 or more, got"
-                f" {self.attention_layers} and {self.attention_steps}"
-            )
+    batch_size: BatchSize = 4
+    attention_layers: Annotated[int, Range(0, 1000)] = 0
+    attention_steps: Annotated[int, Range(1, 1000)] = 1
 
 
 def write_maps_file(folder: Path, settings: CamSettings, threshold: float | None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from subcam.checks.fields import Seed, Settings
 from subcam.errors import SubcamError
 
 if TYPE_CHECKING:
@@ -23,34 +24,36 @@ def ablate(words: list[str]) -> None:
     from subcam.ablation.grid import read_grid
     from subcam.ablation.run import OnFailure, run_variants
     from subcam.ablation.variants import expand
+    from subcam.commands.flags import read_flags
     from subcam.runtime import launch
     from subcam.runtime.devices import join
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """An ablation.
 
-        out: the folder of all variants. The same command again continues from what it holds.
-        grid: NAME=VALUE,VALUE,... for each setting that takes several values in turn, e.g.
-            discover.num_subcategories=1,5,10; entries of one value are separated by spaces.
-        seeds: each point of the grid is run with each seed; the recipe's own seed if none is given.
-        on_failure: what to do when a variant fails: continue with the next, or stop.
-        dry_run: only list the variants and which of their stages are done. Images are read, nothing is trained.
+        Attributes:
+            out: the folder of all variants. The same command again continues from what it holds.
+            grid: NAME=VALUE,VALUE,... for each setting that takes several values in turn, e.g.
+                discover.num_subcategories=1,5,10; entries of one value are separated by spaces.
+            seeds: each point of the grid is run with each seed; the recipe's own seed if none is given.
+            on_failure: what to do when a variant fails: continue with the next, or stop.
+            dry_run: only list the variants and which of their stages are done. Images are read, nothing is trained.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
         out: Path
         grid: tuple[str, ...] = ()
-        seeds: tuple[int, ...] = ()
+        seeds: tuple[Seed, ...] = ()
         on_failure: OnFailure = "continue"
         dry_run: bool = False
 
     recipe = words[0]
     refuse_old_flags(words[1:])
-    given = tyro.cli(
+    given = read_flags(
         Arguments,
-        args=words[1:],
+        words[1:],
         prog=f"subcam ablate {recipe}",
         description="Runs over a grid of settings and seeds.",
         default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / f"ablate-{recipe}"),

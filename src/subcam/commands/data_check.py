@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from subcam.checks.fields import Settings, Threads
 from subcam.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ def check(words: list[str]) -> None:
     """`subcam data check DIR [--out DIR] [settings of the data set]`."""
     import tyro
 
+    from subcam.commands.flags import read_flags
     from subcam.data.dataset import DatasetSettings
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """What to check.
 
         Attributes:
@@ -44,15 +46,13 @@ def check(words: list[str]) -> None:
 
         folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
         out: Path | None = None
-        workers: int = 0
+        workers: Threads = 0
         dataset: Annotated[DatasetSettings, tyro.conf.arg(name="")] = field(default_factory=DatasetSettings)
 
     plain = [f"--{word.removeprefix(_PREFIX)}" if word.startswith(_PREFIX) else word for word in words]
-    given = tyro.cli(Arguments, args=plain, prog="subcam data check", description=DESCRIPTION)
+    given = read_flags(Arguments, plain, prog="subcam data check", description=DESCRIPTION)
     if given.folder and given.dataset.root:
         raise SettingsError(f"expected one folder, got {given.folder} and --data {given.dataset.root}; leave one out")
-    if given.workers < 0:
-        raise SettingsError(f"expected workers of 0 or more, got {given.workers}")
     settings = replace(given.dataset, root=str(given.folder or "") or given.dataset.root)
     with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
         _check(settings, given.out, work_folder=given.out or Path(temporary), workers=given.workers or None)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from subcam.checks.fields import Settings
+from subcam.commands.flags import read_flags
 from subcam.download.sources import ARCHIVES, DataSetName
 from subcam.errors import SettingsError
 
@@ -18,16 +20,16 @@ Nothing that is there already is changed. Proxies are those of the environment (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(Settings):
     """What to download, and where to.
 
     Attributes:
-        names: voc2012, sbd, coco2014; sbd needs voc2012, which may be there already.
+        names: which: voc2012, sbd, coco2014; sbd needs voc2012, which may be there already.
         to: the folder in which VOCdevkit appears, or annotations, train2014 and val2014.
         archives: a folder with archives that you have already; they are checked in the same way and left as they are.
             Those it lacks are downloaded.
         mirrors: addresses of folders that hold the archives by their names, tried before the official addresses.
-        keep_archives: keep what was downloaded after it is unpacked.
+        keep_archives: whether to keep what was downloaded after it is unpacked.
     """
 
     names: Annotated[tuple[DataSetName, ...], tyro.conf.Positional]
@@ -39,7 +41,7 @@ class Arguments:
 
 def download(words: list[str]) -> None:
     """`subcam data download voc2012|sbd|coco2014... --to DIR`."""
-    given = tyro.cli(Arguments, args=words, prog="subcam data download", description=DESCRIPTION)
+    given = read_flags(Arguments, words, prog="subcam data download", description=DESCRIPTION)
     if not given.names:
         raise SettingsError(f"expected the name of a data set, got none; there are: {', '.join(ARCHIVES)}")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from subcam.checks.fields import Range, Settings
 from subcam.errors import SettingsError
 from subcam.runtime.progress import say
 
@@ -28,10 +29,11 @@ def labels(words: list[str]) -> None:
     """`subcam data labels SOURCE [--kind KIND] [--images DIR] [--out FILE] [...]`."""
     import tyro
 
+    from subcam.commands.flags import read_flags
     from subcam.labels.from_folders_and_tags import Same
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """Where the labels are, and what becomes of them.
 
         Attributes:
@@ -44,9 +46,10 @@ def labels(words: list[str]) -> None:
             drop: names to leave out. An image that has no other stays, as an example of no class.
             only: where given, the only names to keep.
             min_count: names in fewer images are left out.
-            keep_unlabelled: keep images without a name that is left.
-            same: folders: which images in several folders are one: of equal bytes, of equal file names, or none.
-            crowd_labels: coco: whether a class counts that is in an image only as a group ("iscrowd").
+            keep_unlabelled: whether to keep images without a name that is left.
+            same: of the kind folders: which images in several folders are one: of equal bytes, of equal file names, or
+                none.
+            crowd_labels: of the kind coco: whether a class counts that is in an image only as a group ("iscrowd").
         """
 
         source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR|FILE")]
@@ -57,12 +60,12 @@ def labels(words: list[str]) -> None:
         rename: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW...")] = ()
         drop: tuple[str, ...] = ()
         only: tuple[str, ...] = ()
-        min_count: int = 1
+        min_count: Annotated[int, Range(0, 1_000_000_000)] = 1
         keep_unlabelled: bool = True
         same: Same = "content"
         crowd_labels: bool = True
 
-    given = tyro.cli(Arguments, args=words, prog="subcam data labels", description=DESCRIPTION)
+    given = read_flags(Arguments, words, prog="subcam data labels", description=DESCRIPTION)
 
     from subcam.labels.label_csv import edit_labels, write_label_table
 

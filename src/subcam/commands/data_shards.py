@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from subcam.checks.fields import Count, Settings
 from subcam.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def shards(words: list[str]) -> None:
     """`subcam data shards DIR --out DIR [settings of the data set]`."""
     import tyro
 
+    from subcam.commands.flags import read_flags
     from subcam.data.dataset import DatasetSettings
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """What to write, and where to.
 
         Attributes:
@@ -35,14 +37,12 @@ def shards(words: list[str]) -> None:
 
         folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
         out: Path
-        images_each: int = 1000
+        images_each: Count = 1000
         dataset: Annotated[DatasetSettings, tyro.conf.arg(name="")] = field(default_factory=DatasetSettings)
 
-    given = tyro.cli(Arguments, args=words, prog="subcam data shards", description=DESCRIPTION)
+    given = read_flags(Arguments, words, prog="subcam data shards", description=DESCRIPTION)
     if given.folder and given.dataset.root:
         raise SettingsError(f"expected one folder, got {given.folder} and --data {given.dataset.root}; leave one out")
-    if given.images_each < 1:
-        raise SettingsError(f"expected images-each of 1 or more, got {given.images_each}")
     root = str(given.folder or "") or given.dataset.root
     if root and Path(root).resolve() == given.out.resolve():
         raise SettingsError(f"expected another folder for the shards than that of the images, got {root} twice")

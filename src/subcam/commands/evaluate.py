@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from subcam.checks.fields import Range, Settings
+from subcam.commands.flags import read_flags
 from subcam.metrics.folders import WhenMissing, WhenUnlabelled
 from subcam.runtime.files import atomic_write, write_json
 from subcam.runtime.resources import versions
@@ -24,7 +26,7 @@ PASCAL VOC. Where both folders say what their classes are called, classes are ma
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(Settings):
     """What to score.
 
     Attributes:
@@ -34,7 +36,7 @@ class Arguments:
             `classes.txt` in the folder.
         truth_classes: the same for the ground truth's values; VOC's twenty in a VOC folder.
         list: a file of the names to score, one a line, such as a split of VOC; else every ground-truth mask.
-        num_classes: background included, for classes without names.
+        num_classes: how many classes there are, background included, for classes without names.
         ignore: the value that is not scored; -1 for none.
         missing: what to do about masks without a prediction.
         unlabelled: what to do about predicted pixels of the ignored value.
@@ -46,8 +48,8 @@ class Arguments:
     classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")] = ()
     truth_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")] = ()
     list: Path | None = None
-    num_classes: int | None = None
-    ignore: int = 255
+    num_classes: Annotated[int, Range(1, 65_536)] | None = None
+    ignore: Annotated[int, Range(-1, 65_535)] = 255
     missing: WhenMissing = "stop"
     unlabelled: WhenUnlabelled = "stop"
     out: Path | None = None
@@ -55,7 +57,7 @@ class Arguments:
 
 def evaluate(words: list[str]) -> None:
     """`subcam evaluate --predictions DIR --truth DIR`."""
-    given = tyro.cli(Arguments, args=words, prog="subcam evaluate", description=DESCRIPTION)
+    given = read_flags(Arguments, words, prog="subcam evaluate", description=DESCRIPTION)
 
     from subcam.data.readers.voc import read_names
     from subcam.export.mask_folder import class_names_in, open_masks

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from subcam.checks.fields import Range, Settings, Share
+from subcam.commands.flags import read_flags
 from subcam.errors import SubcamError
 from subcam.hub import FolderSettings
 
@@ -19,7 +21,7 @@ Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masks:
+class Masks(Settings):
     """Which masks to write.
 
     Attributes:
@@ -54,12 +56,12 @@ class Regions(Masks):
     """Which masks to write, and what is one region.
 
     Attributes:
-        pieces: one region for each connected piece; else one for each class.
+        pieces: whether there is one region for each connected piece; else one for each class.
         least_area: regions of fewer pixels are left out.
     """
 
     pieces: bool = False
-    least_area: int = 1
+    least_area: Annotated[int, Range(0, 1_000_000_000)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Voc(Masks):
     Attributes:
         competition: comp5 for training on VOC's own data alone, comp6 for anything but the test set.
         image_set: the set that was predicted, part of the folder's name.
-        fill_unlabelled: make unlabelled pixels (255) background instead of refusing them.
+        fill_unlabelled: whether to make unlabelled pixels (255) background, instead of refusing them.
     """
 
     competition: Literal["comp5", "comp6"] = "comp6"
@@ -100,11 +102,11 @@ class CocoRle(Regions):
 
     Attributes:
         numbers: a COCO annotation file whose numbers of images and categories are to be used.
-        score: of every result; a mask holds no probabilities.
+        score: what every result is rated with; a mask holds no probabilities.
     """
 
     numbers: Path | None = None
-    score: float = 1.0
+    score: Share = 1.0
 
     def write(self) -> str:
         """Write both files."""
@@ -156,14 +158,14 @@ class LabelStudio(Regions):
     Attributes:
         url_prefix: what stands before an image's path to make its URL.
         model_version: under which name the predictions are shown.
-        shape: exact masks, or polygons round each connected piece, in which holes are filled.
+        shape: how regions are given: exact masks, or polygons round each connected piece, in which holes are filled.
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
     """
 
     url_prefix: str = "/data/local-files/?d="
     model_version: str = "subcam"
     shape: Literal["mask", "polygon"] = "mask"
-    tolerance: float = 1.0
+    tolerance: Annotated[float, Range(0.0, 1000.0)] = 1.0
 
     def write(self) -> str:
         """Write both files."""
@@ -189,12 +191,12 @@ class Cvat(Regions):
     """Pre-annotations for CVAT, "CVAT for images 1.1": an XML file.
 
     Attributes:
-        shape: exact masks, or polygons round each connected piece, in which holes are filled.
+        shape: how regions are given: exact masks, or polygons round each connected piece, in which holes are filled.
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
     """
 
     shape: Literal["mask", "polygon"] = "mask"
-    tolerance: float = 1.0
+    tolerance: Annotated[float, Range(0.0, 1000.0)] = 1.0
 
     def write(self) -> str:
         """Write the file."""
@@ -221,7 +223,7 @@ class CvatMasks(Masks):
         least_area: objects of fewer pixels are left out.
     """
 
-    least_area: int = 1
+    least_area: Annotated[int, Range(0, 1_000_000_000)] = 1
 
     def write(self) -> str:
         """Write the archive."""
@@ -233,14 +235,14 @@ class CvatMasks(Masks):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
+class Program(Settings):
     """Which network to write as a program.
 
     Attributes:
         model: folder of a saved segmentation network, or of a run that trained one.
         out: the file; replaced as a whole if it is there.
         output: what the program gives at each pixel.
-        input_type: of the RGB images 0..255 that it takes.
+        input_type: type of the RGB images 0..255 that it takes.
     """
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -281,7 +283,7 @@ class Torch(Program):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
+class Hub(Settings):
     """A model folder for the Hugging Face hub: config.json, model.safetensors and a card written from the run.
 
     Attributes:
@@ -325,7 +327,7 @@ def export(words: list[str]) -> None:
     if name not in FORMATS:
         raise SubcamError(f"there is no format {name!r} to export; there are: {', '.join(FORMATS)}")
     kind = FORMATS[name]
-    say(tyro.cli(kind, args=rest, prog=f"subcam export {name}", description=_title(kind)).write())
+    say(read_flags(kind, rest, prog=f"subcam export {name}", description=_title(kind)).write())
 
 
 def usage() -> str:

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from subcam.checks.fields import Settings
+
 
 def predict(words: list[str]) -> None:
     """`subcam predict MODEL IMAGES... --out DIR [settings]`."""
     import tyro
 
+    from subcam.commands.flags import read_flags
     from subcam.predict.folder import FAILED_FILE, TABLE_FILE
     from subcam.predict.run import PredictSettings
     from subcam.predict.run import predict as run
@@ -16,12 +19,12 @@ def predict(words: list[str]) -> None:
     from subcam.runtime.progress import say
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """Segment images with a trained network: indexed masks, overlays, and a table of what is in each image.
 
         Attributes:
             model: folder of a saved segmentation network, or of a run that trained one.
-            images: images, and folders whose images are meant, those in sub-folders too.
+            images: image files, and folders whose images are meant, those in sub-folders too.
             out: where masks, overlays and tables go. The same command again goes on from what is in it.
             list: text files with the path of an image on each line.
         """
@@ -32,7 +35,7 @@ def predict(words: list[str]) -> None:
         list: tuple[Path, ...] = ()
         settings: Annotated[PredictSettings, tyro.conf.arg(name="")] = field(default_factory=PredictSettings)
 
-    given = tyro.cli(Arguments, args=words, prog="subcam predict", config=(tyro.conf.OmitArgPrefixes,))
+    given = read_flags(Arguments, words, prog="subcam predict", config=(tyro.conf.OmitArgPrefixes,))
     settings = given.settings
     if launch.wanted(devices=settings.devices, num_nodes=settings.num_nodes):
         raise SystemExit(launch.together(["predict", *words], devices=settings.devices))

@@ -6,35 +6,33 @@ from typing import Annotated
 
 import tyro
 
-from subcam.errors import SettingsError
+from subcam.checks.fields import Count, Settings
+from subcam.commands.flags import read_flags
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportArguments:
+class ReportArguments(Settings):
     """A run's page, figures and tables.
 
-    run: the folder of a finished run.
-    out: the folder to write to; by default `report` in the run's folder.
-    images: most images in the gallery.
-    data: the folder of the run's images, if they have moved.
-    record: which run, if the folder has several: a file in it, such as `ablate/NAME.json`. By default `run.json`, or
-        in the folder of an ablation the variant that ended last.
+    Attributes:
+        run: the folder of a finished run.
+        out: the folder to write to; by default `report` in the run's folder.
+        images: most images in the gallery.
+        data: the folder of the run's images, if they have moved.
+        record: which run, if the folder has several: a file in it, such as `ablate/NAME.json`. By default `run.json`,
+            or in the folder of an ablation the variant that ended last.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     out: Path | None = None
-    images: int = 200
+    images: Count = 200
     data: str = ""
     record: str = ""
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise SettingsError(f"expected --images of 1 or more, got {self.images}")
 
 
 def report(words: list[str]) -> None:
     """`subcam report RUN [--out DIR] [--images N] [--data DIR]`."""
-    given = tyro.cli(ReportArguments, args=words, prog="subcam report", description=__doc__)
+    given = read_flags(ReportArguments, words, prog="subcam report", description=__doc__)
     from subcam.report.page.page import write_report
     from subcam.runtime.progress import say
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from subcam.checks.fields import Settings
 from subcam.errors import SubcamError
 
 
@@ -26,6 +27,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     """Read the settings that differ from the recipe's, run, print the tables and write the page."""
     import tyro
 
+    from subcam.commands.flags import read_flags
     from subcam.pipeline import run
     from subcam.recipes import RECIPES
     from subcam.report.tables.formats import terminal_table
@@ -35,11 +37,12 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
-    class Arguments:
+    class Arguments(Settings):
         """A run.
 
-        out: the run's folder. The same command again continues from what it holds.
-        report: whether the page with all tables, figures and images is written at the end.
+        Attributes:
+            out: the run's folder. The same command again continues from what it holds.
+            report: whether the page with all tables, figures and images is written at the end.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
@@ -47,9 +50,9 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         report: bool = True
 
     refuse_old_flags(words)
-    given = tyro.cli(
+    given = read_flags(
         Arguments,
-        args=words,
+        words,
         prog=prog,
         description=RECIPES[recipe].__doc__,
         default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
+from subcam.checks.fields import Scale, Settings, Share, Weight
 from subcam.data.augmentation import scaled_size
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
@@ -22,26 +23,24 @@ from subcam.training.losses import joint_loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class EquivarianceSettings:
+class EquivarianceSettings(Settings):
     """Settings of attention consistency.
 
     Attributes:
-        weight: of the difference between the maps. SEAM: 1.
+        weight: weight of the difference between the maps. SEAM: 1.
         scale: least and greatest factor on the image's size, drawn uniformly for each step. SEAM: always 0.3, of
             crops of 448 pixels.
         flip: chance of the mirror image.
     """
 
-    weight: float = 1.0
-    scale: tuple[float, float] = (0.5, 0.9)
-    flip: float = 0.5
+    weight: Weight = 1.0
+    scale: tuple[Scale, Scale] = (0.5, 0.9)
+    flip: Share = 0.5
 
-    def __post_init__(self) -> None:
-        if self.weight < 0 or not 0 < self.scale[0] <= self.scale[1] or not 0 <= self.flip <= 1:
-            raise SettingsError(
-                "expected an equivariance.weight of 0 or more, an equivariance.scale above 0 with the least factor "
-                f"first and an equivariance.flip in 0..1, got {self.weight}, {list(self.scale)} and {self.flip}"
-            )
+    def check_together(self) -> None:
+        """The least factor comes first."""
+        if self.scale[0] > self.scale[1]:
+            raise SettingsError(f"expected the least factor of scale first, got {list(self.scale)}")
 
 
 def peak_normalised(maps: Float[Tensor, "batch classes h w"]) -> Float[Tensor, "batch classes h w"]:

@@ -14,29 +14,22 @@ from torch import Tensor, nn
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
-from subcam.errors import SettingsError
+from subcam.checks.fields import Settings, Share, Weight
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.training.losses import joint_loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErasingSettings:
+class ErasingSettings(Settings):
     """Settings of adversarial erasing.
 
     Attributes:
         threshold: features are erased where the response of a present class, over its maximum, is above it. ACoL: 0.6.
-        weight: of the second classifier's loss. ACoL: 1.
+        weight: weight of the second classifier's loss. ACoL: 1.
     """
 
-    threshold: float = 0.6
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1 or self.weight < 0:
-            raise SettingsError(
-                "expected an erasing.threshold in 0..1 and an erasing.weight of 0 or more, got "
-                f"{self.threshold} and {self.weight}"
-            )
+    threshold: Share = 0.6
+    weight: Weight = 1.0
 
 
 def erased(

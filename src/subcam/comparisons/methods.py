@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
+from subcam.checks.fields import Settings
 from subcam.comparisons.equivariance import EquivarianceSettings
 from subcam.comparisons.erasing import ErasingSettings, fused_response
 from subcam.comparisons.gradient import gradient_maps, require_package
@@ -34,21 +35,22 @@ RESPONSES: dict[Comparison, Callable[..., list[ImageResponse]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings:
+class CompareSettings(Settings):
     """Response maps of other methods, to stand beside those of the rounds in Table 1; nothing else uses them.
 
     Attributes:
-        methods: "grad-cam++" and "layer-cam" take the network of round 0 and need the extra `compare`; "erasing" and
-            "equivariance" train a network of their own, as long as round 0 and on the same crops.
+        methods: which; "grad-cam++" and "layer-cam" take the network of round 0 and need the extra `compare`;
+            "erasing" and "equivariance" train a network of their own, as long as round 0 and on the same crops.
     """
 
     methods: tuple[Comparison, ...] = ()
     erasing: ErasingSettings = field(default_factory=ErasingSettings)
     equivariance: EquivarianceSettings = field(default_factory=EquivarianceSettings)
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Each method comes once."""
         if len(set(self.methods)) < len(self.methods):
-            raise SettingsError(f"expected each of compare.methods once, got {' '.join(self.methods)}")
+            raise SettingsError(f"expected each of methods once, got {' '.join(self.methods)}")
 
     def training(self, method: Comparison) -> ErasingSettings | EquivarianceSettings | None:
         """How the method trains a network; None where it takes that of round 0."""

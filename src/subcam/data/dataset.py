@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.readers.coco import coco_files, read_coco
 from subcam.data.readers.folder import folder_splits, read_folder
@@ -29,13 +30,13 @@ ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetSettings:
+class DatasetSettings(Settings):
     """Which images.
 
     Attributes:
         root: a folder in PASCAL VOC's or COCO's layout, one with a CSV of labels or with tar shards, or "toy" for the
             generated set.
-        layout: "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
+        layout: how the folder is laid out; "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
             annotations/instances_*.json or `labels` names a JSON file, shards where there are *.tar and no CSV.
         labels: name of the CSV in a plain folder, or of a COCO file that stands alone.
         train_split: images whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
@@ -47,7 +48,8 @@ class DatasetSettings:
         crowd_masks: COCO: score groups ("iscrowd") as objects of their class, as which CVAT writes brush masks.
         train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
             network trained on ground truth needs them; networks trained without them are trained again.
-        on_bad_input: stop at the first file that cannot be used, or leave such files out, counted and named.
+        on_bad_input: whether to stop at the first file that cannot be used, or to leave such files out, counted and
+            named.
     """
 
     root: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR|toy")] = ""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from subcam.checks.fields import Settings
 from subcam.download.archive_folder import RECEIPTS, AtHand, discard, find, have
 from subcam.download.archives import Limits, measure, unpack
 from subcam.download.sources import ARCHIVES, AUGMENTED_MASKS, TRAIN_AUG_NAMES, Archive, DataSetName
@@ -22,7 +23,7 @@ from subcam.runtime.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class FetchSettings:
+class FetchSettings(Settings):
     """Where data sets come from and go to.
 
     Attributes:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from subcam.cam.settings import MAPS_FILE, write_maps_file
+from subcam.checks.fields import Settings
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.runtime.files import atomic_write, read_json, write_json
 
@@ -37,7 +38,7 @@ REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSettings:
+class FolderSettings(Settings):
     """What goes into a model folder.
 
     Attributes:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.checks.fields import Entries, Range, Settings, Share
 from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
@@ -31,7 +32,7 @@ class Logits(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """All that is needed to build a saved network again; stands beside its weights as `config.json`.
 
     num_subcategories: K of H_s.
@@ -39,11 +40,11 @@ class ModelConfig:
     """
 
     network: NetworkSettings
-    class_names: tuple[str, ...]
-    num_subcategories: int = 0
-    num_objects: int = 0
-    num_context: int = 0
-    head_dropout: float = 0.0
+    class_names: Annotated[tuple[str, ...], Entries(most=65_534)]
+    num_subcategories: Annotated[int, Range(0, 10_000)] = 0
+    num_objects: Annotated[int, Range(0, 10_000)] = 0
+    num_context: Annotated[int, Range(0, 10_000)] = 0
+    head_dropout: Share = 0.0
 
 
 class ClassificationNetwork(nn.Module):

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 else:  # their imports take seconds, and prediction with a DeepLab does without them
     Fabric = SmpModel = Any
 
+FurtherScales = Annotated[tuple[Annotated[float, Range(0.01, 0.99)], ...], Entries(most=20)]
+"""Scales beside the image's own, which is always among them."""
+
 DEEPLAB, DEEPLAB_PLUS = "deeplabv2", "deeplabv3plus"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationConfig:
+class SegmentationConfig(Settings):
     """All that is needed to build a saved network again; stands beside its weights as `config.json`.
 
     network: the backbone of a DeepLab, or the encoder of an architecture of segmentation-models-pytorch.
@@ -43,17 +47,10 @@ class SegmentationConfig:
     """
 
     network: NetworkSettings
-    class_names: tuple[str, ...]
+    class_names: Annotated[tuple[str, ...], Entries(most=65_534)]
     architecture: str = DEEPLAB
-    multi_scale_inputs: tuple[float, ...] = ()
+    multi_scale_inputs: FurtherScales = ()
     caffe_layout: bool = False
-
-    def __post_init__(self) -> None:
-        if not all(0 < scale < 1 for scale in self.multi_scale_inputs):
-            raise SettingsError(
-                f"expected multi_scale_inputs between 0 and 1 such as 0.5 0.75, got {self.multi_scale_inputs}; the"
-                " image's own scale is always among them"
-            )
 
 
 class SegmentationNetwork(nn.Module):

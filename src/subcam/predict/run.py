@@ -9,11 +9,12 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
+from subcam.checks.fields import Range, Settings, Threads
 from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError, SettingsError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
@@ -30,18 +31,18 @@ from subcam.runtime.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings:
+class PredictSettings(Settings):
     """Settings of a prediction.
 
     Attributes:
         overlays: whether to write each image with its mask laid over it.
         probabilities: whether to write the probabilities of all classes, as float16; megabytes an image.
-        on_bad_input: leave out images that cannot be used, named in the end, or stop at the first.
-        accelerator: "auto" takes a GPU where there is one.
-        devices: of this machine; each predicts its share of the images in a process of its own.
+        on_bad_input: whether to leave out images that cannot be used, named in the end, or to stop at the first.
+        accelerator: what computes; "auto" takes a GPU where there is one.
+        devices: devices of this machine to use; each predicts its share of the images in a process of its own.
         num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
-        precision: of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
-        threads: of the network on the CPU, and of reading and writing; 0 takes all cores.
+        precision: numbers of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
+        threads: threads of the network on the CPU, and of reading and writing; 0 takes all cores.
     """
 
     inference: InferenceSettings = field(default_factory=InferenceSettings)
@@ -49,10 +50,10 @@ class PredictSettings:
     probabilities: bool = False
     on_bad_input: OnBadInput = "skip"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: Annotated[int, Range(1, 1024)] = 1
+    num_nodes: Annotated[int, Range(1, 65_536)] = 1
     precision: Precision | Literal["auto"] = "auto"
-    threads: int = 0
+    threads: Threads = 0
 
     @property
     def resolved_precision(self) -> Precision:

@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
+from subcam.checks.fields import BatchSize, Range, Scales, Settings
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 from subcam.networks.segmenter import upsample_logits
@@ -34,7 +35,7 @@ TILE_GRID = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceSettings:
+class InferenceSettings(Settings):
     """How a trained network is applied to images.
 
     Attributes:
@@ -50,24 +51,20 @@ class InferenceSettings:
             labels occur, as in pseudo masks: what the network adds to them at equal knowledge.
     """
 
-    scales: tuple[float, ...] = (1.0,)
+    scales: Scales = (1.0,)
     flip: bool = False
-    tile: int = 1024
-    overlap: int = 256
-    batch_size: int = 4
+    tile: Annotated[int, Range(0, 1_000_000)] = 1024
+    overlap: Annotated[int, Range(0, 500_000)] = 256
+    batch_size: BatchSize = 4
     crf: bool = False
     crf_settings: CRFSettings = field(default_factory=lambda: DEEPLAB_CRF)
     known_labels: bool = False
 
-    def __post_init__(self) -> None:
-        if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
-            raise SettingsError(f"expected one scale or more, each above 0, got {list(self.scales)}")
-        if self.batch_size < 1:
-            raise SettingsError(f"expected a batch_size of 1 or more, got {self.batch_size}")
-        if self.tile < 0 or self.overlap < 0 or (self.tile and 2 * self.overlap > self.tile):
+    def check_together(self) -> None:
+        """Tiles overlap by half of their side at most."""
+        if self.tile and 2 * self.overlap > self.tile:
             raise SettingsError(
-                f"expected a tile of 0 or more and an overlap of at most half of it, got tile {self.tile} and overlap"
-                f" {self.overlap}"
+                f"expected an overlap of at most half of the tile, got tile {self.tile} and overlap {self.overlap}"
             )
 
 

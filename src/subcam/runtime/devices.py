@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from torch import nn
 
+from subcam.checks.fields import Range, Settings, Threads
 from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
 from subcam.runtime.malloc import keep_freed_memory
@@ -43,17 +44,17 @@ connections, which the others see at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineSettings:
+class MachineSettings(Settings):
     """Devices and processes.
 
     Attributes:
-        accelerator: "auto" takes a GPU where there is one.
-        devices: of this machine; with several each has a process of its own. Under torchrun and SLURM their numbers
-            count, and this may be left out.
+        accelerator: what computes; "auto" takes a GPU where there is one.
+        devices: devices of this machine to use; with several each has a process of its own. Under torchrun and SLURM
+            their numbers count, and this may be left out.
         num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
-        precision: of training; "bf16-mixed" where the processor or GPU gains from it.
-        inference_precision: of feature extraction and response maps. "auto" takes bf16 where the processor or GPU has
-            arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
+        precision: numbers of training; "bf16-mixed" where the processor or GPU gains from it.
+        inference_precision: numbers of feature extraction and response maps. "auto" takes bf16 where the processor or
+            GPU has arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
         workers: processes that decode and augment images; -1 chooses.
         threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores. On a machine that others
             use too, say how many: threads that wait for each other on busy cores are many times slower than one.
@@ -66,19 +67,15 @@ class MachineSettings:
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    num_nodes: int = 1
+    devices: Annotated[int, Range(1, 1024)] = 1
+    num_nodes: Annotated[int, Range(1, 65_536)] = 1
     precision: Precision = "32-true"
     inference_precision: Precision | Literal["auto"] = "auto"
-    workers: int = -1
-    threads: int = 0
-    checkpoint_seconds: float = 60.0
+    workers: Annotated[int, Range(-1, 1024)] = -1
+    threads: Threads = 0
+    checkpoint_seconds: Annotated[float, Range(0.0, 1e7)] = 60.0
     compile: bool = False
     decoded_cache: str = ""
-
-    def __post_init__(self) -> None:
-        if min(self.devices, self.num_nodes) < 1:
-            raise SettingsError(f"expected devices and num_nodes of 1 or more, got {self.devices} and {self.num_nodes}")
 
     @property
     def resolved_inference_precision(self) -> Precision:

@@ -20,7 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from subcam.errors import BadInputError, RunFolderError
+from subcam.checks.fields import Settings, check_all, shortly, types_of, unchecked
+from subcam.errors import BadInputError, RunFolderError, SettingsError
 
 RECORD_FILE = "stage.json"
 """Written last; a stage's folder that has it is done."""
@@ -227,9 +228,17 @@ def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
             without a default that are not there become not-a-number.
 
     Raises:
-        TypeError: a field is missing that has no default, or a key is unknown.
+        TypeError: a field is missing that has no default, a key is unknown, or a setting is of another type or out of
+            its range.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        settings = _settings_from_plain(kind, plain, lenient=lenient)
+        try:
+            check_all(settings)
+        except SettingsError as error:
+            raise TypeError(str(error)) from error
+        return settings
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return kind(**_fields_from_plain(kind, plain, lenient=lenient))
     if origin in (typing.Union, UnionType):
@@ -247,19 +256,33 @@ def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
     return Path(plain) if kind is Path else plain
 
 
-def _fields_from_plain(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
+def _settings_from_plain(kind: type[Settings], plain: Any, *, lenient: bool) -> Any:
+    """Settings with all groups in them, not checked yet, so that errors can say the whole name of a field."""
+    values = dict(_known(kind, plain, lenient=lenient))
+    for name, hint in types_of(kind).items():
+        if name in values and isinstance(hint, type) and issubclass(hint, Settings):
+            values[name] = _settings_from_plain(hint, values[name], lenient=lenient)
+    return unchecked(kind, values)
+
+
+def _known(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
+    """The values of the fields that `kind` has."""
     if not isinstance(plain, dict):
-        raise TypeError(f"expected the fields of {kind.__name__}, got {plain!r}")
-    hints = typing.get_type_hints(kind)
-    known = {entry.name: entry for entry in dataclasses.fields(kind) if entry.init}
-    unknown = [key for key in plain if key not in known]
+        raise TypeError(f"expected the fields of {kind.__name__}, got {shortly(plain)}")
+    names = {entry.name for entry in dataclasses.fields(kind) if entry.init}
+    unknown = [key for key in plain if key not in names]
     if unknown and not lenient:
-        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r}")
-    values = {name: from_plain(hints[name], plain[name], lenient=lenient) for name in known if name in plain}
+        raise TypeError(f"{kind.__name__} has no field {shortly(unknown[0])}")
+    return {name: value for name, value in plain.items() if name in names}
+
+
+def _fields_from_plain(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    given = _known(kind, plain, lenient=lenient)
+    values = {name: from_plain(hints[name], value, lenient=lenient) for name, value in given.items()}
     if lenient:
-        values |= {
-            name: math.nan for name, entry in known.items() if name not in plain and _is_number_without(entry, hints)
-        }
+        left = (entry for entry in dataclasses.fields(kind) if entry.init and entry.name not in values)
+        values |= {entry.name: math.nan for entry in left if _is_number_without(entry, hints)}
     return values
 
 

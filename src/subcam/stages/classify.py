@@ -1,13 +1,14 @@
 """Training {E, H_p} (round 0) and {E, H_p, H_s} (later rounds) by Eq. 3. Labelled images in, a saved network out."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from subcam.checks.fields import BatchSize, Entries, Epochs, Settings, Share, Steps, Weight
 from subcam.clustering.subcategories import read_subcategories
 from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
 from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
@@ -34,16 +35,17 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifySettings:
+class ClassifySettings(Settings):
     """Settings of classifier training. Numbers of the paper and of its published code are in `recipes.py`.
 
     Attributes:
-        epochs: of round 0, and of the later rounds unless `round_epochs` says otherwise.
+        epochs: passes over the images in round 0, and of the later rounds unless `round_epochs` says otherwise.
         round_epochs: epochs of rounds 1, 2, ...; the last entry holds for all after it.
         schedule_epochs: epochs after which the learning rate reaches its end; 0 means the round's own. The published
             code plans 61 and stops rounds 1-3 at 30, 40 and 50.
         least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
-        subcategory_weight: lambda of Eq. 3.
+        batch_size: images of a step.
+        subcategory_weight: weight of the sub-categories' loss, lambda of Eq. 3.
         prototype_weight: weight of the prototype classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
             goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
@@ -52,25 +54,18 @@ class ClassifySettings:
         head_dropout: share of channels of the feature map dropped in training; 0.5 in the published code.
     """
 
-    epochs: int = 5
-    round_epochs: tuple[int, ...] = ()
-    schedule_epochs: int = 0
-    least_steps: int = 0
-    batch_size: int = 16
-    subcategory_weight: float = 5.0
-    prototype_weight: float = 0.3
+    epochs: Epochs = 5
+    round_epochs: Annotated[tuple[Epochs, ...], Entries(most=1000)] = ()
+    schedule_epochs: Epochs = 0
+    least_steps: Steps = 0
+    batch_size: BatchSize = 16
+    subcategory_weight: Weight = 5.0
+    prototype_weight: Weight = 0.3
     start: Literal["restart", "continue"] = "restart"
     round0_checkpoint: str = field(default="", metadata=by_content())
-    head_dropout: float = 0.0
+    head_dropout: Share = 0.0
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, *self.round_epochs, self.schedule_epochs) < 0 or not 0 <= self.head_dropout <= 1:
-            raise SettingsError(
-                "expected epochs of 0 or more and head_dropout in 0..1, got "
-                f"{(self.epochs, *self.round_epochs, self.schedule_epochs)} and {self.head_dropout}"
-            )
 
     def of_round(
         self, round_index: int, *, with_subcategories: bool, with_prototypes: bool = False

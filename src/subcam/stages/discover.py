@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from subcam.checks.fields import BatchSize, Count, Range, Settings
 from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
 from subcam.clustering.clusters_csv import clusters_digest, read_clusters, write_clusters
 from subcam.clustering.features import extract_features
@@ -15,7 +16,6 @@ from subcam.clustering.subcategories import (
     write_subcategories,
 )
 from subcam.data.check import CheckedImages
-from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device
@@ -26,42 +26,38 @@ VERSION = 1
 """Of what this stage computes; raise it when that changes."""
 
 
+Clusters = Annotated[int, Range(1, 10_000)]
+
+
 @dataclass(frozen=True, kw_only=True)
-class DiscoverSettings:
+class DiscoverSettings(Settings):
     """Settings of sub-category discovery.
 
     Attributes:
         num_subcategories: K, the clusters inside each parent class, for the method "kmeans". The paper uses 10.
         method: K-means at one K ("kmeans", the paper); or a K for each class, chosen by the criterion: among FINCH's
             partitions ("finch"), or among these and K-means at each K ("auto").
-        criterion: of that choice: "silhouette", or "stability" over random halves of the images (slower).
+        criterion: what a K is chosen by: "silhouette", or "stability" over random halves of the images (slower).
         max_subcategories: largest K that is chosen.
         min_cluster_size: where K is chosen, clusters of fewer images are merged into the nearest.
         clusters: a `clusters.csv` that a stage wrote and a person edited; its clusters are taken, in every round,
             instead of finding any. Empty to find them.
-        normalisation: "none" (the paper) or "l2".
+        normalisation: features as they are ("none", the paper) or of length 1 ("l2").
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
         batch_size: images of equal size that pass the network together when features are extracted.
     """
 
-    num_subcategories: int = 10
+    num_subcategories: Clusters = 10
     method: Literal["kmeans", "finch", "auto"] = "kmeans"
     criterion: Criterion = "silhouette"
-    max_subcategories: int = 10
-    min_cluster_size: int = 5
+    max_subcategories: Clusters = 10
+    min_cluster_size: Count = 5
     clusters: str = field(default="", metadata=by_content(clusters_digest))
     normalisation: Normalisation = "none"
-    restarts: int = 10
-    max_iterations: int = 300
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        limits = ("num_subcategories", "max_subcategories", "min_cluster_size", "restarts", "max_iterations")
-        values = {name: getattr(self, name) for name in (*limits, "batch_size")}
-        if min(values.values()) < 1:
-            given = ", ".join(f"{name} {value}" for name, value in values.items())
-            raise SettingsError(f"discovery: expected numbers of 1 or more, got {given}")
+    restarts: Annotated[int, Range(1, 10_000)] = 10
+    max_iterations: Count = 300
+    batch_size: BatchSize = 8
 
 
 def run(

@@ -11,10 +11,11 @@ import numpy as np
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.threshold import THRESHOLDS, ChosenThreshold, threshold_of_maps
+from subcam.checks.fields import Settings, Share
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.errors import BadInputError, SettingsError
+from subcam.errors import BadInputError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
@@ -33,7 +34,7 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
+class EvaluateSettings(Settings):
     """Settings of scoring.
 
     Attributes:
@@ -42,12 +43,7 @@ class EvaluateSettings:
             their response maps and colours, without masks: one for all classes ("auto"), or one for each ("by-class").
     """
 
-    background_threshold: float | Choice = 0.15
-
-    def __post_init__(self) -> None:
-        given = self.background_threshold
-        if given not in CHOICES if isinstance(given, str) else not 0 <= given <= 1:
-            raise SettingsError(f"expected a background_threshold in 0..1, {' or '.join(CHOICES)}, got {given}")
+    background_threshold: Share | Choice = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)

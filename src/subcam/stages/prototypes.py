@@ -8,6 +8,7 @@ the paper.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int16
 
 from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.checks.fields import BatchSize, Count, Range, Settings, Share
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches, same_size_batches
@@ -40,7 +42,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypeSettings:
+class PrototypeSettings(Settings):
     """Settings of prototypes of positions.
 
     Attributes:
@@ -54,24 +56,20 @@ class PrototypeSettings:
         batch_size: images of equal size that pass the network together.
     """
 
-    num_objects: int = 5
-    num_context: int = 5
-    object_above: float = 0.4
-    context_below: float = 0.2
-    most_positions: int = 4000
-    restarts: int = 2
-    max_iterations: int = 100
-    batch_size: int = 8
+    num_objects: Annotated[int, Range(1, 10_000)] = 5
+    num_context: Annotated[int, Range(1, 10_000)] = 5
+    object_above: Share = 0.4
+    context_below: Share = 0.2
+    most_positions: Annotated[int, Range(1, 1_000_000_000)] = 4000
+    restarts: Annotated[int, Range(1, 10_000)] = 2
+    max_iterations: Count = 100
+    batch_size: BatchSize = 8
 
-    def __post_init__(self) -> None:
-        names = ("num_objects", "num_context", "most_positions", "restarts", "max_iterations", "batch_size")
-        if min(getattr(self, name) for name in names) < 1:
-            given = ", ".join(f"{name} {getattr(self, name)}" for name in names)
-            raise SettingsError(f"prototypes: expected numbers of 1 or more, got {given}")
-        if not 0 <= self.context_below <= self.object_above <= 1:
+    def check_together(self) -> None:
+        """A position cannot be of an object and of its context."""
+        if self.context_below > self.object_above:
             raise SettingsError(
-                "prototypes: expected 0 <= context_below <= object_above <= 1, got "
-                f"{self.context_below} and {self.object_above}"
+                f"expected context_below of at most object_above, got {self.context_below} and {self.object_above}"
             )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.checks.fields import Exponent, Settings, Share
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
@@ -21,7 +22,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskSettings:
+class MaskSettings(Settings):
     """Settings of pseudo masks.
 
     Attributes:
@@ -33,9 +34,9 @@ class MaskSettings:
     """
 
     pseudo_mask: Variant = "walk-crf"
-    crf_alpha: float = 4.0
-    walk_alpha: float = 16.0
-    ignore_margin: float = 0.0
+    crf_alpha: Exponent = 4.0
+    walk_alpha: Exponent = 16.0
+    ignore_margin: Share = 0.0
     crf: CRFSettings = field(default_factory=CRFSettings)
 
 

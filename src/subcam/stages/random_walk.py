@@ -1,15 +1,17 @@
 """The stage that spreads response maps by a random walk over AffinityNet's affinities: one npz an image."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subcam.affinity.network import AffinityNetwork
-from subcam.affinity.pairs import RADIUS, pair_offsets, pool_to_grid
+from subcam.affinity.pairs import RADIUS, Radius, pool_to_grid
 from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.response import background_score
+from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches
@@ -25,8 +27,11 @@ VERSION = 1
 """Of what this stage computes; raise it when that changes."""
 
 
+PositiveExponent = Annotated[float, Range(0.001, 1000.0)]
+
+
 @dataclass(frozen=True, kw_only=True)
-class WalkSettings:
+class WalkSettings(Settings):
     """Settings of the random walk.
 
     Attributes:
@@ -37,19 +42,21 @@ class WalkSettings:
         alphas: exponents of the background scores (1 - max)^alpha that walk along with the maps.
     """
 
-    beta: float = 8.0
-    log_steps: int = 8
-    radius: int = RADIUS
+    beta: PositiveExponent = 8.0
+    log_steps: Annotated[int, Range(0, MAX_LOG_STEPS)] = 8
+    radius: Radius = RADIUS
     all_pairs: bool = False
-    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
-
-    def __post_init__(self) -> None:
-        if not self.alphas or min(self.alphas) <= 0 or self.beta <= 0 or not 0 <= self.log_steps <= MAX_LOG_STEPS:
-            raise SettingsError(
-                f"expected alphas and beta above 0 and log_steps in 0..{MAX_LOG_STEPS}, "
-                f"got {list(self.alphas)}, {self.beta} and {self.log_steps}"
-            )
-        pair_offsets(self.radius)
+    alphas: Annotated[tuple[PositiveExponent, ...], Entries(least=1, most=100)] = (
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+        6.0,
+        8.0,
+        12.0,
+        16.0,
+        24.0,
+    )
 
 
 def run(

@@ -1,6 +1,7 @@
 """Training the segmentation network on masks (Section 4.4). Images and masks in, a saved network out."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Integer
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from subcam.checks.fields import BatchSize, Epochs, Range, Settings, Steps
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
@@ -16,7 +18,6 @@ from subcam.data.images import read_mask
 from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.mask_crops import SegmentationImages, only_masked, with_masks
 from subcam.data.records import IGNORE_INDEX
-from subcam.errors import SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
@@ -33,32 +34,27 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """Settings of the segmentation network's training. Numbers of DeepLab-v2 are in `recipes.py`.
 
     Attributes:
+        epochs: passes over the images.
         least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
         batch_size: images of a step.
-        average_decay: of an exponential moving average of the weights, which is then what is saved; 0 for none.
+        average_decay: how much an exponential moving average of the weights, which is then what is saved, keeps at each
+            step (1 would never learn); 0 for none.
         validate_every: epochs between two scorings on images with masks, where there are some; 0 for none.
         validation_batch: images of one size scored together.
     """
 
-    epochs: int = 10
-    least_steps: int = 0
-    batch_size: int = 8
-    average_decay: float = 0.0
-    validate_every: int = 1
-    validation_batch: int = 8
+    epochs: Epochs = 10
+    least_steps: Steps = 0
+    batch_size: BatchSize = 8
+    average_decay: Annotated[float, Range(0.0, 0.999999)] = 0.0
+    validate_every: Epochs = 1
+    validation_batch: BatchSize = 8
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.validate_every) < 0 or not 0 <= self.average_decay < 1:
-            raise SettingsError(
-                "expected epochs and validate_every of 0 or more and average_decay in 0..1 (1 itself never learns),"
-                f" got {self.epochs}, {self.validate_every} and {self.average_decay}"
-            )
 
 
 def run(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.checks.fields import Exponent, Settings
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.records import Record
@@ -20,7 +21,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SureRegionSettings:
+class SureRegionSettings(Settings):
     """Settings of the regions that AffinityNet takes for sure.
 
     Attributes:
@@ -29,8 +30,8 @@ class SureRegionSettings:
         crf: the dense CRF.
     """
 
-    low_alpha: float = 4.0
-    high_alpha: float = 32.0
+    low_alpha: Exponent = 4.0
+    high_alpha: Exponent = 32.0
     crf: CRFSettings = field(default_factory=CRFSettings)
 
 

@@ -10,11 +10,13 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from subcam.checks.fields import Count, Range, Seed, Settings, Share
 from subcam.data.images import voc_palette, write_mask
 from subcam.runtime.files import as_plain, atomic_write, write_json
 
@@ -28,21 +30,24 @@ BODY_LENGTH = {"large": 0.36, "small": 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToySettings:
+class ToySettings(Settings):
     """How many images, how large, and how much the rest of an object tells about its class.
 
     Attributes:
+        train_images: generated images to learn from.
+        val_images: generated images to score.
         size: height and width in pixels.
         class_tint: share of the class's own colour in the body's, 0 (bodies tell nothing about the class) to 1.
         second_object: share of images with a second object of another class.
+        seed: of the images' random numbers.
     """
 
-    train_images: int = 480
-    val_images: int = 120
-    size: int = 64
-    class_tint: float = 0.3
-    second_object: float = 0.1
-    seed: int = 0
+    train_images: Count = 480
+    val_images: Annotated[int, Range(0, 1_000_000)] = 120
+    size: Annotated[int, Range(8, 10_000)] = 64
+    class_tint: Share = 0.3
+    second_object: Share = 0.1
+    seed: Seed = 0
 
 
 def write_toy(folder: Path, settings: ToySettings) -> Path:

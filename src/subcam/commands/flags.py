@@ -1,0 +1,140 @@
+"""A command's words read as settings: each field is a flag, with its docstring and range as help, and checked by it."""
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from tyro.constructors import (
+    MISSING,
+    MISSING_NONPROP,
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from subcam.checks.fields import Range, Settings, check_all, types_of, unchecked
+
+Given = TypeVar("Given", bound=Settings)
+
+
+def read_flags(
+    kind: type[Given],
+    words: Sequence[str],
+    *,
+    prog: str,
+    description: str | None = None,
+    default: Given | None = None,
+    config: tuple[Any, ...] = (),
+) -> Given:
+    """The settings that the words of a command line say.
+
+    Args:
+        kind: the class of the settings; groups in it give flags with a dot.
+        words: those after the command's name.
+        prog: the command, for its help.
+        description: what the command does; else the docstring of `kind`.
+        default: what flags that are not given are; else the fields' own.
+        config: markers of tyro.
+
+    Raises:
+        SettingsError: a value out of its range, or values that contradict each other; names the flag.
+        SystemExit: help was asked for, or the words are no flags of the command.
+    """
+    registry = ConstructorRegistry()
+    registry.struct_rule(_as_flags)
+    given = tyro.cli(
+        kind,
+        args=words,
+        prog=prog,
+        description=description,
+        default=MISSING_NONPROP if default is None else default,
+        config=config,
+        registry=registry,
+    )
+    check_all(given, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
+    return given
+
+
+def flag_of(kind: type, name: str, *, prefixes: bool = True) -> str:
+    """The flag of a setting, from its dotted name in `kind`; the last part alone without `prefixes`."""
+    parts: list[str] = []
+    owner: Any = kind
+    for part in name.split("."):
+        hint = types_of(owner)[part]
+        beside = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+        owner = typing.get_args(hint)[0] if beside else hint
+        # What tyro.conf.arg says of the flag's name.
+        named = [entry for entry in beside if hasattr(entry, "prefix_name")]
+        if not prefixes or any(entry.prefix_name is False for entry in named):
+            parts = []
+        parts.append(next((entry.name for entry in named if entry.name is not None), part))
+    return f"--{'.'.join(filter(None, parts)).replace('_', '-')}"
+
+
+def _as_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A group of settings as flags; its values are checked when all are there, so that errors know the flags."""
+    kind: Any = info.type
+    if not (isinstance(kind, type) and issubclass(kind, Settings)):
+        return None
+    hints = types_of(kind)
+    return StructConstructorSpec(
+        instantiate=lambda **values: unchecked(kind, values),
+        fields=tuple(
+            StructFieldSpec(
+                name=entry.name,
+                type=_parsed(hints[entry.name]),
+                default=_default(entry, info.default),
+                helptext=partial(help_of, kind, entry.name),
+            )
+            for entry in dataclasses.fields(kind)
+        ),
+    )
+
+
+def help_of(kind: type, name: str) -> str | None:
+    """What the docstring of a class of settings, or of one that it extends, says about a field under "Attributes:"."""
+    for owner in kind.__mro__:
+        _, _, listed = inspect.cleandoc(owner.__doc__ or "").partition("\nAttributes:\n")
+        found = re.search(rf"^    {name}: (.*(?:\n     +.*)*)", listed, re.MULTILINE)
+        if found:
+            return " ".join(found[1].split())
+    return None
+
+
+def _default(entry: "dataclasses.Field[Any]", default: Any) -> Any:
+    if default is not MISSING and default is not MISSING_NONPROP:
+        return getattr(default, entry.name)
+    if entry.default is not dataclasses.MISSING:
+        return entry.default
+    return MISSING if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+
+
+def _parsed(kind: Any) -> Any:
+    """The type of a field as tyro reads it: numbers with a range show that in the help."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        ranges = [entry for entry in parts[1:] if isinstance(entry, Range)]
+        return Annotated[(_parsed(parts[0]), *parts[1:], *(_number(parts[0], limit) for limit in ranges))]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(_parsed, parts))]  # noqa: UP007 - of parts that are known at run time only
+    if origin in (tuple, dict):
+        return origin[tuple(part if part is ... else _parsed(part) for part in parts)]
+    return kind
+
+
+def _number(kind: type, limit: Range) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{kind.__name__.upper()} {limit}",
+        instance_from_str=lambda words: kind(words[0]),
+        is_instance=lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
