@@ -49,6 +49,13 @@ def test_tiles_are_in_the_order_of_the_pipeline(run: FinishedRun) -> None:
     assert "7 images of val" in told.note
 
 
+def test_pseudo_masks_are_those_of_the_last_round(run: FinishedRun) -> None:
+    (last,) = run.result.refined
+    earlier = replace(last, round_index=0)
+    told = headline(replace(run, result=replace(run.result, refined=(earlier, last))))
+    assert [tile.name for tile in told.tiles if "Pseudo masks," in tile.name] == ["Pseudo masks, round 2"]
+
+
 def test_a_gain_a_loss_and_a_draw(run: FinishedRun) -> None:
     plain, _, last, control = run.result.rounds
     assert "10.0 points above plain CAM and 5.0 points above the control" in headline(run).verdict

@@ -102,6 +102,7 @@ def test_images_fit_into_their_budget(tmp_path: Path) -> None:
     least = sum(pack(record, 112).size for record in records)
     few = pack_images(records, budget=least // 2)
     assert 0 < len(few) < 4
+    assert sum(image.size for image in few) <= least // 2
     assert pack_images([], budget=10) == ()
 
 
