@@ -393,3 +393,23 @@ def test_a_signal_to_all_processes_of_a_job_leaves_the_workers_to_the_training(
         stopped()
     assert torch.load(stage.path / "checkpoint.pt", weights_only=True)["next_step"] == 2
     assert len(steps) == 2
+
+
+def test_clipping_leaves_out_a_step_whose_gradient_overflows(
+    training: Training, network: OneNumber, machine: MachineSettings, tmp_path: Path
+) -> None:
+    """In half precision the scale of the loss is found by trying: a gradient beyond its range ends no training."""
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**127 * 1.5))
+    clipped = replace(training, optimiser=replace(training.optimiser, gradient_clip=0.5), epochs=1)
+    stage = RunFolder(path=tmp_path).stage("train")
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+
+    def loss(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"loss": 4 * model(images)}
+
+    train(replace(clipped, loss=loss), stage=stage, fabric=fabric, machine=machine, save=lambda: None)
+    assert stage.done
+    assert precision.scaler is not None
+    assert precision.scaler.get_scale() < 2.0**127
+    assert torch.isfinite(network.body.weight).all()
+    assert network.body.weight.sum() != 0

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from subcam.checks.fields import Settings
 from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.model_folder import AFFINITY, load_network, save_network
+from subcam.networks.normalise import Normalise
 from subcam.networks.weight_files import load_into, load_state
 from subcam.runtime.files import from_plain
 
@@ -38,6 +38,7 @@ class AffinityNetwork(nn.Module):
         super().__init__()
         self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
         self.config = AffinityConfig(network=replace(self.backbone.settings, weights=config.network.weights))
+        self.normalise = Normalise(self.backbone.mean, self.backbone.std)
         self.plan = plan_pyramid(self.backbone)
         self.head = AffinityHead(self.plan.channels, strides=self.plan.strides)
 
@@ -53,11 +54,9 @@ class AffinityNetwork(nn.Module):
         The image is padded with zeros at the bottom and the right, as in psa: to a multiple of every stride, so that
         the cells of all features begin and end where those of the grid do.
         """
-        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         height, width = images.shape[2:]
         multiple = math.lcm(STRIDE, *self.plan.strides)
-        padded = F.pad((images.float() / 255 - mean) / std, (0, -width % multiple, 0, -height % multiple))
+        padded = F.pad(self.normalise(images), (0, -width % multiple, 0, -height % multiple))
         grid = (padded.shape[2] // STRIDE, padded.shape[3] // STRIDE)
         features = self.head(feature_pyramid(self.backbone, self.plan, padded), grid=grid)
         return features[:, :, : -(-height // STRIDE), : -(-width // STRIDE)]

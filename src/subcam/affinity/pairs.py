@@ -87,11 +87,18 @@ def pair_indices(
     Raises:
         SettingsError: the grid is too small to hold a pair.
     """
+    return _pair_indices(height, width, radius, torch.device(device or "cpu"))
+
+
+@lru_cache(maxsize=8)  # every step of a training asks for the same, and making them waits for the device
+def _pair_indices(height: int, width: int, radius: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, columns = training_region(height=height, width=width, radius=radius)
-    cells = torch.arange(height * width, device=device).view(height, width)
-    sources = cells[rows, columns].reshape(-1)
-    steps = [dy * width + dx for dy, dx in pair_offsets(radius)]
-    return sources, sources + torch.tensor(steps, device=device, dtype=torch.long)[:, None]
+    with torch.inference_mode(mode=False):
+        cells = torch.arange(height * width).view(height, width)
+        sources = cells[rows, columns].reshape(-1)
+        steps = [dy * width + dx for dy, dx in pair_offsets(radius)]
+        targets = sources + torch.tensor(steps, dtype=torch.long)[:, None]
+        return sources.to(device), targets.to(device)
 
 
 def pool_to_grid(scores: Float[Tensor, "*batch cls H W"], *, stride: int = STRIDE) -> Float[Tensor, "*batch cls h w"]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from subcam.affinity.pairs import RADIUS, pair_offsets, shifted, source_region
 from subcam.affinity.walk_stencil import apply_power, build_stencil
 from subcam.errors import BadInputError, SettingsError
+from subcam.runtime.devices import to_device
 
 MAX_LOG_STEPS = 20
 
@@ -96,13 +97,14 @@ def random_walk(
     maps = maps.to(dtype)
     lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     scale = torch.maximum(-lowest, highest)
-    present = scale.flatten() > 0
+    present = _check_values(affinity, lowest, highest)
     walked = torch.zeros_like(maps)
-    if present.any():
+    if present:
         device = maps.device if maps.device.type == "cuda" else torch.device("cpu")
         stencil = build_stencil(affinity.values.to(device, dtype), radius=affinity.radius, beta=beta)
-        averaged = apply_power(stencil, (maps[present] / scale[present]).to(device), steps=2**log_steps)
-        walked[present] = averaged.to(maps.device) * scale[present]
+        which = to_device(torch.tensor(present), maps.device)
+        averaged = apply_power(stencil, (maps[which] / scale[which]).to(device), steps=2**log_steps)
+        walked[which] = averaged.to(maps.device) * scale[which]
     # The walk averages, so only truncation and rounding can lead out of a map's range.
     return walked.clamp(lowest, highest)
 
@@ -123,10 +125,22 @@ def _check(affinity: PixelAffinity, maps: Tensor, beta: float | int, log_steps: 
     expected = len(pair_offsets(affinity.radius))
     if len(values) != expected:
         raise SettingsError(f"affinity: radius {affinity.radius} has {expected} offsets, got {len(values)} planes.")
-    if values.numel() and not (values.min() >= 0 and values.max() <= 1):
+
+
+def _check_values(affinity: PixelAffinity, lowest: Tensor, highest: Tensor) -> list[int]:
+    """The places of the maps that are not zero everywhere; the host waits for the device once for all it asks.
+
+    Raises:
+        BadInputError: see `random_walk`.
+    """
+    values, count = affinity.values, len(lowest)
+    ends = [end.flatten().to(lowest.dtype) for end in values.aminmax()] if values.numel() else []
+    numbers = torch.cat([lowest.flatten(), highest.flatten(), *ends]).tolist()
+    if not all(0 <= number <= 1 for number in numbers[2 * count :]):
         raise BadInputError("affinity: expected values in [0, 1]; some are outside or not a number.")
-    if not _is_finite(maps):
+    if not all(map(math.isfinite, numbers)):
         raise BadInputError("maps: expected finite response maps, got NaN or infinity.")
+    return [i for i in range(count) if max(-numbers[i], numbers[count + i]) > 0]
 
 
 def _is_finite(values: Tensor) -> bool:

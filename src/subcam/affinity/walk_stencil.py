@@ -26,6 +26,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from subcam.affinity.pairs import pair_offsets, source_region
+from subcam.runtime.devices import to_device
 
 # Beside 1. What is smaller becomes 0, so that no product is denormal, which costs many processors tenfold.
 NEGLIGIBLE_WEIGHT = 1e-12
@@ -153,7 +154,7 @@ def series_by_gathering(
     """sum_k coefficients[k] T_k(S) start, by torch on the device of `start`: each position sums its neighbours."""
     size, device = start.shape[1], start.device
     here = torch.arange(size, dtype=torch.int32, device=device)
-    shifts = torch.tensor(stencil.shifts, dtype=torch.int32, device=device)[:, None]
+    shifts = to_device(torch.tensor(stencil.shifts, dtype=torch.int32), device)[:, None]
     backward = torch.zeros_like(stencil.couplings)
     for row, coupling, shift in zip(backward, stencil.couplings, stencil.shifts, strict=True):
         row[shift:] = coupling[: size - shift]

@@ -31,25 +31,30 @@ class ResponseMaps:
 
     def full_size(self) -> Float32[np.ndarray, "present height width"]:
         """The parent classes' maps in 0..1 at the size of the image."""
-        return _upsample(self.maps, self.size)
+        return upsampled(torch.from_numpy(self.maps), self.size).numpy()
 
     def subcategories_full_size(self, position: int) -> Float32[np.ndarray, "k height width"]:
         """The sub-category maps of the class at `position` in `classes`, in 0..1 at the size of the image."""
-        return _upsample(self.subcategory_maps[position], self.size)
+        return upsampled(torch.from_numpy(self.subcategory_maps[position]), self.size).numpy()
 
 
 def coarsen(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[np.ndarray, "maps grid_h grid_w"]:
+    """What `coarsen_on_device` computes, as an array."""
+    return coarsen_on_device(maps, stride).cpu().numpy()
+
+
+def coarsen_on_device(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[Tensor, "maps grid_h grid_w"]:
     """Sample maps in 0..1 at the centres of stride x stride cells and round them to 8 bits.
 
     Sampled and, in `ResponseMaps.full_size`, brought back bicubically: on images of 64 pixels linear interpolation
     cuts the maps' ridges off and takes a point of mIoU with them.
     """
     height, width = maps.shape[1:]
-    if not maps.shape[0]:
-        return np.zeros((0, -(-height // stride), -(-width // stride)), np.uint8)
     grid = (-(-height // stride), -(-width // stride))
+    if not maps.shape[0]:
+        return maps.new_zeros((0, *grid), dtype=torch.uint8)
     coarse = F.interpolate(maps[None], size=grid, mode="bicubic", align_corners=False)[0] if stride > 1 else maps
-    return (coarse * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    return (coarse * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def maps_path(folder: Path, name: str) -> Path:
@@ -87,8 +92,8 @@ def read_response_maps(path: Path) -> ResponseMaps:
         )
 
 
-def _upsample(coarse: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "maps height width"]:
-    if not len(coarse):
-        return np.zeros((0, *size), np.float32)
-    maps = torch.from_numpy(coarse).float()[None] / 255
-    return F.interpolate(maps, size=size, mode="bicubic", align_corners=False)[0].clamp_(0, 1).numpy()
+def upsampled(maps: UInt8[Tensor, "maps grid_h grid_w"], size: tuple[int, int]) -> Float32[Tensor, "maps height width"]:
+    """Stored maps in 0..1 at the size of their image, on the device that they lie on."""
+    if not len(maps):
+        return maps.new_zeros((0, *size), dtype=torch.float32)
+    return F.interpolate(maps.float()[None] / 255, size=size, mode="bicubic", align_corners=False)[0].clamp_(0, 1)

@@ -14,6 +14,7 @@ from subcam.cam.response import response_maps as class_activation_maps
 from subcam.data.augmentation import scaled_size
 from subcam.networks.backbones.vit_attention import LayerAttention, heard_attention
 from subcam.networks.classifier import ClassificationNetwork
+from subcam.runtime.devices import to_device
 
 
 class ImageResponse(NamedTuple):
@@ -82,7 +83,9 @@ def multiscale_response(
     flips = (False, True) if flip else (False,)
     raw: list[list[Tensor]] = [[] for _ in images]
     raw_subcategories: list[list[Tensor]] = [[] for _ in images]
-    present = [row.nonzero().flatten() for row in labels.to(network.parent_head.weight.device)]
+    # Found on the host, where they mostly are, and sent at once: on a device each image would be waited for.
+    shown = labels.cpu()
+    present = to_device(shown.nonzero()[:, 1], network.parent_head.weight.device).split(shown.count_nonzero(1).tolist())
     logits = None
 
     def scaled_images(scale: float) -> Tensor:

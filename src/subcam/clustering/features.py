@@ -1,7 +1,7 @@
 """Pooled image features f = E(I) of Eq. 2, extracted in parts that survive a kill; many of them stay on the disk."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import HostCopy, MachineSettings, one_behind
 from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import bar
 
@@ -45,14 +45,18 @@ def extract_features(
     count = len(records)
     parts = [range(start, min(start + IMAGES_PER_PART, count)) for start in range(0, count, IMAGES_PER_PART)]
     own = distributed.share(parts)
-    with bar("features", sum(map(len, own))) as progress:
-        for indices in own:
-            path = folder / f"part-{indices.start // IMAGES_PER_PART:05d}.npy"
-            if not path.is_file():
-                part = _pooled(model, records, sizes, indices, fabric=fabric, batch_size=batch_size, machine=machine)
-                with atomic_write(path) as file:
-                    np.save(file, part)
-            progress.advance(len(indices))
+    left = [indices for indices in own if not _part_path(folder, indices).is_file()]
+    rows: dict[int, np.ndarray] = {}
+    with bar("features", sum(map(len, own)), done=sum(map(len, own)) - sum(map(len, left))) as progress:
+        # One pass over all parts, so that the processes that decode start once; no batch is of two parts.
+        batches = [batch for indices in left for batch in same_size_batches(indices, sizes, batch_size=batch_size)]
+        pooled = _pooled(model, records, batches, fabric=fabric, machine=machine)
+        for batch, copy in one_behind(pooled, device=fabric.device):
+            rows.update(zip(batch, copy.numpy(), strict=True))
+            progress.advance(len(batch))
+            if len(rows) == len(left[0]):
+                with atomic_write(_part_path(folder, left[0])) as file:
+                    np.save(file, np.stack([rows.pop(index) for index in left.pop(0)]))
     with distributed.first_goes_ahead():
         return read_features(folder)
 
@@ -90,20 +94,22 @@ def _part(path: Path) -> Float32[np.ndarray, "images dim"]:
         raise BadInputError(f"{path} holds no features ({error}); remove it and run again") from error
 
 
-@torch.inference_mode()
+def _part_path(folder: Path, indices: range) -> Path:
+    return folder / f"part-{indices.start // IMAGES_PER_PART:05d}.npy"
+
+
 def _pooled(
     model: ClassificationNetwork,
     records: Sequence[Record],
-    sizes: Sequence[tuple[int, int]],
-    indices: range,
+    batches: Sequence[Sequence[int]],
     *,
     fabric: Fabric,
-    batch_size: int,
     machine: MachineSettings,
-) -> Float32[np.ndarray, "images dim"]:
-    rows: dict[int, np.ndarray] = {}
-    batches = same_size_batches(indices, sizes, batch_size=batch_size)
+) -> Iterator[tuple[tuple[int, ...], HostCopy]]:
+    """Each batch and its features [images, dim]."""
     for batch, images in inference_batches(records, batches, workers=machine.workers, decoded=decoded_images(machine)):
-        features = model.feature_map(fabric.to_device(images).contiguous(memory_format=torch.channels_last))
-        rows.update(zip(batch, features.mean((2, 3)).float().cpu().numpy(), strict=True))
-    return np.stack([rows[index] for index in indices])
+        # Not as a decorator: around a generator it would hold, or not, by what else wraps the function.
+        with torch.inference_mode():
+            features = model.feature_map(fabric.to_device(images).contiguous(memory_format=torch.channels_last))
+            copy = HostCopy(features.mean((2, 3)).float())
+        yield batch, copy

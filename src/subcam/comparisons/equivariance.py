@@ -71,12 +71,13 @@ def equivariance_loss(
     """
     present = labels.bool()
     weight = distributed.weight_of(present.sum())
-    if not present.any():
+    which = present.nonzero(as_tuple=True)  # the one time that the host waits for the device
+    if not len(which[0]):
         return maps.new_zeros(())
     size = (transformed.shape[2], transformed.shape[3])
     moved = F.interpolate(peak_normalised(maps), size=size, mode="bilinear", align_corners=False)
     moved = moved.flip(-1) if flip else moved
-    return weight * (moved - peak_normalised(transformed))[present].abs().mean()
+    return weight * (moved - peak_normalised(transformed))[which].abs().mean()
 
 
 class EquivariantClassifier(nn.Module):

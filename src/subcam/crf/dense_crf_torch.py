@@ -16,6 +16,7 @@ from torch import Tensor
 from subcam.crf.lattice import PADDED_TO, key_bits, lattice_scales
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
+from subcam.runtime.devices import to_device
 
 SMALLEST, LARGEST = 1e-5, 1.0
 MAX_BATCH_BITS = 62
@@ -73,6 +74,7 @@ def dense_crf_torch(
         _check(image, scores, place)
     if not images:
         return []
+    _check_values(probabilities)
     sigma_xy, sigma_rgb = settings.bilateral_sigma_xy, settings.bilateral_sigma_rgb
     spatial = build_batch_lattice([image[..., :0] for image in images], (settings.spatial_sigma,) * 2)
     bilateral = build_batch_lattice(images, (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
@@ -112,13 +114,16 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     # Zero features of no weight after an image whose pixels are no multiple of four, as in the published code.
     padded = [place for place, size in enumerate(sizes) if size.numel() % PADDED_TO]
     pixels = torch.cat([_features(image) for image in images])
-    features = torch.cat([pixels, pixels.new_zeros(len(padded), axes - 1)]) * pixels.new_tensor(scales)
-    counts = torch.tensor([size.numel() for size in sizes] + [1] * len(padded), device=device)
-    place = torch.tensor([*range(len(images)), *padded], device=device).repeat_interleave(counts)
+    features = torch.cat([pixels, pixels.new_zeros(len(padded), axes - 1)])
+    features = features * to_device(torch.tensor(scales, dtype=features.dtype), device)
+    counts = [size.numel() for size in sizes] + [1] * len(padded)
+    place = to_device(torch.tensor([*range(len(images)), *padded]), device).repeat_interleave(
+        to_device(torch.tensor(counts), device), output_size=sum(counts)
+    )
 
     cells, ranks, weights = _embed(features)
-    units = torch.tensor([1 << sum(bits[:i]) for i in range(axes - 1)], device=device)
-    step = int(units.sum())
+    unit_of_axis = [1 << sum(bits[:i]) for i in range(axes - 1)]
+    units, step = to_device(torch.tensor(unit_of_axis), device), sum(unit_of_axis)
     keys = (place << sum(bits)) + (cells[:, :-1] * units).sum(1)
     keys = torch.stack(
         [keys + k * step - axes * ((ranks[:, :-1] >= axes - k) * units).sum(1) for k in range(axes)], dim=1
@@ -126,7 +131,7 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     known, vertices = torch.unique(keys, return_inverse=True)
     neighbours = []
     for axis in range(axes):
-        move = step - (axes * int(units[axis]) if axis < axes - 1 else 0)
+        move = step - (axes * unit_of_axis[axis] if axis < axes - 1 else 0)
         neighbours.append(torch.stack([_find(known, known - move), _find(known, known + move)]))
     return _normalise(vertices[: len(pixels)], weights[: len(pixels)], torch.stack(neighbours))
 
@@ -202,10 +207,18 @@ def _check(image: Tensor, scores: Tensor, place: int) -> None:
             f"dense CRF: expected the scores of image {place} as floats, [classes, h, w] or [sets, classes, h, w] with "
             f"h, w = {image.shape[0]}, {image.shape[1]}, got {scores.dtype} {list(scores.shape)}"
         )
-    finite = torch.isfinite(scores.float())
-    negative = int((finite & (scores < 0)).sum())
-    if negative or not bool(finite.all()):
-        raise ValueError(
-            f"dense CRF: expected finite probabilities of at least 0 for image {place} of the batch, got "
-            f"{int((~finite).sum())} not finite, {negative} negative"
-        )
+
+
+def _check_values(probabilities: Sequence[Tensor]) -> None:
+    finite = [torch.isfinite(scores.float()) for scores in probabilities]
+    faults = [
+        torch.stack([(~good).sum(), (good & (scores < 0)).sum()])
+        for good, scores in zip(finite, probabilities, strict=True)
+    ]
+    # One wait for the whole batch.
+    for place, (not_finite, negative) in enumerate(torch.stack(faults).tolist()):
+        if not_finite or negative:
+            raise ValueError(
+                f"dense CRF: expected finite probabilities of at least 0 for image {place} of the batch, got "
+                f"{not_finite} not finite, {negative} negative"
+            )

@@ -15,6 +15,7 @@ from subcam.checks.fields import Entries, Range, Settings, Share
 from subcam.networks.backbones.build import NetworkSettings, build_backbone
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
+from subcam.networks.normalise import Normalise
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import PrototypeClassifier
 from subcam.runtime.files import from_plain
@@ -61,6 +62,7 @@ class ClassificationNetwork(nn.Module):
         self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
         # The backbone knows its normalisation from its weights' record; it must stay with the saved network.
         self.config = replace(config, network=replace(self.backbone.settings, weights=config.network.weights))
+        self.normalise = Normalise(self.backbone.mean, self.backbone.std)
         num_classes = len(config.class_names)
         self.dropout = nn.Dropout2d(config.head_dropout)
         self.parent_head = nn.Linear(self.backbone.num_features, num_classes, bias=False)
@@ -96,10 +98,8 @@ class ClassificationNetwork(nn.Module):
 
     def feature_map(self, images: Shaped[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim gh gw"]:
         """f(x, y) = E(I) for RGB images in 0..255."""
-        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         with self.autocast():
-            return (self.compiled or self.backbone)((images.float() / 255 - mean) / std).float()
+            return (self.compiled or self.backbone)(self.normalise(images)).float()
 
     def classify(self, features: Float[Tensor, "batch dim gh gw"]) -> Logits:
         """Apply H_p and H_s to the pooled feature map, and the prototype classifier to each position of it."""

@@ -19,6 +19,7 @@ from subcam.networks.decoders.deeplab import DeepLabV2
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
+from subcam.networks.normalise import Normalise
 from subcam.runtime.files import from_plain
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class SegmentationNetwork(nn.Module):
             network=replace(self.model.settings, weights=config.network.weights),
             caffe_layout=isinstance(self.model, DeepLabV2) and self.model.caffe_layout,
         )
+        assert self.model.settings.mean is not None
+        assert self.model.settings.std is not None
+        self.normalise = Normalise(self.model.settings.mean, self.model.settings.std)
         self.stride = self.model.grid.stride
 
     @property
@@ -103,11 +107,7 @@ class SegmentationNetwork(nn.Module):
         self, images: Shaped[Tensor, "batch 3 height width"]
     ) -> list[Float[Tensor, "batch channels h w"]]:
         """Logits at the image's own scale, then at each of the multi-scale inputs, all on the grid of the first."""
-        mean, std = (
-            torch.tensor(values, device=images.device).view(1, 3, 1, 1)
-            for values in (self.config.network.mean, self.config.network.std)
-        )
-        normalised = self.model.grid.pad((images.float() / 255 - mean) / std)
+        normalised = self.model.grid.pad(self.normalise(images))
         height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
         model = self.compiled or self.model
         with self.autocast():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from subcam.data.images import read_image, voc_palette, write_mask
@@ -21,6 +21,7 @@ from subcam.errors import BadInputError
 from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path, row_of
 from subcam.predict.legend import with_legend
 from subcam.predict.tiles import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
+from subcam.runtime.devices import HostCopy, to_device
 from subcam.runtime.files import atomic_write
 from subcam.runtime.parallel import alike_together, threaded_map
 
@@ -61,11 +62,14 @@ class _Image:
 
 @dataclass(frozen=True, kw_only=True)
 class _Segmented:
-    """An image and what the network says of it: probabilities where something needs them, else labels."""
+    """An image and what the network says of it: probabilities where something needs them, else labels.
+
+    output: labels [batch, h, w] or probabilities [batch, channels, h, w] of the batch that it was in. place: its own.
+    """
 
     image: _Image
-    labels: UInt8[np.ndarray, "h w"] | None
-    probabilities: Float[np.ndarray, "channels h w"] | None
+    output: HostCopy
+    place: int
     seconds: float
 
 
@@ -128,13 +132,12 @@ def _segment(
         return
     started = time.monotonic()
     stacked = np.stack([image.image for image in usable])
-    images = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
+    images = to_device(torch.from_numpy(stacked), device).permute(0, 3, 1, 2)
     segment = segment_probabilities if keep else segment_labels
-    outputs = segment(network, images, settings=settings).cpu().numpy()
+    output = HostCopy(segment(network, images, settings=settings))
     seconds = (time.monotonic() - started) / len(usable)
-    for image, one in zip(usable, outputs, strict=True):
-        labels, probabilities = (None, one) if keep else (one, None)
-        yield _Segmented(image=image, labels=labels, probabilities=probabilities, seconds=seconds)
+    for place, image in enumerate(usable):
+        yield _Segmented(image=image, output=output, place=place, seconds=seconds)
 
 
 def _finish(segmented: _Segmented | Skipped, *, settings: InferenceSettings, outputs: Outputs) -> Row | Skipped:
@@ -144,11 +147,11 @@ def _finish(segmented: _Segmented | Skipped, *, settings: InferenceSettings, out
     started = time.monotonic()
     record, image = segmented.image.record, segmented.image.image
     try:
-        probabilities = segmented.probabilities
+        output = segmented.output.numpy()[segmented.place]
+        probabilities = output if output.ndim == 3 else None
         if settings.crf and probabilities is not None:
             probabilities = _refined(record, probabilities, settings)
-        labels = segmented.labels if probabilities is None else probabilities.argmax(0).astype(np.uint8)
-        assert labels is not None, "there are labels or probabilities"
+        labels = output if probabilities is None else probabilities.argmax(0).astype(np.uint8)
         counts = np.bincount(labels.ravel(), minlength=256)
         if outputs.probabilities and probabilities is not None:
             _write_probabilities(probabilities_path(outputs.out, record.name), probabilities, outputs.names)

@@ -76,8 +76,10 @@ def prototype_loss(
     """
     labelled = targets != UNLABELLED
     weight = distributed.weight_of(labelled.sum())
-    if not labelled.any():
+    # The host waits once, to learn how many there are; a mask as an index would make it wait at every use.
+    positions = labelled.nonzero(as_tuple=True)
+    if not len(positions[0]):
         # Of several processes one may have none, and still owes the others a gradient.
         return logits.masked_fill(logits.isinf(), 0).sum() * 0
     own = logits.masked_fill(~labels.bool()[:, :, None, None, None], -torch.inf).flatten(1, 2)
-    return weight * F.cross_entropy(own.permute(0, 2, 3, 1)[labelled], targets[labelled].long())
+    return weight * F.cross_entropy(own.permute(0, 2, 3, 1)[positions], targets[positions].long())

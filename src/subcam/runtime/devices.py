@@ -1,17 +1,22 @@
-"""What the work runs on: devices, precision, threads, processes."""
+"""What the work runs on: devices, precision, threads, processes; and copies to and from a device.
+
+PyTorch queues what a GPU is asked to do and goes on; a blocking copy, `.item()` or a mask as an index waits until the
+queue is empty, and then the GPU waits for the host. Copies here wait for nothing. On a CPU they change nothing.
+`tests/test_transfers.py` counts the waits of each loop.
+"""
 
 import atexit
 import inspect
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subcam.checks.fields import Range, Settings, Threads
 from subcam.errors import SettingsError
@@ -19,9 +24,12 @@ from subcam.runtime import distributed, launch
 from subcam.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning_fabric import Fabric
 else:  # its import takes seconds, and prediction does without it
     Fabric = Any
+
+Item = TypeVar("Item")
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -217,3 +225,53 @@ def _processes(settings: MachineSettings) -> dict[str, Any]:
         "strategy": DDPStrategy(timeout=LONGEST_WAIT, **_DATA_PARALLEL),
         "plugins": [TorchElasticEnvironment() if started.by == "torchrun" else SLURMEnvironment(auto_requeue=False)],
     }
+
+
+PINNED_FROM = 1 << 16
+"""Bytes from which a copy to a GPU goes by way of pinned memory; CUDA takes in what is smaller at once."""
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on `device`, on its way there when this returns."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    if tensor.nbytes >= PINNED_FROM and torch.cuda.is_available() and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+class HostCopy:
+    """A tensor on its way to the host. What is asked of the device afterwards goes on while it is waited for.
+
+    Made in the thread that feeds the device, it may be taken by any other.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        tensor = tensor.detach()
+        self._arrived: Any = None
+        if tensor.device.type != "cuda":
+            self._tensor = tensor.cpu()
+            return
+        self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._tensor.copy_(tensor, non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def numpy(self) -> "np.ndarray":
+        """The array, once it is there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensor.numpy()
+
+
+def one_behind(items: Iterable[Item], *, device: torch.device) -> Iterator[Item]:
+    """The items, on a GPU each only when the next has been asked of it: while one is used, the GPU makes the other."""
+    if device.type != "cuda":
+        yield from items
+        return
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, coarsen_on_device, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.cam.settings import CamSettings
 from subcam.comparisons.methods import RESPONSES, Comparison
@@ -15,7 +15,7 @@ from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device
+from subcam.runtime.devices import Device, HostCopy, thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
@@ -51,7 +51,7 @@ def run(
     batches = [batch for batch in own if not all(there[index] for index in batch)]
     total, left = sum(map(len, own)), sum(map(len, batches))
 
-    def computed() -> Iterator[tuple[int, ImageResponse]]:
+    def computed() -> Iterator[tuple[int, _OnItsWay]]:
         for batch, pixels in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):
@@ -65,36 +65,43 @@ def run(
                 attention_layers=settings.attention_layers,
                 attention_steps=settings.attention_steps,
             )
-            yield from zip(batch, responses, strict=True)
+            yield from zip(batch, [_OnItsWay(one, settings.storage_stride) for one in responses], strict=True)
 
-    def write(computed_one: tuple[int, ImageResponse]) -> None:
+    def write(computed_one: tuple[int, _OnItsWay]) -> None:
         index, response = computed_one
         classes = np.array(records[index].labels, np.int16)
-        write_response_maps(
-            maps_path(stage.path, records[index].name), _stored(response, classes, settings.storage_stride)
-        )
+        write_response_maps(maps_path(stage.path, records[index].name), response.stored(classes))
 
-    # Maps leave the device, are packed and written while the next are computed.
+    # Maps are packed and written while the next are computed: by one thread, or beside a GPU by as many as it may take.
+    threads = thread_count(machine.threads) if fabric.device.type == "cuda" else 1
     with (
         bar(stage.name, total, done=total - left) as progress,
-        closing(threaded_map(write, computed(), threads=1, ahead=settings.batch_size + 1)) as written,
+        closing(threaded_map(write, computed(), threads=threads, ahead=settings.batch_size + threads)) as written,
     ):
         for _ in written:
             progress.advance()
     stage.finish({"images": len(records)})
 
 
-def _stored(response: ImageResponse, classes: np.ndarray, stride: int) -> ResponseMaps:
-    maps = coarsen(response.maps, stride)
-    if response.subcategory_maps is None or not len(maps):
-        subcategory_maps = np.zeros((len(maps), 0, *maps.shape[1:]), np.uint8)
-    else:
-        subcategory_maps = coarsen(response.subcategory_maps, stride).reshape(len(maps), -1, *maps.shape[1:])
-    height, width = response.maps.shape[1:]
-    return ResponseMaps(
-        maps=maps,
-        classes=classes,
-        subcategory_maps=subcategory_maps,
-        logits=response.logits.cpu().numpy(),
-        size=(height, width),
-    )
+class _OnItsWay:
+    """One image's maps as they will be stored, leaving the device before the next batch is asked of it."""
+
+    def __init__(self, response: ImageResponse, stride: int) -> None:
+        height, width = response.maps.shape[1:]
+        self.size = (height, width)
+        self.maps = HostCopy(coarsen_on_device(response.maps, stride))
+        self.logits = HostCopy(response.logits)
+        parts = response.subcategory_maps
+        self.parts = HostCopy(coarsen_on_device(parts, stride)) if parts is not None and len(response.maps) else None
+
+    def stored(self, classes: np.ndarray) -> ResponseMaps:
+        """All of it, once it is there."""
+        maps = self.maps.numpy()
+        parts = np.zeros((0, *maps.shape[1:]), np.uint8) if self.parts is None else self.parts.numpy()
+        return ResponseMaps(
+            maps=maps,
+            classes=classes,
+            subcategory_maps=parts.reshape(len(maps), len(parts) // max(len(maps), 1), *maps.shape[1:]),
+            logits=self.logits.numpy(),
+            size=self.size,
+        )

@@ -17,7 +17,7 @@ from subcam.networks.segmenter import SegmentationNetwork, for_inference
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.refine.scores_and_masks import crf_of, mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, thread_count
+from subcam.runtime.devices import Device, HostCopy, one_behind, thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
@@ -53,18 +53,21 @@ def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, mod
     total, left = sum(map(len, own)), sum(map(len, batches))
     network = for_inference(SegmentationNetwork.load(model.path), fabric, compiled=machine.compile)
 
-    def segmented() -> Iterator[tuple[Record, np.ndarray]]:
+    def segmented() -> Iterator[tuple[tuple[int, ...], HostCopy]]:
         for batch, pixels in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):
-            probabilities = segment_probabilities(network, fabric.to_device(pixels), settings=settings).cpu().numpy()
-            yield from zip((records[index] for index in batch), probabilities, strict=True)
+            yield batch, HostCopy(segment_probabilities(network, fabric.to_device(pixels), settings=settings))
+
+    def by_image() -> Iterator[tuple[Record, np.ndarray]]:
+        for batch, probabilities in one_behind(segmented(), device=fabric.device):
+            yield from zip((records[index] for index in batch), probabilities.numpy(), strict=True)
 
     threads = thread_count(machine.threads)
     write = partial(_write, folder=stage.path, settings=settings)
     with (
         bar(stage.name, total, done=total - left) as progress,
-        closing(threaded_map(write, segmented(), threads=threads, ahead=2 * threads)) as written,
+        closing(threaded_map(write, by_image(), threads=threads, ahead=2 * threads)) as written,
     ):
         for _ in written:
             progress.advance()

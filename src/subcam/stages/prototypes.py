@@ -32,7 +32,7 @@ from subcam.prototypes.clustering import (
 )
 from subcam.prototypes.label_files import gather_grids, write_label_grids
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device
+from subcam.runtime.devices import Device, HostCopy, one_behind
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
@@ -160,7 +160,8 @@ def _positions(
     records, machine = images.image_set.records, device.machine
     model = for_inference(network, device.fabric, compiled=machine.compile)
     batches = distributed.share(same_size_batches(range(len(records)), images.sizes, batch_size=settings.batch_size))
-    with bar(stage.name, sum(map(len, batches))) as progress:
+
+    def computed() -> Iterator[tuple[tuple[int, ...], HostCopy]]:
         for batch, pixels in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):
@@ -169,7 +170,12 @@ def _positions(
                 feature_maps = model.feature_map(
                     device.fabric.to_device(pixels).contiguous(memory_format=torch.channels_last)
                 )
-            for index, features in zip(batch, feature_maps.permute(0, 2, 3, 1).float().cpu().numpy(), strict=True):
+                copy = HostCopy(feature_maps.permute(0, 2, 3, 1).float())
+            yield batch, copy
+
+    with bar(stage.name, sum(map(len, batches))) as progress:
+        for batch, copy in one_behind(computed(), device=device.fabric.device):
+            for index, features in zip(batch, copy.numpy(), strict=True):
                 stored = read_response_maps(maps_path(maps.path, records[index].name))
                 yield index, features, _shown(stored.maps, stored.classes, features.shape[:2], settings)
             progress.advance(len(batch))

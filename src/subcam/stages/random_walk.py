@@ -1,5 +1,7 @@
 """The stage that spreads response maps by a random walk over AffinityNet's affinities: one npz an image."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,7 +11,7 @@ from torch import Tensor
 from subcam.affinity.network import AffinityNetwork
 from subcam.affinity.pairs import RADIUS, Radius, pool_to_grid
 from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
-from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, upsampled
 from subcam.cam.response import background_score
 from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.check import CheckedImages
@@ -19,7 +21,8 @@ from subcam.errors import BadInputError, SettingsError
 from subcam.networks.for_inference import Compiled
 from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device
+from subcam.runtime.devices import Device, HostCopy, to_device
+from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 
@@ -75,29 +78,43 @@ def run(
     network = AffinityNetwork.load(affinity.path).to(memory_format=torch.channels_last).eval()
     fabric.to_device(network)
     features_of = Compiled(network, what="AffinityNet") if machine.compile else network
-    with bar(stage.name, len(own), done=len(own) - len(left)) as progress:
+    count = len(settings.alphas)
+
+    def computed() -> Iterator[tuple[int, ResponseMaps, HostCopy]]:
         for (index,), pixels in inference_batches(
             records, left, workers=machine.workers, decoded=decoded_images(machine)
         ):
             stored = read_response_maps(maps_path(maps.path, records[index].name))
-            with torch.inference_mode(), fabric.autocast():
-                features = features_of(fabric.to_device(pixels))[0].float()
-            responses = fabric.to_device(torch.from_numpy(stored.full_size()))
-            try:
-                walked = walk(features, responses, settings=settings).half().cpu().numpy()
-            except (BadInputError, SettingsError) as error:
-                raise BadInputError(f"{records[index].image}: {error}") from error
-            count = len(settings.alphas)
-            write_walked(
-                walked_path(stage.path, records[index].name),
-                WalkedMaps(
-                    alphas=settings.alphas,
-                    backgrounds=walked[:count],
-                    maps=walked[count:],
-                    classes=stored.classes,
-                    size=stored.size,
-                ),
-            )
+            with torch.inference_mode():
+                with fabric.autocast():
+                    features = features_of(fabric.to_device(pixels))[0].float()
+                responses = upsampled(to_device(torch.from_numpy(stored.maps), fabric.device), stored.size)
+                try:
+                    copy = HostCopy(walk(features, responses, settings=settings).half())
+                except (BadInputError, SettingsError) as error:
+                    raise BadInputError(f"{records[index].image}: {error}") from error
+            yield index, stored, copy
+
+    def write(computed_one: tuple[int, ResponseMaps, HostCopy]) -> None:
+        index, stored, copy = computed_one
+        walked = copy.numpy()
+        write_walked(
+            walked_path(stage.path, records[index].name),
+            WalkedMaps(
+                alphas=settings.alphas,
+                backgrounds=walked[:count],
+                maps=walked[count:],
+                classes=stored.classes,
+                size=stored.size,
+            ),
+        )
+
+    # Packed and written while the next is walked.
+    with (
+        bar(stage.name, len(own), done=len(own) - len(left)) as progress,
+        closing(threaded_map(write, computed(), threads=1, ahead=3)) as written,
+    ):
+        for _ in written:
             progress.advance()
     stage.finish({"images": len(records)})
 

@@ -1,5 +1,6 @@
 """Training the segmentation network on masks (Section 4.4). Images and masks in, a saved network out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from subcam.metrics.scores import Scores, scores
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
 from subcam.refine.scores_and_masks import mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, MachineSettings
+from subcam.runtime.devices import Device, HostCopy, MachineSettings, one_behind
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
@@ -164,7 +165,6 @@ def segmentation_loss(
     return total * distributed.weight_of(labelled)
 
 
-@torch.no_grad()
 def score_images(
     network: SegmentationNetwork, checked: CheckedImages, *, fabric: Fabric, batch_size: int, machine: MachineSettings
 ) -> Scores:
@@ -176,18 +176,25 @@ def score_images(
     records, channels = image_set.records, image_set.num_classes + 1
     masked = [index for index, record in enumerate(records) if record.mask is not None]
     batches = distributed.share(same_size_batches(masked, checked.sizes, batch_size=batch_size))
+
+    def labelled() -> Iterator[tuple[tuple[int, ...], HostCopy]]:
+        for indices, images in inference_batches(
+            records, batches, workers=machine.workers, decoded=decoded_images(machine)
+        ):
+            # Not as a decorator: around a generator it would hold, or not, by what else wraps the function.
+            with torch.no_grad():
+                placed = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
+                with fabric.autocast():
+                    logits = network(placed)
+                full = upsample_logits(logits, (images.shape[2], images.shape[3]), stride=network.stride)
+                copy = HostCopy(full.argmax(1).to(torch.uint8))
+            yield indices, copy
+
     matrix = np.zeros((channels, channels), np.int64)
-    for indices, images in inference_batches(
-        records, batches, workers=machine.workers, decoded=decoded_images(machine)
-    ):
-        placed = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
-        with fabric.autocast():
-            logits = network(placed)
-        height, width = images.shape[2], images.shape[3]
-        labels = upsample_logits(logits, (height, width), stride=network.stride).argmax(1).cpu().numpy()
-        for index, prediction in zip(indices, labels, strict=True):
+    for indices, labels in one_behind(labelled(), device=fabric.device):
+        for index, prediction in zip(indices, labels.numpy(), strict=True):
             mask = records[index].mask
             if mask is not None:
-                truth = read_mask(mask, image_set.mask_values, size=(height, width))
+                truth = read_mask(mask, image_set.mask_values, size=prediction.shape)
                 matrix = matrix + confusion_matrix(prediction, truth, num_classes=channels)
     return scores(distributed.total(matrix))

@@ -41,7 +41,8 @@ class TrainingLog:
             SubcamError: the loss is not finite; says what to try.
         """
         row = {"step": step, "epoch": round(epoch, 4), "rate_factor": rate_factor}
-        row |= {name: value.item() for name, value in losses.items()}
+        values = torch.stack([value.detach().float() for value in losses.values()]).tolist()  # one wait for all
+        row |= dict(zip(losses, values, strict=True))
         if not math.isfinite(row["loss"]):
             raise _diverged(f"the loss is {row['loss']} at step {step}", self.folder)
         self.rows.append(row)
@@ -146,7 +147,7 @@ class TrainingCheckpoint:
         """
         if not distributed.is_first():
             return
-        if not all(torch.isfinite(tensor).all() for tensor in self.network.state_dict().values()):
+        if not torch.stack([torch.isfinite(tensor).all() for tensor in self.network.state_dict().values()]).all():
             raise _diverged(f"weights are not finite after step {next_step}", self.path.parent)
         started = time.monotonic()
         state = {name: part.state_dict() for name, part in self.parts.items()}

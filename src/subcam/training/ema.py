@@ -26,11 +26,12 @@ class WeightAverage:
         """Take in the network's weights as they are now."""
         self.steps += 1
         share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, tensor in self.network.state_dict().items():
-            if tensor.is_floating_point():
-                self.weights[name].lerp_(tensor, share)
-            else:
-                self.weights[name].copy_(tensor)
+        own = self.network.state_dict()
+        moving = [name for name, tensor in own.items() if tensor.is_floating_point()]
+        # All at once: a GPU would take longer to be asked for each weight than to compute it.
+        torch._foreach_lerp_([self.weights[name] for name in moving], [own[name] for name in moving], share)
+        for name in own.keys() - set(moving):
+            self.weights[name].copy_(own[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
