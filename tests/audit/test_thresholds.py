@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.audit.dataset import _recipe
+from subcam.audit.dataset import _recipe, _too_many
 from subcam.audit.duplicates_and_masks import duplicate_findings, overlap_findings
 from subcam.audit.files import Facts, file_findings
 from subcam.audit.finding import Finding
@@ -35,6 +35,12 @@ def facts(height: int, width: int, *, pixels: str = "", sha256: str = "") -> Fac
 
 def kinds(findings: list[Finding]) -> list[str]:
     return [finding.kind for finding in findings]
+
+
+def test_classes_that_no_mask_has_room_for() -> None:
+    assert kinds(_too_many(image_set((0,), classes=254))) == []
+    (finding,) = _too_many(image_set((0,), classes=255))
+    assert (finding.severity, finding.title) == ("stop", "255 classes, where a mask has values for 254")
 
 
 @pytest.mark.parametrize(

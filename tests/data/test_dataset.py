@@ -10,8 +10,8 @@ from PIL import Image
 from tests.data.readers.made_coco import annotation, coco_2014, write_annotations
 
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import ALL, DatasetSettings, open_dataset, open_splits, union
-from subcam.data.images import voc_palette, write_mask
+from subcam.data.dataset import ALL, Dataset, DatasetSettings, open_dataset, open_splits, union
+from subcam.data.images import read_indices, voc_palette, write_mask
 from subcam.data.readers.shards import write_shards
 from subcam.data.readers.toy import CLASSES, ToySettings
 from subcam.data.records import ImageSet, Record
@@ -185,6 +185,39 @@ def test_a_bad_image_stops_or_is_left_out_and_named(plain: Path, tmp_path: Path)
     found = open_dataset(replace(settings, on_bad_input="skip"), work_folder=tmp_path)
     assert names(found.train) == ["0", "2"]
     assert [Path(skipped.file).name for skipped in found.train.image_set.skipped] == ["1.png"]
+
+
+def test_more_classes_than_a_mask_holds_stop_before_an_image_is_read(plain: Path, tmp_path: Path) -> None:
+    def write(count: int) -> DatasetSettings:
+        rows = [f"{index % 6}.png,{';'.join(f'c{n}' for n in range(index, count, 6))}" for index in range(6)]
+        (plain / "labels.csv").write_text("\n".join(["image,labels", *rows]))
+        return DatasetSettings(root=str(plain))
+
+    for path in (plain / "masks").iterdir():
+        path.unlink()
+    assert open_dataset(write(254), work_folder=tmp_path).train.image_set.num_classes == 254
+    (plain / "images" / "0.png").write_bytes(b"")
+    with pytest.raises(BadInputError, match=r"plain: expected at most 254 classes, .* got 255; merge some, or choose"):
+        open_dataset(write(255), work_folder=tmp_path)
+    images = ImageSet(class_names=tuple(map(str, range(300))), records=(), mask_values=())
+    with pytest.raises(BadInputError, match="the training images: expected at most 254 classes"):
+        Dataset(train=CheckedImages(image_set=images, sizes=(), digest=""), scored={})
+
+
+def test_masks_without_a_class_score_nothing(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 and 255 are background and not scored: a number would be that of the background alone."""
+    for path in (plain / "masks").iterdir():
+        write_mask(path, np.where(read_indices(path) > 0, 255, 0).astype(np.uint8), palette=voc_palette())
+    assert open_dataset(DatasetSettings(root=str(plain)), work_folder=tmp_path).scored == {}
+    assert "no mask of val has a pixel of any class: nothing is scored there" in capsys.readouterr().out
+    with pytest.raises(BadInputError, match="expected masks to score on val, got none with a pixel of any class"):
+        open_dataset(DatasetSettings(root=str(plain), scored_splits=("val",)), work_folder=tmp_path)
+    with pytest.raises(SettingsError, match="two_valued_masks is for one class, got 2"):
+        open_dataset(DatasetSettings(root=str(plain), two_valued_masks=True), work_folder=tmp_path)
+    table = (plain / "labels.csv").read_text().replace("dog", "cat")
+    (plain / "labels.csv").write_text(table)
+    found = open_dataset(DatasetSettings(root=str(plain), two_valued_masks=True), work_folder=tmp_path)
+    assert found.scored["val"].classes_in_masks == {0}
 
 
 def shards(root: Path, splits: dict[str, list[str]]) -> Path:

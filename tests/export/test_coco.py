@@ -94,13 +94,38 @@ def test_numbers_of_cocos_own_file(tmp_path: Path, made) -> None:
     numbers.write_text(json.dumps(content))
     with pytest.raises(BadInputError, match="the class 'cat' is no category of the COCO file"):
         export(tmp_path, ids=read_coco_ids(numbers))
-    numbers.write_text(json.dumps({"images": [], "categories": [{"id": 1, "name": name} for name in NAMES]}))
+    categories = [{"id": 1 + index, "name": name} for index, name in enumerate(NAMES)]
+    numbers.write_text(json.dumps({"images": [{"id": 1, "file_name": "x.jpg"}], "categories": categories}))
     with pytest.raises(BadInputError, match=r"2008_000001\.png: no image of this name is in the COCO file"):
         export(tmp_path, ids=read_coco_ids(numbers))
     for wrong in ("[1]", '{"images": [{}]}', '{"annotations": []}'):
         numbers.write_text(wrong)
-        with pytest.raises(BadInputError, match="expected a COCO annotation file with images and categories"):
+        with pytest.raises(BadInputError, match=r"expected (a COCO file with the lists images|an object with id)"):
             read_coco_ids(numbers)
+
+
+def test_equal_file_names_in_folders_are_images_of_their_own(tmp_path: Path) -> None:
+    for name in ("a/1", "b/1", "deep/a/2"):
+        write_mask(tmp_path / "masks" / f"{name}.png", np.ones((4, 5), np.uint8), palette=voc_palette())
+    masks, numbers = open_masks(tmp_path, class_names=("cat",)), tmp_path / "numbers.json"
+
+    def exported(*files: tuple[int, str]) -> dict[str, int]:
+        images = [{"id": number, "file_name": name} for number, name in files]
+        numbers.write_text(json.dumps({"images": images, "categories": [{"id": 9, "name": "cat"}]}))
+        ids = read_coco_ids(numbers)
+        export_coco_rle(masks, tmp_path / "out", images=find_images(masks.files, None), ids=ids)
+        written = COCO(str(tmp_path / "out" / "annotations.json")).imgs.values()
+        return {image["file_name"]: image["id"] for image in written}
+
+    assert exported((5, "b/1.jpg"), (6, "a/1.png"), (7, "a\\2.jpg")) == {"a/1.jpg": 6, "b/1.jpg": 5, "deep/a/2.jpg": 7}
+    with pytest.raises(BadInputError, match=r"b/1\.png: it and .*a/1\.png would be the mask of one image"):
+        exported((5, "1.jpg"), (7, "2.jpg"))
+    with pytest.raises(BadInputError, match=r"a/1\.png: no image of this name .*, or several"):
+        exported((5, "x/a/1.jpg"), (6, "y/a/1.jpg"), (8, "b/1.jpg"), (7, "2.jpg"))
+    with pytest.raises(BadInputError, match=r"'a/1\.jpg' is an image under two ids, 5 and 6"):
+        exported((5, "a/1.jpg"), (6, "a/1.jpg"))
+    with pytest.raises(BadInputError, match=r"expected ids that are whole numbers, as results need them, got 'one'"):
+        exported(("one", "a/1.jpg"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

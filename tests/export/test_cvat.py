@@ -12,7 +12,7 @@ from scipy import ndimage
 from tests.export.made_masks import NAMES, SIZES, write_made
 from tests.export.test_regions import covered
 
-from subcam.data.images import voc_palette
+from subcam.data.images import voc_palette, write_mask
 from subcam.errors import BadInputError
 from subcam.export.cvat import class_colours, export_cvat_images, export_cvat_masks
 from subcam.export.images import find_images
@@ -125,6 +125,31 @@ def test_the_archive_of_masks(tmp_path: Path, made) -> None:
         assert ((numbers == 0) == np.isin(labels, (0, 255))).all()
         pieces = sum(ndimage.label(labels == value)[1] for value in (1, 2, 3))
         assert len(np.unique(numbers)) == pieces + 1
+
+
+def test_more_pieces_than_the_archive_can_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """CVAT knows the 256 colours of VOC's map: the smallest pieces of a class are one object, and that is said."""
+    labels = np.zeros((40, 60), np.uint8)
+    labels[::2, ::2] = 1  # 600 single pixels
+    labels[::2, 30::2] = 2
+    labels[4:10, 4:10] = 1  # and a piece of 36
+    write_mask(tmp_path / "masks" / "a.png", labels, palette=voc_palette())
+    masks = open_masks(tmp_path, class_names=("cat", "dog"))
+    path = export_cvat_masks(masks, tmp_path / "a.zip", images=find_images(masks.files, None))
+    with zipfile.ZipFile(path) as archive:
+        classes, objects = (
+            np.asarray(Image.open(io.BytesIO(archive.read(f"Segmentation{kind}/a.png"))))
+            for kind in ("Class", "Object")
+        )
+    assert (classes == voc_palette()[labels]).all()  # no pixel is lost
+    known = voc_palette().tolist()
+    numbers = np.array([known.index(colour) for colour in objects.reshape(-1, 3).tolist()]).reshape(labels.shape)
+    assert numbers.max() == 254
+    for number in range(1, 255):
+        assert len(np.unique(labels[numbers == number])) == 1
+    big = numbers[6, 6]
+    assert ((numbers == big).sum() >= 36, ndimage.label(numbers == big)[1]) == (True, 1)
+    assert "1 images have more than 254 pieces, which this format cannot number" in caplog.text
 
 
 def test_colours_of_classes_and_of_many_objects() -> None:

@@ -161,8 +161,8 @@ def test_values_that_no_class_has_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=rf"{other['a']}: expected the values 0..3, 255, got 7, 9"):
         score_folders(other, one, class_names=NAMES)
     # Where the truth is not scored, a prediction may say anything.
-    unscored = write(tmp_path / "unscored", {"a": [[255, 255]]})
-    assert not score_folders(other, unscored, class_names=NAMES).scores.matrix.any()
+    other, unscored = write(tmp_path / "other", {"a": [[7, 1]]}), write(tmp_path / "unscored", {"a": [[255, 1]]})
+    assert score_folders(other, unscored, class_names=NAMES).scores.matrix.sum() == 1
 
 
 @pytest.mark.parametrize(("ignore", "expected"), [(2, [[1, 0], [0, 1]]), (-1, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])])
@@ -204,3 +204,37 @@ def test_every_value_may_be_a_class(tmp_path: Path) -> None:
 def test_the_first_five_of_many_names() -> None:
     assert first_of("abcde") == "a, b, c, d, e"
     assert first_of("abcdef") == "a, b, c, d, e, ..."
+
+
+# Nothing to score
+
+
+NOTHING = {
+    "background and border": ([[0, 0, 255]], r"its values are 0 \(2 pixels\), 255 \(1 pixels\)\..*give --two-valued"),
+    "background alone": ([[0, 0, 0]], r"its values are 0 \(3 pixels\)"),
+    "nothing that is scored": ([[255, 255, 255]], r"its values are 255 \(3 pixels\)"),
+    "a class that the predictions do not know": ([[0, 2, 2]], r"expected pixels of dog in the ground truth, got none"),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_a_score_of_the_background_alone_is_none(tmp_path: Path, case: str) -> None:
+    values, message = NOTHING[case]
+    truth, found = write(tmp_path / "t", {"a": values}), write(tmp_path / "p", {"a": [[0, 0, 0]]})
+    with pytest.raises(BadInputError, match=message):
+        score_folders(found, truth, class_names=("dog",), true_class_names=("dog", "cat"))
+
+
+@pytest.mark.parametrize("predicted", [[[0, 255, 255, 0]], [[0, 1, 1, 0]]])
+@pytest.mark.parametrize("names", [None, ("cat",)])
+def test_of_masks_of_two_values_the_higher_is_the_class(tmp_path: Path, predicted: object, names: object) -> None:
+    truth, found = write(tmp_path / "t", {"a": [[0, 255, 255, 255]]}), write(tmp_path / "p", {"a": predicted})
+    scored = score_folders(found, truth, class_names=names, two_valued=True)  # type: ignore[arg-type]
+    assert scored.scores.matrix.tolist() == [[1, 0], [1, 2]]
+    both = write(tmp_path / "p", {"a": [[0, 1, 255, 255]]})  # a network's, with pixels that it gave no label
+    assert score_folders(both, truth, two_valued=True, unlabelled="skip").scores.matrix.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(SettingsError, match="two_valued is for one class"):
+        score_folders(found, truth, class_names=NAMES, two_valued=True)
+    mixed = write(tmp_path / "m", {"a": [[0, 1, 255, 255]]})
+    with pytest.raises(BadInputError, match=r"the ground truth: expected the values 0, 255, got 1"):
+        score_folders(found, mixed, two_valued=True)

@@ -16,6 +16,14 @@ def test_best_channel_by_hand() -> None:
     assert label_map(scores, np.array([4, 11], np.int16)).tolist() == [[0, 5, 12]]
 
 
+def test_a_class_without_a_value_is_refused() -> None:
+    scores = np.array([[[0.1]], [[0.9]]], np.float32)
+    assert label_map(scores, np.array([253])).tolist() == [[254]]
+    for number in (254, 300):  # 255 is not scored, and 301 would be 45
+        with pytest.raises(ValueError, match=f"expected classes of 0..253, got {number}"):
+            label_map(scores, np.array([number]))
+
+
 def test_the_first_of_equals_wins() -> None:
     scores = np.array([[[0.5, 0.1]], [[0.5, 0.4]], [[0.5, 0.4]]], np.float32)
     assert label_map(scores, np.array([2, 7])).tolist() == [[0, 3]]

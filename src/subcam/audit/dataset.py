@@ -21,7 +21,7 @@ from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, requi
 from subcam.data.files import images_below
 from subcam.data.inspection import inspect_all
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.data.records import ImageSet, Record
+from subcam.data.records import MOST_CLASSES, ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 
@@ -147,6 +147,7 @@ def _findings(
     findings = [
         *_rows(train, scored, bad),
         *file_findings(records, facts, bad=bad),
+        *_too_many(train),
         *label_findings(train),
         *overlap_findings(train, scored),
         *duplicate_findings(records, facts, train=names, held_out=held_out),
@@ -166,6 +167,19 @@ def _findings(
     if splits.layout == "folder":
         findings += _unlisted(Path(settings.root), records)
     return findings
+
+
+def _too_many(train: ImageSet) -> list[Finding]:
+    if train.num_classes <= MOST_CLASSES:
+        return []
+    return [
+        Finding(
+            kind="classes-too-many",
+            severity="stop",
+            title=f"{train.num_classes:,} classes, where a mask has values for {MOST_CLASSES}",
+            advice="Merge some, or choose some with --dataset.classes.",
+        )
+    ]
 
 
 def _rows(train: ImageSet, scored: dict[str, ImageSet], bad: Severity) -> list[Finding]:

@@ -101,7 +101,8 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
                 kind="mask-without-class",
                 severity="warning",
                 title=f"none of {counted(len(masked), 'mask')} has a pixel of any class",
-                advice="In a mask, 0 is background, 255 is not scored and classes count from 1.",
+                advice="Nothing is scored. In a mask, 0 is background, 255 is not scored and classes count from 1; of "
+                "one class, masks that hold 0 and 255 are read with --dataset.two-valued-masks.",
             )
         ]
     unlabelled, unseen = [], []

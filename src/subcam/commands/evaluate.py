@@ -40,6 +40,7 @@ class Arguments(Settings):
         ignore: the value that is not scored; -1 for none.
         missing: what to do about masks without a prediction.
         unlabelled: what to do about predicted pixels of the ignored value.
+        two_valued: the masks hold 0 and 255, and 255 is the one class.
         out: a folder for scores.json, scores.csv (by class) and confusion.csv, each replaced if it is there.
     """
 
@@ -52,6 +53,7 @@ class Arguments(Settings):
     ignore: Annotated[int, Range(-1, 65_535)] = 255
     missing: WhenMissing = "stop"
     unlabelled: WhenUnlabelled = "stop"
+    two_valued: bool = False
     out: Path | None = None
 
 
@@ -77,6 +79,7 @@ def evaluate(words: list[str]) -> None:
         ignore=given.ignore,
         missing=given.missing,
         unlabelled=given.unlabelled,
+        two_valued=given.two_valued,
     )
     console.print(table_of(result))
     say(summary_line(result))

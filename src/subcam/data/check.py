@@ -36,11 +36,13 @@ class CheckedImages:
     sizes: height and width of each upright image, in the order of the records.
     digest: SHA-256 over class names, mask values and, of each record, name, labels and the bytes of image and mask.
         Equal digests mean equal input, wherever the files lie.
+    classes_in_masks: indices of the classes that have a pixel in any mask; without one there is nothing to score.
     """
 
     image_set: ImageSet
     sizes: tuple[tuple[int, int], ...]
     digest: str
+    classes_in_masks: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +142,14 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     seen = {checked.mask_values[value] for _, mask in good if mask for value in mask.counts}
     if checked.has_masks and seen <= {BACKGROUND, IGNORE_INDEX}:
         logger.warning(
-            "no mask has a pixel of any class: in a mask, 0 is background, 255 is not scored and classes count from 1"
+            "no mask has a pixel of any class: in a mask, 0 is background, 255 is not scored and classes count from 1; "
+            "of one class, masks of 0 and 255 are read with --dataset.two-valued-masks"
         )
     return CheckedImages(
         image_set=checked,
         sizes=tuple((image.height, image.width) for image, _ in good),
         digest=digest.hexdigest(),
+        classes_in_masks=frozenset(value - 1 for value in seen - {BACKGROUND, IGNORE_INDEX}),
     )
 
 

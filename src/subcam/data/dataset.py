@@ -14,7 +14,7 @@ from subcam.data.readers.folder import folder_splits, read_folder
 from subcam.data.readers.shards import read_shards, shard_splits
 from subcam.data.readers.toy import ToySettings, write_toy
 from subcam.data.readers.voc import read_voc, voc_splits
-from subcam.data.records import ImageSet, OnBadInput
+from subcam.data.records import BACKGROUND, FORBIDDEN, ImageSet, OnBadInput, require_room
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import fault_of_name
 from subcam.runtime.progress import bar, say
@@ -46,6 +46,7 @@ class DatasetSettings(Settings):
         classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
         crowd_labels: COCO: whether a class counts that is in an image only as a group ("iscrowd").
         crowd_masks: COCO: score groups ("iscrowd") as objects of their class, as which CVAT writes brush masks.
+        two_valued_masks: masks of one class hold 0 and 255, and 255 is the class, as drawing programs write it.
         train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
             network trained on ground truth needs them; networks trained without them are trained again.
         on_bad_input: whether to stop at the first file that cannot be used, or to leave such files out, counted and
@@ -60,6 +61,7 @@ class DatasetSettings(Settings):
     classes: tuple[str, ...] = ()
     crowd_labels: bool = True
     crowd_masks: bool = False
+    two_valued_masks: bool = False
     train_masks: bool = False
     on_bad_input: OnBadInput = "stop"
     toy: ToySettings = field(default_factory=ToySettings)
@@ -67,10 +69,17 @@ class DatasetSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The training images and, by split, the images to score (only those that have masks)."""
+    """The training images and, by split, the images to score (only those that have masks).
+
+    Raises:
+        BadInputError: more classes than the 8 bits of pseudo masks and predictions hold.
+    """
 
     train: CheckedImages
     scored: dict[str, CheckedImages]
+
+    def __post_init__(self) -> None:
+        require_room(self.train.image_set.class_names, where="the training images")
 
     @property
     def all(self) -> tuple[CheckedImages, ...]:
@@ -113,6 +122,7 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
 
     def checked(split: str | None, like: ImageSet | None = None) -> CheckedImages:
         image_set = splits.read(split)
+        require_room(image_set.class_names, where=settings.root)
         if like is not None:
             require_same_classes(like, image_set, split=split or ALL)
         with bar(f"checking {split or 'all images'}", len(image_set)) as progress:
@@ -127,10 +137,18 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
     scored = {}
     for split in splits.scored:
         images = train if splits.is_train(split) else checked(split, train.image_set)
-        if images.image_set.has_masks:
+        what = "the set" if split == ALL else split
+        if images.classes_in_masks:
             scored[split] = images
+        elif not images.image_set.has_masks:
+            say(f"no image of {what} has a mask: nothing is scored there")
+        elif split in settings.scored_splits:
+            raise BadInputError(
+                f"{settings.root}: expected masks to score on {split}, got none with a pixel of any class; mend the "
+                "masks, or leave the split's name out"
+            )
         else:
-            say(f"no image of {'the set' if split == ALL else split} has a mask: nothing is scored there")
+            say(f"no mask of {what} has a pixel of any class: nothing is scored there")
     return Dataset(train=train, scored=scored)
 
 
@@ -170,7 +188,20 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
         fault = "" if split is None else "it has a /" if "/" in split else fault_of_name(split, longest=_LONGEST_SPLIT)
         if fault:
             raise SettingsError(f"{root}: no split can be called {split!r:.300}: {fault}; rename it")
-    return splits
+    if not settings.two_valued_masks:
+        return splits
+    if layout == "coco":
+        raise SettingsError("two_valued_masks is for masks that are files; those of COCO are drawn from its outlines")
+    return replace(splits, read=lambda split: _with_two_values(splits.read(split)))
+
+
+def _with_two_values(images: ImageSet) -> ImageSet:
+    """The set with masks in which 255 is its one class."""
+    if images.num_classes != 1:
+        raise SettingsError(
+            f"two_valued_masks is for one class, got {images.num_classes}; give masks where i + 1 means class i"
+        )
+    return replace(images, mask_values=(BACKGROUND, *[FORBIDDEN] * 254, 1))
 
 
 def _layout(root: Path, labels: str) -> Layout:
@@ -280,4 +311,5 @@ def union(*parts: CheckedImages) -> CheckedImages:
         image_set=replace(first, records=tuple(by_name[name][0] for name in order), skipped=tuple(skipped)),
         sizes=tuple(by_name[name][1] for name in order),
         digest=fingerprint(*(part.digest for part in parts)),
+        classes_in_masks=frozenset().union(*(part.classes_in_masks for part in parts)),
     )

@@ -143,8 +143,8 @@ def require_room(known: Sequence[str], *, where: str) -> None:
     """Raise `BadInputError` if there are more classes than values for them in a mask; names `where`."""
     if len(known) > MOST_CLASSES:
         raise BadInputError(
-            f"{where}: expected at most {MOST_CLASSES} classes with masks, got {len(known)}; merge some, or leave the "
-            "masks away"
+            f"{where}: expected at most {MOST_CLASSES} classes, which is what the 8 bits of a mask hold, got "
+            f"{len(known)}; merge some, or choose some with --dataset.classes"
         )
 
 

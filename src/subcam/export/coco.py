@@ -4,8 +4,9 @@ Categories are the classes, background is none. In a folder of label maps an obj
 the same class: a segment is all of a class ("stuff"), or, if asked for, each connected piece of it.
 """
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -14,6 +15,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from subcam.data.files import name_of
+from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.records import suggest
 from subcam.errors import BadInputError
 from subcam.export.images import Images
@@ -24,14 +27,34 @@ from subcam.runtime.files import atomic_write, below
 
 RESULTS_FILE, ANNOTATIONS_FILE = "results.json", "annotations.json"
 PANOPTIC_NAME = "panoptic"
+LONGEST_NUMBER = 15
+"""Digits of a name that is taken for an image's number; more, and other programs round it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoIds:
-    """The numbers that a COCO file gives to images (by file name without folder and suffix) and to categories."""
+    """The numbers that a COCO file gives to images (by the path in file_name, without suffix) and to categories."""
 
     images: Mapping[str, int]
     categories: Mapping[str, int]
+
+    def of(self, name: str) -> int | None:
+        """The number of a mask's image, None where there is none, or several.
+
+        It is that of the mask's name, else of the only path that ends in the name, or that the name ends in.
+        """
+        if name in self.images:
+            return self.images[name]
+        ends = self._by_end.get(PurePosixPath(name).name, ())
+        alike = [image for image in ends if name.endswith(f"/{image}") or image.endswith(f"/{name}")]
+        return self.images[alike[0]] if len(alike) == 1 else None
+
+    @functools.cached_property
+    def _by_end(self) -> Mapping[str, Sequence[str]]:
+        ends: dict[str, list[str]] = {}
+        for image in self.images:
+            ends.setdefault(PurePosixPath(image).name, []).append(image)
+        return ends
 
 
 def read_coco_ids(path: Path) -> CocoIds:
@@ -40,23 +63,26 @@ def read_coco_ids(path: Path) -> CocoIds:
     Raises:
         BadInputError: the file is not one of COCO's.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        return CocoIds(
-            images={Path(image["file_name"]).stem: int(image["id"]) for image in content["images"]},
-            categories={category["name"]: int(category["id"]) for category in content["categories"]},
-        )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise BadInputError(
-            f"{path}: expected a COCO annotation file with images and categories, got another "
-            f"({type(error).__name__}: {error}); give e.g. instances_val2017.json"
-        ) from error
+    file = read_coco_file(path)
+    for number in (*(image.id for image in file.images), *file.categories):
+        if not isinstance(number, int):
+            raise BadInputError(f"{path}: expected ids that are whole numbers, as results need them, got {number!r}")
+    images: dict[str, int] = {}
+    for image in file.images:
+        name = name_of(PurePosixPath(image.file_name.replace("\\", "/")))
+        if name in images:
+            raise BadInputError(
+                f"{path}: {image.file_name!r} is an image under two ids, {images[name]} and {image.id}, or differs "
+                "from another in its suffix alone; give each image one id"
+            )
+        images[name] = int(image.id)
+    return CocoIds(images=images, categories={name: int(number) for number, name in file.categories.items()})
 
 
 def number_anew(masks: MaskFolder, class_names: tuple[str, ...]) -> CocoIds:
     """Numbers where no COCO file gives them: classes 1..C; images by names that are numbers, else 1, 2, ..."""
     last = [PurePosixPath(name).name for name in masks.files]
-    distinct = {int(name) for name in last if name.isascii() and name.isdigit()}
+    distinct = {int(name) for name in last if name.isascii() and name.isdigit() and len(name) <= LONGEST_NUMBER}
     numbers = map(int, last) if len(distinct) == len(last) else range(1, len(last) + 1)
     return CocoIds(
         images=dict(zip(masks.files, numbers, strict=True)),
@@ -192,11 +218,22 @@ def _numbers(
                 f"the class {name!r} is no category of the COCO file: {suggest(name, ids.categories)} "
                 "Rename it with --classes"
             )
-    images = {}
+    images: dict[str, int] = {}
+    owners: dict[int, str] = {}
     for name in masks.files:
-        if PurePosixPath(name).name not in ids.images:
-            raise BadInputError(f"{masks.files[name]}: no image of this name is in the COCO file; give that of its set")
-        images[name] = ids.images[PurePosixPath(name).name]
+        number = ids.of(name)
+        if number is None:
+            raise BadInputError(
+                f"{masks.files[name]}: no image of this name is in the COCO file, or several; give the file of its "
+                "set, or the folder below which the masks are called as its images are"
+            )
+        first = owners.setdefault(number, name)
+        if first != name:
+            raise BadInputError(
+                f"{masks.files[name]}: it and {masks.files[first]} would be the mask of one image of the COCO file, "
+                f"{number}; give the masks of its set alone"
+            )
+        images[name] = number
     return images, tuple(ids.categories[name] for name in class_names)
 
 

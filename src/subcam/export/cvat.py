@@ -5,7 +5,9 @@ images and uploads the file as its annotations.
 """
 
 import io
+import logging
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -19,7 +21,13 @@ from subcam.errors import BadInputError
 from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
+from subcam.metrics.folders import first_of
 from subcam.runtime.files import atomic_write
+
+MOST_OBJECTS = 254
+"""Colours of PASCAL VOC's colour map besides background and what is not labelled."""
+
+logger = logging.getLogger(__name__)
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in an archive, so that equal masks give equal archives; zip knows no earlier one."""
@@ -103,8 +111,10 @@ def _elements(region: Region, label: str, *, shape: Shape, tolerance: float) -> 
 def export_cvat_masks(masks: MaskFolder, path: Path, *, images: Images, least_area: int = 1) -> Path:
     """Write "Segmentation mask 1.1": a zip with labelmap.txt, SegmentationClass, SegmentationObject and ImageSets.
 
-    Each connected piece of a class is an object. Unlabelled pixels become background. Returns `path`, which is replaced
-    if it is there; equal masks give equal bytes.
+    Each connected piece of a class is an object, but for the smallest where an image has more than 254: an object's
+    number is a colour of PASCAL VOC's colour map, which has no more. Those become one object for each class, with a
+    line that says how many. Unlabelled pixels become background. Returns `path`, which is replaced if it is there;
+    equal masks give equal bytes.
 
     Raises:
         BadInputError: a mask is damaged, not of its image's size or has an unknown value; a class name has a ":".
@@ -113,6 +123,7 @@ def export_cvat_masks(masks: MaskFolder, path: Path, *, images: Images, least_ar
     unfit = next((name for name in class_names if ":" in name), None)
     if unfit is not None:
         raise BadInputError(f"CVAT's label map holds no class name with ':', got {unfit!r}; rename it with --classes")
+    merged: list[str] = []
     with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
 
         def add(name: str, data: bytes) -> None:
@@ -123,12 +134,33 @@ def export_cvat_masks(masks: MaskFolder, path: Path, *, images: Images, least_ar
         for name, labels in masks.labels(num_classes=len(class_names), title="CVAT"):
             images.check_size(name, masks.files[name], labels.shape)
             classes, objects = np.zeros_like(labels), np.zeros(labels.shape, np.int64)
-            for number, region in enumerate(regions_of(labels, pieces=True, least_area=least_area), start=1):
+            pieces = list(regions_of(labels, pieces=True, least_area=least_area))
+            numbers = _numbers_of(pieces)
+            merged += [name] if len(pieces) > len(set(numbers)) else []
+            for number, region in zip(numbers, pieces, strict=True):
                 inside = region.full((labels.shape[0], labels.shape[1]))
                 classes[inside], objects[inside] = region.value, number
             add(f"SegmentationClass/{name}.png", _png(class_colours(classes)))
             add(f"SegmentationObject/{name}.png", _png(class_colours(objects)))
+    if merged:
+        logger.warning(
+            "%d images have more than %d pieces, which this format cannot number: their smallest pieces are one object "
+            "for each class (%s); --least-area leaves small ones out, and the format cvat keeps all",
+            len(merged),
+            MOST_OBJECTS,
+            first_of(merged),
+        )
     return path
+
+
+def _numbers_of(pieces: Sequence[Region]) -> list[int]:
+    """The object that each piece is: 1, 2, ...; where these are too many, the smallest share one for each class."""
+    if len(pieces) <= MOST_OBJECTS:
+        return list(range(1, len(pieces) + 1))
+    shared = {value: number for number, value in enumerate(sorted({piece.value for piece in pieces}), start=1)}
+    largest = sorted(range(len(pieces)), key=lambda place: -pieces[place].area)[: MOST_OBJECTS - len(shared)]
+    own = {place: number for number, place in enumerate(sorted(largest), start=len(shared) + 1)}
+    return [own.get(place, shared[piece.value]) for place, piece in enumerate(pieces)]
 
 
 def _label_map(class_names: tuple[str, ...]) -> str:

@@ -113,6 +113,7 @@ def evaluate(
     ignore: int = IGNORE_INDEX,
     missing: WhenMissing = "stop",
     unlabelled: WhenUnlabelled = "stop",
+    two_valued: bool = False,
 ) -> FolderScores:
     """`subcam.evaluate`: score a folder of masks against a folder of ground truth, as `subcam evaluate` does.
 
@@ -126,6 +127,7 @@ def evaluate(
         ignore: the true value that is not scored, and the predicted one that means "no label"; -1 for none.
         missing: what to do about masks without a prediction: stop, leave them out, or count them as background.
         unlabelled: what to do about predicted pixels without a label: the same.
+        two_valued: the masks hold 0 and 255, and 255 is the one class.
 
     Raises:
         SubcamError: as `open_masks` and `score_folders`.
@@ -143,6 +145,7 @@ def evaluate(
         ignore=ignore,
         missing=missing,
         unlabelled=unlabelled,
+        two_valued=two_valued,
     )
 
 

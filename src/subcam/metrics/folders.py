@@ -58,6 +58,7 @@ def score_folders(
     ignore: int = IGNORE_INDEX,
     missing: WhenMissing = "stop",
     unlabelled: WhenUnlabelled = "stop",
+    two_valued: bool = False,
 ) -> FolderScores:
     """Count true against predicted pixels over all masks, then divide once.
 
@@ -73,11 +74,16 @@ def score_folders(
         ignore: the true value that is not scored, and the predicted one that means "no label"; -1 for none.
         missing: what to do about masks without a prediction.
         unlabelled: what to do about predicted pixels without a label.
+        two_valued: there is one class, and 255 is its value in the ground truth, and in the predictions where these
+            hold 255 and no 1.
 
     Raises:
-        BadInputError: a mask is missing, damaged, of another size than its truth, or has a value that no class has.
+        BadInputError: a mask is missing, damaged, of another size than its truth, or has a value that no class has; or
+            no class has a pixel in the ground truth: a score of the background alone would be one of nothing.
         SettingsError: numbers or names of classes that contradict each other.
     """
+    if two_valued and (len(class_names or true_class_names or [""]) != 1 or num_classes not in (None, 2)):
+        raise SettingsError("two_valued is for one class; give masks where i + 1 means class i")
     absent = tuple(name for name in truth if name not in predictions)
     if absent and (missing == "stop" or (missing == "skip" and len(absent) == len(truth))):
         raise BadInputError(
@@ -90,13 +96,17 @@ def score_folders(
     total = np.zeros((VALUES, VALUES), np.int64)
     for name in track(scored, "scoring", len(scored)):
         counts = _count(predictions.get(name), truth[name])
-        if meaning is not None:
+        if meaning is not None and not two_valued:
             meaning.check(counts, truth[name], predictions.get(name), unlabelled=unlabelled)
         total += counts
-    if meaning is None:
-        meaning = _meaning_of_values(total, ignore=ignore)
+    if two_valued:
+        total = _as_one_class(total)
+    if meaning is None or two_valued:
+        meaning = meaning or _meaning_of_values(total, ignore=ignore)
         meaning.check(total, None, None, unlabelled=unlabelled)
     matrix, without_label = meaning.collapse(total, unlabelled=unlabelled)
+    if not matrix[1:].any():
+        raise _nothing_to_score(total, meaning.class_names)
     return FolderScores(
         scores=scores(matrix),
         class_names=(BACKGROUND_NAME, *meaning.class_names),
@@ -104,6 +114,25 @@ def score_folders(
         missing=absent,
         unlabelled=without_label,
         not_scored=meaning.not_scored,
+    )
+
+
+def _as_one_class(counts: Int64[np.ndarray, "256 256"]) -> Int64[np.ndarray, "256 256"]:
+    """Counts in which 255 has become 1: of the true values, and of the predicted ones where these have no 1."""
+    merged = counts.copy()
+    refuse_values(np.asarray(counts.any(1)), np.isin(np.arange(VALUES), (0, IGNORE_INDEX)), "the ground truth")
+    merged[1], merged[IGNORE_INDEX] = counts[IGNORE_INDEX], 0
+    if not counts[:, 1].any():
+        merged[:, 1], merged[:, IGNORE_INDEX] = merged[:, IGNORE_INDEX].copy(), 0
+    return merged
+
+
+def _nothing_to_score(counts: Int64[np.ndarray, "256 256"], class_names: Sequence[str]) -> BadInputError:
+    by_value = counts.sum(1)
+    found = ", ".join(f"{value} ({by_value[value]:,} pixels)" for value in np.flatnonzero(by_value)[:8].tolist())
+    return BadInputError(
+        f"expected pixels of {first_of(class_names)} in the ground truth, got none: its values are {found or 'none'}. "
+        "There is nothing to score; if its masks hold 0 and 255, and 255 is the one class, give --two-valued"
     )
 
 

@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.records import suggest
+=======
+from subcam.data.records import require_room, suggest
+>>>>>>> afbe0ef (A score of nothing is none; more classes, objects or images of a name than a format holds are refused, joined or told apart)
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.deeplab import DeepLabV2
@@ -70,11 +74,13 @@ class SegmentationNetwork(nn.Module):
         Raises:
             SettingsError: no such architecture or backbone; says what there is.
             CheckpointError: weights that cannot be had, read or fitted.
+            BadInputError: more classes than a mask has values.
         """
         super().__init__()
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
         self.compiled: Compiled | None = None
         network = replace(config.network, weights=weights or config.network.weights)
+        require_room(config.class_names, where="the segmentation network")
         channels = len(config.class_names) + 1
         self.model = _build(config, network, channels)
         # Normalisation and layout come with the weights; they must stay with the saved network.

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from subcam.checks.fields import Range, Settings, Threads
-from subcam.data.records import IGNORE_INDEX, OnBadInput, Skipped
-from subcam.errors import BadInputError, CheckpointError, SettingsError
+from subcam.data.records import OnBadInput, Skipped
+from subcam.errors import BadInputError, CheckpointError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.find_images import find_images
@@ -111,8 +111,6 @@ def predict(
     with RunFolder(path=out).lock():
         network = SegmentationNetwork.load(folder)
         names = ("background", *network.config.class_names)
-        if len(names) > IGNORE_INDEX:
-            raise SettingsError(f"{folder}: expected at most {IGNORE_INDEX - 1} classes, got {len(names) - 1}")
         with distributed.first_goes_ahead():
             check_same(out, _made_with(settings, folder))
         if distributed.is_first():

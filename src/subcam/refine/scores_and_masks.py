@@ -12,7 +12,7 @@ from subcam.cam.response import background_score
 from subcam.crf.dense_crf import dense_crf_many
 from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
-from subcam.data.records import IGNORE_INDEX, Record
+from subcam.data.records import IGNORE_INDEX, MOST_CLASSES, Record
 from subcam.errors import BadInputError
 from subcam.runtime.files import below
 
@@ -34,7 +34,12 @@ def label_map(
     """The best channel at each pixel: 0 for the background in front, class + 1, 255 where the best two are too close.
 
     The first of equals wins.
+
+    Raises:
+        ValueError: a class beyond 253, which has no value in 8 bits.
     """
+    if classes.max(initial=0) >= MOST_CLASSES:
+        raise ValueError(f"label_map: expected classes of 0..{MOST_CLASSES - 1}, got {classes.max()}")
     labels = np.array([0, *(classes + 1)], np.uint8)[scores.argmax(0)]
     if ignore_margin and len(scores) > 1:
         second, best = np.partition(scores, len(scores) - 2, axis=0)[-2:]
