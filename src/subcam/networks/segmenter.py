@@ -11,12 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from subcam.checks.fields import Entries, Range, Settings
-from subcam.data.records import suggest
-=======
 from subcam.data.records import require_room, suggest
->>>>>>> afbe0ef (A score of nothing is none; more classes, objects or images of a name than a format holds are refused, joined or told apart)
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.deeplab import DeepLabV2
