@@ -6,6 +6,7 @@ Every message is one that names the file or setting, says what was expected and 
 
 # ruff: noqa: E501 - a message stands as it is printed
 
+import os
 from pathlib import Path
 
 import torch
@@ -121,6 +122,17 @@ MISTAKES = {
         command=RUN,
         prepare=(TABLE.unlink, lambda: write_tar(IMAGES / "train.tar", {"../b.png": b"x", "../b.txt": b"cat"})),
         message="images/train.tar: outputs cannot be named '../b': it has '..'; rename it",
+    ),
+    "a pipe in the place of an image": Mistake(
+        command=RUN,
+        prepare=((IMAGES / "b.png").unlink, lambda: os.mkfifo(IMAGES / "b.png")),
+        message="images/labels.csv:3: 'b.png' is no file in images or images/images; restore it or correct the name"
+        " (capital letters count, and the suffix is part of it)",
+    ),
+    "a pipe in the place of the table": Mistake(
+        command=RUN,
+        prepare=(TABLE.unlink, lambda: os.mkfifo(TABLE)),
+        message="images/labels.csv: expected a file, got a pipe; name the file itself",
     ),
     "a lock that is a link": Mistake(
         command=RUN,

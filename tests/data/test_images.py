@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from subcam.data import image_file
 from subcam.data.images import (
     open_image,
     read_image,
@@ -177,7 +178,7 @@ def test_truncated_images_name_the_file(tmp_path: Path, suffix: str, share: floa
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="got a folder or a device"):
+    with pytest.raises(BadInputError, match="expected a file, got a folder"):
         read_image(tmp_path)
 
 
@@ -325,6 +326,6 @@ def test_too_many_open_files_is_not_the_image_s_fault(tmp_path: Path, monkeypatc
     def refuse(self: Path) -> bytes:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(image_file, "read_bytes", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         read_image(path)

@@ -19,6 +19,8 @@ from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, inspect_all
 from subcam.data.readers.tar_member import status_of
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
 from subcam.errors import BadInputError
+from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write
 
 _CACHE_FORMAT = 2
@@ -185,7 +187,7 @@ class _Memory:
 def _read_cache(path: Path) -> dict[str, _Remembered]:
     """What an earlier check remembered; nothing if there is no such file or it was written by another version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(read_bytes(path))
         if content["format"] != _CACHE_FORMAT:
             return {}
         return {key: _from_json(entry) for key, entry in content["files"].items()}

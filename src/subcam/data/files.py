@@ -113,10 +113,14 @@ def _capital(suffix: str) -> str:
 
 
 def _first_there(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
-    """The first file of this name with one of the suffixes; a Mac may have stored its accents decomposed."""
+    """The first file of this name with one of the suffixes; a Mac may have stored its accents decomposed.
+
+    Where there is no file but a folder or a pipe, that: who reads it says what it is.
+    """
     forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    candidates = (folder / f"{form}{suffix}" for form in forms for suffix in suffixes)
-    return next((path for path in candidates if path.is_file()), None)
+    candidates = [folder / f"{form}{suffix}" for form in forms for suffix in suffixes]
+    files = (path for path in candidates if path.is_file())
+    return next(files, None) or next((path for path in candidates if path.exists()), None)
 
 
 def files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:

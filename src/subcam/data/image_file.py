@@ -7,7 +7,6 @@ PostScript, which it hands to a program that runs what stands in the file.
 import contextlib
 import errno
 import io
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -17,6 +16,7 @@ from subcam.data.files import advice_on_kind
 from subcam.data.readers.tar_member import archive_of, read_member
 from subcam.data.records import SUFFIXES_BY_KIND, UNREAD_SUFFIXES
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import read_bytes
 
 _NOT_IN_EVERY_PILLOW = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 _KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES_BY_KIND.items() for suffix in suffixes}
@@ -44,15 +44,12 @@ def read_file(path: Path) -> bytes:
 
 def _stored_bytes(path: Path) -> bytes:
     try:
-        status = path.stat()
+        return read_bytes(path)
     except NotADirectoryError:
         archive = archive_of(path)
         if archive is None:
             raise
         return read_member(archive, path.relative_to(archive).as_posix())
-    if not stat.S_ISREG(status.st_mode):
-        raise BadInputError(f"{path}: expected a file, got a folder or a device; name the image itself")
-    return path.read_bytes()
 
 
 @contextlib.contextmanager

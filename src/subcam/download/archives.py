@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from subcam.errors import BadInputError, SubcamError
+from subcam.runtime.documents.regular_file import open_file
 from subcam.runtime.files import atomic_write
 
 _BLOCK = 1 << 20
@@ -136,7 +137,7 @@ def members(archive: Path, *, limits: Limits, wanted: Callable[[str], bool] | No
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with archive.open("rb") as raw:
+    with open_file(archive) as raw:
         packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
         content = gzip.GzipFile(fileobj=raw) if packed else raw
@@ -235,7 +236,7 @@ def _write(member: Member, target: Path, archive: Path) -> None:
 
 
 def _same(blocks: Iterator[bytes], target: Path) -> bool:
-    with target.open("rb") as file:
+    with open_file(target) as file:
         return all(file.read(len(block)) == block for block in blocks)
 
 

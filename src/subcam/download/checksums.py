@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import open_file
 from subcam.runtime.progress import bar
 
 _MIB = 1 << 20
@@ -23,7 +24,7 @@ def digests(path: Path, kinds: frozenset[str]) -> dict[str, str]:
     """
     hashes = {kind: hashlib.new(kind, usedforsecurity=kind != "md5") for kind in kinds}
     try:
-        with path.open("rb") as file, bar(f"checking {path.name} (MiB)", -(-path.stat().st_size // _MIB)) as progress:
+        with open_file(path) as file, bar(f"checking {path.name} (MiB)", -(-path.stat().st_size // _MIB)) as progress:
             while block := file.read(_MIB):
                 for value in hashes.values():
                     value.update(block)

@@ -20,6 +20,7 @@ from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.download.archives import Limits, Member, members
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write, read_json, write_json
 
 MASKS = "SegmentationClassAug"
@@ -161,7 +162,7 @@ def _list_file(voc: Path, split: str) -> Path:
 
 def _read_list(path: Path) -> set[str]:
     try:
-        return _names(path.read_text("utf-8-sig"), str(path))
+        return _names(read_bytes(path).decode("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: expected a list of VOC 2012's images, got none ({error}); restore it") from error
 
@@ -179,7 +180,7 @@ def _copy_mask(source: Path, target: Path) -> None:
     if target.is_file():
         return
     try:
-        content = source.read_bytes()
+        content = read_bytes(source)
     except OSError as error:
         raise BadInputError(f"{source}: cannot be read ({error.strerror}); VOC 2012's own masks are needed") from error
     with atomic_write(target, durable=False) as file:

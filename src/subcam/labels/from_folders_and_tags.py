@@ -4,7 +4,6 @@ In: a folder. Out: `SourceLabels`: images by their path below the folder, with n
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from subcam.data.readers.csv_file import read_csv, read_text
 from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
+from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.regular_file import open_file
 
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of these names hold splits, not classes, if all of a folder's own folders are of such names."""
@@ -187,7 +188,7 @@ def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
                 try:
-                    entry = json.loads(line)
+                    entry = loads(line)
                 except ValueError as error:
                     raise BadInputError(f"{path}:{number}: expected JSON, got none ({error}); correct it") from error
                 yield f"{path}:{number}", *_image_and_tags(entry)
@@ -226,7 +227,7 @@ def _subfolders(root: Path) -> list[Path]:
 def _identity(path: Path, same: Same) -> object:
     if same == "content":
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 return hashlib.file_digest(file, "blake2b").digest()
         except OSError as error:
             raise BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from subcam.errors import CheckpointError
+from subcam.runtime.documents.regular_file import open_file
 
 LIST_MAGIC = 0x112
 V1_MAGIC = 0xF993FAC8
@@ -118,7 +119,7 @@ def read_mxnet_params(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _read_list(_Reader(file, path))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error

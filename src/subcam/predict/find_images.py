@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from subcam.data.files import images_below, name_of
 from subcam.data.records import IMAGE_SUFFIXES, Record, Skipped
 from subcam.errors import BadInputError, SettingsError
+from subcam.runtime.documents.regular_file import read_bytes
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".npz")
 
@@ -105,7 +106,7 @@ def _in_list(path: Path) -> list[tuple[str, Path]]:
 def _paths_in(path: Path) -> list[Path]:
     """The paths in a list, byte for byte as the file system has them."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BadInputError(f"{path}: the list cannot be read ({error.strerror}); check the path") from error
     lines = [os.fsdecode(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]

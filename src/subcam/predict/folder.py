@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from subcam.data.images import read_indices, voc_palette
 from subcam.data.records import Record, Skipped
 from subcam.errors import SettingsError
+from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import as_plain, atomic_write, below, read_json, write_json
 
 RECORD_FILE = "predict.json"
@@ -163,7 +164,7 @@ def write_failures(out: Path, failures: Sequence[Skipped]) -> None:
 def _read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         return []
-    text = path.read_bytes().decode("utf-8", PATHS_KEEP_ALL_BYTES)
+    text = read_bytes(path).decode("utf-8", PATHS_KEEP_ALL_BYTES)
     whole = text[: text.rfind("\n") + 1]
     width = len(fields(Row))
     rows = [cells for cells in csv.reader(io.StringIO(whole, newline="")) if len(cells) == width][1:]

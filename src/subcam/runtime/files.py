@@ -22,6 +22,8 @@ import numpy as np
 
 from subcam.checks.fields import Settings, check_all, shortly, types_of, unchecked
 from subcam.errors import BadInputError, RunFolderError, SettingsError
+from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.regular_file import open_file, read_bytes
 
 RECORD_FILE = "stage.json"
 """Written last; a stage's folder that has it is done."""
@@ -170,11 +172,13 @@ def read_json(path: Path) -> Any:
     """Read a JSON file of the run folder.
 
     Raises:
-        RunFolderError: the file is not JSON; names it.
+        RunFolderError: the file cannot be read or is not JSON; names it.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return loads(read_bytes(path))
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror}); check its rights and the disk") from error
+    except ValueError as error:
         raise RunFolderError(
             f"{path} is not the JSON that was written there ({error}); move it away and run again"
         ) from error
@@ -189,7 +193,7 @@ def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
             expected; names the file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly any kind
         raise BadInputError(
@@ -298,7 +302,7 @@ def file_digest(path: Path) -> str:
         BadInputError: the file cannot be read; names it.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import read_bytes
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATOR_LINE = "sep="
@@ -42,6 +43,17 @@ class CsvFile:
     def columns(self) -> tuple[str, ...]:
         """The names in the header in small letters, without the spaces around them."""
         return tuple(cell.strip().casefold() for cell in self.header.cells)
+
+    def dicts(self) -> list[dict[str, str]]:
+        """Each row by the columns of the header.
+
+        Raises:
+            BadInputError: a row has too few or too many cells; names its line.
+        """
+        columns = self.columns
+        for row in self.rows:
+            self.require_width(row, columns)
+        return [dict(zip(columns, row.cells, strict=False)) for row in self.rows]
 
     def at(self, row: CsvRow) -> str:
         """How errors name a row."""
@@ -103,7 +115,7 @@ def read_text(path: Path) -> str:
         BadInputError: there is no such file, or it is in none of these.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BadInputError(f"{path}: expected a text file, got none ({error.strerror}); check its name") from error
     try:

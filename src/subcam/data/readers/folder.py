@@ -147,7 +147,7 @@ def folder_splits(root: Path, *, labels: str = "labels.csv") -> tuple[str, ...]:
 def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All classes in the order of their mask values, and those to learn."""
     file = table.path.parent / CLASSES_FILE
-    if file.is_file():
+    if file.exists():
         known = read_class_list(file).names
         where = str(file)
     elif table.class_columns:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import open_file
 
 CHUNK = 1 << 22
 """Bytes that are read at a time."""
@@ -56,7 +57,7 @@ class _Reader:
 
     def __enter__(self) -> "_Reader":
         try:
-            self._file = self.path.open("rb")
+            self._file = open_file(self.path)
         except OSError as error:
             raise BadInputError(
                 f"{self.path}: expected a JSON file, got none ({error.strerror}); check its name"
@@ -134,6 +135,8 @@ class _Reader:
                     raise self.wrong(error.msg[:1].lower() + error.msg[1:]) from error
             except RecursionError as error:
                 raise self.wrong("expected lists in lists no deeper than some hundred") from error
+            except ValueError as error:
+                raise self.wrong("expected numbers of less than some thousand digits") from error
             else:
                 # a number may go on in the file: "1" was decoded, and "e-5" follows, of which "e-" is here
                 if self.ended or end + 2 < len(self.text):

@@ -34,6 +34,8 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
+from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write, below
 
 MASK = ".mask.png"
@@ -85,7 +87,7 @@ def read_shards(
             " folder and the split"
         )
     file = root / CLASSES_FILE
-    listed = read_lines(file) if file.is_file() else ()
+    listed = read_lines(file) if file.exists() else ()
     known = listed_classes(listed, where=str(file)) or _all_names(root)
     chosen = chosen_classes(classes, known, where=str(file if listed else root))
     records: dict[str, Record] = {}
@@ -141,7 +143,7 @@ def write_shards(root: Path, image_set: ImageSet, *, split: str, images_each: in
         raise BadInputError(f"{root}: two images would be called {double!r}; rename one")
     text = "".join(f"{name}\n" for name in image_set.class_names)
     classes = root / CLASSES_FILE
-    if classes.is_file() and classes.read_text("utf-8") != text:
+    if classes.is_file() and read_bytes(classes) != text.encode():
         raise BadInputError(f"{classes}: expected the classes of this set, got others; write into another folder")
     with atomic_write(classes, "w") as file:
         file.write(text)
@@ -215,7 +217,7 @@ def _classes_of(sample: _Sample, listed: Sequence[str]) -> tuple[str, ...]:
     archive, files = sample.archive, sample.files
     try:
         if ".json" in files:
-            names = json.loads(read_member(archive, files[".json"]))["labels"]
+            names = loads(read_member(archive, files[".json"]))["labels"]
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise TypeError("labels must be a list of names")
         elif ".txt" in files:

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import open_file
 
 SUFFIX = ".tar"
 
@@ -40,7 +41,7 @@ def read_member(archive: Path, name: str) -> bytes:
         BadInputError: there is no such member, or the archive is truncated or no tar; names it.
     """
     offset, size = _position(archive, name)
-    with archive.open("rb") as file:
+    with open_file(archive) as file:
         file.seek(offset)
         data = file.read(size)
     if len(data) < size:
@@ -81,7 +82,7 @@ def _contents(archive: Path, size: int, modified_ns: int) -> dict[str, tuple[int
     # Size and time of change are in the key, so that an archive that was written anew is read anew.
     positions: dict[str, tuple[int, int]] = {}
     last = -1
-    with tarfile.open(archive, "r:") as tar:
+    with open_file(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             if member.offset <= last or member.size < 0:  # of some damaged ones Python's reader would find no end
                 raise tarfile.ReadError(f"{member.name!r:.100} lies before its forerunner")

@@ -7,7 +7,6 @@ clustering can find them and a classifier of sub-types has to look at the whole 
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from PIL import Image
 
 from subcam.checks.fields import Count, Range, Seed, Settings, Share
 from subcam.data.images import voc_palette, write_mask
-from subcam.runtime.files import as_plain, atomic_write, write_json
+from subcam.runtime.files import as_plain, atomic_write, read_json, write_json
 
 CLASSES = ("ringtail", "checkerback", "crossbill", "dotfish")
 SUBTYPES = ("large-flat-meadow", "small-upright-meadow", "large-slanted-sea", "small-flat-sea")
@@ -56,7 +55,7 @@ def write_toy(folder: Path, settings: ToySettings) -> Path:
     A folder that holds the same set already is left as it is.
     """
     record = folder / "toy.json"
-    if record.is_file() and json.loads(record.read_text("utf-8")) == as_plain(settings):
+    if record.is_file() and read_json(record) == as_plain(settings):
         return folder
     labels = [["image", "labels", "split"]]
     subtypes = [["image", "class", "subtype"]]

@@ -5,7 +5,6 @@ In: the folder that holds JPEGImages, Annotations and ImageSets, VOC 2012's own 
 """
 
 import logging
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +29,8 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import open_file
+from subcam.runtime.documents.xml_file import read_xml
 
 VOC_CLASSES = (
     "aeroplane",
@@ -152,8 +153,9 @@ def voc_splits(root: Path) -> tuple[str, ...]:
 
 
 def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return next((line for line in file if line.strip()), "")
+    with open_file(path) as file:
+        first = next((line for line in file if line.strip()), b"")
+    return first.decode("utf-8-sig", errors="replace")
 
 
 def _is_of_one_class(line: str) -> bool:
@@ -320,10 +322,12 @@ def _occurring(annotated: "Iterable[frozenset[str] | BadInputError]") -> set[str
 def _annotated(path: Path) -> "frozenset[str] | BadInputError":
     """The classes that an annotation names, or why it says nothing."""
     try:
-        tree = ElementTree.parse(path)
+        tree = read_xml(path)
     except FileNotFoundError:
         return BadInputError(f"{path}: no such file; the image-level labels are read from it, restore it")
-    except (ElementTree.ParseError, OSError, ValueError) as error:
-        return BadInputError(f"{path}: expected an XML annotation, got one that cannot be read ({error})")
+    except OSError as error:
+        return BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights")
+    except BadInputError as error:
+        return error
     names = {(element.text or "").strip() for element in tree.iterfind("object/name")}
     return frozenset(name for name in names if not is_background(name) and not is_ignored(name))

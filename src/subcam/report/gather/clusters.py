@@ -3,7 +3,6 @@
 In: a finished run and its training images. Out: a record for each cluster, with the images nearest to its centre.
 """
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from subcam.clustering.clusters_csv import CLUSTERS, names_path
 from subcam.clustering.features import read_features
 from subcam.clustering.subcategories import prepared
 from subcam.data.dataset import Dataset
+from subcam.data.readers.csv_file import read_csv
 from subcam.data.records import ImageSet
+from subcam.errors import RunFolderError
 from subcam.results import FinishedRun, RoundResult
 from subcam.runtime.files import open_arrays
 from subcam.runtime.run_folder import Stage
@@ -188,8 +189,8 @@ def _true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
     for folder in list(next(iter(names)).parents)[:2] if names else ():
         path = folder / "subtypes.csv"
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [(folder / row["image"], row["class"], row["subtype"]) for row in csv.DictReader(file)]
+            table = read_csv(path, needed=("image", "class", "subtype"))
+            rows = [(folder / row["image"], row["class"], row["subtype"]) for row in table.dicts()]
             return {(names[image], kind): subtype for image, kind, subtype in rows if image in names}
     return {}
 
@@ -199,5 +200,8 @@ def _names(stage: Stage) -> dict[tuple[str, int], str]:
     path = names_path(stage.path / CLUSTERS)
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(row["parent"], int(row["cluster"])): row["name"] for row in csv.DictReader(file)}
+    try:
+        rows = read_csv(path, needed=("parent", "cluster", "name")).dicts()
+        return {(row["parent"], int(row["cluster"])): row["name"] for row in rows}
+    except ValueError as error:
+        raise RunFolderError(f"{path}: expected numbers of clusters, got others ({error}); correct it") from error

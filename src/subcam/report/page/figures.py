@@ -3,7 +3,6 @@
 In: a finished run. Out: drawings, and the elements that show them on the page.
 """
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from subcam.data.readers.csv_file import read_csv
+from subcam.errors import RunFolderError
 from subcam.report.figures.clusters import weights_tsne
 from subcam.report.figures.confusion import confusion_figure
 from subcam.report.figures.curves import Curve, cost_figure, k_figure, threshold_curves, training_curves
@@ -183,14 +184,16 @@ def _losses(path: Path) -> dict[str, Curve]:
     """Loss -> (epochs, values) of one training, without the total where its parts were logged."""
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path, needed=("epoch",)).dicts()
     columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
     curves: dict[str, Curve] = {}
-    for name in columns:
-        values = [float(row[name]) for row in rows if row[name]]
-        if values and not (name == "loss" and len(columns) > 1) and any(values):
-            curves[name.replace("_", " ")] = ([float(row["epoch"]) for row in rows if row[name]], values)
+    try:
+        for name in columns:
+            values = [float(row[name]) for row in rows if row[name]]
+            if values and not (name == "loss" and len(columns) > 1) and any(values):
+                curves[name.replace("_", " ")] = ([float(row["epoch"]) for row in rows if row[name]], values)
+    except ValueError as error:
+        raise RunFolderError(f"{path}: expected numbers, got others ({error}); move it away") from error
     return curves
 
 

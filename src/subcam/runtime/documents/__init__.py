@@ -1,0 +1,1 @@
+"""Files that people, other programs and earlier runs wrote: opened without waiting, read without trust."""
