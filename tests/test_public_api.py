@@ -97,6 +97,13 @@ def test_a_function_stays_in_the_place_of_the_file_of_its_name(first):
     assert fresh(f"{code}print(type(scores).__name__, subcam.metrics.scores is scores)") == "function True"
 
 
+def test_settings_import_no_library_that_only_a_stage_needs():
+    """What every command waits for, a wrong flag and `--help` too."""
+    heavy = ("torchvision", "lightning_fabric", "sklearn", "timm", "segmentation_models_pytorch", "matplotlib", "onnx")
+    code = f"import sys, subcam.recipes, subcam.commands.run; print([name for name in {heavy} if name in sys.modules])"
+    assert fresh(code) == "[]"
+
+
 @pytest.mark.parametrize("first", ["", "import subcam.predict.run", "subcam.predict", "subcam.predict.tiles"])
 def test_predict_can_be_called_whatever_was_imported_before(first):
     code = (

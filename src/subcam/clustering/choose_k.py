@@ -11,8 +11,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from subcam.clustering.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
@@ -149,6 +147,8 @@ def choose_clusters(
             "expected images, and max_clusters and min_cluster_size of 1 or more, "
             f"got {len(features)} images, {max_clusters} and {min_cluster_size}"
         )
+    from sklearn.cluster import KMeans  # takes a second to import, which only what clusters should wait for
+
     points = features.astype(np.float64)
     most = min(max_clusters, len(np.unique(features, axis=0)))
 
@@ -213,6 +213,8 @@ class _Silhouette:
         np.fill_diagonal(self.distance, 0)
 
     def __call__(self, cluster: np.ndarray, _: Clusterer) -> float:
+        from sklearn.metrics import silhouette_score
+
         labels = cluster[self.sample]
         if not 1 < len(np.unique(labels)) < len(labels):
             return float("nan")
@@ -228,6 +230,8 @@ class _Stability:
         self.orders = [rng.permutation(len(points)) for _ in range(repeats)]
 
     def __call__(self, cluster: np.ndarray, clusterer: Clusterer) -> float:
+        from sklearn.metrics import adjusted_rand_score
+
         half = len(self.points) // 2
         if half <= cluster.max() + 1:
             return float("nan")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32
-from lightning_fabric import Fabric
 
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches, same_size_batches
@@ -15,7 +14,7 @@ from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
-from subcam.runtime.devices import HostCopy, MachineSettings, one_behind
+from subcam.runtime.devices import Fabric, HostCopy, MachineSettings, one_behind
 from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import bar
 

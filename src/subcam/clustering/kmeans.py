@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 ROWS_AT_ONCE = 20_000
@@ -52,6 +51,8 @@ def cluster_rows(
         max_iterations: limit of one run, and of the passes over all rows.
         rows_at_once: rows that are clustered at once; of more, a sample is, and all rows follow in passes.
     """
+    from sklearn.cluster import KMeans  # takes a second to import, which only what clusters should wait for
+
     sampled = len(rows) > rows_at_once
     chosen = _sample(rows, rows_at_once, seed) if sampled else rows
     own = features[chosen]

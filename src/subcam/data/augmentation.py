@@ -14,7 +14,6 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from subcam.checks.fields import Pixels, Range, Settings, Share
 from subcam.data.decoded_cache import DecodedImages
@@ -23,14 +22,6 @@ from subcam.data.images import decodes_reduced, upright_rgb, upright_size
 from subcam.errors import SettingsError
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_ADJUST = {
-    "brightness": functional.adjust_brightness,
-    "contrast": functional.adjust_contrast,
-    "saturation": functional.adjust_saturation,
-    "hue": functional.adjust_hue,
-}
-
-
 Jitter = Annotated[float, Range(0.0, 100.0)]
 
 
@@ -182,8 +173,12 @@ def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) ->
 
     Equal to torchvision v2's ColorJitter on a PIL image; on tensors it is slower (the hue) and rounds otherwise.
     """
+    if not jitter:
+        return image
+    from torchvision.transforms.v2 import functional  # seconds, which a command without training does not need
+
     for name, factor in jitter:
-        image = _ADJUST[name](image, factor)
+        image = getattr(functional, f"adjust_{name}")(image, factor)
     return image
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.checks.fields import Entries, Range, Settings, Share
@@ -18,6 +17,7 @@ from subcam.networks.model_folder import CLASSIFICATION, load_network, save_netw
 from subcam.networks.normalise import Normalise
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import PrototypeClassifier
+from subcam.runtime.devices import Fabric
 from subcam.runtime.files import from_plain
 
 RENAMED = {"num_local": "num_objects", "local_classifier": "prototype_classifier"}

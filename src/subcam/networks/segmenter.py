@@ -20,14 +20,13 @@ from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.networks.normalise import Normalise
+from subcam.runtime.devices import Fabric
 from subcam.runtime.files import from_plain
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from subcam.networks.decoders.smp_models import SmpModel
-else:  # their imports take seconds, and prediction with a DeepLab does without them
-    Fabric = SmpModel = Any
+else:  # its import takes seconds, and prediction with a DeepLab does without it
+    SmpModel = Any
 
 FurtherScales = Annotated[tuple[Annotated[float, Range(0.01, 0.99)], ...], Entries(most=20)]
 """Scales beside the image's own, which is always among them."""

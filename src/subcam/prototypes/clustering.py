@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int16, Integer
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from subcam.prototypes.classifier import UNLABELLED
@@ -122,6 +121,7 @@ def find_prototypes(
         restarts: number of initialisations.
         max_iterations: limit of one run.
     """
+    from sklearn.cluster import KMeans  # takes a second to import, which only what clusters should wait for
 
     def centres(features: np.ndarray, k: int) -> np.ndarray:
         rows = np.zeros((k, features.shape[1]), np.float32)

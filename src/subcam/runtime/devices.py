@@ -25,8 +25,8 @@ from subcam.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning_fabric import Fabric
-else:  # its import takes seconds, and prediction does without it
+    from lightning_fabric import Fabric as Fabric
+else:  # its import takes seconds, and all but what trains does without it
     Fabric = Any
 
 Item = TypeVar("Item")

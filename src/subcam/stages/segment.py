@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.checks.fields import BatchSize, Epochs, Range, Settings, Steps
@@ -24,7 +23,7 @@ from subcam.metrics.scores import Scores, scores
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
 from subcam.refine.scores_and_masks import mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, HostCopy, MachineSettings, one_behind
+from subcam.runtime.devices import Device, Fabric, HostCopy, MachineSettings, one_behind
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.data.training_batches import SeededImages, training_loader
 from subcam.runtime import distributed, signals
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.devices import Fabric, MachineSettings
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
