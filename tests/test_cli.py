@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from subcam import cli, pipeline
 from subcam._version import __version__
 from subcam.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, main
+from subcam.recipes import RECIPES
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +144,17 @@ def test_an_unknown_flag_ends_with_2_and_the_one_that_was_meant(capsys: pytest.C
         main(["run", "toy", "--classes", "cat"])
     assert caught.value.code == EXIT_USER
     assert "--dataset.classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "ablate"])
+def test_help_without_a_recipe_lists_the_recipes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: subcam {command} RECIPE ")
+    for name, recipe in RECIPES.items():
+        assert re.search(rf"^  {name} +{re.escape((recipe.__doc__ or '').splitlines()[0])}$", shown, re.MULTILINE)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

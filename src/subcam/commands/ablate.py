@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Seed, Settings
+from subcam.commands.run import recipe_of
 from subcam.errors import SubcamError
 
 if TYPE_CHECKING:
@@ -14,17 +15,15 @@ if TYPE_CHECKING:
 
 def ablate(words: list[str]) -> None:
     """`subcam ablate RECIPE --grid NAME=VALUE,... [--seeds N ...] [settings]`."""
-    from subcam.recipes import RECIPES
+    recipe = recipe_of(words, command="ablate", then="--grid NAME=VALUE,... [--seeds N ...] [settings]")
 
-    if not words or words[0] not in RECIPES:
-        got = words[0] if words else "nothing"
-        raise SubcamError(f"expected a recipe after 'ablate', got {got}; there are: {', '.join(RECIPES)}")
     import tyro
 
     from subcam.ablation.grid import read_grid
     from subcam.ablation.run import OnFailure, run_variants
     from subcam.ablation.variants import expand
     from subcam.commands.flags import read_flags
+    from subcam.recipes import RECIPES
     from subcam.runtime import launch
     from subcam.runtime.devices import join
     from subcam.settings import RunSettings, refuse_old_flags
@@ -49,7 +48,6 @@ def ablate(words: list[str]) -> None:
         on_failure: OnFailure = "continue"
         dry_run: bool = False
 
-    recipe = words[0]
     refuse_old_flags(words[1:])
     given = read_flags(
         Arguments,

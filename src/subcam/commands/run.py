@@ -10,12 +10,26 @@ from subcam.errors import SubcamError
 
 def run(words: list[str]) -> None:
     """`subcam run RECIPE [settings]`."""
+    recipe = recipe_of(words, command="run", then="--data DIR --out DIR [settings]")
+    _execute(recipe, words[1:], prog=f"subcam run {recipe}")
+
+
+def recipe_of(words: list[str], *, command: str, then: str) -> str:
+    """The recipe that comes first after a command; on --help, print which there are and end.
+
+    then: what usually comes after it.
+    """
     from subcam.recipes import RECIPES
 
+    if words[:1] in (["-h"], ["--help"]):
+        print(f"usage: subcam {command} RECIPE {then}\n\nRecipes; --help after one lists its settings:\n")
+        for name, recipe in RECIPES.items():
+            print(f"  {name:<16}{(recipe.__doc__ or '').strip().splitlines()[0]}")
+        raise SystemExit(0)
     if not words or words[0] not in RECIPES:
         given = words[0] if words else "nothing"
-        raise SubcamError(f"expected a recipe after 'run', got {given}; there are: {', '.join(RECIPES)}")
-    _execute(words[0], words[1:], prog=f"subcam run {words[0]}")
+        raise SubcamError(f"expected a recipe after '{command}', got {given}; there are: {', '.join(RECIPES)}")
+    return words[0]
 
 
 def demo(words: list[str]) -> None:
