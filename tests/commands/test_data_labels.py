@@ -7,9 +7,10 @@ import pytest
 from tests.data.readers.made_coco import coco_2014, image
 from tests.labels.test_from_annotation_tools import region, task
 
-from subcam.commands.data_labels import kind_of, labels
+from subcam.commands.data_labels import labels
 from subcam.data.dataset import DatasetSettings, open_dataset
-from subcam.errors import SettingsError
+from subcam.errors import BadInputError, SettingsError
+from subcam.labels.source_kind import kind_of
 
 
 @pytest.fixture
@@ -95,3 +96,88 @@ def test_a_table_of_tags_and_a_source_that_is_not_there(tmp_path: Path) -> None:
         labels([str(tmp_path / "none")])
     with pytest.raises(SettingsError, match="expected --rename OLD=NEW, got 'cat'"):
         labels([str(tmp_path / "tags.csv"), "--rename", "cat"])
+
+
+# What a source looks like
+
+
+def boxes(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("0 0.5 0.5 0.25 0.125\n11 0.1 0.2 1e-2 .5\n")
+
+
+OTHERS = {
+    "VOC": (("JPEGImages/a.jpg", "SegmentationClass/a.png", "Annotations/a.xml"), "a data set in PASCAL VOC's layout"),
+    "VOC without images": (("Annotations/a.xml", "ImageSets/Main/train.txt"), "a data set in PASCAL VOC's layout"),
+    "COCO": (("annotations/instances_train.json", "train/a.jpg"), "a data set with COCO's files"),
+    "Roboflow": (("train/_annotations.coco.json", "train/a.jpg"), "a data set with COCO's files"),
+    "shards": (("train-0.tar",), "a folder of shards"),
+    "YOLO beside": (("a.jpg", "YOLO a.txt"), "a data set of YOLO"),
+    "YOLO": (("images/train/a.jpg", "YOLO labels/train/a.txt", "data.yaml"), "a data set of YOLO"),
+    "classes and masks": (("cat/a.jpg", "masks/a.png"), "folders of which masks would be classes"),
+    "classes and masks of splits": (
+        ("train/cat/a.jpg", "train/masks/a.png"),
+        "folders of which masks would be classes",
+    ),
+    "images and labels": (("images/a.jpg", "labels/a.png"), r"a data set of another layout \(images, labels\)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_data_set_of_another_layout_does_not_become_classes(tmp_path: Path, name: str) -> None:
+    files, message = OTHERS[name]
+    for number, file in enumerate(files):
+        path = tmp_path / file.removeprefix("YOLO ")
+        if file.startswith("YOLO"):
+            boxes(path)
+        elif path.suffix in (".jpg", ".png"):
+            image(path, seed=number)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    with pytest.raises(BadInputError, match=message):
+        labels([str(tmp_path)])
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_what_was_understood_is_said_with_examples(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels([str(folders)])
+    said = capsys.readouterr().out
+    assert "read as folders: the names of folders" in said
+    assert "for example cat/1.png: cat; dog/1.png: dog; rare/1.png: rare" in said
+
+
+def test_words_for_nothing_become_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["a.png,cat", "b.png,nan", "c.png,None", "d.png,background", "e.png,"]
+    for row in rows:
+        image(tmp_path / row.partition(",")[0])
+    (tmp_path / "tags.csv").write_text("\n".join(["image,label", *rows]))
+    labels([str(tmp_path / "tags.csv")])
+    assert (
+        "'nan' stands for a missing label, so what the image shows is unknown; --drop nan makes"
+        in capsys.readouterr().out
+    )
+    assert (tmp_path / "labels.csv").read_text().split() == ["image,labels", "a.png,cat", "d.png,", "e.png,"]
+    words = ["--overwrite", "--drop", "nan", "--rename", "None=empty"]
+    labels([str(tmp_path / "tags.csv"), *words])
+    assert (tmp_path / "labels.csv").read_text().split()[1:] == [
+        "a.png,cat",
+        "b.png,",
+        "c.png,empty",
+        "d.png,",
+        "e.png,",
+    ]
+
+
+def test_data_of_a_task_are_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = []
+    for name, choice in (("a", "cat"), ("b", "dog")):
+        image(tmp_path / f"{name}.jpg")
+        data = {"image": f"{name}.jpg", "city": "Paris", "width": "640", "id": len(tasks)}
+        tasks.append(data | {"choice": choice, "annotator": 1, "annotation_id": 2, "lead_time": 1.5})
+    (tmp_path / "min.json").write_text(json.dumps(tasks))
+    labels([str(tmp_path / "min.json")])
+    assert "read as label-studio: what stands under choice" in capsys.readouterr().out
+    assert (tmp_path / "labels.csv").read_text().split() == ["image,labels", "a.jpg,cat", "b.jpg,dog"]
+    labels([str(tmp_path / "min.json"), "--label-keys", "city", "--overwrite"])
+    assert (tmp_path / "labels.csv").read_text().split() == ["image,labels", "a.jpg,Paris", "b.jpg,Paris"]

@@ -140,11 +140,11 @@ def test_entries_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps(entries))
     found = labels_from_tag_table(path, root=tmp_path)
-    assert named(found) == {"a.png": ("cat",)}
+    assert named(found) == {"a.png": ("cat", "dog")}  # what several entries say of an image is put together
     reasons = [skip.reason for skip in found.skipped]
     for reason, part in zip(
         reasons,
-        ("named twice", "is no file", "without '..'", "a list or", "and its tags", "and its tags"),
+        ("is no file", "without '..'", "a list or", "and its tags", "and its tags"),
         strict=True,
     ):
         assert part in reason
@@ -176,3 +176,38 @@ def test_links_that_lead_out(tmp_path: Path) -> None:
     (tmp_path / "mine" / "a.png").symlink_to(secret)
     with pytest.raises(BadInputError, match=r"labels\.json: .* is a link to .*secret\.png, outside"):
         find_image(tmp_path / "mine", "a.png", "labels.json")
+
+
+# Scores
+
+
+def scores(root: Path, *rows: str, **more: Any) -> SourceLabels:
+    for name in "abc":
+        image(root / f"{name}.png")
+    (root / "scores.csv").write_text("\n".join(["ImageID,Source,LabelName,Confidence", *rows]))
+    return labels_from_tag_table(root / "scores.csv", root=root, **more)
+
+
+def test_a_score_of_nothing_is_a_negative(tmp_path: Path) -> None:
+    """As Open Images' verified labels: a row for each image and class, images without their suffix."""
+    found = scores(tmp_path, "a,verification,cat,1", "a,verification,dog,0", "b,verification,cat,0.0", "a,v,cow,1.0")
+    assert named(found) == {"a.png": ("cat", "cow"), "b.png": ()}
+    assert found.understood == "what stands under labelname"
+
+
+def test_a_score_between_is_unknown_unless_it_is_said_what_counts(tmp_path: Path) -> None:
+    rows = ("a,machine,cat,0.7", "b,machine,cat,0.4", "c,machine,cat,1", "c,machine,dog,many")
+    found = scores(tmp_path, *rows)
+    assert named(found) == {"c.png": ("cat",)}
+    reasons = [skip.reason for skip in found.skipped]
+    for reason, part in zip(
+        reasons, ("got 0.7: whether", "got 0.4: whether", "a score in 0..1, got 'many'"), strict=True
+    ):
+        assert part in reason
+    assert named(scores(tmp_path, *rows, least_score=0.5)) == {"a.png": ("cat",), "b.png": (), "c.png": ("cat",)}
+
+
+def test_numbers_are_no_names(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"expected names of classes, got the numbers 0\.25, 1\.5, \.\.\."):
+        scores(tmp_path, "a,x,0.25,1", "b,x,1.5,1")
+    assert named(scores(tmp_path, "a,x,7,1")) == {"a.png": ("7",)}  # a digit may be a class

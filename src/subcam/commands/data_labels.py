@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from subcam.checks.fields import Range, Settings
 from subcam.errors import SettingsError
@@ -11,7 +11,7 @@ from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
     from subcam.data.records import Skipped
-    from subcam.labels.from_folders_and_tags import Same, SourceLabels
+    from subcam.labels.from_folders_and_tags import LabelledImage, SourceLabels
     from subcam.labels.label_csv import EditedLabels
 
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
@@ -49,6 +49,8 @@ def labels(words: list[str]) -> None:
             keep_unlabelled: whether to keep images without a name that is left.
             same: of the kind folders: which images in several folders are one: of equal bytes, of equal file names, or
                 none.
+            label_keys: of the kind label-studio, JSON-MIN: the keys under which labels stand, where it is not clear.
+            least_score: of the kind tags: from which score (0..1) on a tag is in the image; else only 0 and 1 are read.
             crowd_labels: of the kind coco: whether a class counts that is in an image only as a group ("iscrowd").
         """
 
@@ -63,16 +65,19 @@ def labels(words: list[str]) -> None:
         min_count: Annotated[int, Range(0, 1_000_000_000)] = 1
         keep_unlabelled: bool = True
         same: Same = "content"
+        label_keys: tuple[str, ...] = ()
+        least_score: Annotated[float, Range(0.0, 1.0)] | None = None
         crowd_labels: bool = True
 
     given = read_flags(Arguments, words, prog="subcam data labels", description=DESCRIPTION)
 
     from subcam.labels.label_csv import edit_labels, write_label_table
+    from subcam.labels.source_kind import kind_of
 
     root = given.images or (given.source if given.source.is_dir() else given.source.parent)
     out = given.out or root / "labels.csv"
     kind = kind_of(given.source) if given.kind == "auto" else given.kind
-    source_labels = _read(given.source, kind, root=root, same=given.same, crowd_labels=given.crowd_labels)
+    source_labels = _read(given.source, kind, root=root, options=vars(given))
     edited = edit_labels(
         source_labels.images,
         rename=_pairs(given.rename),
@@ -82,52 +87,35 @@ def labels(words: list[str]) -> None:
     )
     kept = [image for image in edited.images if image.names or given.keep_unlabelled]
     written, unwritable = write_label_table(out, kept, root=root, overwrite=given.overwrite)
-    say(f"{out}: {len(written):,} images, {len(edited.counts)} names, read as {kind}")
-    for line in _summary_lines(
-        edited, dropped=len(edited.images) - len(kept), skipped=(*source_labels.skipped, *unwritable)
-    ):
+    say(f"{out}: {len(written):,} images, {len(edited.counts)} names, read as {kind}: {source_labels.understood}")
+    say(f"  for example {_examples(written)}")
+    skipped = (*source_labels.skipped, *edited.unknown, *unwritable)
+    for line in _summary_lines(edited, dropped=len(edited.images) - len(kept), skipped=skipped):
         say(line)
     hint = "" if out.name == "labels.csv" else f" --dataset.labels {out.name}"
     say(f"see what is wrong with it: subcam data check {out.parent}{hint}")
 
 
-def kind_of(source: Path) -> Kind:
-    """What a source is, by what is in it: a folder with texts beside images or with folders, or a file.
-
-    Raises:
-        SubcamError: there is no such file or folder.
-    """
-    from subcam.data.files import images_below
-    from subcam.data.readers.json_stream import json_entries
-
-    if source.is_dir():
-        return "tags" if any(path.with_suffix(".txt").is_file() for path in images_below(source).images) else "folders"
-    if not source.is_file():
-        raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
-    if source.suffix.lower() != ".json":
-        return "tags"
-    for key, entry in json_entries(source):
-        if key in ("images", "annotations", "categories"):
-            return "coco"
-        if key == "" and isinstance(entry, dict) and {"annotations", "completions", "annotator"} & entry.keys():
-            return "label-studio"
-        if key not in ("info", "licenses"):
-            return "tags"
-    return "coco"
-
-
-def _read(source: Path, kind: Kind, *, root: Path, same: "Same", crowd_labels: bool) -> "SourceLabels":
+def _read(source: Path, kind: str, *, root: Path, options: dict[str, Any]) -> "SourceLabels":
+    """The labels of a source; options: those of the flags that belong to one kind, by the parameter's name."""
     from subcam.labels import from_annotation_tools, from_folders_and_tags
 
     if kind == "folders":
-        return from_folders_and_tags.labels_from_folders(source, same=same)
+        return from_folders_and_tags.labels_from_folders(source, same=options["same"])
     if kind == "coco":
-        return from_annotation_tools.labels_from_coco(source, root=root, crowd_labels=crowd_labels)
+        return from_annotation_tools.labels_from_coco(source, root=root, crowd_labels=options["crowd_labels"])
     if kind == "label-studio":
-        return from_annotation_tools.labels_from_label_studio(source, root=root)
+        return from_annotation_tools.labels_from_label_studio(source, root=root, label_keys=options["label_keys"])
     if source.is_dir():
         return from_folders_and_tags.labels_from_tag_files(source)
-    return from_folders_and_tags.labels_from_tag_table(source, root=root)
+    return from_folders_and_tags.labels_from_tag_table(source, root=root, least_score=options["least_score"])
+
+
+def _examples(images: "Sequence[LabelledImage]") -> str:
+    """Three images with their names, far from each other in the list."""
+    places = sorted({0, len(images) // 2, len(images) - 1})
+    shown = (f"{images[place].image}: {', '.join(images[place].names[:8]) or 'nothing'}" for place in places)
+    return "; ".join(shown)
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 In: the file and the folder of images. Out: `SourceLabels`. Only the names are read, not where the objects lie.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,10 @@ def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> So
             images.append(LabelledImage(image=place.image.relative_to(root).as_posix(), names=names))
         except BadInputError as error:
             skipped.append(Skipped(file=entry.file_name, reason=str(error)))
-    return _something(path, images, skipped)
+    return _something(path, images, skipped, understood="the categories of each image's annotations")
 
 
-def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
+def labels_from_label_studio(path: Path, *, root: Path, label_keys: Sequence[str] = ()) -> SourceLabels:
     """Labels from an export of Label Studio (JSON or JSON-MIN): choices, and the labels of boxes, polygons and brushes.
 
     What several people said of an image is put together; cancelled annotations and predictions do not count. A task
@@ -63,6 +63,8 @@ def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
     Args:
         path: the JSON file.
         root: the folder of the images.
+        label_keys: of JSON-MIN, the keys under which labels stand; none takes those that stand after the task's id, as
+            those before it are its data, and those whose values are regions or choices.
 
     Raises:
         BadInputError: the file is no such export, or none of its images is there.
@@ -70,6 +72,7 @@ def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
     by_end = ImagesByEnd(root)
     images: list[LabelledImage] = []
     unknown: list[tuple[str, Skipped]] = []
+    keys: dict[str, None] = {}
     for number, (key, task) in enumerate(json_entries(path)):
         where = f"{path}: task {number}"
         if key or not isinstance(task, dict):
@@ -80,15 +83,37 @@ def labels_from_label_studio(path: Path, *, root: Path) -> SourceLabels:
             if address is None:
                 raise BadInputError(f"{where}: expected the address of an image, got {str(task)[:60]}")
             image = by_end.find(address, where=where).relative_to(root).as_posix()
-            images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task, where)))))
+            images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task, where, label_keys)))))
+            keys |= dict.fromkeys(_label_keys(task, label_keys))
         except BadInputError as error:
             unknown.append((image, Skipped(file=address or where, reason=str(error))))
     known = {labelled.image for labelled in images}  # another task may say what an image shows
     skipped = [skip for image, skip in unknown if image not in known]
-    return _something(path, list(merged(images)), skipped)
+    how = f"what stands under {', '.join(keys)}" if keys else "the annotations of each task"
+    return _something(path, list(merged(images)), skipped, understood=how)
 
 
-def _names(task: Mapping[str, Any], where: str) -> list[str]:
+def _label_keys(task: Mapping[str, Any], given: Sequence[str]) -> list[str]:
+    """The keys of a task in JSON-MIN under which labels stand; none of one in the full form.
+
+    In JSON-MIN the data of a task come first, then its id, then what was said of it.
+    """
+    if "annotations" in task or "completions" in task:
+        return []
+    if given:
+        return [key for key in task if key in given]
+    keys = list(task)
+    first = keys.index("id") if "id" in keys else -1
+    return [
+        key
+        for place, key in enumerate(keys)
+        if key not in _OF_THE_EXPORT
+        and (place > first or not isinstance(task[key], str))
+        and any(True for _ in _names_in_short(task[key]))
+    ]
+
+
+def _names(task: Mapping[str, Any], where: str, label_keys: Sequence[str]) -> list[str]:
     """The names that a task's annotations give, in the full form or in JSON-MIN.
 
     Raises:
@@ -96,7 +121,7 @@ def _names(task: Mapping[str, Any], where: str) -> list[str]:
     """
     annotations = task.get("annotations", task.get("completions"))
     if "annotations" not in task and "completions" not in task:
-        return [name for key, value in task.items() if key not in _OF_THE_EXPORT for name in _names_in_short(value)]
+        return [name for key in _label_keys(task, label_keys) for name in _names_in_short(task[key])]
     kept = [entry for entry in _entries(annotations) if not (entry.get("was_cancelled") or entry.get("skipped"))]
     if not kept:
         how = "skipped" if _entries(annotations) else "not annotated"
@@ -162,8 +187,8 @@ def _address(data: Any) -> str | None:
     return next((text for text in texts.values() if looks_like_image(path_in(text))), None)
 
 
-def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped]) -> SourceLabels:
+def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped], *, understood: str) -> SourceLabels:
     if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected images with labels, got none that can be used{why}")
-    return SourceLabels(images=tuple(images), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped), understood=understood)

@@ -4,12 +4,14 @@ In: a folder. Out: `SourceLabels`: images by their path below the folder, with n
 """
 
 import hashlib
+import math
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from subcam.data.files import find_file, images_below, looks_like_image, require_inside
+from subcam.data.files import find_file, image_named, images_below, looks_like_image, relative_path, require_inside
 from subcam.data.readers.csv_file import read_csv, read_text
 from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
@@ -23,8 +25,10 @@ SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "tes
 _NO_CLASSES = frozenset({"images", "masks"})
 """Folders of a data set that has its CSV already."""
 
-_IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path")
-_TAG_KEYS = ("labels", "tags", "tag", "label", "text", "caption")
+_IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path", "imageid")
+_TAG_KEYS = ("labels", "tags", "tag", "label", "labelname", "text", "caption")
+_SCORE_KEYS = ("confidence", "score")
+"""What says how sure an entry is that its tags are in the image; 0 says that they are not, as in Open Images."""
 
 Same = Literal["content", "name", "never"]
 """When images in two folders of classes are one image with two labels: equal bytes, equal file names, or never."""
@@ -41,10 +45,11 @@ class LabelledImage:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLabels:
-    """What a source has; `skipped` is what could not be used, and why."""
+    """What a source has; `skipped` is what could not be used, and why, and `understood` how the names were found."""
 
     images: tuple[LabelledImage, ...]
     skipped: tuple[Skipped, ...] = ()
+    understood: str = ""
 
 
 def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
@@ -91,7 +96,8 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
         LabelledImage(image=image, names=tuple(names), split=split)
         for (split, _), (image, names) in by_identity.items()
     )
-    return SourceLabels(images=tuple(images), skipped=tuple(skipped))
+    how = "the names of folders" if not splits else "the names of folders below those of splits"
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped), understood=how)
 
 
 def labels_from_tag_files(root: Path) -> SourceLabels:
@@ -117,41 +123,81 @@ def labels_from_tag_files(root: Path) -> SourceLabels:
             f"{root}: expected images with a text file of tags beside each, got none; give the folder that "
             f"holds both{_first_of(skipped)}"
         )
-    return SourceLabels(images=tuple(images), skipped=tuple(skipped))
+    return SourceLabels(images=tuple(images), skipped=tuple(skipped), understood="the texts beside images")
 
 
-def labels_from_tag_table(path: Path, *, root: Path) -> SourceLabels:
+def labels_from_tag_table(path: Path, *, root: Path, least_score: float | None = None) -> SourceLabels:
     """Labels from one file of tags: JSON, JSON lines or CSV.
 
     JSON: an object of tags by image, or a list of objects; JSON lines: one such object a line; CSV: one such row. The
-    image stands under one of image, file_name, filename, file, path; its tags under one of labels, tags, tag, label,
-    text, caption, as a list or as a text with commas.
+    image stands under one of image, file_name, filename, file, path, ImageID; its tags under one of labels, tags, tag,
+    label, LabelName, text, caption, as a list or as a text with commas. Several entries of an image are put together.
+    Under confidence or score may stand how sure its tags are: 0 says that they are not in the image.
 
     Args:
         path: the file.
         root: the folder that its paths are relative to.
+        least_score: tags of this score or more are in the image, others not; None takes scores of 0 and 1 alone.
 
     Raises:
         BadInputError: the file cannot be read, or no entry of it can be used.
     """
-    images: dict[str, LabelledImage] = {}
+    images: list[LabelledImage] = []
     skipped: list[Skipped] = []
-    for where, written, tags in _tag_entries(path):
+    keys: dict[str, None] = {}
+    for where, entry in _tag_entries(path):
+        written = entry.image
         try:
-            if not isinstance(written, str) or tags is None:
+            if not isinstance(written, str) or entry.tags is None:
                 raise BadInputError(
                     f"{where}: expected an image ({', '.join(_IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
                 )
-            image = find_image(root, written, where)
-            if image in images:
-                raise BadInputError(f"{where}: {image} is named twice; remove one of its entries")
-            images[image] = LabelledImage(image=image, names=tags_of(tags, where=where))
+            image = _image_of(root, written, where)
+            names = tags_of(entry.tags, where=where)
+            present = entry.score is None or _is_present(entry.score, least_score, where)
+            images.append(LabelledImage(image=image, names=names if present else ()))
+            keys |= dict.fromkeys(entry.keys)
         except BadInputError as error:
             skipped.append(Skipped(file=str(written), reason=str(error)))
     if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected images with tags, got none that can be used{why}")
-    return SourceLabels(images=tuple(images.values()), skipped=tuple(skipped))
+    _refuse_numbers(path, images)
+    understood = f"what stands under {', '.join(keys)}" if keys else "the names of each image"
+    return SourceLabels(images=merged(images), skipped=tuple(skipped), understood=understood)
+
+
+def _image_of(root: Path, written: str, where: str) -> str:
+    """As `find_image`; a name without a suffix, as Open Images has it, is that of the image of this name."""
+    if not looks_like_image(Path(written)):
+        below = relative_path(written, root=root, where=where)
+        found = image_named(root, below.as_posix()) or image_named(root / "images", below.as_posix())
+        if found is not None:
+            require_inside(root, found, where=where)
+            return found.relative_to(root).as_posix()
+    return find_image(root, written, where)
+
+
+def _is_present(score: Any, least_score: float | None, where: str) -> bool:
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise BadInputError(f"{where}: expected a score in 0..1, got {str(score)[:40]!r}; correct it")
+    if least_score is None and value not in (0, 1):
+        raise BadInputError(
+            f"{where}: expected a score of 0 or 1, got {value:g}: whether the image shows it is unknown; give the "
+            "least score that counts with --least-score"
+        )
+    return value >= (1 if least_score is None else least_score)
+
+
+def _refuse_numbers(path: Path, images: Iterable[LabelledImage]) -> None:
+    """Raise `BadInputError` if all tags are numbers with a fraction: no class is called so."""
+    names = {name for image in images for name in image.names}
+    if names and all(re.fullmatch(r"-?\d*\.\d+(e[+-]?\d+)?", name, re.IGNORECASE) for name in names):
+        raise BadInputError(f"{path}: expected names of classes, got the numbers {', '.join(sorted(names)[:3])}, ...")
 
 
 def tags_of(value: Any, *, where: str) -> tuple[str, ...]:
@@ -178,12 +224,22 @@ def find_image(root: Path, written: str, where: str) -> str:
     return find_file(written, (root, root / "images"), where=where, root=root).relative_to(root).as_posix()
 
 
-def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
-    """Where each entry stands, its image as it was written, and its tags."""
-    if path.suffix.lower() == ".csv":
+@dataclass(frozen=True, kw_only=True)
+class _TagEntry:
+    """What one entry has: its image as it was written, tags and score; keys: under which the tags stood."""
+
+    image: Any = None
+    tags: Any = None
+    score: Any = None
+    keys: tuple[str, ...] = ()
+
+
+def _tag_entries(path: Path) -> Iterator[tuple[str, _TagEntry]]:
+    """Where each entry stands, and what it has."""
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = read_csv(path)
         for row in table.rows:
-            yield table.at(row), *_image_and_tags(dict(zip(table.columns, row.cells, strict=False)))
+            yield table.at(row), _entry_of(dict(zip(table.columns, row.cells, strict=False)))
     elif path.suffix.lower() == ".jsonl":
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
@@ -191,31 +247,33 @@ def _tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
                     entry = loads(line)
                 except ValueError as error:
                     raise BadInputError(f"{path}:{number}: expected JSON, got none ({error}); correct it") from error
-                yield f"{path}:{number}", *_image_and_tags(entry)
+                yield f"{path}:{number}", _entry_of(entry)
     else:
         yield from _json_tag_entries(path)
 
 
-def _json_tag_entries(path: Path) -> Iterator[tuple[str, Any, Any]]:
+def _json_tag_entries(path: Path) -> Iterator[tuple[str, _TagEntry]]:
     by_image: dict[str, list[Any]] = {}
     for number, (key, entry) in enumerate(json_entries(path)):
         if key == "":
-            yield f"{path}: entry {number}", *_image_and_tags(entry)
+            yield f"{path}: entry {number}", _entry_of(entry)
         elif isinstance(entry, dict):
-            yield f"{path}: {key}", key, _image_and_tags(entry)[1]
+            yield f"{path}: {key}", replace(_entry_of(entry), image=key)
         else:
             # a list of tags comes tag by tag, a text with commas as one
             by_image.setdefault(key, []).append(entry)
     for key, tags in by_image.items():
-        yield f"{path}: {key}", key, tags[0] if len(tags) == 1 else tags
+        yield f"{path}: {key}", _TagEntry(image=key, tags=tags[0] if len(tags) == 1 else tags)
 
 
-def _image_and_tags(entry: Any) -> tuple[Any, Any]:
+def _entry_of(entry: Any) -> _TagEntry:
     if not isinstance(entry, dict):
-        return None, None
+        return _TagEntry()
     plain = {str(key).strip().casefold(): value for key, value in entry.items()}
     image = next((plain[key] for key in _IMAGE_KEYS if key in plain), None)
-    return image, next((plain[key] for key in _TAG_KEYS if plain.get(key) is not None), None)
+    key = next((key for key in _TAG_KEYS if plain.get(key) is not None), None)
+    score = next((plain[key] for key in _SCORE_KEYS if key in plain), None)
+    return _TagEntry(image=image, tags=plain[key] if key else None, score=score, keys=(key,) if key else ())
 
 
 def _subfolders(root: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from subcam.data.readers.class_names import is_background, is_missing
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import LabelledImage
@@ -26,11 +27,13 @@ class EditedLabels:
     images: the same images; one may have lost all of its names.
     counts: images of each name that is left, the most frequent first.
     left_out: images of each name that is not, the most frequent first, with the reason.
+    unknown: images of which a label is missing; they are none of `images`.
     """
 
     images: tuple[LabelledImage, ...]
     counts: dict[str, int]
     left_out: dict[str, tuple[int, str]]
+    unknown: tuple[Skipped, ...] = ()
 
     @property
     def unlabelled(self) -> int:
@@ -48,6 +51,9 @@ def edit_labels(
 ) -> EditedLabels:
     """Rename or merge names, then leave names out.
 
+    Background is no name. A word for nothing written ("nan", "none") is none either: what such an image shows is
+    unknown, and it is left out, unless `rename`, `drop` or `only` says what the word means.
+
     Args:
         images: what a source has.
         rename: old name to new; several with one new name are merged.
@@ -61,8 +67,14 @@ def edit_labels(
     rename = rename or {}
     before = {name for image in images for name in image.names}
     _require_known(rename, before)
+    said = {*rename, *rename.values(), *drop, *only}
+    missing = {name for name in before if is_missing(name) and name not in said}
+    unknown = tuple(_without_label(image, name) for image in images for name in image.names if name in missing)
     renamed = [
-        replace(image, names=tuple(dict.fromkeys(rename.get(name, name) for name in image.names))) for image in images
+        replace(image, names=tuple(name for name in names if name in said or not is_background(name)))
+        for image in images
+        if missing.isdisjoint(image.names)
+        for names in [dict.fromkeys(rename.get(name, name) for name in image.names)]
     ]
     counts = Counter(name for image in renamed for name in image.names)
     _require_known([*drop, *only], counts)
@@ -83,7 +95,16 @@ def edit_labels(
         images=tuple(replace(image, names=tuple(name for name in image.names if name in kept)) for image in renamed),
         counts=kept,
         left_out=left_out,
+        unknown=unknown,
     )
+
+
+def _without_label(image: LabelledImage, name: str) -> Skipped:
+    reason = (
+        f"{image.image}: {name!r} stands for a missing label, so what the image shows is unknown; --drop {name} makes "
+        f"it an example of none of the classes, --rename '{name}=NAME' gives it a class"
+    )
+    return Skipped(file=image.image, reason=reason)
 
 
 def write_label_table(

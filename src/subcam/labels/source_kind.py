@@ -1,0 +1,105 @@
+"""What a source of labels is, by several signs; where these contradict each other, a person must say it.
+
+In: a folder or a file. Out: its kind, or an error that names what it looks like and what to do.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from subcam.data.files import images_below
+from subcam.data.readers.coco import coco_files
+from subcam.data.readers.csv_file import read_text
+from subcam.data.readers.json_stream import json_entries
+from subcam.errors import BadInputError, SettingsError
+from subcam.labels.from_folders_and_tags import SPLIT_NAMES
+
+SourceKind = Literal["folders", "coco", "label-studio", "tags"]
+
+_OF_VOC = frozenset(
+    {"jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationclassaug", "segmentationobject"}
+)
+_OF_OTHER_LAYOUTS = frozenset({"images", "masks", "labels", "annotations", "img", "ann", "overlays", "probabilities"})
+_LOOKED_AT = 100
+_NUMBERS = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}", re.IGNORECASE)
+"""A line of YOLO's: the number of a class, and a box or an outline."""
+
+
+def kind_of(source: Path) -> SourceKind:
+    """What a source is: a folder with texts beside images or with folders of images, or a file.
+
+    Raises:
+        SubcamError: there is no such file or folder, or it is a data set of another layout, whose folders or numbers
+            would become classes.
+    """
+    if source.is_dir():
+        return _kind_of_folder(source)
+    if not source.is_file():
+        raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
+    return _kind_of_json(source) if source.suffix.lower() == ".json" else "tags"
+
+
+def _kind_of_folder(source: Path) -> SourceKind:
+    names = {path.name.casefold() for path in source.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    run = f"subcam run RECIPE --data {source}"
+    if len(names & _OF_VOC) > 1 or "jpegimages" in names:
+        raise _other(source, f"a data set in PASCAL VOC's layout, which a run reads as it is: {run}")
+    if coco_files(source):
+        raise _other(
+            source, f"a data set with COCO's files, which a run reads as it is: {run}; or name one of the files"
+        )
+    if any(source.glob("*.tar")):
+        raise _other(source, f"a folder of shards, which a run reads as it is: {run}")
+    images = images_below(source).images
+    texts = [path.with_suffix(".txt") for path in images if path.with_suffix(".txt").is_file()]
+    elsewhere = source.rglob("*.txt") if names & {"labels"} else iter(())
+    if _are_boxes(texts) or _are_boxes(path for path in elsewhere if "labels" in path.relative_to(source).parts):
+        raise _other(
+            source,
+            "a data set of YOLO, whose texts are numbers of classes and boxes; export it as COCO, and give that file",
+        )
+    if texts:
+        return "tags"
+    below = names
+    if names and names <= SPLIT_NAMES:
+        splits = [path for path in source.iterdir() if path.name.casefold() in SPLIT_NAMES and path.is_dir()]
+        below = {path.name.casefold() for split in splits for path in split.iterdir() if path.is_dir()}
+    odd = sorted(below & (_OF_VOC | _OF_OTHER_LAYOUTS))
+    if odd and below - _OF_OTHER_LAYOUTS - _OF_VOC:
+        raise _other(
+            source, f"folders of which {', '.join(odd)} would be classes; give the folder that holds the classes"
+        )
+    if odd and not below <= {"images", "masks"}:
+        raise _other(source, f"a data set of another layout ({', '.join(odd)}); give its file of labels")
+    return "folders"
+
+
+def _kind_of_json(source: Path) -> SourceKind:
+    for key, entry in json_entries(source):
+        if key in ("images", "annotations", "categories"):
+            return "coco"
+        if key == "" and isinstance(entry, dict) and {"annotations", "completions", "annotator"} & entry.keys():
+            return "label-studio"
+        if key not in ("info", "licenses"):
+            return "tags"
+    return "coco"
+
+
+def _are_boxes(texts: Iterable[Path]) -> bool:
+    """Whether texts hold numbers of classes and boxes, and nothing else; some may be empty."""
+    lines = 0
+    for _, path in zip(range(_LOOKED_AT), texts, strict=False):
+        for line in read_text(path).splitlines():
+            if path.name != "classes.txt" and line.strip():
+                if not _NUMBERS.fullmatch(line.strip()):
+                    return False
+                lines += 1
+    return lines > 0
+
+
+def _other(source: Path, what: str) -> BadInputError:
+    return BadInputError(
+        f"{source}: expected a folder for each class, or tags beside images, got {what} (--kind folders or --kind tags "
+        "reads it all the same)"
+    )
