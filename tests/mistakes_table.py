@@ -207,7 +207,7 @@ MISTAKES = {
     "weights that would run code": Mistake(
         command=f"{RUN} --network.weights w.pth",
         prepare=(lambda: torch.save({"a": RunsCode()}, "w.pth"),),
-        message="w.pth is damaged, or not a file of plain tensors (UnpicklingError: Weights only load failed). Only tensors"
+        message="w.pth is damaged, or not a file of plain tensors (it holds a posix.system). Only tensors"
         " are read, and code in such a file is never run. If you trust the file, save its state dict as safetensors where"
         " it was made",
     ),

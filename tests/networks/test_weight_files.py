@@ -1,10 +1,12 @@
 """Reading and writing files of weights: what is read, what is refused, and that nothing in a file is ever run."""
 
+import argparse
 import errno
 import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -69,6 +71,38 @@ def test_what_training_wraps_around_weights_is_taken_off(
     assert not any(tensor.requires_grad for tensor in read.values())
 
 
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float32(0.5), np.int64(3), np.bool_(True)])
+def test_numbers_of_numpy_beside_the_weights(tmp_path: Path, state: dict, number: object) -> None:
+    torch.save({"state_dict": state, "best": number}, tmp_path / "a.pth")
+    assert load_state(tmp_path / "a.pth").keys() == state.keys()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "_orig_mod.", "model.backbone.", "_orig_mod.module.model."])
+@pytest.mark.parametrize("beside", [(), ("decode_head.conv.weight", "ema.weight")])
+def test_what_frameworks_put_before_names_is_taken_off(
+    state: dict, prefix: str, beside: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = network()
+    others = {name: torch.ones(2) for name in beside}
+    load_into(module, {prefix + name: tensor for name, tensor in state.items()} | others)
+    assert_holds(module, state)
+    assert (f"took what stands under {prefix}, and left out the rest (decode_head" in caplog.text) == bool(beside)
+
+
+def test_a_prefix_is_taken_off_only_where_the_whole_network_stands_behind_it(state: dict) -> None:
+    _, *rest = state
+    for wrong in (
+        {f"model.{name}": state[name] for name in rest},
+        {f"teacher.{name}": tensor for name, tensor in state.items()},
+        {f"model.{name}": tensor[:1] for name, tensor in state.items()},
+    ):
+        with pytest.raises(CheckpointError, match="the network needs, the file lacks"):
+            load_into(network(), wrong)
+    twice = {f"{prefix}{name}": tensor for prefix in ("model.", "net.") for name, tensor in state.items()}
+    with pytest.raises(CheckpointError, match=r"holds this network under model\. and net\.; leave one of them"):
+        load_into(network(), twice)
+
+
 def test_a_name_that_only_some_entries_have_stays(tmp_path: Path) -> None:
     torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "a.pth")
     assert load_state(tmp_path / "a.pth").keys() == {"module.a", "b"}
@@ -125,9 +159,11 @@ def test_missing_file_folder_and_unknown_suffix(tmp_path: Path) -> None:
     [
         ([torch.ones(1)], "holds a list"),
         ({}, "holds a dict; expected a state dict"),
-        ({"a": torch.ones(1), "epoch": 3}, r"no named tensors \(1\): epoch"),
-        ({1: torch.ones(1)}, r"no named tensors \(1\): 1"),
-        ({"state_dict": {"a": "text"}}, r"no named tensors \(1\): a"),
+        ({"a": torch.ones(1), "epoch": 3}, r"no named tensors \(1\): epoch \(int\)"),
+        ({"a": torch.ones(1), "best": np.float32(0.5)}, r"no named tensors \(1\): best \(float32\)"),
+        ({"a": torch.ones(1), "args": argparse.Namespace()}, r"plain tensors \(it holds a argparse\.Namespace\)"),
+        ({1: torch.ones(1)}, r"no named tensors \(1\): 1 \(Tensor\)"),
+        ({"state_dict": {"a": "text"}}, r"no named tensors \(1\): a \(str\)"),
     ],
 )
 def test_content_that_is_no_state_dict(tmp_path: Path, content: object, message: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,21 @@ def table(out: Path, name: str = "predictions.csv") -> list[dict[str, str]]:
 
 def masks(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out / "masks").as_posix(): path.read_bytes() for path in (out / "masks").rglob("*.png")}
+
+
+def test_in_tiles_an_image_may_be_larger_than_pillow_allows(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = predict(SETTINGS, model=model, inputs=[folder / "a.png"], out=tmp_path / "one")
+    assert expected.failed == ()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # a.png has 1,728, more than twice as many
+    tiled = replace(SETTINGS, inference=InferenceSettings(tile=2000))
+    assert predict(tiled, model=model, inputs=[folder / "a.png"], out=tmp_path / "two").failed == ()
+    assert masks(tmp_path / "two") == masks(tmp_path / "one")
+    assert Image.MAX_IMAGE_PIXELS == 500
+    whole = replace(SETTINGS, inference=InferenceSettings(tile=0))
+    with pytest.raises(BadInputError, match=r"a\.png: expected at most 500 pixels"):
+        predict(whole, model=model, inputs=[folder / "a.png"], out=tmp_path / "three")
 
 
 def test_every_image_gets_the_networks_mask(model: Path, folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def _stored_bytes(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
+def at_most(pixels: int) -> Iterator[None]:
+    """Let images of so many pixels through the door inside the block, in all threads, if Pillow's limit is lower."""
+    before = Image.MAX_IMAGE_PIXELS
+    if before is not None:
+        Image.MAX_IMAGE_PIXELS = max(before, pixels)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@contextlib.contextmanager
 def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
     """Open the image in `data` without decoding it yet; `path` is only what errors call it.
 
@@ -115,5 +127,5 @@ def naming(path: Path) -> Iterator[None]:
 def _too_large(path: Path, got: str) -> BadInputError:
     return BadInputError(
         f"{path}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more ({got}); "
-        "scale it down or cut it into tiles"
+        "scale it down, or cut it into pieces"
     )

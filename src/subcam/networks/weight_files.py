@@ -12,10 +12,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from jaxtyping import Float
+from numpy._core.multiarray import scalar
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError
@@ -28,8 +30,19 @@ CLASSIFIER_HEADS = ("fc8.*", "fc8_*", "classifier.*", "head.*", "head_dist.*", "
 WRAPPERS = ("state_dict", "model")
 """Entries under which training frameworks keep the weights beside other things."""
 
+PREFIXES = frozenset({"module", "model", "backbone", "network", "net", "encoder", "base_model", "_orig_mod"})
+"""First parts that frameworks, wrappers and compilers put before the names of a network's weights."""
+
 COUNTER = "num_batches_tracked"
 SHOWN = 20
+
+_NUMPY_NUMBERS: list[Any] = [
+    scalar,
+    (scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 calls it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
+]
+"""What numbers of numpy in a file of torch are made of: a number's type and its bytes, and no code."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +51,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file, or of a `.pth`, `.pt` or `.ckpt` file read without running anything in it.
 
     A state dict that lies under "state_dict" or "model" is taken out, and so is the "module." that parallel training
-    puts before every name.
+    puts before every name. Numbers of numpy beside it are read as what they are.
 
     Raises:
         CheckpointError: the file is missing, empty, damaged, of another format, or holds something other than tensors.
@@ -114,6 +127,9 @@ def load_into(
 ) -> None:
     """Put `state` into the network, all of it or nothing.
 
+    Where no name is one of the network's, and all that it needs stands under one of `PREFIXES` (or several, such as
+    "model.backbone."), that part is taken; what the file has besides is logged.
+
     Args:
         module: the network; keeps its device and its precision.
         state: tensors by name.
@@ -128,7 +144,7 @@ def load_into(
     twice = [name for name, count in Counter(name for name, _ in renamed).items() if count > 1]
     if twice:
         raise CheckpointError(f"{source}: after renaming, these names come twice: {_shorten(twice)}")
-    kept, dropped = split_heads(module, dict(renamed), drop)
+    kept, dropped = split_heads(module, _without_prefix(module, dict(renamed), drop, source), drop)
     misfit = find_misfit(module, kept)
     if misfit:
         raise CheckpointError(
@@ -138,6 +154,36 @@ def load_into(
     if dropped:
         _log.info("%s: left out its classifier (%s)", source, _shorten(dropped))
     module.load_state_dict({**module.state_dict(), **kept})
+
+
+def _without_prefix(
+    module: nn.Module, state: dict[str, Tensor], drop: tuple[str, ...], source: str
+) -> dict[str, Tensor]:
+    """The part of `state` that is the whole of the network, without what stands before its names; else `state`."""
+    if module.state_dict().keys() & state.keys():
+        return state
+    fitting: dict[str, dict[str, Tensor]] = {}
+    for prefix in dict.fromkeys(prefix for name in state for prefix in _prefixes(name)):
+        part = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        if not find_misfit(module, split_heads(module, part, drop)[0]):
+            fitting[prefix] = part
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"{source} holds this network under {' and '.join(fitting)}; leave one of them in the file"
+        )
+    for prefix, part in fitting.items():
+        others = [name for name in state if not name.startswith(prefix)]
+        if others:
+            _log.warning("%s: took what stands under %s, and left out the rest (%s)", source, prefix, _shorten(others))
+        return part
+    return state
+
+
+def _prefixes(name: str) -> list[str]:
+    """What may stand before the name of a weight: its first parts, with dots, while they are of `PREFIXES`."""
+    parts = name.split(".")[:-1]
+    known = next((place for place, part in enumerate(parts) if part not in PREFIXES), len(parts))
+    return [".".join(parts[: place + 1]) + "." for place in range(known)]
 
 
 def split_heads(
@@ -206,10 +252,11 @@ def _check_file(path: Path) -> None:
 
 def _load_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged or hostile pickle can raise anything; all of it means the same to the user.
         raise CheckpointError(
-            f"{path} is damaged, or not a file of plain tensors ({type(error).__name__}: {_first_sentence(error)})."
+            f"{path} is damaged, or not a file of plain tensors ({_what_is_wrong(error)})."
             " Only tensors are read, and code in such a file is never run. If you trust the file, save its state dict"
             " as safetensors where it was made"
         ) from error
@@ -223,7 +270,11 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
 def _only_tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a state dict (names to tensors)")
-    wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    wrong = [
+        f"{name} ({type(value).__name__})"
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
     if wrong:
         raise CheckpointError(f"{path}: these entries are no named tensors ({len(wrong)}): {_shorten(wrong)}")
     parallel = all(name.startswith("module.") for name in content)
@@ -246,9 +297,12 @@ def _not_whole(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is not a whole safetensors file ({_first_line(error)}); get the file again")
 
 
-def _first_sentence(error: Exception) -> str:
-    # torch goes on with the advice to let the file run its code.
-    return _first_line(error).partition(". ")[0]
+def _what_is_wrong(error: Exception) -> str:
+    """The type that torch does not read, else what it says, without its advice to let the file run its code."""
+    unsupported = re.search(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL) (\S+)", str(error))
+    if unsupported:
+        return f"it holds a {unsupported[1]}"
+    return f"{type(error).__name__}: {_first_line(error).partition('. ')[0]}"
 
 
 def _first_line(error: Exception) -> str:

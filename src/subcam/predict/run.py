@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from subcam.checks.fields import Range, Settings, Threads
+from subcam.data.image_file import at_most
 from subcam.data.records import OnBadInput, Skipped
 from subcam.errors import BadInputError, CheckpointError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
@@ -72,6 +73,10 @@ class PredictSettings(Settings):
         )
 
 
+MOST_TILED_PIXELS = 1 << 30
+"""Pixels of an image that goes through in tiles: it is in memory as a whole, 3 GiB at most."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictResult:
     """How it went.
@@ -108,7 +113,8 @@ def predict(
         raise BadInputError(images.unread[0].reason)
     folder = find_model(model)
     own_device = join(settings.machine)
-    with RunFolder(path=out).lock():
+    # In tiles, an image needs little more memory than its own pixels take.
+    with RunFolder(path=out).lock(), at_most(MOST_TILED_PIXELS) if settings.inference.tile else nullcontext():
         network = SegmentationNetwork.load(folder)
         names = ("background", *network.config.class_names)
         with distributed.first_goes_ahead():
