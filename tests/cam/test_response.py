@@ -71,8 +71,8 @@ def test_no_class_is_present():
 @pytest.mark.parametrize(
     ("maps", "flips", "group", "message"),
     [
-        ([], [], 1, "at least one map"),
-        ([torch.rand(3, 2, 2)], [], 1, "flip flag"),
+        ([], [], 1, "maps: expected one or more"),
+        ([torch.rand(3, 2, 2)], [], 1, "flips: expected one or more"),
         ([torch.rand(3, 2, 2)], [False], 2, "groups of 2"),
     ],
 )

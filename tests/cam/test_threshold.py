@@ -108,7 +108,7 @@ def test_the_score_is_the_product_of_the_means() -> None:
     np.testing.assert_allclose(found.scores, [0.4 * 0.3**2, 0.3 * 0.2**2])
     assert (found.threshold, found.images) == (0.3, 2)
     assert found.by_class == (0.3, 0.3, 0.3)
-    with pytest.raises(ValueError, match="one image or more, got none"):
+    with pytest.raises(ValueError, match="images: expected one or more, got none"):
         choose_threshold([], num_classes=3)
 
 

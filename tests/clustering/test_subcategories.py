@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from subcam.clustering.subcategories import discover_subcategories
+from subcam.errors import SettingsError
 
 
 def load(golden, problem):
@@ -98,10 +99,11 @@ def test_assignments_are_to_the_nearest_centroid():
     ("features", "labels", "k", "message"),
     [
         (np.zeros((3, 2)), np.zeros((4, 1), int), 2, "3 rows and labels 4"),
-        (np.zeros((3, 2)), np.zeros((3, 1), int), 0, "at least 1"),
         (np.array([[0.0], [np.nan]]), np.ones((2, 1), int), 1, "not finite, the first is row 1"),
     ],
 )
 def test_wrong_arguments(features, labels, k, message):
     with pytest.raises(ValueError, match=message):
         discover_subcategories(features, labels, num_subcategories=k)
+    with pytest.raises(SettingsError, match="num_subcategories: expected a whole number from 1 to 10000, got 0"):
+        discover_subcategories(np.zeros((3, 2)), np.zeros((3, 1), int), num_subcategories=0)

@@ -148,7 +148,7 @@ def test_single_pixel_by_hand():
 
 
 def test_no_iteration_gives_the_clipped_scores():
-    scores = np.array([0, 2, 0.5, 1e-7], np.float32).reshape(2, 1, 2)
+    scores = np.array([0, 1, 0.5, 1e-7], np.float32).reshape(2, 1, 2)
     expected = np.array([[[1e-5 / 0.50001, 1 / 1.00001]], [[0.5 / 0.50001, 1e-5 / 1.00001]]])
     np.testing.assert_allclose(dense_crf(np.zeros((1, 2, 3), np.uint8), scores, iterations=0), expected, rtol=1e-5)
 
@@ -265,14 +265,26 @@ def unchecked():
 @pytest.mark.parametrize(
     ("image", "scores", "message"),
     [
-        (np.zeros((4, 5), np.uint8), np.ones((2, 4, 5), "f4"), r"RGB image .* got uint8 \[4, 5\]"),
+        (
+            np.zeros((4, 5), np.uint8),
+            np.ones((2, 4, 5), "f4"),
+            r"^image: expected an array of shape \[h, w, 3\], got \[4, 5\]",
+        ),
         (np.zeros((4, 5, 4), np.uint8), np.ones((2, 4, 5), "f4"), r"\[4, 5, 4\]"),
         (np.zeros((0, 5, 3), np.uint8), np.ones((2, 0, 5), "f4"), r"\[0, 5, 3\]"),
-        (np.zeros((4, 5, 3), np.float32), np.ones((2, 4, 5), "f4"), "expected an RGB image of type uint8"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 5, 4), "f4"), r"\[classes, 4, 5\].* got \[2, 5, 4\]"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((4, 5), "f4"), r"\[classes, 4, 5\].* got \[4, 5\]"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((0, 4, 5), "f4"), r"got \[0, 4, 5\]"),
-        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 4, 5), np.uint8), "as floats, got uint8"),
+        (np.full((4, 5, 3), 0.5, np.float32), np.ones((2, 4, 5), "f4"), "^image: expected uint8, got float32"),
+        (
+            np.zeros((4, 5, 3), np.uint8),
+            np.ones((2, 5, 4), "f4"),
+            r"^probabilities: expected shape \[cls, h, w\] with h = 4 as in image, got \[2, 5, 4\]",
+        ),
+        (
+            np.zeros((4, 5, 3), np.uint8),
+            np.ones((4, 5), "f4"),
+            r"^probabilities: expected an array of shape \[cls, h, w\], got \[4, 5\]",
+        ),
+        (np.zeros((4, 5, 3), np.uint8), np.ones((0, 4, 5), "f4"), r"^probabilities: .*shape \[0, 4, 5\]"),
+        (np.zeros((4, 5, 3), np.uint8), np.ones((2, 4, 5), np.uint8), "^probabilities: expected floats, got uint8"),
     ],
 )
 def test_wrong_shapes_and_types(unchecked, image, scores, message):
@@ -281,7 +293,10 @@ def test_wrong_shapes_and_types(unchecked, image, scores, message):
 
 
 def test_sets_of_different_classes(unchecked):
-    with pytest.raises(ValueError, match="set 1 to have 2 classes as set 0, got 3"):
+    with pytest.raises(
+        ValueError,
+        match=r"score_sets\[1\]: expected shape \[cls, h, w\] with cls = 2 as in score_sets\[0\], got \[3, 4, 5\]",
+    ):
         dense_crf_many(random_image(4, 5), [random_scores(2, 4, 5), random_scores(3, 4, 5)])
 
 

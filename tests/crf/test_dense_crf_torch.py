@@ -96,11 +96,11 @@ def test_unusable_scores_name_the_image():
 
 def test_wrong_shapes(unchecked):
     image, scores = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.ones(2, 4, 5)
-    with pytest.raises(ValueError, match=r"image 0 .* uint8"):
-        dense_crf_torch([image.float()], [scores])
+    with pytest.raises(ValueError, match=r"images\[0\]: expected uint8, got float32"):
+        dense_crf_torch([image.float() + 0.5], [scores])
     with pytest.raises(ValueError, match=r"h, w = 4, 5, got torch.float32 \[2, 5, 4\]"):
         dense_crf_torch([image], [scores.mT])
-    with pytest.raises(ValueError, match="scores for 1 images, got them for 2"):
+    with pytest.raises(ValueError, match="probabilities for 1 images, got them for 2"):
         dense_crf_torch([image], [scores, scores])
 
 

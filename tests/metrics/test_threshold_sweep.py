@@ -94,5 +94,5 @@ def test_a_threshold_for_each_class_is_that_of_the_strongest_class():
     assert (sweep.at_classes(by_class).matrix == total).all()
     for threshold in (0.0, 0.4, 1.0):
         assert (sweep.at_classes([threshold] * 3).matrix == sweep.at(threshold).matrix).all()
-    with pytest.raises(ValueError, match="a threshold for each of 3 classes, got 2"):
+    with pytest.raises(ValueError, match="by_class: expected 3 thresholds, one a class, got 2"):
         sweep.at_classes([0.1, 0.2])

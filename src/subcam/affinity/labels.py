@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
-from subcam.affinity.pairs import RADIUS, pair_indices
+from subcam.affinity.pairs import RADIUS, Radius, pair_indices
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Share
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 from subcam.errors import SettingsError
 
@@ -30,11 +32,12 @@ class PairLabels:
     negative: Bool[Tensor, "*batch offsets pairs"]
 
 
+@takes_arrays(may_be_empty=("low_alpha", "high_alpha"))
 def affinity_label_map(
     low_alpha: Float[Tensor, "*batch cls h w"],
     high_alpha: Float[Tensor, "*batch cls h w"],
     *,
-    min_score: float = 1e-5,
+    min_score: Share = 1e-5,
 ) -> UInt8[Tensor, "*batch h w"]:
     """Label of each cell: 0 sure background, the channel 1 .. cls - 1 of a sure object, 255 unsure.
 
@@ -65,7 +68,8 @@ def affinity_label_map(
     return label.to(torch.uint8)
 
 
-def pair_labels(label: Integer[Tensor, "*batch h w"], *, radius: int = RADIUS) -> PairLabels:
+@takes_arrays()
+def pair_labels(label: Integer[Tensor, "*batch h w"], *, radius: Radius = RADIUS) -> PairLabels:
     """The kind of each pair of cells nearer than `radius`; pairs by offset, then by source cell (see `pairs`).
 
     Raises:

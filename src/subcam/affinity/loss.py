@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from subcam.affinity.labels import PairLabels
 from subcam.affinity.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
+from subcam.checks.arguments import takes_arrays
 from subcam.errors import SettingsError
 from subcam.runtime import distributed
 
@@ -155,12 +156,21 @@ class AffinityLoss:
     negative: Float[Tensor, ""]
 
 
+@takes_arrays(may_be_empty=("affinity",))
 def affinity_loss(affinity: Float[Tensor, "*batch offsets pairs"], labels: PairLabels) -> AffinityLoss:
     """Cross-entropy of pair affinities: total = background / 4 + foreground / 4 + negative / 2, as in psa.
 
     background, foreground: mean of -ln(a + 1e-5) over the pairs of the kind; negative: mean of -ln(1 - a + 1e-5).
     Means run over the whole batch; a kind without a pair is 0.
+
+    Raises:
+        ValueError: affinities and labels are of different pairs.
     """
+    if affinity.shape != labels.background.shape:
+        raise ValueError(
+            f"affinity: expected one affinity a pair of the labels, {list(labels.background.shape)}, got "
+            f"{list(affinity.shape)}"
+        )
     together = -torch.log(affinity + LOG_FLOOR)
     # 1 - a first: it is exact near 1, where 1 + 1e-5 - a would lose a thousandth of the floor to float32.
     apart = -torch.log((1 - affinity) + LOG_FLOOR)

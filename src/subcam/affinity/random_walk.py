@@ -9,7 +9,7 @@ one plane an offset, and its power is applied to the maps alone; how, and how ex
 
 import math
 from dataclasses import dataclass
-from typing import no_type_check
+from typing import Annotated, no_type_check
 
 import numba
 import numpy as np
@@ -17,12 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from subcam.affinity.pairs import RADIUS, pair_offsets, shifted, source_region
+from subcam.affinity.pairs import RADIUS, Radius, pair_offsets, shifted, source_region
 from subcam.affinity.walk_stencil import apply_power, build_stencil
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Range
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.devices import to_device
 
 MAX_LOG_STEPS = 20
+WalkExponent = Annotated[float, Range(0.001, 1000.0)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +40,10 @@ class PixelAffinity:
     radius: int
 
 
+@takes_arrays()
 @torch.no_grad()
 def pixel_affinity(
-    features: Float[Tensor, "dim h w"], *, radius: int = RADIUS, all_pairs: bool = False
+    features: Float[Tensor, "dim h w"], *, radius: Radius = RADIUS, all_pairs: bool = False
 ) -> PixelAffinity:
     """Affinity exp(-mean_c |f_c(p) - f_c(q)|) of the cells nearer than `radius`, on the device of the features.
 
@@ -73,9 +77,14 @@ def pixel_affinity(
     return PixelAffinity(values=values, radius=radius)
 
 
+@takes_arrays(may_be_empty=("maps",))
 @torch.no_grad()
 def random_walk(
-    affinity: PixelAffinity, maps: Float[Tensor, "cls h w"], *, beta: float | int = 8, log_steps: int = 8
+    affinity: PixelAffinity,
+    maps: Float[Tensor, "cls h w"],
+    *,
+    beta: WalkExponent = 8,
+    log_steps: Annotated[int, Range(0, MAX_LOG_STEPS)] = 8,
 ) -> Float[Tensor, "cls h w"]:
     """The maps after 2^`log_steps` steps of the walk: row vectors times (A^beta / column sums)^(2^log_steps).
 
@@ -89,10 +98,10 @@ def random_walk(
         Maps in float32, or in float64 where the maps or the affinities are; each within the range of its input map.
 
     Raises:
-        SettingsError: `beta` is not above 0, `log_steps` not in 0 .. 20, or the maps lie on another grid or device.
+        SettingsError: `beta` or `log_steps` is out of its range, or the maps lie on another grid or device.
         BadInputError: maps that are not finite, or affinities outside [0, 1].
     """
-    _check(affinity, maps, beta, log_steps)
+    _check(affinity, maps)
     dtype = torch.promote_types(torch.promote_types(affinity.values.dtype, maps.dtype), torch.float32)
     maps = maps.to(dtype)
     lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
@@ -109,14 +118,8 @@ def random_walk(
     return walked.clamp(lowest, highest)
 
 
-def _check(affinity: PixelAffinity, maps: Tensor, beta: float | int, log_steps: int) -> None:
+def _check(affinity: PixelAffinity, maps: Tensor) -> None:
     values = affinity.values
-    if not beta > 0 or not math.isfinite(beta):
-        raise SettingsError(f"beta: expected a number above 0, got {beta}.")
-    if not isinstance(log_steps, int) or not 0 <= log_steps <= MAX_LOG_STEPS:
-        raise SettingsError(
-            f"log_steps: expected a whole number 0..{MAX_LOG_STEPS} (2^log_steps steps), got {log_steps!r}."
-        )
     if values.shape[1:] != maps.shape[1:] or values.device != maps.device:
         raise SettingsError(
             f"random_walk: expected maps of {values.shape[1]} x {values.shape[2]} cells on {values.device}, as the "

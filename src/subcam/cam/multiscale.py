@@ -1,7 +1,7 @@
 """Response maps of whole images over scales and flips, computed for the classes that are present only."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,10 @@ from jaxtyping import Float, Integer, Shaped, UInt8
 from torch import Tensor
 
 from subcam.cam.attention import guide_by_attention
-from subcam.cam.response import aggregate_response_maps
+from subcam.cam.response import aggregated as aggregated_maps
 from subcam.cam.response import response_maps as class_activation_maps
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Range, Scale
 from subcam.data.augmentation import scaled_size
 from subcam.networks.backbones.vit_attention import LayerAttention, heard_attention
 from subcam.networks.classifier import ClassificationNetwork
@@ -41,18 +43,20 @@ def whole_patches(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return height, width
 
 
+@takes_arrays()
+@takes_arrays()
 @torch.inference_mode()
 def multiscale_response(
     network: ClassificationNetwork,
     images: UInt8[Tensor, "batch 3 height width"],
     labels: Integer[Tensor, "batch classes"],
     *,
-    scales: Sequence[float] = (1.0, 0.5, 1.5, 2.0),
+    scales: Sequence[Scale] = (1.0, 0.5, 1.5, 2.0),
     flip: bool = True,
     subcategories: bool = False,
     class_maps: Callable[[Tensor, Tensor], Tensor] = class_activation_maps,
-    attention_layers: int = 0,
-    attention_steps: int = 1,
+    attention_layers: Annotated[int, Range(0, 1000)] = 0,
+    attention_steps: Annotated[int, Range(1, 1000)] = 1,
 ) -> list[ImageResponse]:
     """Response maps of images of one size, over all scales and flips.
 
@@ -112,10 +116,10 @@ def multiscale_response(
 
     def over_scales(maps: list[Tensor], *, group_size: int) -> Tensor:
         probable = network.prototype_classifier is not None
-        aggregated = aggregate_response_maps(
+        summed = aggregated_maps(
             maps, flips=flips * len(scales), size=size, group_size=group_size, normalise=not probable
         )
-        return aggregated.square() if probable else aggregated
+        return summed.square() if probable else summed
 
     return [
         ImageResponse(

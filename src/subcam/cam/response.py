@@ -7,10 +7,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Count, Exponent, Pixels
+
 NORMALISATION_EPSILON = 1e-5
 """Added to a map's maximum before dividing by it, as in AffinityNet's code; a map of zeros stays zero."""
 
 
+@takes_arrays(may_be_empty=("features", "weights"))
 def response_maps(
     features: Float[Tensor, "*batch dim h w"], weights: Float[Tensor, "cls dim"]
 ) -> Float[Tensor, "*batch cls h w"]:
@@ -21,16 +25,18 @@ def response_maps(
         weights: theta, the rows of the classifier that follows global average pooling.
     """
     # On one core einsum takes 1.6 times as long for the same product of features laid channels last, 9 times of others.
-    return torch.matmul(weights, features.flatten(-2)).unflatten(-1, features.shape[-2:]).relu_()
+    dtype = torch.promote_types(features.dtype, weights.dtype)
+    return torch.matmul(weights.to(dtype), features.to(dtype).flatten(-2)).unflatten(-1, features.shape[-2:]).relu_()
 
 
+@takes_arrays(may_be_empty=("maps[]", "labels"))
 def aggregate_response_maps(
     maps: Sequence[Float[Tensor, "cls _ _"]],
     *,
     flips: Sequence[bool],
-    size: tuple[int, int],
+    size: tuple[Pixels, Pixels],
     labels: Float[Tensor, " cls"] | Integer[Tensor, " cls"] | None = None,
-    group_size: int = 1,
+    group_size: Count = 1,
     normalise: bool = True,
 ) -> Float[Tensor, "cls height width"]:
     """Sum one image's maps over scales and flips at full size, and normalise each class by its maximum (Eq. 1).
@@ -52,13 +58,34 @@ def aggregate_response_maps(
         Maps in 0..1.
 
     Raises:
-        ValueError: no maps, maps and flips differ in number, or maps cannot be split into groups.
+        ValueError: maps and flips differ in number, maps cannot be split into groups, or are negative or not
+            finite (the positive part of Eq. 1 is that of `response_maps`; divided by a negative maximum, all would be
+            above 1).
     """
-    if not maps or len(maps) != len(flips):
-        raise ValueError(f"expected one flip flag a map and at least one map, got {len(maps)} maps, {len(flips)} flags")
+    if len(maps) != len(flips):
+        raise ValueError(f"expected as many flips as maps, got {len(maps)} maps and {len(flips)} flips")
+    for position, one in enumerate(maps):  # on a GPU each look is a wait
+        if one.numel() and not (one.amin() >= 0 and one.amax() < torch.inf):
+            raise ValueError(
+                f"maps[{position}]: expected finite maps of at least 0, got {one.amin():g}..{one.amax():g};"
+                " take their positive part, as response_maps does"
+            )
+    if maps[0].shape[0] % group_size:
+        raise ValueError(f"{maps[0].shape[0]} maps cannot be split into groups of {group_size}")
+    return aggregated(maps, flips=flips, size=size, labels=labels, group_size=group_size, normalise=normalise)
+
+
+def aggregated(
+    maps: Sequence[Float[Tensor, "cls _ _"]],
+    *,
+    flips: Sequence[bool],
+    size: tuple[int, int],
+    labels: Float[Tensor, " cls"] | Integer[Tensor, " cls"] | None = None,
+    group_size: int = 1,
+    normalise: bool = True,
+) -> Float[Tensor, "cls height width"]:
+    """`aggregate_response_maps` of maps that are known to be right: nothing is looked at, and so no GPU waited for."""
     num_maps = maps[0].shape[0]
-    if num_maps % group_size:
-        raise ValueError(f"{num_maps} maps cannot be split into groups of {group_size}")
     present = torch.arange(num_maps) if labels is None else labels.cpu().nonzero().flatten()
     total = maps[0].new_zeros((len(present), *size))
     if len(present):
@@ -76,13 +103,24 @@ def aggregate_response_maps(
     return absent_too
 
 
-def background_score(maps: Float[Tensor, "cls h w"], alpha: float) -> Float[Tensor, "h w"]:
+@takes_arrays(may_be_empty=("maps",))
+def background_score(maps: Float[Tensor, "cls h w"], alpha: Exponent) -> Float[Tensor, "h w"]:
     """(1 - max over classes)^alpha: how likely a pixel shows no class. Large alpha: little background.
 
     Args:
         maps: response maps in 0..1; with no class at all the score is 1 everywhere.
         alpha: AffinityNet uses 4 (low) and 16, 24 or 32 (high).
+
+    Raises:
+        ValueError: a response outside of 0..1.
     """
+    if maps.numel() and not (maps.amin() >= 0 and maps.amax() <= 1):
+        raise ValueError(f"maps: expected responses in 0..1, got {maps.amin():g}..{maps.amax():g}")
+    return likely_background(maps, alpha)
+
+
+def likely_background(maps: Float[Tensor, "cls h w"], alpha: float) -> Float[Tensor, "h w"]:
+    """`background_score` of maps that are known to be right."""
     if not maps.shape[0]:
         return maps.new_ones(maps.shape[1:])
     return (1 - maps.amax(0)) ** alpha

@@ -8,6 +8,7 @@ objects and what is around them differ. Otsu's share of explained variance measu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Integer, UInt8
 
 from subcam.cam.map_files import maps_path, read_response_maps
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Range
 from subcam.data.images import read_image
 from subcam.data.records import Record
 from subcam.errors import SettingsError
@@ -89,6 +92,7 @@ def explained_share(
     return np.where(split, between / total, 0.0) if total > negligible else np.zeros(num_thresholds)
 
 
+@takes_arrays(may_be_empty=("classes",))
 def split_shares(
     response: Float[np.ndarray, "h w"],
     colours: Float[np.ndarray, "h w 3"],
@@ -103,7 +107,14 @@ def split_shares(
         colours: RGB of the same pixels; any scale.
         classes: indices of what is in the image.
         thresholds: rising; a pixel is in front where its response is greater.
+
+    Raises:
+        ValueError: response and colours differ in size, are not finite, or responses lie outside 0..1.
     """
+    if not (response.min() >= 0 and response.max() <= 1):
+        raise ValueError(f"response: expected values in 0..1, got {response.min()}..{response.max()}")
+    if not np.isfinite(colours).all():
+        raise ValueError("colours: expected finite values, got NaN or infinity")
     level = np.searchsorted(thresholds, response.ravel(), side="left")
     count = len(thresholds)
     return SplitShares(
@@ -113,10 +124,11 @@ def split_shares(
     )
 
 
+@takes_arrays()
 def choose_threshold(
     images: Sequence[SplitShares],
     *,
-    num_classes: int,
+    num_classes: Annotated[int, Range(0, 65_536)],
     thresholds: Float64[np.ndarray, " thresholds"] = THRESHOLDS,
 ) -> ChosenThreshold:
     """The threshold at which (mean share of responses) x (mean share of colours)^2 over the images is greatest.

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 from threadpoolctl import threadpool_limits
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Count, Seed
 from subcam.clustering.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
 from subcam.clustering.subcategories import Normalisation, Subcategories, prepared, subcategories_of
 
@@ -50,18 +52,19 @@ class Choice:
     candidates: tuple[Candidate, ...]
 
 
+@takes_arrays()
 def discover_adaptive_subcategories(
     features: Float[np.ndarray, "images dim"],
     labels: Integer[np.ndarray, "_ classes"],
     *,
     candidates: Candidates = "both",
     criterion: Criterion = "silhouette",
-    max_subcategories: int = 10,
-    min_cluster_size: int = 5,
-    seed: int = 0,
+    max_subcategories: Count = 10,
+    min_cluster_size: Count = 5,
+    seed: Seed = 0,
     normalisation: Normalisation = "none",
-    restarts: int = 10,
-    max_iterations: int = 300,
+    restarts: Count = 10,
+    max_iterations: Count = 300,
 ) -> tuple[Subcategories, tuple[Choice | None, ...]]:
     """Cluster the images of each parent class (Eq. 2) with a K of its own.
 

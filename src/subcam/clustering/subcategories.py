@@ -4,11 +4,13 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Count, Range, Seed
 from subcam.clustering.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
 from subcam.errors import SettingsError
 from subcam.runtime.files import atomic_write, open_arrays
@@ -65,16 +67,17 @@ def read_subcategories(folder: Path) -> Subcategories:
         return Subcategories(**{name: arrays[name] for name in arrays.files})
 
 
+@takes_arrays()
 def discover_subcategories(
     features: Float[np.ndarray, "images dim"],
     labels: Integer[np.ndarray, "_ classes"],
     *,
-    num_subcategories: int = 10,
-    seed: int = 0,
+    num_subcategories: Annotated[int, Range(1, 10_000)] = 10,
+    seed: Seed = 0,
     normalisation: Normalisation = "none",
-    restarts: int = 10,
-    max_iterations: int = 300,
-    rows_at_once: int = ROWS_AT_ONCE,
+    restarts: Count = 10,
+    max_iterations: Count = 300,
+    rows_at_once: Count = ROWS_AT_ONCE,
 ) -> Subcategories:
     """Cluster the images of each parent class by their features (Eq. 2).
 
@@ -95,10 +98,9 @@ def discover_subcategories(
             goes on over all of them.
 
     Raises:
-        ValueError: rows differ in number, K < 1, or a feature is not finite (says which image).
+        SettingsError: K or another number is out of its range.
+        ValueError: rows differ in number, or a feature is not finite (says which image).
     """
-    if num_subcategories < 1:
-        raise ValueError(f"num_subcategories must be at least 1, got {num_subcategories}")
     features = prepared(features, labels, normalisation=normalisation)
 
     num_images, num_classes = labels.shape

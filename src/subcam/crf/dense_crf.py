@@ -15,10 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from subcam.checks.arguments import takes_arrays
 from subcam.crf.lattice import Lattice, build_lattice
 from subcam.crf.mean_field import choose_widths, infer_sets
-from subcam.crf.settings import CRFSettings
+from subcam.crf.settings import CRFSettings, Iterations
 from subcam.runtime.resources import require_memory
+
+MOST = 1.001
+"""The greatest score; rounding may lead a little above 1."""
 
 CACHED_LATTICES = 4
 CACHED_PIXELS = 400_000
@@ -34,6 +38,7 @@ class DenseCRF:
         MemoryError: the lattices would not fit into the memory that is free.
     """
 
+    @takes_arrays()
     def __init__(self, image: UInt8[np.ndarray, "h w 3"], *, settings: CRFSettings | None = None) -> None:
         _check_image(image)
         self.settings = settings or CRFSettings()
@@ -42,26 +47,28 @@ class DenseCRF:
         sigma_xy, sigma_rgb = self.settings.bilateral_sigma_xy, self.settings.bilateral_sigma_rgb
         self._bilateral = build_lattice(image, (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
 
+    @takes_arrays()
     def infer(
-        self, probabilities: Float[np.ndarray, "cls h w"], *, iterations: int | None = None
+        self, probabilities: Float[np.ndarray, "cls h w"], *, iterations: Iterations | None = None
     ) -> Float32[np.ndarray, "cls h w"]:
         """The marginals of one score set; see `infer_many`."""
         return self.infer_many([probabilities], iterations=iterations)[0]
 
+    @takes_arrays(may_be_empty=("score_sets",))
     def infer_many(
-        self, score_sets: Sequence[Float[np.ndarray, "cls h w"]], *, iterations: int | None = None
+        self, score_sets: Sequence[Float[np.ndarray, "cls h w"]], *, iterations: Iterations | None = None
     ) -> list[Float32[np.ndarray, "cls h w"]]:
         """The marginals of score sets of the same classes, side by side through the same filter passes.
 
-        score_sets: scores of at least 0, unnormalised if need be; clipped to [1e-5, 1] before the logarithm, as in psa.
+        score_sets: scores in 0..1, unnormalised if need be; clipped to [1e-5, 1] before the logarithm, as in psa.
         iterations: those of the settings where None.
 
         Returns:
             For each set marginals in [0, 1] that sum to 1 over the classes within 4e-7.
 
         Raises:
-            ValueError: scores that are not floats, of another shape than the image or the first set, not finite, or
-                negative; the message says how many and where.
+            ValueError: scores that are not floats, of another shape than the image or the first set, not finite,
+                negative or above 1; the message says how many and where.
             MemoryError: the working arrays would not fit into the memory that is free.
         """
         if not score_sets:
@@ -99,6 +106,11 @@ class DenseCRF:
             raise ValueError(
                 f"dense CRF: expected {which} of shape {expected}, as the image's, got {list(scores.shape)}"
             )
+        if MOST < (highest := float(scores.max())) < np.inf:
+            raise ValueError(
+                f"dense CRF: expected {which} of at most 1, got {highest:g}. Divide them by their maximum, or take a"
+                " softmax of logits."
+            )
         if scores.shape != first_shape:
             raise ValueError(
                 f"dense CRF: expected {which} to have {first_shape[0]} classes as set 0, got {len(scores)}"
@@ -110,6 +122,7 @@ class DenseCRF:
         require_memory(needed, f"dense CRF of {self.width} x {self.height} pixels, {num_classes} classes")
 
 
+@takes_arrays()
 def dense_crf(
     image: UInt8[np.ndarray, "h w 3"],
     probabilities: Float[np.ndarray, "cls h w"],
@@ -127,7 +140,8 @@ def dense_crf(
     `dense_crf(image, probabilities, **dataclasses.asdict(settings))`. Arguments as in `CRFSettings`.
 
     image: RGB, 0-255.
-    probabilities: scores of at least 0; they need not sum to 1 and are clipped to [1e-5, 1] before the logarithm.
+    probabilities: scores in 0..1; they need not sum to 1 and are clipped to [1e-5, 1] before the logarithm. Above 1 all
+        would be alike, and one class would take the whole image.
 
     Raises:
         ValueError, SettingsError, MemoryError: as `DenseCRF` and `DenseCRF.infer_many`.
@@ -143,6 +157,7 @@ def dense_crf(
     return DenseCRF(image, settings=settings).infer(probabilities)
 
 
+@takes_arrays(may_be_empty=("score_sets",))
 def dense_crf_many(
     image: UInt8[np.ndarray, "h w 3"],
     score_sets: Sequence[Float[np.ndarray, "cls h w"]],

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.crf.lattice import PADDED_TO, key_bits, lattice_scales
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 from subcam.runtime.devices import to_device
 
-SMALLEST, LARGEST = 1e-5, 1.0
+SMALLEST, LARGEST, MOST = 1e-5, 1.0, 1.001
 MAX_BATCH_BITS = 62
 
 
@@ -47,6 +48,7 @@ class BatchLattice:
         return sliced
 
 
+@takes_arrays(may_be_empty=("images", "probabilities"))
 @torch.no_grad()
 def dense_crf_torch(
     images: Sequence[UInt8[Tensor, "_ _ 3"]],
@@ -57,19 +59,22 @@ def dense_crf_torch(
     """Marginals of each image's scores after mean field; the model and its settings as in `crf.dense_crf`.
 
     images: RGB, 0-255, all on one device, of any sizes.
-    probabilities: for each image [cls, h, w], or [sets, cls, h, w] for score sets that share its lattice; scores of at
-        least 0, clipped to [1e-5, 1] before the logarithm. Numbers of classes and sets may differ between images.
+    probabilities: for each image [cls, h, w], or [sets, cls, h, w] for score sets that share its lattice; scores in
+        0..1, clipped to [1e-5, 1] before the logarithm. Numbers of classes and sets may differ between images.
 
     Returns:
         Marginals of the shapes of the scores.
 
     Raises:
-        ValueError: types or shapes that do not fit, or scores that are not finite or negative; names the image's place.
+        ValueError: types or shapes that do not fit, or scores that are not finite, negative or above 1; names the
+            image's place.
         SettingsError: more lattice points than an int64 can number: sigmas too small, or too many images at once.
     """
     settings = settings or CRFSettings()
     if len(images) != len(probabilities):
-        raise ValueError(f"dense CRF: expected scores for {len(images)} images, got them for {len(probabilities)}")
+        raise ValueError(
+            f"dense CRF: expected probabilities for {len(images)} images, got them for {len(probabilities)}"
+        )
     for place, (image, scores) in enumerate(zip(images, probabilities, strict=True)):
         _check(image, scores, place)
     if not images:
@@ -204,21 +209,26 @@ def _check(image: Tensor, scores: Tensor, place: int) -> None:
     fits = scores.ndim in (3, 4) and scores.shape[-2:] == image.shape[:2] and scores.numel() > 0
     if not fits or not scores.is_floating_point():
         raise ValueError(
-            f"dense CRF: expected the scores of image {place} as floats, [classes, h, w] or [sets, classes, h, w] with "
-            f"h, w = {image.shape[0]}, {image.shape[1]}, got {scores.dtype} {list(scores.shape)}"
+            f"dense CRF: expected probabilities of image {place} as floats, [classes, h, w] or [sets, classes, h, w]"
+            f" with h, w = {image.shape[0]}, {image.shape[1]}, got {scores.dtype} {list(scores.shape)}"
         )
 
 
 def _check_values(probabilities: Sequence[Tensor]) -> None:
     finite = [torch.isfinite(scores.float()) for scores in probabilities]
     faults = [
-        torch.stack([(~good).sum(), (good & (scores < 0)).sum()])
+        torch.stack([(~good).sum(), (good & (scores < 0)).sum(), (good & (scores > MOST)).sum()])
         for good, scores in zip(finite, probabilities, strict=True)
     ]
     # One wait for the whole batch.
-    for place, (not_finite, negative) in enumerate(torch.stack(faults).tolist()):
+    for place, (not_finite, negative, above) in enumerate(torch.stack(faults).tolist()):
         if not_finite or negative:
             raise ValueError(
                 f"dense CRF: expected finite probabilities of at least 0 for image {place} of the batch, got "
                 f"{not_finite} not finite, {negative} negative"
+            )
+        if above:
+            raise ValueError(
+                f"dense CRF: expected probabilities of at most 1 for image {place} of the batch, got {above} above."
+                " Divide them by their maximum, or take a softmax of logits."
             )

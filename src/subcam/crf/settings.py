@@ -5,6 +5,7 @@ from typing import Annotated
 
 from subcam.checks.fields import Range, Settings, Weight
 
+Iterations = Annotated[int, Range(0, 100_000)]
 Sigma = Annotated[float, Range(1e-6, 1e6)]
 
 
@@ -24,7 +25,7 @@ class CRFSettings(Settings):
         SettingsError: a number out of its range.
     """
 
-    iterations: Annotated[int, Range(0, 100_000)] = 10
+    iterations: Iterations = 10
     spatial_sigma: Sigma = 3.0
     spatial_weight: Weight = 3.0
     bilateral_sigma_xy: Sigma = 80.0

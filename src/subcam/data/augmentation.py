@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Pixels, Range, Settings, Share
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.image_file import open_image, read_file
@@ -155,6 +156,7 @@ def apply_augmentation(
     return torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous()
 
 
+@takes_arrays()
 def augment(
     image: Image.Image | UInt8[np.ndarray, "h w 3"],
     rng: np.random.Generator,

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Share
 from subcam.data.images import voc_palette
 from subcam.data.records import BACKGROUND, IGNORE_INDEX
 
@@ -10,8 +12,9 @@ _HATCH = np.array([[255, 255, 255], [150, 150, 150]], np.uint8)
 """Ground and stripes where a mask says nothing."""
 
 
+@takes_arrays()
 def overlay_mask(
-    image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], *, opacity: float = 0.6
+    image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], *, opacity: Share = 0.6
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A mask in PASCAL VOC's colours over the image, with a white line around each region.
 

@@ -1,16 +1,21 @@
 """Confusion matrix over a data set: count first, divide later. Masks in, integer counts out."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Range
 from subcam.data.records import IGNORE_INDEX
 
 
+@takes_arrays(may_be_empty=("prediction", "truth"))
 def confusion_matrix(
     prediction: Integer[np.ndarray, "*pixels"],
     truth: Integer[np.ndarray, "..."],
     *,
-    num_classes: int,
+    num_classes: Annotated[int, Range(1, 65_536)],
     ignore_index: int = IGNORE_INDEX,
 ) -> Int64[np.ndarray, "{num_classes} {num_classes}"]:
     """Count pixels by true class (rows) and predicted class (columns).

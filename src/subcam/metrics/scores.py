@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
+from subcam.checks.arguments import takes_arrays
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -90,6 +92,7 @@ class Scores:
         return float(values[self.present].mean()) if self.present.any() else float("nan")
 
 
+@takes_arrays()
 def scores(matrix: Integer[np.ndarray, "..."]) -> Scores:
     """All scores of a confusion matrix as made by `confusion_matrix`, summed over the data set.
 
@@ -101,6 +104,7 @@ def scores(matrix: Integer[np.ndarray, "..."]) -> Scores:
     return Scores(matrix.astype(np.int64))
 
 
+@takes_arrays()
 def class_average_precision(
     logits: Float[np.ndarray, "images classes"], labels: Integer[np.ndarray, "images classes"]
 ) -> Float[np.ndarray, " classes"]:
@@ -115,6 +119,7 @@ def class_average_precision(
     )
 
 
+@takes_arrays()
 def mean_average_precision(
     logits: Float[np.ndarray, "images classes"], labels: Integer[np.ndarray, "images classes"]
 ) -> float:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer, UInt8
 
 from subcam.cam.threshold import THRESHOLDS
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Range
 from subcam.data.records import IGNORE_INDEX
 from subcam.metrics.scores import Scores, scores
 
@@ -19,13 +22,17 @@ class ThresholdSweep:
     (truth, strongest class, number of thresholds below its response); the matrices are its cumulative sums.
     """
 
-    def __init__(self, num_classes: int, thresholds: Float[np.ndarray, " thresholds"] = THRESHOLDS) -> None:
+    @takes_arrays()
+    def __init__(
+        self, num_classes: Annotated[int, Range(1, 65_536)], thresholds: Float[np.ndarray, " thresholds"] = THRESHOLDS
+    ) -> None:
         if not np.all(np.diff(thresholds) > 0):
             raise ValueError(f"thresholds must rise strictly, got {thresholds}")
         self.num_classes = num_classes
         self.thresholds = thresholds.astype(np.float64)
         self._counts = np.zeros((num_classes, num_classes, len(thresholds) + 1), np.int64)
 
+    @takes_arrays(may_be_empty=("maps", "classes"))
     def add(
         self,
         maps: Float[np.ndarray, "present h w"],
@@ -70,6 +77,7 @@ class ThresholdSweep:
         """Scores at the threshold of the grid nearest to `threshold`."""
         return scores(self.matrices[int(np.abs(self.thresholds - threshold).argmin())])
 
+    @takes_arrays(may_be_empty=("by_class",))
     def at_classes(self, by_class: Sequence[float] | Float[np.ndarray, " classes"]) -> Scores:
         """Scores where each class 0..C-1 has a threshold of its own: that of a pixel's strongest class counts.
 
@@ -77,7 +85,7 @@ class ThresholdSweep:
             ValueError: there is not one threshold for each class.
         """
         if len(by_class) != self.num_classes - 1:
-            raise ValueError(f"expected a threshold for each of {self.num_classes - 1} classes, got {len(by_class)}")
+            raise ValueError(f"by_class: expected {self.num_classes - 1} thresholds, one a class, got {len(by_class)}")
         matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
         for column, threshold in enumerate(by_class, start=1):
             nearest = int(np.abs(self.thresholds - threshold).argmin())

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import BatchSize, Range, Scales, Settings
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
@@ -78,6 +79,7 @@ class LogitNetwork(Protocol):
         """Logits [batch, channels, h, w] of images [batch, 3, height, width]."""
 
 
+@takes_arrays()
 def segment_probabilities(
     network: LogitNetwork,
     images: UInt8[Tensor, "batch 3 height width"],
@@ -106,6 +108,7 @@ def segment_probabilities(
     return probabilities
 
 
+@takes_arrays()
 def segment_labels(
     network: LogitNetwork,
     images: UInt8[Tensor, "batch 3 height width"],

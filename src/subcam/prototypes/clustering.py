@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int16, Integer
 from threadpoolctl import threadpool_limits
 
+from subcam.checks.arguments import takes_arrays
+from subcam.checks.fields import Count, Seed
 from subcam.prototypes.classifier import UNLABELLED
 from subcam.runtime import distributed
 
@@ -98,15 +100,16 @@ class PositionSample:
         self._keys, self._features = [keys[smallest]], [np.concatenate(self._features)[smallest]]
 
 
+@takes_arrays(may_be_empty=("objects[]", "context[]"))
 def find_prototypes(
     objects: Sequence[Float[np.ndarray, "_ dim"]],
     context: Sequence[Float[np.ndarray, "_ dim"]],
     *,
-    num_objects: int,
-    num_context: int,
-    seed: int = 0,
-    restarts: int = 2,
-    max_iterations: int = 100,
+    num_objects: Count,
+    num_context: Count,
+    seed: Seed = 0,
+    restarts: Count = 2,
+    max_iterations: Count = 100,
 ) -> Prototypes:
     """Cluster the features of confident positions by their direction.
 

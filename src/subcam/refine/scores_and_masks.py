@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Integer, UInt8
 
 from subcam.cam.map_files import ResponseMaps
-from subcam.cam.response import background_score
+from subcam.cam.response import likely_background
 from subcam.crf.dense_crf import dense_crf_many
 from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
@@ -50,7 +50,7 @@ def label_map(
 def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.ndarray, "channels h w"]:
     """Background score and response maps of one image at full size, unnormalised as in psa: [1 + present, h, w]."""
     full = torch.from_numpy(maps.full_size())
-    return torch.cat([background_score(full, alpha)[None], full]).numpy()
+    return torch.cat([likely_background(full, alpha)[None], full]).numpy()
 
 
 def crf_of(

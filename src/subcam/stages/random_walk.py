@@ -10,9 +10,9 @@ from torch import Tensor
 
 from subcam.affinity.network import AffinityNetwork
 from subcam.affinity.pairs import RADIUS, Radius, pool_to_grid
-from subcam.affinity.random_walk import MAX_LOG_STEPS, pixel_affinity, random_walk
+from subcam.affinity.random_walk import MAX_LOG_STEPS, WalkExponent, pixel_affinity, random_walk
 from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, upsampled
-from subcam.cam.response import background_score
+from subcam.cam.response import likely_background
 from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
@@ -30,9 +30,6 @@ VERSION = 1
 """Of what this stage computes; raise it when that changes."""
 
 
-PositiveExponent = Annotated[float, Range(0.001, 1000.0)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class WalkSettings(Settings):
     """Settings of the random walk.
@@ -45,11 +42,11 @@ class WalkSettings(Settings):
         alphas: exponents of the background scores (1 - max)^alpha that walk along with the maps.
     """
 
-    beta: PositiveExponent = 8.0
+    beta: WalkExponent = 8.0
     log_steps: Annotated[int, Range(0, MAX_LOG_STEPS)] = 8
     radius: Radius = RADIUS
     all_pairs: bool = False
-    alphas: Annotated[tuple[PositiveExponent, ...], Entries(least=1, most=100)] = (
+    alphas: Annotated[tuple[WalkExponent, ...], Entries(least=1, most=100)] = (
         1.0,
         2.0,
         3.0,
@@ -122,7 +119,7 @@ def run(
 def walk(features: Tensor, maps: Tensor, *, settings: WalkSettings) -> Tensor:
     """Background scores at every alpha, then maps, pooled to the grid and walked: [alphas + present, h, w]."""
     # One background after the other: at full size they would take many times the memory of the maps.
-    pooled = [pool_to_grid(background_score(maps, alpha)[None]) for alpha in settings.alphas]
+    pooled = [pool_to_grid(likely_background(maps, alpha)[None]) for alpha in settings.alphas]
     if len(maps):
         pooled.append(pool_to_grid(maps))
     affinity = pixel_affinity(features, radius=settings.radius, all_pairs=settings.all_pairs)
