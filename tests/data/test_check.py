@@ -51,6 +51,18 @@ def test_a_name_that_promises_another_kind_is_said_once(root: Path, caplog: pyte
     assert said == ["2 images are not of the kind that their names say, such as b.jpg (a PNG that is called .jpg)"]
 
 
+def test_an_image_that_was_changed_under_its_old_time_is_checked_anew(tmp_path: Path) -> None:
+    """As `cp -p` and archives do; of one size, too."""
+    path = tmp_path / "a.bmp"
+    (tmp_path / "labels.csv").write_text("image,labels\na.bmp,cat\n")
+    digests = set()
+    for grey in (10, 200, 90):
+        Image.new("RGB", (8, 6), (grey, 0, 0)).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+        digests.add(check_images(read_folder(tmp_path), cache=tmp_path / "cache.json").digest)
+    assert len(digests) == 3
+
+
 def image_of(root: Path) -> Path:
     return root / "images" / "b.jpg"
 

@@ -1,5 +1,6 @@
 """Images kept decoded: the same pixels, the same crops, decoded once."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_a_changed_image_is_decoded_anew(records: list[Record], tmp_path: Path) 
     kept.read(first)
     image(first, width=96, height=60)
     np.testing.assert_array_equal(kept.read(first), read_image(first))
+
+
+def test_an_image_that_was_changed_under_its_old_time_is_decoded_anew(records: list[Record], tmp_path: Path) -> None:
+    """As `cp -p` and archives do; of one size, too."""
+    path, kept = tmp_path / "a.bmp", DecodedImages(folder=tmp_path / "decoded")
+    for grey in (10, 200, 90):
+        Image.new("RGB", (8, 6), (grey, 0, 0)).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+        assert kept.read(path)[0, 0, 0] == grey
 
 
 def test_crops_and_batches_are_the_same(records: list[Record], tmp_path: Path) -> None:

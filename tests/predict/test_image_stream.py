@@ -168,8 +168,8 @@ def test_many_images_take_no_more_memory_than_a_few(
     class Watched(np.ndarray):
         """An array whose end can be told."""
 
-    def watched(path: Path) -> np.ndarray:
-        image = read_image(path).view(Watched)
+    def watched(path: Path, *, data: bytes) -> np.ndarray:
+        image = read_image(path, data=data).view(Watched)
         alive.add(id(image))
         weakref.finalize(image, alive.discard, id(image))
         most[count] = max(most.get(count, 0), len(alive))
@@ -190,5 +190,5 @@ def test_many_images_take_no_more_memory_than_a_few(
 @pytest.mark.parametrize(("side", "batched"), [(1024, True), (1025, False)])
 def test_only_small_images_are_batched(side: int, batched: bool) -> None:
     pixels = np.zeros((8, side, 3), np.uint8)
-    shape = _batched_with(_Image(record=Record(name="a", image=Path("a.png"), labels=()), image=pixels))
+    shape = _batched_with(_Image(record=Record(name="a", image=Path("a.png"), labels=()), image=pixels, sha256=""))
     assert shape == (pixels.shape if batched else None)

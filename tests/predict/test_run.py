@@ -15,7 +15,7 @@ from PIL import Image
 from tests.predict.saved_network import CLASSES, save_tiny_network
 
 from subcam.cli import EXIT_OK, EXIT_USER, main
-from subcam.data.images import read_image
+from subcam.data.images import read_image, read_indices, voc_palette, write_mask
 from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict import image_stream
@@ -173,6 +173,47 @@ def test_another_model_or_another_image_is_refused(model: Path, folder: Path, tm
     assert masks(out) == before
     moved = shutil.copytree(model, tmp_path / "moved")
     assert predict(SETTINGS, model=moved, inputs=[folder / "a.png"], out=out).before == 1
+
+
+@pytest.mark.parametrize("same_time", [True, False])
+def test_the_mask_of_an_image_that_has_changed_is_made_anew(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, same_time: bool
+) -> None:
+    """With all that was made of it: what is not asked for this time is taken away."""
+    out, image = tmp_path / "out", folder / "a.png"
+    with_all = replace(SETTINGS, probabilities=True)
+    predict(with_all, model=model, inputs=[folder], out=out)
+    before, times = masks(out), image.stat()
+    shutil.copy(folder / "sub" / "a.png", image)
+    if same_time:
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    result = predict(replace(SETTINGS, overlays=False), model=model, inputs=[folder], out=out)
+    assert (result.predicted, result.before) == (1, 5)
+    assert "1 masks in" in capsys.readouterr().out
+    assert masks(out)["a.png"] == before["sub/a.png"] != before["a.png"]
+    assert not (out / "overlays" / "a.jpg").exists()
+    assert not (out / "probabilities" / "a.npz").exists()
+    classes = {row["mask"]: row["classes"] for row in table(out)}
+    assert classes["masks/a.png"] == classes["masks/sub/a.png"]
+    assert predict(with_all, model=model, inputs=[folder], out=out).predicted == 1
+    image.unlink()
+    (tmp_path / "list.txt").write_text(str(image))
+    assert predict(SETTINGS, model=model, inputs=[], lists=[tmp_path / "list.txt"], out=out).before == 1
+    assert masks(out)["a.png"] == before["sub/a.png"], "an image that is away takes nothing with it"
+
+
+def test_masks_that_do_not_say_what_they_are_of_are_made_anew(model: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(SETTINGS, model=model, inputs=[folder], out=out)
+    whole = masks(out)
+    path = mask_path(out, "a")
+    write_mask(path, read_indices(path), palette=voc_palette())
+    (out / "predict.json").unlink()  # what a model's masks are of is in themselves
+    assert predict(SETTINGS, model=model, inputs=[folder], out=out).predicted == 1
+    assert masks(out) == whole
+    (out / "predict.json").unlink()
+    other = save_tiny_network(tmp_path / "other", seed=1)
+    assert predict(SETTINGS, model=other, inputs=[folder], out=out).predicted == 6
 
 
 def test_bad_files_are_named_in_the_end(

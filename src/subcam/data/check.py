@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
 from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, inspect_all, inspect_image, inspect_mask
-from subcam.data.readers.tar_member import status_of
+from subcam.data.readers.tar_member import stamp_of
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write
 
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 
 _Facts = TypeVar("_Facts", ImageFacts, MaskFacts)
 
@@ -49,10 +49,9 @@ class CheckedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class _Remembered:
-    """Facts of one file. Size and time of change are those of the file on the disk: for an image in a tar, the tar."""
+    """Facts of one file, and its stamp (`tar_member.stamp_of`) when they were true."""
 
-    size: int
-    modified_ns: int
+    stamp: tuple[int, ...]
     facts: ImageFacts | MaskFacts
 
 
@@ -73,8 +72,8 @@ def check_images(
         image_set: what a reader returned.
         on_bad_input: "stop" raises the first error in the set's order; "skip" leaves the image out and names it. An
             image whose mask is bad counts as bad.
-        cache: a JSON file of what is known of each file; one of the same path, size and time of change is not decoded
-            again.
+        cache: a JSON file of what is known of each file; one of the same path, size and times of change is not
+            decoded again.
         workers: threads; None takes one a core, at most 8.
         on_progress: called with (images done, images in all).
 
@@ -156,7 +155,7 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
 
 
 class _Memory:
-    """What is known of files; those of the same path, size and time of change are not decoded again."""
+    """What is known of files; those of the same path, size and times of change are not decoded again."""
 
     def __init__(self, known: Mapping[str, _Remembered]) -> None:
         self.files = dict(known)
@@ -172,15 +171,14 @@ class _Memory:
     def _facts(self, path: Path, kind: type[_Facts], inspect: Callable[[Path], _Facts]) -> _Facts:
         key = str(path.absolute())
         try:
-            status = status_of(path)
-            size, modified_ns = status.st_size, status.st_mtime_ns
+            stamp = stamp_of(path)
         except OSError:
             return inspect(path)  # it says what is wrong
         earlier = self.files.get(key)
-        if earlier and (earlier.size, earlier.modified_ns) == (size, modified_ns) and isinstance(earlier.facts, kind):
+        if earlier and earlier.stamp == stamp and isinstance(earlier.facts, kind):
             return earlier.facts
         facts = inspect(path)
-        self.files[key] = _Remembered(size=size, modified_ns=modified_ns, facts=facts)
+        self.files[key] = _Remembered(stamp=stamp, facts=facts)
         return facts
 
 
@@ -205,14 +203,13 @@ def _from_json(entry: dict[str, Any]) -> _Remembered:
     else:
         counts = {int(value): count for value, count in entry["mask"]["counts"].items()}
         facts = MaskFacts(**(entry["mask"] | {"counts": counts}))
-    return _Remembered(size=entry["size"], modified_ns=entry["modified_ns"], facts=facts)
+    return _Remembered(stamp=tuple(entry["stamp"]), facts=facts)
 
 
 def _write_cache(path: Path, files: Mapping[str, _Remembered]) -> None:
     content = {
         key: {
-            "size": entry.size,
-            "modified_ns": entry.modified_ns,
+            "stamp": entry.stamp,
             "image" if isinstance(entry.facts, ImageFacts) else "mask": vars(entry.facts),
         }
         for key, entry in files.items()

@@ -1,10 +1,11 @@
 """Images kept decoded on disk and memory-mapped: training passes over them many times, decoding is done once.
 
 An image takes three bytes a pixel there, ten times its JPEG or more. Which file holds it depends on its path, size and
-time of change, so that an image that was changed is decoded anew.
+times of change (`tar_member.stamp_of`), so that an image that was changed is decoded anew.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from subcam.data.images import read_image
-from subcam.data.readers.tar_member import status_of
+from subcam.data.readers.tar_member import stamp_of
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.files import atomic_write
 
@@ -39,11 +40,10 @@ class DecodedImages:
 
     def _name(self, path: Path) -> str:
         try:
-            status = status_of(path)
-            stamp = f"{status.st_size} {status.st_mtime_ns}"
+            stamp = str(stamp_of(path))
         except OSError:
             stamp = ""  # read_image says what is wrong
-        digest = hashlib.sha256(f"{path.absolute()} {stamp}".encode()).hexdigest()
+        digest = hashlib.sha256(os.fsencode(f"{path.absolute()} {stamp}")).hexdigest()
         return f"{digest[:2]}/{digest[2:40]}.npy"
 
 

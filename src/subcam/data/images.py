@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from subcam.data.image_file import kind_of, naming, open_image, read_file
 from subcam.data.records import FORBIDDEN
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
+
+_ORIGIN = "Origin"
+"""A mask's PNG text that says what it was made from."""
 
 _ORIENTATION_TAG = 0x0112
 _MAKE_UPRIGHT = {
@@ -31,8 +35,8 @@ _REDUCTION_GAP = 2
 """JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
 
 
-def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
-    """Read an image as upright 8-bit RGB, 0-255.
+def read_image(path: Path | str, *, data: bytes | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image as upright 8-bit RGB, 0-255; from `data`, where its file was read already.
 
     The EXIF orientation is applied. Grey, palette, CMYK and YCCK images become RGB; see-through pixels are laid on
     white; 16-bit grey values are divided by 257 and rounded, 16-bit colour keeps its upper byte. Of several frames
@@ -42,7 +46,7 @@ def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
         BadInputError: the file is missing, empty, truncated, not an image, too large or of an unknown kind.
     """
     path = Path(path)
-    with open_image(path, data=read_file(path)) as image:
+    with open_image(path, data=read_file(path) if data is None else data) as image:
         return np.array(upright_rgb(image, path))
 
 
@@ -152,17 +156,42 @@ def check_mask_values(path: Path, present: list[int], mask_values: tuple[int, ..
 
 
 def write_mask(
-    path: Path, indices: UInt8[np.ndarray, "h w"], *, palette: UInt8[np.ndarray, "256 3"], durable: bool = True
+    path: Path,
+    indices: UInt8[np.ndarray, "h w"],
+    *,
+    palette: UInt8[np.ndarray, "256 3"],
+    durable: bool = True,
+    origin: str = "",
 ) -> None:
-    """Write class indices as an indexed PNG, atomically; `palette` gives the RGB colour shown for each index.
+    """Write class indices as an indexed PNG, atomically.
+
+    Args:
+        path: where to.
+        indices: the class of each pixel.
+        palette: the RGB colour shown for each index.
+        durable: whether to wait for the disk (`atomic_write`).
+        origin: what it was made from, as a text in the file, which `read_origin` gives back; "" for none.
 
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
     image = Image.fromarray(np.ascontiguousarray(indices))
     image.putpalette(palette.tobytes())
+    texts = PngInfo()
+    if origin:
+        texts.add_text(_ORIGIN, origin)
     with atomic_write(path, "wb", durable=durable) as file:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", pnginfo=texts)
+
+
+def read_origin(path: Path) -> str:
+    """What a mask says that it was made from; "" where it says nothing or cannot be read."""
+    try:
+        with open_image(path, data=read_file(path)) as image:
+            origin = image.info.get(_ORIGIN, "")
+    except BadInputError:
+        return ""
+    return origin if isinstance(origin, str) else ""
 
 
 def voc_palette() -> UInt8[np.ndarray, "256 3"]:

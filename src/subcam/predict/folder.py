@@ -94,6 +94,10 @@ class Table:
                 " the path as before"
             )
 
+    def forget(self, name: str) -> None:
+        """Drop the line of the image called `name`."""
+        self._rows.pop(mask_path(self._out, name).relative_to(self._out).as_posix(), None)
+
     def begin(self, done: Iterable[Record]) -> "Table":
         """Make the lines of images that are done and have none; used as a context from here on."""
         for record in done:

@@ -3,6 +3,7 @@
 In: records. Out: a line of the table for each, or why there is none. No image stays in memory once it is written.
 """
 
+import hashlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from subcam.data.images import read_image, voc_palette, write_mask
+from subcam.data.image_file import read_file
+from subcam.data.images import read_image, read_origin, voc_palette, write_mask
 from subcam.data.overlay import overlay_mask
 from subcam.data.records import Record, Skipped
 from subcam.errors import BadInputError
@@ -22,7 +24,7 @@ from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_pa
 from subcam.predict.legend import with_legend
 from subcam.predict.tiles import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
 from subcam.runtime.devices import HostCopy, to_device
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, file_digest
 from subcam.runtime.parallel import alike_together, threaded_map
 
 BATCHED_SIDE = 1024
@@ -39,12 +41,14 @@ class Outputs:
     """What is written of each image.
 
     out: the folder. names: of the labels, background first. overlays, probabilities: whether they are wanted.
+    made_with: a digest of the model and the settings.
     """
 
     out: Path
     names: tuple[str, ...]
     overlays: bool = True
     probabilities: bool = False
+    made_with: str = ""
 
     def are_written(self, record: Record) -> bool:
         """Whether all of it is written."""
@@ -53,11 +57,32 @@ class Outputs:
         wanted += [probabilities_path(self.out, record.name)] if self.probabilities else []
         return all(path.is_file() for path in wanted)
 
+    def origin(self, image_sha256: str) -> str:
+        """What a mask of an image of this digest is made from."""
+        return f"image {image_sha256} model {self.made_with}"
+
+    def are_stale(self, record: Record) -> bool:
+        """Whether the mask of this name was made from other bytes of its image, another model or other settings.
+
+        So are those that do not say from what; not those whose image cannot be read now.
+        """
+        mask = mask_path(self.out, record.name)
+        try:
+            return mask.is_file() and read_origin(mask) != self.origin(file_digest(record.image))
+        except BadInputError:
+            return False
+
+    def remove(self, record: Record) -> None:
+        """Take away what was written of an image."""
+        for path_of in (mask_path, overlay_path, probabilities_path):
+            path_of(self.out, record.name).unlink(missing_ok=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Image:
     record: Record
     image: UInt8[np.ndarray, "h w 3"]
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +131,9 @@ def predict_each(
 
 def _read(record: Record) -> _Image | Skipped:
     try:
-        return _Image(record=record, image=read_image(record.image))
+        data = read_file(record.image)
+        image = read_image(record.image, data=data)
+        return _Image(record=record, image=image, sha256=hashlib.sha256(data).hexdigest())
     except BadInputError as error:
         return Skipped(file=str(record.image), reason=str(error))
 
@@ -158,7 +185,8 @@ def _finish(segmented: _Segmented | Skipped, *, settings: InferenceSettings, out
         if outputs.overlays:
             present = {label: name for label, name in enumerate(outputs.names) if label and counts[label]}
             _write_jpeg(overlay_path(outputs.out, record.name), with_legend(overlay_mask(image, labels), present))
-        write_mask(mask_path(outputs.out, record.name), labels, palette=voc_palette(), durable=False)
+        origin = outputs.origin(segmented.image.sha256)
+        write_mask(mask_path(outputs.out, record.name), labels, palette=voc_palette(), durable=False, origin=origin)
     except BadInputError as error:
         return Skipped(file=str(record.image), reason=str(error))
     seconds = segmented.seconds + time.monotonic() - started

@@ -16,7 +16,7 @@ import torch
 
 from subcam.checks.fields import Range, Settings, Threads
 from subcam.data.image_file import at_most
-from subcam.data.records import OnBadInput, Skipped
+from subcam.data.records import OnBadInput, Record, Skipped
 from subcam.errors import BadInputError, CheckpointError
 from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from subcam.networks.segmenter import SegmentationNetwork
@@ -27,8 +27,9 @@ from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
 from subcam.runtime.files import as_plain, file_digest, read_json
-from subcam.runtime.progress import bar
-from subcam.runtime.run_folder import RunFolder
+from subcam.runtime.parallel import threaded_map
+from subcam.runtime.progress import bar, say
+from subcam.runtime.run_folder import RunFolder, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +119,24 @@ def predict(
         network = SegmentationNetwork.load(folder)
         names = ("background", *network.config.class_names)
         with distributed.first_goes_ahead():
-            check_same(out, _made_with(settings, folder))
+            made_with = _made_with(settings, folder)
+            check_same(out, made_with)
         if distributed.is_first():
             write_classes(out, names)
         table = Table(out, names)
-        for record in records:
-            table.check_origin(record)
-        outputs = Outputs(out=out, names=names, overlays=settings.overlays, probabilities=settings.probabilities)
-        done = [record for record in records if outputs.are_written(record)]
-        done_names = {record.name for record in done}
-        distributed.barrier()  # all know what was done before anyone adds to it
-        left = [record for record in distributed.share(records) if record.name not in done_names]
+        outputs = Outputs(
+            out=out,
+            names=names,
+            overlays=settings.overlays,
+            probabilities=settings.probabilities,
+            made_with=fingerprint(made_with),
+        )
         threads = thread_count(settings.threads)
+        own = distributed.share(records)
+        _remove_stale(own, outputs, table, threads=threads)
+        done = [record for record in own if outputs.are_written(record)]
+        done_names = {record.name for record in done}
+        left = [record for record in own if record.name not in done_names]
         device = _place(network, settings, threads, device=own_device)
         results = predict_each(network, left, outputs, settings=settings.inference, device=device, threads=threads)
         failed: list[Skipped] = list(images.unread) if distributed.is_first() else []
@@ -161,10 +168,39 @@ def predict(
         raise BadInputError(f"expected at least one usable image, got none of {len(failed)}; {failed[0].reason}")
     return PredictResult(
         predicted=predicted,
-        before=len(done),
+        before=int(distributed.total(np.array(len(done)))),
         failed=tuple(failed),
         seconds=time.monotonic() - started,
     )
+
+
+def _remove_stale(records: Sequence[Record], outputs: Outputs, table: Table, *, threads: int) -> None:
+    """Take away what was made of other images under these names, so that it is made anew.
+
+    Raises:
+        SettingsError: a mask was made from an image in another place that is another image.
+    """
+    stale = [
+        record
+        for record, is_stale in zip(
+            records, threaded_map(outputs.are_stale, records, threads=threads, ahead=8 * threads), strict=True
+        )
+        if is_stale
+    ]
+    for record in stale:
+        table.check_origin(record)
+    for record in stale:
+        outputs.remove(record)
+    names = [record.name for record in stale]
+    if distributed.world_size() > 1:
+        names = distributed.gathered_texts(names)
+    for name in names:
+        table.forget(name)
+    if names:
+        say(
+            f"{len(names)} masks in {outputs.out} are of images that have changed since, or do not say what they were"
+            " made from: they are made anew"
+        )
 
 
 def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:

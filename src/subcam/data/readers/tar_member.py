@@ -4,14 +4,15 @@ Nothing is unpacked: an archive's table of contents is read once a process, a me
 """
 
 import functools
-import os
 import tarfile
+import time
 from pathlib import Path, PurePosixPath
 
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import open_file
 
 SUFFIX = ".tar"
+_TICK_NS = 20_000_000
 
 
 def archive_of(path: Path) -> Path | None:
@@ -19,19 +20,27 @@ def archive_of(path: Path) -> Path | None:
     return next((parent for parent in path.parents if parent.suffix == SUFFIX and parent.is_file()), None)
 
 
-def status_of(path: Path) -> os.stat_result:
-    """Size and time of change of the file that holds the bytes of `path`: itself, or the tar that it lies in.
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """What is another one whenever the bytes of `path` are: of its file, or of the tar that it lies in.
+
+    Size, time of the last writing, and time of the last change of any kind, which no program can set back. The
+    clock of that runs in ticks: a file that was changed just now is looked at after the tick, so that a later change
+    shows.
 
     Raises:
         OSError: there is none.
     """
     try:
-        return path.stat()
+        status = path.stat()
     except NotADirectoryError:
         archive = archive_of(path)
         if archive is None:
             raise
-        return archive.stat()
+        status = archive.stat()
+    if 0 <= time.time_ns() - status.st_ctime_ns < _TICK_NS:
+        time.sleep(_TICK_NS / 1e9)
+        return stamp_of(path)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_member(archive: Path, name: str) -> bytes:
@@ -69,8 +78,7 @@ def _position(archive: Path, name: str) -> tuple[int, int]:
 
 def _contents_now(archive: Path) -> dict[str, tuple[int, int]]:
     try:
-        status = archive.stat()
-        return _contents(archive, status.st_size, status.st_mtime_ns)
+        return _contents(archive, stamp_of(archive))
     except (OSError, tarfile.TarError) as error:
         raise BadInputError(
             f"{archive}: expected an uncompressed tar, got something else ({error}); copy it again"
@@ -78,8 +86,8 @@ def _contents_now(archive: Path) -> dict[str, tuple[int, int]]:
 
 
 @functools.cache
-def _contents(archive: Path, size: int, modified_ns: int) -> dict[str, tuple[int, int]]:  # noqa: ARG001
-    # Size and time of change are in the key, so that an archive that was written anew is read anew.
+def _contents(archive: Path, stamp: tuple[int, int, int]) -> dict[str, tuple[int, int]]:  # noqa: ARG001
+    # The stamp is in the key, so that an archive that was written anew is read anew.
     positions: dict[str, tuple[int, int]] = {}
     last = -1
     with open_file(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
