@@ -3,11 +3,14 @@
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Int64, Integer
+from jaxtyping import Int64, Integer, UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range
 from subcam.data.records import IGNORE_INDEX
+
+RUNS_FROM = 8
+"""Pixels of a mean run from which counting runs is faster than counting pixels."""
 
 
 @takes_arrays(may_be_empty=("prediction", "truth"))
@@ -36,6 +39,15 @@ def confusion_matrix(
         raise ValueError(
             f"prediction {prediction.shape} and truth {truth.shape} must have one shape; resize the prediction first"
         )
+    counts = _counts_of_bytes(prediction, truth) if _are_bytes(prediction, truth) else None
+    if counts is not None:
+        if 0 <= ignore_index < len(counts):
+            counts[ignore_index] = 0
+        if not counts[num_classes:].any() and not counts[:, num_classes:].any():
+            matrix = np.zeros((num_classes, num_classes), np.int64)
+            own = counts[:num_classes, :num_classes]
+            matrix[: own.shape[0], : own.shape[1]] = own
+            return matrix
     scored = truth != ignore_index
     rows = truth[scored].astype(np.int64)
     columns = prediction[scored].astype(np.int64)
@@ -45,5 +57,29 @@ def confusion_matrix(
                 f"{name} holds values {values.min()}..{values.max()} on scored pixels; expected 0..{num_classes - 1}"
                 f" (and {ignore_index} in truth for pixels that do not count)"
             )
-    counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _are_bytes(*masks: Integer[np.ndarray, "..."]) -> bool:
+    return all(mask.dtype == np.uint8 and mask.size for mask in masks)
+
+
+def _counts_of_bytes(
+    prediction: UInt8[np.ndarray, "*pixels"], truth: UInt8[np.ndarray, "*pixels"]
+) -> Int64[np.ndarray, "rows columns"]:
+    """Pixels by true and predicted value, for all values that occur: one number for each pair of values.
+
+    Masks are regions, so that along a row most pairs equal the one before: runs are counted, by their lengths.
+    """
+    columns = int(prediction.max()) + 1
+    pairs = truth.ravel().astype(np.uint16)
+    pairs *= np.uint16(columns)  # at most 255 * 256 + 255, the greatest 16-bit number
+    pairs += prediction.ravel()
+    changes = pairs[1:] != pairs[:-1]
+    if RUNS_FROM * np.count_nonzero(changes) < len(pairs):
+        last = np.append(np.flatnonzero(changes), len(pairs) - 1)
+        counts = np.bincount(pairs[last], weights=np.diff(last, prepend=-1)).astype(np.int64)
+    else:
+        counts = np.bincount(pairs)
+    rows = -(-len(counts) // columns)
+    return np.pad(counts, (0, rows * columns - len(counts))).reshape(rows, columns)
