@@ -12,8 +12,9 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
+from subcam.data.records import first_of
 from subcam.errors import BadInputError, SettingsError
-from subcam.metrics.folders import first_of, names_of_values, score_folders
+from subcam.metrics.folders import names_of_values, score_folders
 
 NAMES = ("cat", "dog", "cow")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from subcam.audit.finding import Example, Finding, Severity, counted
 from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
-from subcam.data.inspection import ImageFacts, Inspected, MaskFacts
+from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, grid_of
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 
@@ -29,11 +29,13 @@ class MaskOutcome:
     """A mask by what its values mean: pixels of 0 background, 1..C classes, 255 not scored.
 
     wrong: the kind of what is wrong with it, "" if nothing is. problem: the same in words.
+    unclear: whether it fits an image that EXIF turns, turned or not.
     """
 
     counts: dict[int, int]
     wrong: str = ""
     problem: str = ""
+    unclear: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +72,12 @@ def _mask_outcome(
     for value, count in mask.counts.items():
         counts[mask_values[value]] += count
     try:
-        if image is not None:
+        if image is not None and grid_of(image, mask) == "neither":
             check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
     except BadInputError as error:
         return MaskOutcome(counts=dict(counts), wrong="mask-size", problem=str(error))
-    return MaskOutcome(counts=dict(counts))
+    unclear = image is not None and grid_of(image, mask) == "either"
+    return MaskOutcome(counts=dict(counts), unclear=unclear)
 
 
 def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Severity) -> list[Finding]:
@@ -100,6 +103,21 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
             if each.mask is not None and each.mask.wrong == kind
         ]
         findings.append(_finding(kind, bad, wrong, what, advice, one="mask"))
+    unclear = [
+        Example(text=record.name, images=(record.image,), mask=record.mask)
+        for record, each in zip(records, facts, strict=True)
+        if each.mask is not None and each.mask.unclear
+    ]
+    findings.append(
+        _finding(
+            "mask-turned",
+            "note",
+            unclear,
+            "of images that EXIF turns, which fit them turned or not",
+            "They are taken for masks of the upright image: look at them, or save the images upright.",
+            one="mask",
+        )
+    )
     findings += [*_size_findings(records, facts), _name_finding(records, facts), _kind_finding(records, facts)]
     return [finding for finding in findings if finding is not None]
 

@@ -7,17 +7,26 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
-from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, inspect_all, inspect_image, inspect_mask
+from subcam.data.inspection import (
+    ImageFacts,
+    Inspected,
+    MaskFacts,
+    grid_of,
+    inspect_all,
+    inspect_image,
+    inspect_mask,
+    mask_turns,
+)
 from subcam.data.readers.tar_member import stamp_of
-from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, first_of
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import read_bytes
@@ -110,7 +119,8 @@ def _outcome(record: Record, inspected: Inspected, mask_values: tuple[int, ...])
     if record.mask is None or mask is None or isinstance(mask, BadInputError):
         return mask if isinstance(mask, BadInputError) else (image, None)
     try:
-        check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
+        if grid_of(image, mask) == "neither":
+            check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
         check_mask_values(record.mask, list(mask.counts), mask_values)
     except BadInputError as error:
         return error
@@ -130,9 +140,15 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
     if not good:
         first = f"; the first: {checked.skipped[0].reason}" if checked.skipped else ""
         raise BadInputError(f"expected at least one usable image, got none of {len(image_set)}{first}")
+    turns = mask_turns(good)
+    _say_turned(checked, good, turns)
+    records = (replace(record, mask_turn=turn) for record, turn in zip(checked.records, turns, strict=True))
+    checked = replace(checked, records=tuple(records))
     digest = hashlib.sha256(json.dumps([checked.class_names, checked.mask_values]).encode())
     for record, (image, mask) in zip(checked.records, good, strict=True):
-        digest.update(json.dumps([record.name, record.labels, image.sha256, mask.sha256 if mask else None]).encode())
+        turn = [] if record.mask_turn == 1 else [record.mask_turn]
+        content = [record.name, record.labels, image.sha256, mask.sha256 if mask else None, *turn]
+        digest.update(json.dumps(content).encode())
     misnamed = [
         f"{record.image.name} ({said})"
         for record, (image, _) in zip(checked.records, good, strict=True)
@@ -152,6 +168,29 @@ def _gather(image_set: ImageSet, outcomes: list[_Outcome]) -> CheckedImages:
         digest=digest.hexdigest(),
         classes_in_masks=frozenset(value - 1 for value in seen - {BACKGROUND, IGNORE_INDEX}),
     )
+
+
+def _say_turned(images: ImageSet, facts: Sequence[tuple[ImageFacts, MaskFacts | None]], turns: Sequence[int]) -> None:
+    """Name masks that are turned with their image, and those whose sizes do not tell whether they are to be."""
+    turned = [record.name for record, turn in zip(images.records, turns, strict=True) if turn != 1]
+    if turned:
+        logger.warning(
+            "%d masks lie on the stored pixels of images that EXIF turns, and are turned with them: %s",
+            len(turned),
+            first_of(turned),
+        )
+    unclear = [
+        record.name
+        for record, (image, mask), turn in zip(images.records, facts, turns, strict=True)
+        if turn == 1 and mask and grid_of(image, mask) == "either"
+    ]
+    if unclear:
+        logger.warning(
+            "%d masks fit images that EXIF turns or mirrors, turned or not; they are taken for masks of the upright "
+            "image: %s; look at them with `data check`, or save the images upright",
+            len(unclear),
+            first_of(unclear),
+        )
 
 
 class _Memory:

@@ -30,7 +30,9 @@ _MAKE_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+SWAPS_SIDES = frozenset({5, 6, 7, 8})
+"""EXIF orientations by which height and width are exchanged."""
+
 _REDUCTION_GAP = 2
 """JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
 
@@ -53,7 +55,7 @@ def read_image(path: Path | str, *, data: bytes | None = None) -> UInt8[np.ndarr
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened image after its EXIF orientation is applied; does not decode a JPEG."""
     sides = (image.height, image.width)
-    return sides[::-1] if orientation_of(image) in _SWAPS_SIDES else sides
+    return sides[::-1] if orientation_of(image) in SWAPS_SIDES else sides
 
 
 def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -68,7 +70,7 @@ def upright_rgb(image: Image.Image, path: Path, *, at_least: tuple[int, int] | N
     with naming(path):
         orientation = orientation_of(image)
         if at_least is not None:
-            height, width = at_least[::-1] if orientation in _SWAPS_SIDES else at_least
+            height, width = at_least[::-1] if orientation in SWAPS_SIDES else at_least
             image.draft(None, (width * _REDUCTION_GAP, height * _REDUCTION_GAP))
         rgb = _as_rgb(image, path)
         return rgb.transpose(_MAKE_UPRIGHT[orientation]) if orientation in _MAKE_UPRIGHT else rgb
@@ -112,17 +114,20 @@ def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, 
 
 
 def read_mask(
-    path: Path, mask_values: tuple[int, ...], *, size: tuple[int, int] | None = None
+    path: Path, mask_values: tuple[int, ...], *, size: tuple[int, int] | None = None, turn: int = 1
 ) -> UInt8[np.ndarray, "h w"]:
     """Read a mask as class indices: 0 background, 1..C classes, 255 not scored.
 
     mask_values: 256 entries, what each stored value means (`ImageSet.mask_values`).
     size: height and width the mask must have, those of its upright image.
+    turn: the EXIF orientation by which it is turned first (`Record.mask_turn`).
 
     Raises:
         BadInputError: see `read_indices`; also a mask of another size, or with a value that has no meaning.
     """
     indices = read_indices(path)
+    if turn in _MAKE_UPRIGHT:
+        indices = np.asarray(Image.fromarray(indices).transpose(_MAKE_UPRIGHT[turn]))
     check_mask_size(path, indices.shape, size)
     check_mask_values(path, np.unique(indices).tolist(), mask_values)
     return np.asarray(mask_values)[indices].astype(np.uint8)
@@ -133,7 +138,7 @@ def check_mask_size(path: Path, got: tuple[int, ...], expected: tuple[int, int] 
     if expected is None or tuple(got) == tuple(expected):
         return
     turned = (
-        " (the sides are swapped: the image has an EXIF rotation, and masks are laid on the upright image)"
+        " (the sides are swapped: it may lie on an image that is turned in another way)"
         if tuple(got) == tuple(expected)[::-1]
         else ""
     )

@@ -10,13 +10,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from subcam.data.image_file import kind_of, open_image, read_file
-from subcam.data.images import orientation_of, read_indices, upright_rgb
+from subcam.data.images import SWAPS_SIDES, orientation_of, read_indices, upright_rgb
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 
@@ -38,6 +38,7 @@ class ImageFacts:
     traits: what is unusual about it, such as "grey" or "CMYK"; it is read all the same.
     sha256: of the file. pixels: a digest of size and RGB values, equal for equal images in other files; "" where it was
         not asked for.
+    orientation: that of EXIF, 1 where there is none. height and width are those after it was applied.
     """
 
     height: int
@@ -47,6 +48,7 @@ class ImageFacts:
     traits: tuple[str, ...]
     sha256: str
     pixels: str
+    orientation: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ def inspect_image(path: Path, *, pixel_digest: bool = True) -> ImageFacts:
     with open_image(path, data=data) as image:
         kind, traits = kind_of(image), _traits(image, data)
         rgb = upright_rgb(image, path)
+        orientation = orientation_of(image)
     return ImageFacts(
         height=rgb.height,
         width=rgb.width,
@@ -87,7 +90,34 @@ def inspect_image(path: Path, *, pixel_digest: bool = True) -> ImageFacts:
         traits=traits,
         sha256=hashlib.sha256(data).hexdigest(),
         pixels=_digest_of_pixels(rgb) if pixel_digest else "",
+        orientation=orientation,
     )
+
+
+Grid = Literal["upright", "stored", "either", "neither"]
+"""Of which of its pixels an image's mask is, by their sizes: those that EXIF turned, those that are stored, or both."""
+
+
+def grid_of(image: ImageFacts, mask: MaskFacts) -> Grid:
+    """On which of an image's pixels its mask may lie."""
+    size, upright = (mask.height, mask.width), (image.height, image.width)
+    swaps = image.orientation in SWAPS_SIDES
+    if size == upright:
+        return "either" if image.orientation in range(2, 9) and not (swaps and size != size[::-1]) else "upright"
+    return "stored" if swaps and size == upright[::-1] else "neither"
+
+
+def mask_turns(facts: Sequence[tuple[ImageFacts, MaskFacts | None]]) -> tuple[int, ...]:
+    """By which EXIF orientation each mask is to be turned, 1 for none.
+
+    Masks that lie on the stored pixels are turned with them. Where the sizes fit either way, as of an image that is
+    turned by 180 degrees, a mask lies as the others of its set do where all of these lie on stored pixels, else on the
+    upright image, as most tools show it.
+    """
+    grids = ["upright" if mask is None else grid_of(image, mask) for image, mask in facts]
+    turned = {grid for grid, (image, mask) in zip(grids, facts, strict=True) if mask and image.orientation != 1}
+    stored = {"stored", "either"} if turned - {"either"} == {"stored"} else {"stored"}
+    return tuple(image.orientation if grid in stored else 1 for grid, (image, _) in zip(grids, facts, strict=True))
 
 
 def inspect_mask(path: Path) -> MaskFacts:

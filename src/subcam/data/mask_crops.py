@@ -40,11 +40,11 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
         fill: tuple[int, ...],
         decoded: DecodedImages | None = None,
     ) -> None:
-        self.pairs: list[tuple[Path, Path]] = []
+        self.pairs: list[tuple[Path, Path, int]] = []
         for record in image_set.records:
             if record.mask is None:
                 raise BadInputError(f"{record.image}: expected a mask to learn from, got none; leave the image out")
-            self.pairs.append((record.image, record.mask))
+            self.pairs.append((record.image, record.mask, record.mask_turn))
         self.mask_values = image_set.mask_values
         self.augmentation = augmentation
         self.seed = seed
@@ -61,11 +61,11 @@ class SegmentationImages(Dataset[tuple[Tensor, Tensor]]):
             BadInputError: a file cannot be used, or the mask is not as large as its image; names it.
         """
         epoch, index = key
-        path, mask_path = self.pairs[index]
+        path, mask_path, turn = self.pairs[index]
         crop, drawn, size = varied_crop(
             path, self.augmentation, seed=(self.seed, epoch, index), fill=self.fill, decoded=self.decoded
         )
-        mask = read_mask(mask_path, self.mask_values, size=size)
+        mask = read_mask(mask_path, self.mask_values, size=size, turn=turn)
         return crop, torch.from_numpy(augment_mask(mask, drawn))
 
 
@@ -90,7 +90,7 @@ def with_masks(image_set: ImageSet, path_of: Callable[[Record], Path]) -> ImageS
     """
     return replace(
         image_set,
-        records=tuple(replace(record, mask=path_of(record)) for record in image_set.records),
+        records=tuple(replace(record, mask=path_of(record), mask_turn=1) for record in image_set.records),
         mask_values=mask_values_of(image_set.class_names, image_set.class_names),
     )
 

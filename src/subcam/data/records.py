@@ -56,12 +56,15 @@ class Record:
     name: unique in its set, a relative POSIX path without suffix; outputs are named after it (`require_name`).
     labels: sorted indices 0..C-1 into the set's `class_names` (background is not a label).
     mask: an indexed PNG of the same size as the upright image, or None.
+    mask_turn: the EXIF orientation of the image, where its mask was drawn on the stored pixels and is to be turned with
+        them (`subcam.data.check` finds that out); 1 where it lies on the upright image.
     """
 
     name: str
     image: Path
     labels: tuple[int, ...]
     mask: Path | None = None
+    mask_turn: int = 1
 
     def __post_init__(self) -> None:
         require_name(self.name, where=str(self.image))
@@ -146,6 +149,11 @@ def require_room(known: Sequence[str], *, where: str) -> None:
             f"{where}: expected at most {MOST_CLASSES} classes, which is what the 8 bits of a mask hold, got "
             f"{len(known)}; merge some, or choose some with --dataset.classes"
         )
+
+
+def first_of(names: Sequence[str], *, shown: int = 5) -> str:
+    """The first of many names, for an error."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

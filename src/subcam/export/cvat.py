@@ -17,11 +17,11 @@ from PIL import Image
 
 from subcam.data.images import voc_palette
 from subcam.data.readers.class_names import BACKGROUND_NAME
+from subcam.data.records import first_of
 from subcam.errors import BadInputError
 from subcam.export.images import Images
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of, run_lengths
-from subcam.metrics.folders import first_of
 from subcam.runtime.files import atomic_write
 
 MOST_OBJECTS = 254

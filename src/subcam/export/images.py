@@ -7,8 +7,8 @@ from pathlib import Path
 from subcam.data.files import advice_on_kind, files_by_name, images_below
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import check_mask_size, upright_size
+from subcam.data.records import first_of
 from subcam.errors import BadInputError
-from subcam.metrics.folders import first_of
 
 DEFAULT_SUFFIX = ".jpg"
 

@@ -11,14 +11,13 @@ from subcam.data.files import images_below, name_of
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import ClassList, listed_classes, read_class_list
 from subcam.data.readers.voc import VOC_MASK_FOLDERS, voc_classes
-from subcam.data.records import IGNORE_INDEX, require_room
+from subcam.data.records import IGNORE_INDEX, first_of, require_room
 from subcam.errors import BadInputError
 from subcam.metrics.folders import (
     VALUES,
     FolderScores,
     WhenMissing,
     WhenUnlabelled,
-    first_of,
     names_of_values,
     refuse_values,
     score_folders,

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.data.records import BACKGROUND, IGNORE_INDEX, suggest
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, first_of, suggest
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
@@ -142,9 +142,14 @@ def _count(predicted_path: Path | None, true_path: Path) -> Int64[np.ndarray, "2
     predicted = np.zeros_like(true_labels) if predicted_path is None else read_indices(predicted_path)
     if predicted.shape != true_labels.shape:
         (height, width), (true_height, true_width) = predicted.shape, true_labels.shape
+        swapped = (
+            " (the sides are swapped: one of them lies on the image as EXIF turns it, the other on its stored pixels)"
+            if predicted.shape == true_labels.shape[::-1]
+            else ""
+        )
         raise BadInputError(
             f"{predicted_path}: expected a mask as large as {true_path}, {true_width} x {true_height} pixels "
-            f"(width x height), got {width} x {height}; predict at the image's size"
+            f"(width x height), got {width} x {height}{swapped}; predict at the image's size"
         )
     # Every value is counted and -1 ignores none: what they mean may be known only after the last mask.
     return confusion_matrix(predicted, true_labels, num_classes=VALUES, ignore_index=-1)
@@ -263,8 +268,3 @@ def refuse_values(present: Bool[np.ndarray, "256"], allowed: Bool[np.ndarray, "2
             f"{where}: expected the values {known}, got {', '.join(map(str, unknown[:8]))}; "
             "name all classes with --classes, or mend the masks"
         )
-
-
-def first_of(names: Sequence[str], *, shown: int = 5) -> str:
-    """The first of many names, for an error."""
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

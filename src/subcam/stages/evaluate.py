@@ -185,7 +185,7 @@ def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *,
         stored = read_response_maps(maps_path(maps.path, record.name))
         logits[row] = stored.logits
         if record.mask is not None:
-            truth = read_mask(record.mask, image_set.mask_values, size=stored.size)
+            truth = read_mask(record.mask, image_set.mask_values, size=stored.size, turn=record.mask_turn)
             sweep.add(stored.full_size(), stored.classes, truth)
             masked += 1
     best = sweep.best()
@@ -215,7 +215,7 @@ def _score_pseudo_masks(image_set: ImageSet, masks: Stage, walked: Stage, *, tit
     masked = [(record, record.mask) for record in image_set.records if record.mask is not None]
     for record, mask in track(masked, title, len(masked)):
         after_walk = read_walked(walked_path(walked.path, record.name))
-        truth = read_mask(mask, image_set.mask_values, size=after_walk.size)
+        truth = read_mask(mask, image_set.mask_values, size=after_walk.size, turn=record.mask_turn)
         pixels += int((truth != IGNORE_INDEX).sum())
         for variant in VARIANTS:
             labels = read_mask(mask_path(masks.path, variant, record.name), identity, size=after_walk.size)
@@ -247,7 +247,8 @@ def _count(image_set: ImageSet, masks: Stage, variants: tuple[str, ...], *, titl
         for variant, matrix in matrices.items():
             path = mask_path(masks.path, variant, record.name)
             labels = read_indices(path)
-            truth = read_mask(mask, image_set.mask_values, size=(labels.shape[0], labels.shape[1]))
+            size = (labels.shape[0], labels.shape[1])
+            truth = read_mask(mask, image_set.mask_values, size=size, turn=record.mask_turn)
             try:
                 matrix += confusion_matrix(labels, truth, num_classes=num_classes)
             except ValueError as error:

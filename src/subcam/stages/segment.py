@@ -194,6 +194,7 @@ def score_images(
         for index, prediction in zip(indices, labels.numpy(), strict=True):
             mask = records[index].mask
             if mask is not None:
-                truth = read_mask(mask, image_set.mask_values, size=prediction.shape)
+                turn = records[index].mask_turn
+                truth = read_mask(mask, image_set.mask_values, size=prediction.shape, turn=turn)
                 matrix = matrix + confusion_matrix(prediction, truth, num_classes=channels)
     return scores(distributed.total(matrix))

@@ -37,7 +37,7 @@ UNSCORED_THRESHOLD = 0.3
 class ImageRecord:
     """One image.
 
-    truth: file of its ground truth.
+    truth: file of its ground truth. truth_turn: as `Record.mask_turn`.
     maps: file of its response maps in each round; None where a round has none for it.
     masks: name -> file of a mask: pseudo masks, then segmentations.
     plain_iou, last_iou: IoU of this image in round 0 and in the last round, at their fixed thresholds (see
@@ -52,6 +52,7 @@ class ImageRecord:
     labels: tuple[int, ...]
     maps: tuple[Path | None, ...]
     masks: dict[str, Path]
+    truth_turn: int = 1
     plain_iou: float | None = None
     last_iou: float | None = None
 
@@ -62,7 +63,7 @@ class ImageRecord:
 
     def read_truth(self) -> UInt8[np.ndarray, "h w"] | None:
         """The ground truth as class indices: 0 background, 1..C classes, 255 not scored."""
-        return None if self.truth is None else read_mask(self.truth, self.mask_values)
+        return None if self.truth is None else read_mask(self.truth, self.mask_values, turn=self.truth_turn)
 
     def read_own_mask(self, name: str) -> UInt8[np.ndarray, "h w"]:
         """One of the run's own masks as class indices; 255 where it is undecided."""
@@ -164,6 +165,7 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
         split=split,
         image=record.image,
         truth=record.mask,
+        truth_turn=record.mask_turn,
         mask_values=mask_values,
         labels=record.labels,
         maps=maps,
