@@ -9,6 +9,7 @@ from importlib import import_module
 from subcam._version import __version__
 from subcam.errors import SubcamError
 from subcam.runtime import distributed
+from subcam.runtime.caches import places
 from subcam.runtime.failures import explain, is_peer_gone
 from subcam.runtime.signals import Stopped, listening
 
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return EXIT_OK if words else EXIT_USER
+    places.prepare()
     try:
         if words[0] not in COMMANDS:
             raise SubcamError(f"there is no command {words[0]!r}; there are: {', '.join(COMMANDS)}")

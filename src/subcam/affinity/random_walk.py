@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, no_type_check
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -22,6 +21,7 @@ from subcam.affinity.walk_stencil import apply_power, build_stencil
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range
 from subcam.errors import BadInputError, SettingsError
+from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
 
 MAX_LOG_STEPS = 20
@@ -151,7 +151,7 @@ def _is_finite(values: Tensor) -> bool:
     return values.numel() == 0 or bool(torch.isfinite(torch.stack(values.aminmax())).all())
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
+@kernel(fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
 def _affinity_kernel(by_cell, offsets, bounds, values):
     """Writes exp(-mean |difference|) of each pair in `bounds` (top, bottom, left, right of the sources) to `values`."""

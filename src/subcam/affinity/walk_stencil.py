@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from subcam.affinity.pairs import pair_offsets, source_region
+from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
 
 # Beside 1. What is smaller becomes 0, so that no product is denormal, which costs many processors tenfold.
@@ -177,7 +177,7 @@ def series_by_gathering(
 SERIES = {"cpu": series_on_cpu, "cuda": series_by_gathering}
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 @no_type_check
 def _series_kernel(couplings, excess, shifts, margin, coefficients, negligible, start, total):
     """Adds sum_{k >= 1} coefficients[k] T_k(S) start to `total`, map by map."""

@@ -19,10 +19,10 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
-from numba import njit
 
 from subcam.crf.lattice_embedding import BLOCK, embed_block, pack_keys, read_features
 from subcam.errors import SettingsError
+from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.resources import require_memory
 
 PADDED_TO = 4
@@ -179,7 +179,7 @@ def _grow(tables: _Tables | None, capacity: int, axes: int) -> _Tables:
     return new
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _find(slots, key):
     """Where the key stands in an open-addressing table, or the empty slot where it belongs."""
@@ -191,7 +191,7 @@ def _find(slots, key):
     return slot
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _rehash(keys, slots, numbers):
     for number in range(keys.size):
@@ -200,7 +200,7 @@ def _rehash(keys, slots, numbers):
         numbers[slot] = number
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _locate(start, end, pixels, width, colours, scales, units, corner_shape, vertices, weights, tables, scratch):
     """Vertices and weights of the pixels from `start` on; returns where it stopped because the tables are full."""
@@ -251,7 +251,7 @@ def _locate(start, end, pixels, width, colours, scales, units, corner_shape, ver
     return block
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _link(tables, units):
     """The neighbours of every vertex: one step along an axis adds 1 everywhere, less d + 1 on that axis."""
@@ -274,7 +274,7 @@ def _link(tables, units):
     return neighbours
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _normalise(vertices, weights, neighbours, row_sums, corner_shape):
     """Barycentric weights into the weights of the normalised filter, and that filter's row sums."""
@@ -303,7 +303,7 @@ def _normalise(vertices, weights, neighbours, row_sums, corner_shape):
         row_sums[pixel] = total
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _blur_one(values, blurred, neighbours):
     """Blur one channel along all axes into `blurred`; `values` is used up."""

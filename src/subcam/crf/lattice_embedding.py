@@ -11,16 +11,16 @@ the smallest offsets. A block's numbers lie in planes of `BLOCK`, one a coordina
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
 from subcam.crf.simd import below, equal, fill, load, rint, store
+from subcam.runtime.caches.kernels import kernel
 
 BLOCK = 16
 """Pixels that are embedded at once."""
 WIDTH = (0,) * BLOCK
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def read_features(features, scales, colours, first, pixels, width):
     """The scaled features of a block of pixels; those after the last pixel are all 0."""
@@ -40,7 +40,7 @@ def read_features(features, scales, colours, first, pixels, width):
             y += 1
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def embed_block(features, offsets, cells, ranks, axes):
     """Features into cell, ranks of the offsets from it, and (in `features`) the barycentric weights of the simplex."""
@@ -92,7 +92,7 @@ def embed_block(features, offsets, cells, ranks, axes):
     store(features, 0, smallest + (one - previous))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def pack_keys(cells, ranks, units, keys, simplices, axes):
     """One int64 for the cell and one for the simplex: for each vertex a mask of the coordinates that are lowered."""

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from numba import njit
 
 from subcam.crf.lattice import Lattice
 from subcam.crf.simd import (
@@ -33,6 +32,7 @@ from subcam.crf.simd import (
     widen,
     zero_up_to,
 )
+from subcam.runtime.caches.kernels import kernel
 
 BLOCK = 64
 """Pixels of one round of slice, softmax and splat."""
@@ -120,7 +120,7 @@ def _arrays(lattice: Lattice, padded: int) -> tuple[np.ndarray, ...]:
     return lattice.vertices, lattice.weights, lattice.neighbours, lattice.row_sums, *values
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _odds(scores, odds, channel, padded):
     """Clipped scores over the last class's, pixel after pixel from `channel` on; returns how many were unusable."""
@@ -141,7 +141,7 @@ def _odds(scores, odds, channel, padded):
     return unusable
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _slice(pixel, vertices, weights, values, corners, own_shape, padded):
     """What a pixel reads from the vertices of its simplex."""
@@ -153,7 +153,7 @@ def _slice(pixel, vertices, weights, values, corners, own_shape, padded):
     return message
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, padded):
     """Add a pixel's marginals to the vertices of its simplex."""
@@ -164,7 +164,7 @@ def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, padde
         store(values, start, load(values, start, padded) + element(own, k) * marginal)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _blur(values, other, neighbours, padded):
     """Blur along all axes, to and fro between two buffers; ends in `values` if the number of axes is even."""
@@ -178,7 +178,7 @@ def _blur(values, other, neighbours, padded):
         values, other = other, values
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padded, segment, wide):
     """Messages in `buffer` into marginals there; in the last pass those of the last class go to `rest` and on.
@@ -213,7 +213,7 @@ def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padde
             store(buffer, offset, zero_up_to(share * scale, NEGLIGIBLE))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 @no_type_check
 def _write(marginals, buffer, rest, start, count, stride, group_lanes):
     """A block's marginals from the buffer to their planes."""
@@ -226,7 +226,7 @@ def _write(marginals, buffer, rest, start, count, stride, group_lanes):
             marginals[group, last_class, start + i] = buffer[rest + i * stride + group * group_lanes]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _mean_field(odds, spatial, bilateral, weights, steep, iterations, padded, segment, wide, buffer, marginals):
     """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur.
