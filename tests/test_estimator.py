@@ -156,12 +156,17 @@ def test_the_best_masks_are_those_of_the_segmentation_network(refined, images):
 
 
 def test_without_a_crf_the_masks_are_the_networks_own(refined, images, monkeypatch):
+    every = [read_image(record.image) for record in images.records]
+    with_crf = [refined.predict(pixels) for pixels in every]
     monkeypatch.setattr(refined, "settings", refined.settings.with_({"segment.predict.crf": False}))
-    pixels = read_image(images.records[0].image)
-    with torch.inference_mode():
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        shares = segment_probabilities(refined.segmenter_, batch, settings=refined.settings.segment.predict)[0].numpy()
-    assert np.array_equal(refined.predict(pixels), shares.argmax(0))
+    own = []
+    for pixels in every:
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+            shares = segment_probabilities(refined.segmenter_, batch, settings=refined.settings.segment.predict)
+        own.append(shares[0].numpy().argmax(0))
+    assert not np.array_equal(own, with_crf)
+    assert np.array_equal([refined.predict(pixels) for pixels in every], own)
 
 
 def test_other_sources_can_be_asked_for(refined, fitted, images):
