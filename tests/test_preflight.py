@@ -9,6 +9,7 @@ from PIL import Image
 
 from subcam.data.dataset import open_dataset
 from subcam.errors import SubcamError
+from subcam.networks.trial_step import try_step
 from subcam.preflight import check_early
 from subcam.recipes import toy
 
@@ -109,3 +110,69 @@ def test_a_table_of_clusters(refusal) -> None:
 def test_an_architecture(refusal) -> None:
     said = refusal(GOOD, lambda found: replace(found, segment=replace(found.segment, architecture="unett")))
     assert said.startswith("--segment.architecture unett: there is none of that name; did you mean 'unet'")
+
+
+# Every network that will be trained
+
+
+def test_a_network_that_cannot_be_trained_on_one_image(refusal) -> None:
+    def change(settings):
+        return settings.with_({"segment.architecture": "deeplabv3", "segment.network.name": "resnet18",
+                               "segment.network.weights": "none", "segment.network.freeze_batch_norm": False,
+                               "segment.train.batch_size": 1})  # fmt: skip
+
+    said = refusal(GOOD, change)
+    assert said.startswith(
+        "--segment.architecture deeplabv3 on resnet18 cannot be trained in batches of 1 (--segment.train.batch-size 1)"
+        " on crops of 64 pixels (--segment.train.augmentation.crop): Expected more than 1 value per channel"
+    )
+    assert said.endswith("; take larger batches or crops, or another network")
+
+
+def test_batches_are_no_larger_than_there_are_images(refusal) -> None:
+    def change(settings):
+        return settings.with_({"network.name": "resnet18", "network.freeze_batch_norm": False,
+                               "classify.augmentation.crop": 32, "classify.batch_size": 4})  # fmt: skip
+
+    said = refusal("a.png,cat\n", lambda found: change(found).with_({"dataset.classes": ("cat", "dog")}))
+    assert "--network.name resnet18 cannot be trained in batches of 1 (--classify.batch-size 4, of 1 images)" in said
+
+
+def test_affinity_net_is_tried_too(refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    from subcam import preflight
+
+    crops = []
+
+    def counted(build, forward, *, batch_size: int, crop: int) -> str:
+        crops.append((batch_size, crop))
+        return "no" if crop == 80 else ""
+
+    monkeypatch.setattr(preflight, "try_step", counted)
+    said = refusal(GOOD, lambda found: found)
+    monkeypatch.setattr(preflight, "try_step", try_step)
+    assert said.startswith("AffinityNet on --network.name tiny cannot be trained in batches of 3 (--refine.affinity.")
+    assert crops == [(3, 64), (3, 80)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tried"),
+    [
+        ({"classify.epochs": 0, "refine.rounds": "none", "segment.train_on": ()}, 0),
+        ({"refine.rounds": "none", "segment.train_on": ("pseudo",)}, 1),
+        ({"refine.affinity.epochs": 0, "segment.train.epochs": 0}, 1),
+        ({}, 3),
+    ],
+)
+def test_only_what_will_be_trained_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, tried: int
+) -> None:
+    from subcam import preflight
+
+    built = []
+    monkeypatch.setattr(preflight, "try_step", lambda build, forward, **batch: built.append(batch) or "")
+    settings = toy().with_(
+        {"dataset.toy.train_images": 4, "dataset.toy.val_images": 1, "segment.train_on": ("pseudo",)}
+    )
+    dataset = open_dataset(settings.dataset, work_folder=tmp_path)
+    preflight.check_training(settings.with_(changes), dataset.train.image_set)
+    assert len(built) == tried

@@ -1,10 +1,15 @@
 """What would end a run after hours, found before it begins: classes, masks and files that are asked for and not there.
 
-In: settings and the checked images. Out: nothing, or the error. What the first stage finds by itself within seconds,
-and what only building a network can tell (weights that do not fit), is left to the stages.
+In: settings and the checked images. Out: nothing, or the error. Every network that the run will train takes a step
+without numbers (`networks/trial_step.py`). What the first stage finds by itself within seconds, and what only the
+weights themselves can tell, is left to the stages.
 """
 
+from dataclasses import replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.dataset import Dataset
@@ -13,8 +18,12 @@ from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.segmenter import DEEPLAB
+from subcam.networks.trial_step import try_step
 from subcam.runtime.progress import say
 from subcam.settings import RunSettings
+from subcam.stages.affinity import AffinitySettings
+from subcam.stages.classify import ClassifySettings
+from subcam.stages.segment import TrainSettings
 
 NO_FILE = ("", "none", "timm")
 """What stands for weights that are no file."""
@@ -24,8 +33,8 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     """Refuse a run that cannot come to a good end.
 
     Raises:
-        SettingsError: a single class that all training images show, an unknown architecture, or attention
-            asked of a network that has none.
+        SettingsError: a single class that all training images show, an unknown architecture, attention asked of a
+            network that has none, or a network that cannot be trained on such batches and crops.
         BadInputError: a table of clusters that cannot be used, or a network is to learn from ground truth that is not
             there.
         CheckpointError: a file of weights is missing.
@@ -45,6 +54,89 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         _check_architecture(settings.segment.architecture)
     if settings.cam.attention_layers:
         check_attention(settings.network, layers=settings.cam.attention_layers)
+    check_training(settings, train)
+
+
+def check_training(settings: RunSettings, train: ImageSet) -> None:
+    """Take a step without numbers with every network that the run will train, on batches and crops as it will.
+
+    Raises:
+        SettingsError: one cannot be trained so, or not be built; names the settings.
+    """
+    classify, affinity, segment = settings.classify, settings.refine.affinity, settings.segment
+    if classify.epochs or any(classify.round_epochs):
+        _try_classifier(settings, train)
+    if settings.refine.rounds != "none" and affinity.epochs and not affinity.checkpoint:
+        _try_affinity_network(settings, train)
+    for masks in segment.train_on:
+        if segment.train.epochs and (masks == "truth" or settings.refine.rounds != "none"):
+            _try_segmenter(settings, only_masked(train) if masks == "truth" else train)
+
+
+def _try_classifier(settings: RunSettings, train: ImageSet) -> None:
+    from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+
+    config = ModelConfig(
+        network=settings.network,
+        class_names=train.class_names,
+        num_subcategories=settings.discover.num_subcategories if settings.route == "subcategories" else 0,
+        head_dropout=settings.classify.head_dropout,
+    )
+
+    def loss(network: ClassificationNetwork, images: Tensor) -> Tensor:
+        logits = network(images)
+        return logits.parent.sum() + (0 if logits.subcategory is None else logits.subcategory.sum())
+
+    reason = try_step(
+        lambda: ClassificationNetwork(config, weights="none"), loss, **_batch(settings.classify, len(train))
+    )
+    _refuse(reason, f"--network.name {settings.network.name}", "classify", settings.classify, len(train))
+
+
+def _try_affinity_network(settings: RunSettings, train: ImageSet) -> None:
+    from subcam.affinity.network import AffinityConfig, AffinityNetwork
+
+    config, own = AffinityConfig(network=replace(settings.network, neck_channels=0)), settings.refine.affinity
+    reason = try_step(
+        lambda: AffinityNetwork(config, weights="none"),
+        lambda network, images: network(images).sum(),
+        **_batch(own, len(train)),
+    )
+    _refuse(reason, f"AffinityNet on --network.name {settings.network.name}", "refine.affinity", own, len(train))
+
+
+def _try_segmenter(settings: RunSettings, train: ImageSet) -> None:
+    from subcam.networks.segmenter import SegmentationNetwork
+
+    own = settings.segment.train
+    config = settings.segment.config(run_network=settings.network, class_names=train.class_names)
+
+    def loss(network: SegmentationNetwork, images: Tensor) -> Tensor:
+        return torch.stack([logits.sum() for logits in network.logits_by_scale(images)]).sum()
+
+    reason = try_step(lambda: SegmentationNetwork(config, weights="none"), loss, **_batch(own, len(train)))
+    what = f"--segment.architecture {config.architecture} on {config.network.name}"
+    _refuse(reason, what, "segment.train", own, len(train))
+
+
+Trained = ClassifySettings | AffinitySettings | TrainSettings
+
+
+def _batch(settings: Trained, num_images: int) -> dict[str, int]:
+    """The images of a step and their sides, as the training will have them."""
+    return {"batch_size": min(settings.batch_size, num_images), "crop": settings.augmentation.crop}
+
+
+def _refuse(reason: str, what: str, group: str, settings: Trained, num_images: int) -> None:
+    if not reason:
+        return
+    batch = _batch(settings, num_images)["batch_size"]
+    few = f", of {num_images} images" if num_images < settings.batch_size else ""
+    raise SettingsError(
+        f"{what} cannot be trained in batches of {batch} (--{group}.batch-size {settings.batch_size}{few}) on crops of"
+        f" {settings.augmentation.crop} pixels (--{group}.augmentation.crop): {reason}; take larger batches or crops,"
+        " or another network"
+    )
 
 
 def _check_classes(train: ImageSet) -> None:
