@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.mistakes import IMAGES, RUN, Mistake, rows
+from tests.mistakes_in_formats import MISTAKES_IN_FORMATS
 from tests.mistakes_table import MISTAKES
 
 from subcam import cli
@@ -52,7 +53,10 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
     return said
 
 
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+EVERY_MISTAKE = MISTAKES | MISTAKES_IN_FORMATS
+
+
+@pytest.mark.parametrize("mistake", EVERY_MISTAKE.values(), ids=EVERY_MISTAKE)
 def test_the_message_of(mistake: Mistake, said: Callable[[str], str]) -> None:
     for step in mistake.prepare:
         step()
@@ -63,9 +67,9 @@ def test_the_message_of(mistake: Mistake, said: Callable[[str], str]) -> None:
 
 
 def test_there_are_enough_and_each_message_says_enough() -> None:
-    assert len(MISTAKES) >= 25
+    assert len(EVERY_MISTAKE) == len(MISTAKES) + len(MISTAKES_IN_FORMATS) >= 80
     says_what_to_do = re.compile(r";|\bGive\b|\bIf you\b|\. Check|did you mean|expected")
-    assert [name for name, mistake in MISTAKES.items() if not says_what_to_do.search(mistake.message)] == []
+    assert [name for name, mistake in EVERY_MISTAKE.items() if not says_what_to_do.search(mistake.message)] == []
 
 
 PARSED = {

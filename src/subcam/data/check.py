@@ -32,7 +32,7 @@ from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write
 
-_CACHE_FORMAT = 3
+_CACHE_FORMAT = 4
 
 _Facts = TypeVar("_Facts", ImageFacts, MaskFacts)
 

@@ -268,7 +268,9 @@ def test_whose_numbers_masks_have_must_be_clear(tmp_path: Path) -> None:
     """Classes of VOC beside others: either a name is misspelt, or the masks have numbers of their own."""
     root = own_set(tmp_path / "masks")
     write_annotation(root, "c", ("cat",))
-    with pytest.raises(BadInputError, match=r"a\.xml: unknown class 'apple'.*Classes of your own stand in labels\.txt"):
+    with pytest.raises(
+        BadInputError, match=r"a\.xml: unknown class 'apple'.*If you have classes of your own, list them in labels\.txt"
+    ):
         read_voc(root, split="train")
     root = own_set(tmp_path / "none", masks=False)
     write_annotation(root, "c", ("cat",))

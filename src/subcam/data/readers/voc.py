@@ -303,8 +303,8 @@ def _read_record(
             )
         raise BadInputError(
             f"{root / _ANNOTATIONS / f'{name}.xml'}: unknown class {class_name!r}: {suggest(class_name, known.names)} "
-            "Classes of your own stand in labels.txt, one a line in the order of their values in masks, or in "
-            "--dataset.classes"
+            "If you have classes of your own, list them in labels.txt, one a line in the order of their values in masks, "
+            "or give --dataset.classes"
         )
     return Record(
         name=name,
