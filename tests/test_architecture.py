@@ -43,6 +43,7 @@ FLOORS = {
     "recipes": 11,
     "results": 11,
     "report": 12,
+    "run_files": 12,
     "pipeline": 13,
     "ablation": 14,
     "estimator": 14,

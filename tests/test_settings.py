@@ -132,7 +132,7 @@ def test_a_value_of_another_type_is_refused(name: str, value: Any, message: str)
     [
         ("classify.epoch", "there is no setting 'classify.epoch'; did you mean 'classify.epochs'"),
         ("num_subcategories", "no setting 'num_subcategories'; did you mean 'discover.num_subcategories'"),
-        ("epochs", "did you mean 'classify.epochs' or 'refine.affinity.epochs' or 'segment.train.epochs'?"),
+        ("epochs", "did you mean 'classify.epochs' or 'segment.train.epochs' or 'refine.affinity.epochs'?"),
         ("rounds.first", "there is no setting 'rounds.first'; "),
         ("", "there is no setting ''; known are: "),
     ],

@@ -19,6 +19,7 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
   subcam run RECIPE --data DIR --out DIR
                                    from labelled images: response maps, pseudo masks, a segmentation network and a
                                    report page; subcam run RECIPE --help lists every setting
+  subcam run --config FILE         the same with settings from a file, such as the config.toml that each run writes
   subcam recipes                   the recipes, with hardware, time and scores
   subcam predict MODEL IMAGES...   masks and overlays of any images from a trained network or run; no labels needed
   subcam evaluate --predictions DIR --truth DIR

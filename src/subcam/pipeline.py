@@ -35,7 +35,8 @@ from pathlib import Path
 from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
-from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult, write_record
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
+from subcam.run_files.write import write_run_files
 from subcam.runtime import distributed
 from subcam.runtime.devices import join
 from subcam.runtime.run_folder import RunFolder, Stage
@@ -81,10 +82,9 @@ def run(
         check_early(settings, dataset)
         say_images(dataset)
         context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
-        result = all_stages(settings, context)
-        result = replace(result, recipe=recipe, seconds=time.monotonic() - started)
+        result = replace(all_stages(settings, context), recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
-            write_record(result, dataset, out / record)
+            write_run_files(result, dataset, record=record)
         distributed.barrier()
         return result
 

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
@@ -219,7 +220,8 @@ def unknown_setting(name: str, settings: Any) -> str:
         return f"the setting {name!r} has been renamed to {new!r}{_values_in_words(new)}"
     names = setting_types(settings)
     same_ending = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
-    meant = f"did you mean {' or '.join(map(repr, same_ending[:3]))}?" if same_ending else suggest(name, names)
+    closest = difflib.get_close_matches(name, same_ending, n=3, cutoff=0.0)
+    meant = f"did you mean {' or '.join(map(repr, closest))}?" if closest else suggest(name, names)
     return f"there is no setting {name!r}; {meant}"
 
 

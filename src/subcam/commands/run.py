@@ -1,6 +1,7 @@
-"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: all stages by a recipe; each setting can be changed."""
+"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: all stages by a recipe; flags and files change its settings."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,11 @@ from subcam.errors import SubcamError
 
 
 def run(words: list[str]) -> None:
-    """`subcam run RECIPE [settings]`."""
-    recipe = recipe_of(words, command="run", then="--data DIR --out DIR [settings]")
+    """`subcam run RECIPE [settings]`, or `subcam run --config FILE [settings]`, whose recipe the file names."""
+    if words[:1] and words[0].startswith("--config"):
+        _execute(None, words, prog="subcam run")
+        return
+    recipe = recipe_of(words, command="run", then="--data DIR --out DIR [--config FILE] [settings]")
     _execute(recipe, words[1:], prog=f"subcam run {recipe}")
 
 
@@ -37,8 +41,26 @@ def demo(words: list[str]) -> None:
     _execute("toy", words, prog="subcam demo")
 
 
-def _execute(recipe: str, words: list[str], *, prog: str) -> None:
-    """Read the settings that differ from the recipe's, run, print the tables and write the page."""
+def config_named(words: list[str]) -> Path | None:
+    """The file that `--config` names among a command's words; None where it does not stand there.
+
+    Its settings are what the flags after it change, so that it is read before they are.
+    """
+    named = None
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        flag, equals, value = word.partition("=")
+        if flag == "--config":
+            named = value if equals else following
+    if named is not None and (not named or named.startswith("--")):
+        raise SubcamError("expected a file after --config, got none; give one, such as runs/mine/config.toml")
+    return None if named is None else Path(named)
+
+
+def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
+    """Read the settings that differ from the recipe's, run, print the tables and write the page.
+
+    recipe: None takes that of the file that `--config` names.
+    """
     import tyro
 
     from subcam.commands.flags import read_flags
@@ -46,6 +68,7 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
     from subcam.recipes import RECIPES
     from subcam.report.tables.formats import terminal_table
     from subcam.report.tables.tables import explanation, tables_of, write_tables
+    from subcam.run_files.config_file import read_config
     from subcam.runtime import distributed, launch
     from subcam.runtime.progress import console, say
     from subcam.settings import RunSettings, refuse_old_flags
@@ -55,26 +78,36 @@ def _execute(recipe: str, words: list[str], *, prog: str) -> None:
         """A run.
 
         Attributes:
+            config: a file of settings (TOML), such as the config.toml of another run; flags count on top of it.
             out: the run's folder. The same command again continues from what it holds.
             report: whether the page with all tables, figures and images is written at the end.
         """
 
         settings: Annotated[RunSettings, tyro.conf.arg(name="")]
+        config: Path | None = None
         out: Path
         report: bool = True
 
     refuse_old_flags(words)
+    file = config_named(words)
+    if file is None:
+        assert recipe is not None
+        settings = RECIPES[recipe]()
+    else:
+        config = read_config(file)
+        settings = config.settings(recipe)
+        recipe = config.recipe if recipe is None else recipe
     given = read_flags(
         Arguments,
         words,
         prog=prog,
-        description=RECIPES[recipe].__doc__,
-        default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / recipe),
+        description=RECIPES[recipe].__doc__ if recipe else None,
+        default=Arguments(settings=settings, out=Path("runs") / (recipe or "mine")),
     )
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
         raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
-    result = run(given.settings, given.out, recipe=recipe)
+    result = run(given.settings, given.out, recipe=recipe or "")
     if not distributed.is_first():
         return
     write_tables(result)

@@ -4,6 +4,7 @@ A large image (Section 3.3's per-pixel steps) fails before the machine does.
 """
 
 import contextlib
+import os
 import platform
 import resource
 import shutil
@@ -94,3 +95,25 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             by_package[package] = version(package)
     return by_package
+
+
+def hardware() -> dict[str, str | int | list[str]]:
+    """The processor, its cores, memory in MiB, and GPUs where there are some; what this process may use of them."""
+    found: dict[str, str | int | list[str]] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
+    }
+    # Only what computes has imported torch; asking it takes seconds otherwise.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return found
+
+
+def _processor() -> str:
+    """Its name as Linux has it; elsewhere, and where Linux has none, its kind."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
