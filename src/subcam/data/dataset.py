@@ -215,7 +215,7 @@ def _layout(root: Path, labels: str) -> Layout:
     return "shards" if any(root.glob("*.tar")) else "folder"
 
 
-def _voc(settings: DatasetSettings, root: Path, _: Path) -> Splits:
+def _voc(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
     lists = voc_splits(root)
     own = [split for split in lists if split in ("train_aug", "train")]
     own = own or [split for split in lists if split not in ("val", "test")]
@@ -225,7 +225,13 @@ def _voc(settings: DatasetSettings, root: Path, _: Path) -> Splits:
     train = settings.train_split or (own[0] if own else "train_aug" if lists else None)
 
     def read(split: str | None) -> ImageSet:
-        return read_voc(root, split=split, classes=settings.classes or None, on_bad_input=settings.on_bad_input)
+        return read_voc(
+            root,
+            split=split,
+            classes=settings.classes or None,
+            mask_folder=work_folder,
+            on_bad_input=settings.on_bad_input,
+        )
 
     held_out = tuple(split for split in ("train", "val") if split in lists)
     return Splits(layout="voc", read=read, train=train, scored=settings.scored_splits or held_out or (train or ALL,))

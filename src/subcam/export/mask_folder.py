@@ -180,6 +180,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def _in_order(classes: ClassList, *, where: str) -> tuple[str, ...]:
+    if classes.colours:
+        raise BadInputError(
+            f"{where}: expected masks in the colours of PASCAL VOC's colour map, in which a colour is a value, got a label "
+            "map with others; make indexed PNGs of them, and list their classes in classes.txt"
+        )
     if classes != ClassList.numbered(classes.names):
         raise BadInputError(
             f"{where}: expected classes of the values 1..{len(classes.names)}, got {classes}; renumber the masks"

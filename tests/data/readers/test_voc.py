@@ -305,7 +305,7 @@ def test_lists_of_other_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("apple:200,3,1::\n", r"in which a colour is a value, got 200,3,1 for 'apple'"),
+        ("apple:200,3,1::\npear:1,2,3::\n", r"got a label map with others; give a mask_folder"),
         ("apple;128,0,0\n", r"expected lines NAME:RED,GREEN,BLUE"),
         ("apple:128,0,0::\napple:0,128,0::\n", "expected each class and colour once"),
         ("background:0,0,0::\n", "expected the names of the classes, got none"),
@@ -336,3 +336,32 @@ def test_counts_of_the_photographs(voc_animals: Path) -> None:
     assert len(image_set) == 1216
     assert image_set.labels.sum(0).tolist() == [253, 250, 250, 251, 301, 250]
     assert all(record.mask for record in image_set.records)
+
+
+CVAT = "# label:color_rgb:parts:actions\nbackground:0,0,0::\npear:250,50,83::\napple:51,221,255::\n"
+
+
+def test_masks_in_the_colours_of_a_label_map(tmp_path: Path) -> None:
+    """As CVAT writes them, with the colours that the labels have there."""
+    root = own_set(tmp_path / "own")
+    (root / "labelmap.txt").write_text(CVAT)
+    colours = np.array([(0, 0, 0), (250, 50, 83), (51, 221, 255), (224, 224, 192)], np.uint8)
+    drawn = np.resize(np.arange(4), (4, 6))
+    for name in OWN:
+        Image.fromarray(colours[drawn]).save(root / "SegmentationClass" / f"{name}.png")
+    dataset = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    found = dataset.scored["train"].image_set
+    assert (found.class_names, found.mask_values[:4]) == (("pear", "apple"), (0, 1, 2, -1))
+    mask = found.records[0].mask
+    assert mask is not None
+    assert (read_mask(mask, found.mask_values) == np.where(drawn == 3, 255, drawn)).all()
+
+    Image.fromarray(colours[drawn[::-1]]).save(root / "SegmentationClass" / "a.png")  # another under the same name
+    again = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work").train.image_set.records[0].mask
+    assert again is not None
+    assert (read_mask(again, found.mask_values) == np.where(drawn == 3, 255, drawn)[::-1]).all()
+
+    Image.new("RGB", (6, 4), (1, 2, 3)).save(root / "SegmentationClass" / "b.png")
+    with pytest.raises(BadInputError, match=r"b\.png: expected the colours of labelmap\.txt, got \(1, 2, 3\); add it"):
+        read_voc(root, split="train", mask_folder=tmp_path / "work")
+    assert not list(root.rglob("voc-masks"))

@@ -80,10 +80,14 @@ def chosen_classes(classes: Sequence[str] | None, known: Sequence[str], *, where
 
 @dataclass(frozen=True, kw_only=True)
 class ClassList:
-    """Classes and the value of each in masks."""
+    """Classes and the value of each in masks.
+
+    colours: the value of each colour, where masks are not indexed but in colours that are none of PASCAL VOC's.
+    """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
+    colours: tuple[tuple[tuple[int, int, int], int], ...] = ()
 
     @classmethod
     def numbered(cls, names: Sequence[str]) -> "ClassList":
@@ -99,7 +103,8 @@ def read_class_list(path: Path) -> ClassList:
     """The classes of a list: a text file with one a line, a table with columns index and name, or a `labelmap.txt`.
 
     In a table the rows of values 0 and 255 are passed over. In a label map (`name:red,green,blue:parts:actions`, as
-    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map.
+    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map; where a colour is none of these,
+    masks are in these colours.
 
     Raises:
         BadInputError: the file cannot be read or understood, or has no class; names it.
@@ -136,30 +141,33 @@ def _from_table(path: Path) -> ClassList:
 
 
 def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:
-    values: dict[str, int] = {}
+    colours: dict[str, tuple[int, int, int]] = {}
     for line in lines:
         name, *rest = line.split(":")
-        if line.startswith("#") or is_background(name) or is_ignored(name):
+        if line.startswith("#"):
             continue
         try:
             red, green, blue = map(int, rest[0].split(","))
         except (ValueError, IndexError) as error:
             raise BadInputError(
-                f"{path}: expected lines NAME:RED,GREEN,BLUE:PARTS:ACTIONS, got {line!r}; export the set again"
+                f"{path}: expected lines NAME:RED,GREEN,BLUE:PARTS:ACTIONS, got {line!r:.300}; export the set again"
             ) from error
-        value = _value_of_colour(red, green, blue)
-        if value is None:
-            raise BadInputError(
-                f"{path}: expected the colours of PASCAL VOC's colour map, in which a colour is a value, got "
-                f"{red},{green},{blue} for {name!r}; make the masks indexed PNGs, and list their classes in labels.txt "
-                "in place of this file"
-            )
-        if name in values or value in values.values():
-            raise BadInputError(f"{path}: expected each class and colour once, got {line!r}; correct it")
-        if value != IGNORE_INDEX:
-            values[name] = value
-    ordered = sorted(values, key=values.__getitem__)
-    return ClassList(names=tuple(ordered), values=tuple(values[name] for name in ordered))
+        if name in colours or (red, green, blue) in colours.values():
+            raise BadInputError(f"{path}: expected each class and colour once, got {line!r:.300}; correct it")
+        colours[name] = (red, green, blue)
+    values = {name: _value_of_colour(*colour) for name, colour in colours.items()}
+    if None in values.values():
+        names = [name for name in colours if not is_background(name) and not is_ignored(name)]
+        numbers = {name: value for value, name in enumerate(names, start=1)}
+        numbers |= {name: 0 if is_background(name) else IGNORE_INDEX for name in colours if name not in numbers}
+        by_colour = tuple((colour, numbers[name]) for name, colour in colours.items())
+        return ClassList(names=tuple(names), values=tuple(range(1, len(names) + 1)), colours=by_colour)
+    ordered = {
+        name: value
+        for name, value in sorted(values.items(), key=lambda entry: entry[1] or 0)
+        if value not in (None, IGNORE_INDEX) and not is_background(name) and not is_ignored(name)
+    }
+    return ClassList(names=tuple(ordered), values=tuple(value for value in ordered.values() if value is not None))
 
 
 def _value_of_colour(red: int, green: int, blue: int) -> int | None:

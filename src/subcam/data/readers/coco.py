@@ -93,8 +93,6 @@ def read_coco(
     masks = _mask_place(mask_folder, path, split, crowd_masks) if mask_folder is not None else None
     drawn = masks is None or (masks / _COMPLETE).is_file()
     file = read_coco_file(path, outlines=not drawn)
-    if file.roots:
-        logger.warning("%s: left out %s, which only heads other categories", path, ", ".join(file.roots))
     known = tuple(file.categories.values())
     chosen = chosen_classes(classes, known, where=str(path))
     if masks is not None and not _can_draw(file, crowd_masks=crowd_masks):

@@ -5,6 +5,7 @@ outlines are kept only where they are asked for, eight bytes a number. An id or 
 written: 2, 2.0 and "2" are one; any other text is an id too.
 """
 
+import logging
 import math
 import re
 from array import array
@@ -23,6 +24,8 @@ Kind = Literal["object", "crowd", "box"]
 
 FURTHEST = 1e5
 """Coordinates beyond this are a fault of the file: no image is so large."""
+
+logger = logging.getLogger(__name__)
 
 _ID = int | str
 _LONGEST_NUMBER = 15
@@ -128,6 +131,9 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
                 raise _twice(path, category)
             listed[category.id] = category
     roots = _roots(listed, annotations)
+    if roots:
+        heads = ", ".join(listed[number].name for number in roots)
+        logger.warning("%s: left out %s, which only heads other categories", path, heads)
     categories: dict[_ID, str] = {}
     without_class: dict[_ID, int] = {}
     for number in sorted(listed.keys() - roots, key=lambda key: (isinstance(key, str), key)):

@@ -6,6 +6,7 @@ In: the folder that holds JPEGImages, Annotations and ImageSets, VOC 2012's own 
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from subcam.data.files import image_named, is_image, mask_named, name_of, relative_path
@@ -17,6 +18,7 @@ from subcam.data.readers.class_names import (
     is_missing,
     read_class_list,
 )
+from subcam.data.readers.colour_masks import indexed_mask
 from subcam.data.readers.csv_file import read_text
 from subcam.data.records import (
     ImageSet,
@@ -74,6 +76,7 @@ def read_voc(
     split: str | None = "train_aug",
     classes: Sequence[str] | None = None,
     keep_unlabelled: bool = False,
+    mask_folder: Path | None = None,
     on_bad_input: OnBadInput = "stop",
 ) -> ImageSet:
     """Read one split of a folder in PASCAL VOC's layout.
@@ -92,6 +95,7 @@ def read_voc(
         classes: the names to learn, in this order; None for all. Other classes' pixels are not scored.
         keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
             their number is logged.
+        mask_folder: where masks in the colours of a label map are made into indexed PNGs.
         on_bad_input: what to do about an image or annotation that is missing or damaged.
 
     Raises:
@@ -99,16 +103,18 @@ def read_voc(
     """
     root = Path(root)
     names = _names_in_split(root, split)
-    mask_folder = next((root / folder for folder in VOC_MASK_FOLDERS if (root / folder).is_dir()), None)
+    own_masks = next((root / folder for folder in VOC_MASK_FOLDERS if (root / folder).is_dir()), None)
     annotated = {name: _annotated(root / _ANNOTATIONS / f"{name}.xml") for name in names}
-    known = _known_classes(root, annotated, classes, has_masks=mask_folder is not None)
+    known = _known_classes(root, annotated, classes, has_masks=own_masks is not None)
     chosen = chosen_classes(classes, known.names, where=str(root))
     records: list[Record] = []
     skipped: list[Skipped] = []
     unlabelled = 0
     for name in names:
         try:
-            record = _read_record(root, name, annotated[name], known, chosen, mask_folder)
+            record = _read_record(root, name, annotated[name], known, chosen, own_masks)
+            if record.mask is not None and known.colours:
+                record = replace(record, mask=_in_values(record.mask, known, mask_folder, name))
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
@@ -127,8 +133,8 @@ def read_voc(
             "another split"
         )
     without_mask = sum(record.mask is None for record in records)
-    if mask_folder is not None and without_mask:
-        logger.info("%s: %d of %d images have no mask in %s", split, without_mask, len(records), mask_folder.name)
+    if own_masks is not None and without_mask:
+        logger.info("%s: %d of %d images have no mask in %s", split, without_mask, len(records), own_masks.name)
     if without_mask < len(records):
         require_room(known.names, where=str(root))
     return ImageSet(
@@ -303,8 +309,8 @@ def _read_record(
             )
         raise BadInputError(
             f"{root / _ANNOTATIONS / f'{name}.xml'}: unknown class {class_name!r}: {suggest(class_name, known.names)} "
-            "If you have classes of your own, list them in labels.txt, one a line in the order of their values in masks, "
-            "or give --dataset.classes"
+            "If you have classes of your own, list them in labels.txt, one a line in the order of their values in "
+            "masks, or give --dataset.classes"
         )
     return Record(
         name=name,
@@ -312,6 +318,16 @@ def _read_record(
         labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
         mask=mask_named(mask_folder, name) if mask_folder else None,
     )
+
+
+def _in_values(mask: Path, known: ClassList, folder: Path | None, name: str) -> Path:
+    """A mask in the colours of the label map as an indexed PNG."""
+    if folder is None:
+        raise BadInputError(
+            f"{mask}: expected the colours of PASCAL VOC's colour map, got a label map with others; give a mask_folder in "
+            "which its masks are made into indexed PNGs"
+        )
+    return indexed_mask(mask, dict(known.colours), folder=folder / "voc-masks", name=name)
 
 
 def _occurring(annotated: "Iterable[frozenset[str] | BadInputError]") -> set[str]:
