@@ -5,6 +5,7 @@
     python -m benchmarks --quick                          # the smallest case of each: to see that it runs
     python -m benchmarks maps --against found.json        # beside an earlier run
     python -m benchmarks --load found.json --markdown docs/scale.md     # nothing measured, the page written anew
+    python -m benchmarks gpu --help                       # the whole path on a GPU, a command of its own
 
 Ends with status 1 if a bound was missed, but not with --quick: what is a bound on the sizes that it is meant for says
 nothing about the smallest. `benchmarks/precision.py` and `benchmarks/thresholds.py` study a run of your own.
@@ -42,6 +43,11 @@ BENCHMARKS = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure what is asked for, show it, keep it; the exit status."""
+    words = sys.argv[1:] if words is None else list(words)
+    if words[:1] == ["gpu"]:
+        from benchmarks.gpu.command import main as gpu
+
+        return gpu(words[1:])
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

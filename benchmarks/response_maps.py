@@ -95,7 +95,10 @@ def naive_response(
     """
     assert network.subcategory_head is not None
     size = (image.shape[1], image.shape[2])
-    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (network.backbone.mean, network.backbone.std))
+    mean, std = (
+        torch.tensor(each, device=image.device).view(1, 3, 1, 1)
+        for each in (network.backbone.mean, network.backbone.std)
+    )
     heads = (network.parent_head, network.subcategory_head)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for scale in scales:
@@ -114,7 +117,7 @@ def naive_response(
     parents = parents / (parents.amax((1, 2), keepdim=True) + 1e-5)
     grouped = parts.view(len(labels), -1, *size)
     grouped = grouped / (grouped.amax((1, 2, 3), keepdim=True) + 1e-5)
-    shown = labels.float()
+    shown = labels.to(image.device).float()
     return parents * shown[:, None, None], (grouped * shown[:, None, None, None]).flatten(0, 1)
 
 

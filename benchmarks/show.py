@@ -94,12 +94,21 @@ def write_markdown(path: Path, results: Results) -> None:
     Raises:
         BadInputError: the page has no marks; names it.
     """
+    between_marks(path, to_markdown(results), begin=BEGIN, end=END)
+
+
+def between_marks(path: Path, content: str, *, begin: str, end: str) -> None:
+    """Put `content` between two lines of a page, in place of what stood there.
+
+    Raises:
+        BadInputError: the page has not each of them once; names it.
+    """
     text = path.read_text("utf-8") if path.is_file() else ""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise BadInputError(f"{path}: expected the lines {BEGIN} and {END} once each, to write between; add them")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise BadInputError(f"{path}: expected the lines {begin} and {end} once each, to write between; add them")
+    before, after = text.split(begin)[0], text.split(end)[1]
     with atomic_write(path, "w") as file:
-        file.write(f"{before}{BEGIN}\n\n{to_markdown(results)}\n\n{END}{after}")
+        file.write(f"{before}{begin}\n\n{content}\n\n{end}{after}")
 
 
 def about(results: Results) -> str:
