@@ -98,3 +98,14 @@ def test_masks_of_a_folder_in_voc_s_layout_have_the_classes_that_it_lists(tmp_pa
     (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\npear:0,128,0::\n")
     with pytest.raises(BadInputError, match=r"expected classes of the values 1..1, got 2 pear; renumber the masks"):
         open_masks(tmp_path)
+
+
+def test_what_is_no_png_is_said_and_one_name_is_one_mask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mask(tmp_path / "a.png", [[0, 1]])
+    mask(tmp_path / "sub" / "a.PNG", [[0, 1]])
+    mask(tmp_path / "b.png", [[0, 1]]).rename(tmp_path / "b.tif")
+    assert list(open_masks(tmp_path).files) == ["a", "sub/a"]
+    assert "1 images are no PNGs and not taken for masks: b.tif" in caplog.text
+    mask(tmp_path / "sub" / "a.png", [[0, 1]])
+    with pytest.raises(BadInputError, match=r"are masks of one name; take one away"):
+        open_masks(tmp_path)

@@ -1,5 +1,6 @@
 """Which masks there are in a folder, theirs or ours, and what their values mean. Files are read one at a time."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from subcam.metrics.folders import (
     score_folders,
 )
 from subcam.runtime.progress import track
+
+logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
 CLASS_FILES = ("classes.csv", "classes.txt")
@@ -94,10 +97,18 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     if not folder.is_dir():
         raise BadInputError(f"{folder}: expected a folder of masks, got none; check the path")
     root = next((folder / name for name in (MASK_FOLDER, *VOC_MASK_FOLDERS) if (folder / name).is_dir()), folder)
-    masks = (path for path in images_below(root).images if path.suffix.lower() == ".png")
-    files = {name_of(path.relative_to(root)): path for path in masks}
+    files: dict[str, Path] = {}
+    others: list[str] = []
+    for path in images_below(root).images:
+        name = name_of(path.relative_to(root))
+        if path.suffix.lower() != ".png":
+            others.append(path.relative_to(root).as_posix())
+        elif files.setdefault(name, path) != path:
+            raise BadInputError(f"{path}: it and {files[name]} are masks of one name; take one away")
     if not files:
         raise BadInputError(f"{root}: expected masks as PNG files, got none; check the path")
+    if others:
+        logger.warning("%s: %d images are no PNGs and not taken for masks: %s", root, len(others), first_of(others))
     return MaskFolder(root=root, files=files, class_names=_class_names(class_names, folder, root))
 
 
@@ -165,7 +176,7 @@ def _class_names(given: Sequence[str], folder: Path, root: Path) -> tuple[str, .
 
 def class_names_in(words: Sequence[str]) -> tuple[str, ...]:
     """Class names as a command line gives them: the names, or one file that holds them."""
-    if len(words) == 1 and Path(words[0]).suffix in (".csv", ".txt"):
+    if len(words) == 1 and Path(words[0]).suffix.lower() in (".csv", ".txt"):
         return read_class_names(Path(words[0]))
     return tuple(words)
 
@@ -182,8 +193,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 def _in_order(classes: ClassList, *, where: str) -> tuple[str, ...]:
     if classes.colours:
         raise BadInputError(
-            f"{where}: expected masks in the colours of PASCAL VOC's colour map, in which a colour is a value, got a label "
-            "map with others; make indexed PNGs of them, and list their classes in classes.txt"
+            f"{where}: expected masks in the colours of PASCAL VOC's colour map, in which a colour is a value, got a "
+            "label map with others; make indexed PNGs of them, and list their classes in classes.txt"
         )
     if classes != ClassList.numbered(classes.names):
         raise BadInputError(

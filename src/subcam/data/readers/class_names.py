@@ -103,8 +103,8 @@ def read_class_list(path: Path) -> ClassList:
     """The classes of a list: a text file with one a line, a table with columns index and name, or a `labelmap.txt`.
 
     In a table the rows of values 0 and 255 are passed over. In a label map (`name:red,green,blue:parts:actions`, as
-    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map; where a colour is none of these,
-    masks are in these colours.
+    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map; where a colour is none of
+    these, masks are in the colours themselves.
 
     Raises:
         BadInputError: the file cannot be read or understood, or has no class; names it.

@@ -1,7 +1,7 @@
 """Masks in the colours of a label map, as CVAT writes them, made into indexed PNGs.
 
-In: RGB or palette PNGs, and the colour of each class. Out: PNGs with 0 background, i + 1 class i, 255 not scored. What is
-made is named by the content of what it was made of, so that a changed mask is made anew.
+In: RGB or palette PNGs, and the colour of each class. Out: PNGs with 0 background, i + 1 class i, 255 not scored. What
+is made is named by the content of what it was made of, so that a changed mask is made anew.
 """
 
 import hashlib

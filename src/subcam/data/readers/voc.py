@@ -324,8 +324,8 @@ def _in_values(mask: Path, known: ClassList, folder: Path | None, name: str) -> 
     """A mask in the colours of the label map as an indexed PNG."""
     if folder is None:
         raise BadInputError(
-            f"{mask}: expected the colours of PASCAL VOC's colour map, got a label map with others; give a mask_folder in "
-            "which its masks are made into indexed PNGs"
+            f"{mask}: expected the colours of PASCAL VOC's colour map, got a label map with others; give a mask_folder "
+            "in which its masks are made into indexed PNGs"
         )
     return indexed_mask(mask, dict(known.colours), folder=folder / "voc-masks", name=name)
 
