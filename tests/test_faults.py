@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_again_and_again_costs_only_time(
     said = until_done(settings, tmp_path, RunFolderError)
     for words in said:
         assert "no space left while writing" in words
-        assert "give the same command again, it goes on from here" in words
+        assert "run the same command again, which resumes" in words
     assert {stage.rpartition("-")[0] for stage in failed_in} >= set(STAGES)
     assert results(tmp_path) == whole
     assert not list(tmp_path.rglob("*.partial"))
@@ -293,7 +293,7 @@ def test_the_command_ends_with_the_signal_s_status(
     for number, status in ((signal.SIGTERM, 143), (signal.SIGUSR1, 128 + signal.SIGUSR1), (signal.SIGINT, 130)):
         monkeypatch.setattr(pipeline, "run", lambda *_, number=number, **__: os.kill(os.getpid(), number))
         assert cli.main(["demo", "--out", str(tmp_path)]) == status
-        assert capsys.readouterr().err == "\nstopped; the same command goes on from here\n"
+        assert capsys.readouterr().err == "\nstopped; the same command resumes\n"
 
 
 # Processes and memory
@@ -312,7 +312,7 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
     line = said.splitlines()[-1]
     assert line.startswith("error: a process that prepares images was ended by the system (DataLoader worker (pid")
     assert "lower --machine.workers (0 needs no such process) or the batch sizes" in line
-    assert line.endswith("The same command goes on from here")
+    assert line.endswith("The same command resumes")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
         (MemoryError(), "memory ran out (MemoryError); ask for more, or lower the batch size"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "memory ran out (CUDA out of memory. Tried);"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), "memory ran out ([enforce fail]"),
-        (OSError(errno.ENOSPC, "full"), "); free some and give the same command again"),
+        (OSError(errno.ENOSPC, "full"), "); free some space and run the same command again"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "ended by the system (DataLoader"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint_and_all_end_ali
     undisturbed, resumed = tmp_path / "undisturbed", tmp_path / "resumed"
     attempt = signalled(resumed)
     assert attempt["status"] == 143, attempt["printed"]
-    assert "the same command goes on from here" in attempt["printed"]
+    assert "the same command resumes" in attempt["printed"]
     assert attempt["printed"].count("24 training images") == 1  # the first process speaks for both
     assert attempt["checkpoints"]
     to_the_end(resumed)

@@ -113,7 +113,7 @@ def test_a_disk_that_is_full(said: Callable[[str], str], monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", full)
     assert re.fullmatch(
-        r"no space left while writing out/\S+; free some and give the same command again, it goes on from here",
+        r"no space left while writing out/\S+; free some space and run the same command again, which resumes",
         said(RUN),
     )
 

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     except KeyboardInterrupt as stop:
         if distributed.is_first():
-            print("\nstopped; the same command goes on from here", file=sys.stderr)
+            print("\nstopped; the same command resumes", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
 

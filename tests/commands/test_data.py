@@ -110,7 +110,7 @@ def test_a_mirror_of_ones_own_that_has_something_else(
         assert cli.main(words) == cli.EXIT_USER
         assert [name for name, _, _ in server.asked] == [sources.VOC2012.name]
     said = capsys.readouterr().err
-    assert "expected a file of 1999639040 bytes, the server offers 26" in said
+    assert "expected a file of 1999639040 bytes, the server announces 26" in said
     for url in sources.VOC2012.urls:
         assert f"{url}: the connection failed" in said
     assert "behind a proxy, set https_proxy" in said

@@ -203,7 +203,7 @@ def test_a_wrong_archive_of_a_person_is_neither_used_nor_touched(
     (mine / VOC_TAR).write_bytes(content)
     right = CONTENTS[VOC_TAR]
     said = said.format(size=len(right), less=len(right) - 512, md5=digest(right))
-    with pytest.raises(BadInputError, match="move it away and give the same command again to download it") as caught:
+    with pytest.raises(BadInputError, match="move it away and run the same command again to download it") as caught:
         site.fetch("voc2012", to, archives=mine)
     assert str(caught.value).startswith(f"{mine / VOC_TAR}: ")
     assert said in str(caught.value)
@@ -240,7 +240,7 @@ def test_ones_own_mirrors_come_first(site: Site, to: Path) -> None:
 
 def test_a_download_that_was_cut_off_goes_on(site: Site, to: Path) -> None:
     site.server.files[VOC_TAR].cuts = [10_000, 0]
-    with pytest.raises(DownloadError, match="it goes on from the bytes it has"):
+    with pytest.raises(DownloadError, match="which resumes the download"):
         site.fetch("voc2012", to)
     site.server.asked.clear()
     site.fetch("voc2012", to)
@@ -285,7 +285,7 @@ def test_what_a_person_has_in_the_folder_stays(site: Site, to: Path) -> None:
     assert {name: content for name, content in tree(to).items() if name != VOC_TAR} == {**voc_files(), **own}
     (to / RECEIPTS / f"{VOC_TAR}.unpacked.json").unlink()
     (to / same).write_bytes(b"touched up")
-    with pytest.raises(BadInputError, match=r"2007_000001\.jpg is there already, with other contents"):
+    with pytest.raises(BadInputError, match=r"2007_000001\.jpg exists already with other contents"):
         site.fetch("voc2012", to)
     assert (to / same).read_bytes() == b"touched up"
 
@@ -333,7 +333,7 @@ def test_room_is_counted_exactly(site: Site, to: Path, monkeypatch: pytest.Monke
 
 
 def test_sbd_needs_voc(site: Site, to: Path) -> None:
-    with pytest.raises(BadInputError, match=rf"give the command 'subcam data download voc2012 sbd --to {to}'"):
+    with pytest.raises(BadInputError, match=rf"run 'subcam data download voc2012 sbd --to {to}'"):
         site.fetch("sbd", to)
     assert site.asked == []
 

@@ -117,7 +117,7 @@ def test_cut_off_it_goes_on_and_nothing_half_is_seen(voc: Path, archive: Path) -
 
 def test_masks_from_elsewhere_are_left_alone(voc: Path) -> None:
     write_mask(voc / MASKS / "2007_000001.png", np.zeros((5, 7), np.uint8), palette=voc_palette())
-    with pytest.raises(BadInputError, match=f"{MASKS} is there already, from elsewhere; it was left as it is: move it"):
+    with pytest.raises(BadInputError, match=f"{MASKS} is there already, from elsewhere; it was left as it is; move it"):
         made_before(voc)
 
 

@@ -87,7 +87,7 @@ def run_variants(
                     or isinstance(error, RunFolderError)
                     or is_disk_full(error)
                 ):
-                    say(f"stopped at {variant.label}; the same command goes on from here")
+                    say(f"stopped at {variant.label}; the same command resumes")
                     raise
                 trace = "" if isinstance(error, SubcamError) else traceback.format_exc()
                 text = str(error) if isinstance(error, SubcamError) else f"{type(error).__name__}: {error}"

@@ -25,7 +25,7 @@ def predict(words: list[str]) -> None:
         Attributes:
             model: folder of a saved segmentation network, or of a run that trained one.
             images: image files, and folders whose images are meant, those in sub-folders too.
-            out: where masks, overlays and tables go. The same command again goes on from what is in it.
+            out: where masks, overlays and tables go. The same command again resumes.
             list: text files with the path of an image on each line.
         """
 

@@ -98,7 +98,7 @@ def _check(archive: Archive, path: Path) -> str:
             return actual["sha256"]
     raise BadInputError(
         f"{path}: {wrong}; it is not (all of) the published archive, and was left as it is and not used: move it away "
-        "and give the same command again to download it"
+        "and run the same command again to download it"
     )
 
 

@@ -225,8 +225,8 @@ def _write(member: Member, target: Path, archive: Path) -> None:
     if target.is_symlink() or target.exists():
         if not target.is_file() or target.stat().st_size != member.size or not _same(member.blocks(), target):
             raise BadInputError(
-                f"{target} is there already, with other contents than in {archive.name}; it was left as it is: move it "
-                "away and give the same command again, or choose another folder"
+                f"{target} exists already with other contents than in {archive.name}; it was left as it is; move it "
+                "away and run the same command again, or choose another folder"
             )
         return
     with atomic_write(target, durable=False) as file:
@@ -258,5 +258,5 @@ def _naming(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise
         raise BadInputError(
-            f"{archive}: is damaged ({type(error).__name__}: {error}); delete it and give the same command again"
+            f"{archive}: is damaged ({type(error).__name__}: {error}); delete it and run the same command again"
         ) from error

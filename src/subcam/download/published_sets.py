@@ -101,7 +101,7 @@ def _fetch_sbd(archive: Archive, settings: FetchSettings, train_aug_names: int) 
     voc = settings.to if (settings.to / "JPEGImages").is_dir() else settings.to / "VOCdevkit" / "VOC2012"
     if not (voc / "ImageSets" / "Segmentation" / "train.txt").is_file():
         raise BadInputError(
-            f"{voc}: expected VOC 2012, to which SBD adds masks, got none; give the command "
+            f"{voc}: expected VOC 2012, to which SBD adds masks, got none; run "
             f"'subcam data download voc2012 sbd --to {settings.to}'"
         )
     made = made_before(voc)

@@ -116,14 +116,14 @@ def download(archive: Archive, path: Path, *, urls: tuple[str, ...] = (), patien
         except OSError as error:
             if is_disk_full(error):
                 raise RunFolderError(
-                    f"no space left for {path}; free some and give the same command again, it goes on from here"
+                    f"no space left for {path}; free some space and run the same command again, which resumes"
                 ) from error
             raise RunFolderError(f"cannot write {path} ({error.strerror}); choose a folder that can be") from error
     raise DownloadError(
         f"{archive.name} could not be downloaded. "
         + "; ".join(reasons)
-        + ". Check the connection (behind a proxy, set https_proxy) and give the same command again, it goes on from "
-        "the bytes it has; or download the file by other means and name its folder with --archives"
+        + ". Check the connection (behind a proxy, set https_proxy) and run the same command again, which resumes "
+        "the download; or download the file by other means and name its folder with --archives"
     )
 
 
@@ -195,8 +195,8 @@ def _receive(archive: Archive, part: Path, url: str, timeout: float, progress: B
         offer, offset = _offer(answer, url), _first_byte(answer)
         if offer.length is not None and offer.length != archive.size:
             raise _NextAddressError(
-                f"expected a file of {archive.size} bytes, the server offers {offer.length} (a page of a proxy or of "
-                "an error?)"
+                f"expected a file of {archive.size} bytes, the server announces {offer.length} (a page of a proxy or "
+                "of an error?)"
             )
         if offset and (offset != start or begun is None or not begun.same_file(offer)):
             # Without its record the part is not gone on with: the next request asks for all of it.
@@ -242,7 +242,7 @@ def _as_reason() -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno in _NO_NETWORK:
             raise _NoNetworkError(f"no network ({cause.strerror})") from error
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise _NextAddressError(f"its certificate does not hold ({cause.verify_message})") from error
+            raise _NextAddressError(f"its certificate is not valid ({cause.verify_message})") from error
         if isinstance(cause, TimeoutError):
             raise _TryAgainError("no answer in time") from error
         raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from error
@@ -277,7 +277,7 @@ def _checked(archive: Archive, part: Path, path: Path) -> str:
         aside = path.with_name(f"{path.name}.wrong")
         part.replace(aside)
         record.unlink(missing_ok=True)
-        raise _NextAddressError(f"{wrong}; what was had is kept as {aside} and not used, look at it or delete it")
+        raise _NextAddressError(f"{wrong}; the download is kept as {aside} and not used; look at it or delete it")
     part.replace(path)
     record.unlink(missing_ok=True)
     return actual["sha256"]

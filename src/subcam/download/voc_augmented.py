@@ -53,7 +53,7 @@ def made_before(voc: Path) -> Augmented | None:
         return Augmented(**read_json(folder / RECEIPT)) if _list_file(voc, LIST).is_file() else None
     if folder.is_dir() and any(folder.iterdir()):
         raise BadInputError(
-            f"{folder} is there already, from elsewhere; it was left as it is: move it away and give the same command "
+            f"{folder} is there already, from elsewhere; it was left as it is; move it away and run the same command "
             "again, or use it as it is"
         )
     return None
@@ -214,7 +214,7 @@ def _write_list(path: Path, names: set[str]) -> None:
             return
         raise BadInputError(
             f"{path} is there already, with {len(there)} images that are not the {len(names)} of VOC and SBD; it was "
-            "left as it is: move it away and give the same command again"
+            "left as it is; move it away and run the same command again"
         )
     with atomic_write(path, "w") as file:
         file.write("".join(f"{name}\n" for name in sorted(names)))

@@ -2,7 +2,7 @@
 
 from subcam.runtime.files import is_disk_full
 
-_AGAIN = "the same command goes on from here"
+_AGAIN = "the same command resumes"
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")
 _WORKER = "DataLoader worker (pid"
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
@@ -22,7 +22,7 @@ def is_peer_gone(error: BaseException | None) -> bool:
 def explain(error: BaseException) -> str | None:
     """One line for the person at the machine, or None where the machine is not what failed."""
     if is_disk_full(error):
-        return f"no space left ({error}); free some and give the same command again"
+        return f"no space left ({error}); free some space and run the same command again"
     if is_peer_gone(error):
         return f"another process of this run has ended, and says why, or who started it does; {_AGAIN}"
     cause: BaseException | None = error

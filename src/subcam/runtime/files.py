@@ -116,7 +116,7 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
     except Exception as error:
         if is_disk_full(error):
             raise RunFolderError(
-                f"no space left while writing {path}; free some and give the same command again, it goes on from here"
+                f"no space left while writing {path}; free some space and run the same command again, which resumes"
             ) from error
         if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise RunFolderError(
