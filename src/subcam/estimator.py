@@ -19,7 +19,7 @@ from subcam.crf.settings import CRFSettings
 from subcam.data.check import check_images
 from subcam.data.dataset import ALL, Dataset, open_dataset
 from subcam.data.images import read_image
-from subcam.data.records import ImageSet
+from subcam.data.records import ImageSet, require_room
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.networks.segmenter import SegmentationNetwork
@@ -286,6 +286,7 @@ class SubCategoryCAM:
             self.segmenter_ = _ready(SegmentationNetwork.load(folder / SEGMENTATION_FOLDER))
 
     def _take(self, network: ClassificationNetwork) -> None:
+        require_room(network.config.class_names, where="the classifier")
         self.network_ = network.to(memory_format=torch.channels_last).eval()
         self.class_names_ = network.config.class_names
 
@@ -311,4 +312,4 @@ def _batch(
 
 def _dataset(image_set: ImageSet, settings: RunSettings) -> Dataset:
     checked = check_images(image_set, on_bad_input=settings.dataset.on_bad_input)
-    return Dataset(train=checked, scored={ALL: checked} if checked.image_set.has_masks else {})
+    return Dataset(train=checked, scored={ALL: checked} if checked.classes_in_masks else {})

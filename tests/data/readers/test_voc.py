@@ -365,3 +365,28 @@ def test_masks_in_the_colours_of_a_label_map(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"b\.png: expected the colours of labelmap\.txt, got \(1, 2, 3\); add it"):
         read_voc(root, split="train", mask_folder=tmp_path / "work")
     assert not list(root.rglob("voc-masks"))
+
+
+def test_without_annotations_an_image_has_the_classes_of_its_mask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in CVAT's archive of masks, and in what labelme makes of its files."""
+    root = own_set(tmp_path / "own")
+    (root / "Annotations").rename(tmp_path / "elsewhere")
+    with pytest.raises(BadInputError, match=r"expected the folder Annotations, or a list of the classes in the masks"):
+        read_voc(root, split="train")
+    (root / "class_names.txt").write_text("_background_\napple\npear\n")
+    (root / "SegmentationClass").rename(root / "SegmentationClassPNG")
+    assert named(read_voc(root, split="train")) == {"a": {"apple"}, "b": {"pear"}, "c": {"pear"}}
+    assert "no folder Annotations: an image has the classes of its mask" in caplog.text
+    (root / "SegmentationClassPNG" / "a.png").unlink()
+    found = read_voc(root, split="train", on_bad_input="skip")
+    assert (list(named(found)), [skip.file for skip in found.skipped]) == (["b", "c"], ["a"])
+
+    (root / "labelmap.txt").write_text(CVAT)
+    for name, colour in (("b", (250, 50, 83)), ("c", (51, 221, 255))):
+        Image.new("RGB", (6, 4), colour).save(root / "SegmentationClassPNG" / f"{name}.png")
+    (root / "ImageSets/Segmentation/train.txt").rename(tmp_path / "list")
+    (root / "JPEGImages" / "a.jpg").unlink()
+    dataset = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    assert named(dataset.train.image_set) == {"b": {"pear"}, "c": {"apple"}}

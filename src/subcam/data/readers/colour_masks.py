@@ -42,6 +42,11 @@ def indexed_mask(path: Path, colours: Mapping[Colour, int], *, folder: Path, nam
     return made
 
 
+def read_colours(path: Path, colours: Mapping[Colour, int]) -> UInt8[np.ndarray, "h w"]:
+    """The values of a mask in colours; arguments and errors as `indexed_mask`."""
+    return _indices(path, read_file(path), colours)
+
+
 def _indices(path: Path, data: bytes, colours: Mapping[Colour, int]) -> UInt8[np.ndarray, "h w"]:
     palette = voc_palette()
     values = {tuple(palette[index].tolist()): index for index in (BACKGROUND, IGNORE_INDEX)} | dict(colours)

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from subcam.data.files import image_named, is_image, mask_named, name_of, relative_path
+import numpy as np
+
+from subcam.data.files import files_by_name, image_named, images_below, is_image, mask_named, name_of, relative_path
+from subcam.data.images import check_mask_values, read_indices
 from subcam.data.readers.class_names import (
     ClassList,
     chosen_classes,
@@ -18,7 +21,7 @@ from subcam.data.readers.class_names import (
     is_missing,
     read_class_list,
 )
-from subcam.data.readers.colour_masks import indexed_mask
+from subcam.data.readers.colour_masks import indexed_mask, read_colours
 from subcam.data.readers.csv_file import read_text
 from subcam.data.records import (
     ImageSet,
@@ -58,7 +61,7 @@ VOC_CLASSES = (
 )
 """The 20 classes in the order of their mask values 1..20."""
 
-VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+VOC_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClassPNG", "SegmentationClass")
 VOC_CLASS_FILES = ("labelmap.txt", "labels.txt", "class_names.txt", "classes.txt")
 """Where a set in VOC's layout may list classes of its own; the first that is there counts."""
 
@@ -82,8 +85,9 @@ def read_voc(
     """Read one split of a folder in PASCAL VOC's layout.
 
     A class is in an image when an `<object>` of its annotation has that name; objects marked difficult count, as in
-    AffinityNet's labels. Masks are `SegmentationClassAug` where that folder exists, else `SegmentationClass`; an image
-    without one has `mask=None`.
+    AffinityNet's labels. Where there is no folder Annotations, as in CVAT's and labelme's sets of masks, it is in an
+    image when its mask has a pixel of it. Masks are `SegmentationClassAug` where that folder exists, else
+    `SegmentationClassPNG`, else `SegmentationClass`; an image without one has `mask=None`.
 
     The classes are those of `labelmap.txt`, `labels.txt`, `class_names.txt` or `classes.txt` in the folder; else VOC's
     twenty where the annotations name no other; else `classes`; else those that occur, sorted, which is logged.
@@ -104,7 +108,7 @@ def read_voc(
     root = Path(root)
     names = _names_in_split(root, split)
     own_masks = next((root / folder for folder in VOC_MASK_FOLDERS if (root / folder).is_dir()), None)
-    annotated = {name: _annotated(root / _ANNOTATIONS / f"{name}.xml") for name in names}
+    annotated = _labels_of(root, names, own_masks)
     known = _known_classes(root, annotated, classes, has_masks=own_masks is not None)
     chosen = chosen_classes(classes, known.names, where=str(root))
     records: list[Record] = []
@@ -143,6 +147,35 @@ def read_voc(
         mask_values=mask_values_of(known.names, chosen, stored_as=known.values),
         skipped=tuple(skipped),
     )
+
+
+def _labels_of(root: Path, names: Sequence[str], own_masks: Path | None) -> dict[str, "frozenset[str] | BadInputError"]:
+    """The classes of each image by its annotation; by its mask where there are none."""
+    if own_masks is None or (root / _ANNOTATIONS).is_dir():
+        return {name: _annotated(root / _ANNOTATIONS / f"{name}.xml") for name in names}
+    known = _listed(root)
+    if known is None:
+        raise BadInputError(
+            f"{root}: expected the folder {_ANNOTATIONS}, or a list of the classes in the masks "
+            f"({', '.join(VOC_CLASS_FILES)}), got neither; add one of them"
+        )
+    logger.warning("%s: no folder %s: an image has the classes of its mask", root, _ANNOTATIONS)
+    return {name: _in_mask(own_masks, name, known) for name in names}
+
+
+def _in_mask(folder: Path, name: str, known: ClassList) -> "frozenset[str] | BadInputError":
+    """The classes that a mask has pixels of, or why it says nothing."""
+    path = mask_named(folder, name)
+    if path is None:
+        return BadInputError(
+            f"{folder / f'{name}.png'}: no such file; an image's classes are read from its mask, restore it"
+        )
+    try:
+        values = np.unique(read_colours(path, dict(known.colours)) if known.colours else read_indices(path)).tolist()
+        check_mask_values(path, values, mask_values_of(known.names, known.names, stored_as=known.values))
+    except BadInputError as error:
+        return error
+    return frozenset(class_name for class_name, value in zip(known.names, known.values, strict=True) if value in values)
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
@@ -237,6 +270,8 @@ def _names_in_split(root: Path, split: str | None) -> tuple[str, ...]:
     if path is None:
         annotations = root / _ANNOTATIONS
         names = tuple(name_of(found.relative_to(annotations)) for found in sorted(annotations.rglob("*.xml")))
+        if not annotations.is_dir():
+            names = tuple(files_by_name(root / _IMAGES, images_below(root / _IMAGES).images))
         if not names:
             raise BadInputError(f"{annotations}: expected an XML file for each image, got none; export them again")
         return names
