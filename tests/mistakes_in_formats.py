@@ -75,10 +75,10 @@ MISTAKES_IN_FORMATS = {
         message="images: expected at most 254 classes, which is what the 8 bits of a mask hold, got 255; merge some, or choose"
         " some with --dataset.classes",
     ),
-    "data in a column of classes": Mistake(
+    "how sure a program is in a column of classes": Mistake(
         command=RUN,
-        prepare=(rows("image,cat,width", "a.png,1,640", "b.png,0,480"),),
-        message="images/labels.csv:2: expected 0, 1, true, false, yes, no or nothing in column 'width', got '640'; correct the"
+        prepare=(rows("image,cat,dog", "a.png,0.9,0.2", "b.png,0,1"),),
+        message="images/labels.csv:2: expected 0, 1, true, false, yes, no or nothing in column 'cat', got '0.9'; correct the"
         " cell",
     ),
     # --- COCO

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from subcam.data.files import find_file, image_named, images_below, looks_like_image, relative_path, require_inside
 from subcam.data.readers.csv_file import read_csv, read_text
 from subcam.data.readers.json_stream import json_entries
+from subcam.data.readers.label_table import IMAGE_KEYS
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
@@ -25,7 +26,6 @@ SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "tes
 _NO_CLASSES = frozenset({"images", "masks"})
 """Folders of a data set that has its CSV already."""
 
-_IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path", "imageid")
 _TAG_KEYS = ("labels", "tags", "tag", "label", "labelname", "text", "caption")
 _SCORE_KEYS = ("confidence", "score")
 """What says how sure an entry is that its tags are in the image; 0 says that they are not, as in Open Images."""
@@ -150,7 +150,7 @@ def labels_from_tag_table(path: Path, *, root: Path, least_score: float | None =
         try:
             if not isinstance(written, str) or entry.tags is None:
                 raise BadInputError(
-                    f"{where}: expected an image ({', '.join(_IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
+                    f"{where}: expected an image ({', '.join(IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
                 )
             image = _image_of(root, written, where)
             names = tags_of(entry.tags, where=where)
@@ -270,7 +270,7 @@ def _entry_of(entry: Any) -> _TagEntry:
     if not isinstance(entry, dict):
         return _TagEntry()
     plain = {str(key).strip().casefold(): value for key, value in entry.items()}
-    image = next((plain[key] for key in _IMAGE_KEYS if key in plain), None)
+    image = next((plain[key] for key in IMAGE_KEYS if key in plain), None)
     key = next((key for key in _TAG_KEYS if plain.get(key) is not None), None)
     score = next((plain[key] for key in _SCORE_KEYS if key in plain), None)
     return _TagEntry(image=image, tags=plain[key] if key else None, score=score, keys=(key,) if key else ())

@@ -60,6 +60,8 @@ SAME_LABELS = {
     "an index, as pandas writes it": ",image,cat,dog\n0,a.png,1.0,1.0\n1,b.png,0.0,1.0\n2,sub/c.png,0.0,0.0\n",
     "an index with a name": "id,image,cat,dog\n1,a.png,1,1\n2,b.png,0,1\n3,sub/c.png,0,0\n",
     "an index beside names": "Unnamed: 0,image,labels\n0,a.png,cat;dog\n1,b.png,dog\n2,sub/c.png,\n",
+    "another's name for the image": "filename, cat, dog\na.png, 1, 1\nb.png, 0, 1\nsub/c.png, 0, 0\n",
+    "data beside the classes": "image,width,cat,dog,time\na.png,640,1,1,-0.5\nb.png,,0,1,1e3\nsub/c.png,480,0,0,0.2\n",
     "background": "image,labels\na.png,background;cat;dog\nb.png,_background_|dog\nsub/c.png,background\n",
     "a column of the background": "image,background,cat,dog\na.png,1,1,1\nb.png,1,0,1\nsub/c.png,1,0,0\n",
     "Windows line ends": "image,labels\r\na.png,cat;dog;cat\r\nb.png,dog\r\nsub/c.png,\r\n",
@@ -390,6 +392,15 @@ def test_folders_of_images_and_masks_may_be_links(root: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("column", ["id", "Unnamed: 0", ""])
 def test_a_column_that_does_not_count_is_none_of_rows(root: Path, column: str) -> None:
-    labels(root, f"{column},image,cat\n7,a.png,1\n9,b.png,0\n")
+    labels(root, f"{column},image,cat\nx,a.png,1\ny,b.png,0\n")
     with pytest.raises(BadInputError, match=r"expected (0, 1, true|column names that differ and are not empty)"):
+        read_folder(root)
+
+
+def test_numbers_beside_the_classes_are_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels(root, "image,width,cat\na.png,640,1\nb.png,480,0\n")
+    assert read_folder(root).class_names == ("cat",)
+    assert "labels.csv:1: no classes, as they hold numbers: width" in caplog.text
+    labels(root, "image,cat\na.png,0.7\nb.png,0.1\n")  # how sure a program is: neither yes nor no
+    with pytest.raises(BadInputError, match=r"in column 'cat', got '0\.7'"):
         read_folder(root)

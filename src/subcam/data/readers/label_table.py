@@ -4,6 +4,7 @@ In: the file. Out: a `LabelTable`; a row that cannot be used carries its error, 
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,11 @@ RESERVED_COLUMNS = ("image", "labels", "split", "mask")
 _INDEX_COLUMNS = ("", "unnamed: 0", "index", "id")
 """What a column is called, in small letters, that may count the rows; pandas writes it without a name."""
 
-_COUNTS = "number of the row: "
-"""How a column that does count them is called here; it is no class."""
+_NO_CLASS = "no class: "
+"""How a column begins here that counts the rows or holds other numbers than 0 and 1."""
+
+IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path", "imageid")
+"""What the image may be called in tables of other programs, in small letters; the first that is there counts."""
 
 _YES = frozenset({"1", "true", "yes", "1.0"})
 _NO = frozenset({"0", "false", "no", "", "0.0"})
@@ -71,10 +75,11 @@ class LabelTable:
 def read_label_table(path: Path) -> LabelTable:
     """Read a CSV of labels: UTF-8, UTF-16 with its mark, or Windows-1252; commas, semicolons or tabs.
 
-    The header has `image` and either `labels` (names separated by `;` or `|`, or by commas where commas do not
-    separate the columns) or one column a class (1, true, yes, 1.0; 0, false, no, 0.0 or nothing), and may have `split`
-    and `mask`, and a column that counts the rows. Background is no class, and a name such as "nan" is none: what such a
-    row's image shows is unknown. Blank lines are passed over. Names are brought to Unicode's composed form.
+    The header has `image` (or another of `IMAGE_KEYS`) and either `labels` (names separated by `;` or `|`, or by commas
+    where commas do not separate the columns) or one column a class (1, true, yes, 1.0; 0, false, no, 0.0 or nothing),
+    and may have `split` and `mask`, and columns that count the rows or hold other numbers. Background is no class, and
+    a name such as "nan" is none: what such a row's image shows is unknown. Blank lines are passed over. Names are
+    brought to Unicode's composed form.
 
     Raises:
         BadInputError: the file is missing, empty, in another encoding, or its header or quotes cannot be understood.
@@ -88,19 +93,40 @@ def read_label_table(path: Path) -> LabelTable:
 
 
 def _named(file: CsvFile) -> list[str]:
-    """The header; columns that count the rows are called so."""
+    """The header; the image's column is called so, and columns that are no classes."""
     header = [cell.strip() for cell in file.header.cells]
+    folded = [name.casefold() for name in header]
+    image = next((key for key in IMAGE_KEYS if key in folded), None)
+    if image is not None:
+        header[folded.index(image)] = "image"
+    data = []
     for place, name in enumerate(header):
-        if name.casefold() in _INDEX_COLUMNS and any(header[place:]) and _counts(file, place):
-            header[place] = f"{_COUNTS}{name or place}"
+        if name.casefold() in RESERVED_COLUMNS or not any(header[place:]):
+            continue
+        cells = [row.cells[place].strip() if place < len(row.cells) else "" for row in file.rows]
+        if _holds_data(cells) and name:
+            data.append(name)
+            header[place] = f"{_NO_CLASS}{name}"
+        elif name.casefold() in _INDEX_COLUMNS and _counts(cells):
+            header[place] = f"{_NO_CLASS}{name or place}"
+    if data and "labels" not in folded:
+        logger.warning("%s: no classes, as they hold numbers: %s", file.at(file.header), ", ".join(data))
     return header
 
 
-def _counts(file: CsvFile, place: int) -> bool:
+def _holds_data(cells: Sequence[str]) -> bool:
+    """Whether cells are numbers of which none is 0 or 1, and some are beyond, as widths and times are; not counts."""
+    try:
+        numbers = [float(cell) for cell in cells if cell]
+    except ValueError:
+        return False
+    return any(not 0 <= number <= 1 for number in numbers) and not {0, 1} & set(numbers)
+
+
+def _counts(cells: Sequence[str]) -> bool:
     """Whether a column's cells are 0, 1, 2, ... or 1, 2, 3, ..."""
-    cells = [row.cells[place].strip() if place < len(row.cells) else "" for row in file.rows]
     counted = ([str(number + first) for number in range(len(cells))] for first in (0, 1))
-    return len(cells) > 1 and cells in counted
+    return len(cells) > 1 and list(cells) in counted
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
@@ -115,7 +141,7 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
     others = _class_columns(columns)
     if "labels" not in columns and not others:
         raise BadInputError(f"{where}: expected a column 'labels' or one column a class, got {shown}; add the labels")
-    ignored = [column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_COUNTS)]
+    ignored = [column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_NO_CLASS)]
     if "labels" in columns and ignored:
         logger.warning("%s: there is a column 'labels', so these are not read: %s", where, ", ".join(ignored))
     return columns
@@ -125,7 +151,7 @@ def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
     """The columns that say yes or no: classes, and perhaps "nan" for images without a label."""
     if "labels" in columns:
         return ()
-    others = (column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_COUNTS))
+    others = (column for column in columns if column not in RESERVED_COLUMNS and not column.startswith(_NO_CLASS))
     return tuple(column for column in others if not is_background(column))
 
 
