@@ -55,6 +55,29 @@ def test_convolutional_map_is_what_forward_features_gives(name: str) -> None:
     assert all(side in bounds for side, bounds in zip(expected.shape[2:], sides, strict=True))
 
 
+def test_a_norm_behind_a_layer_of_the_head_is_none_of_the_map() -> None:
+    """Of InceptionNeXt: it works on three times as many channels."""
+    plan, model = build("inception_next_atto")
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(read(plan, model, x), model.forward_features(x))
+
+
+@pytest.mark.parametrize("name", ["deepseek_vit_412m", "qwen3_vit_88m"])
+def test_the_norm_of_a_classifier_around_an_encoder_is_applied(name: str) -> None:
+    plan, model = build(name, {"depth": 2, "embed_dim": 64, "num_heads": 2})
+    with torch.no_grad():
+        if hasattr(model.encoder, "norm"):
+            model.encoder.norm.weight.uniform_(0.5, 3)  # as trained: with ones the second norm would change nothing
+        x = torch.randn(1, 3, 6 * plan.spatial_map.stride, 4 * plan.spatial_map.stride)
+        features = model.forward_features(x)
+        found = read(plan, model, x)
+        torch.testing.assert_close(found, model.norm(features).permute(0, 3, 1, 2))
+        assert not torch.allclose(found, features.permute(0, 3, 1, 2), rtol=1e-3)
+        pooled = model.norm(features.mean((1, 2)))
+        assert torch.nn.functional.cosine_similarity(found.mean((2, 3)), pooled).item() > 0.9
+
+
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_tokens_are_put_back_on_their_grid(name: str) -> None:
     """Prefix tokens cut off by hand, the rest laid out row by row."""

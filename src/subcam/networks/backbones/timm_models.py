@@ -6,6 +6,7 @@ random numbers, and a model that cannot serve is refused before its weights are 
 
 import difflib
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -238,16 +239,32 @@ def _read(model: Any, x: Tensor, layout: Literal["nchw", "nhwc", "tokens"]) -> T
 def _norm_positions(model: Any, features: Tensor) -> Tensor:
     """Apply to each position the last norm of families that have it behind their pooling; others come back as given.
 
-    Those are ConvNeXt and its kin, EVA-02, and vision transformers that average their patches. Eq. 1 needs the pooling
-    last; without the norm, a few channels of the residual stream would outweigh all others.
+    Those are ConvNeXt and its kin, EVA-02, vision transformers that average their patches, and those that are a
+    classifier around the encoder of a language model. Eq. 1 needs the pooling last; without the norm, a few channels of
+    the residual stream would outweigh all others.
     """
-    for owner, name in ((model, "fc_norm"), (getattr(model, "head", None), "norm")):
-        norm = getattr(owner, name, None)
-        if isinstance(norm, CHANNELS_FIRST_NORMS):
-            return norm(features)
-        if norm is not None and not isinstance(norm, nn.Identity):
-            return norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    return features
+    norm = _norm_behind_pooling(model)
+    if norm is None or tuple(getattr(norm, "normalized_shape", features.shape[1:2])) != features.shape[1:2]:
+        return features  # of another width: it is behind a projection
+    if isinstance(norm, CHANNELS_FIRST_NORMS):
+        return norm(features)
+    return norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _norm_behind_pooling(model: Any) -> nn.Module | None:
+    head = getattr(model, "head", None)
+    candidates = [getattr(model, "fc_norm", None)]
+    if isinstance(head, nn.Module) and _begins_with_norm(head):
+        candidates.append(getattr(head, "norm", None))
+    if hasattr(model, "encoder"):
+        candidates.append(getattr(model, "norm", None))
+    return next((norm for norm in candidates if norm is not None and not isinstance(norm, nn.Identity)), None)
+
+
+def _begins_with_norm(head: nn.Module) -> bool:
+    """Whether no layer with weights is before the head's norm; behind one it would work on something else."""
+    before = itertools.takewhile(lambda child: child[0] != "norm", head.named_children())
+    return not any(True for _, part in before for _ in part.parameters())
 
 
 def _one_size_error(name: str, size: tuple[int, int]) -> SettingsError:
