@@ -14,6 +14,11 @@ from subcam.preflight import check_early
 from subcam.recipes import toy
 
 
+@pytest.fixture(autouse=True)
+def nothing_tried_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subcam.preflight._trained", set())
+
+
 @pytest.fixture
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error of a run on images with these rows in their table, and settings changed by a function."""
@@ -176,3 +181,24 @@ def test_only_what_will_be_trained_is_tried(
     dataset = open_dataset(settings.dataset, work_folder=tmp_path)
     preflight.check_training(settings.with_(changes), dataset.train.image_set)
     assert len(built) == tried
+
+
+def test_what_took_its_step_is_not_tried_again_and_what_did_not_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subcam import preflight
+
+    crops, answers = [], iter(["", "no", "", "", ""])
+    monkeypatch.setattr(
+        preflight, "try_step", lambda build, forward, **batch: crops.append(batch["crop"]) or next(answers)
+    )
+    settings = toy().with_({"dataset.toy.train_images": 4, "dataset.toy.val_images": 1, "segment.train_on": ()})
+    train = open_dataset(settings.dataset, work_folder=tmp_path).train.image_set
+    with pytest.raises(SubcamError, match="AffinityNet on .* cannot be trained .* no; take larger"):
+        preflight.check_training(settings, train)
+    preflight.check_training(settings, train)
+    preflight.check_training(settings, train)
+    assert crops == [64, 80, 80]
+    for change in ({"classify.augmentation.crop": 72}, {"classify.batch_size": 2}):
+        preflight.check_training(settings.with_(change), train)
+    assert crops == [64, 80, 80, 72, 64]

@@ -5,12 +5,14 @@ without numbers (`networks/trial_step.py`). What the first stage finds by itself
 weights themselves can tell, is left to the stages.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from subcam.checks.fields import Settings
 from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.dataset import Dataset
 from subcam.data.mask_crops import only_masked
@@ -18,7 +20,7 @@ from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.segmenter import DEEPLAB
-from subcam.networks.trial_step import try_step
+from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say
 from subcam.settings import RunSettings
 from subcam.stages.affinity import AffinitySettings
@@ -27,6 +29,10 @@ from subcam.stages.segment import TrainSettings
 
 NO_FILE = ("", "none", "timm")
 """What stands for weights that are no file."""
+
+
+_trained: set[tuple[str, int, int]] = set()
+"""Networks, batch sizes and crops that took a step in this process: the variants of an ablation share them."""
 
 
 def check_early(settings: RunSettings, dataset: Dataset) -> None:
@@ -87,9 +93,8 @@ def _try_classifier(settings: RunSettings, train: ImageSet) -> None:
         logits = network(images)
         return logits.parent.sum() + (0 if logits.subcategory is None else logits.subcategory.sum())
 
-    reason = try_step(
-        lambda: ClassificationNetwork(config, weights="none"), loss, **_batch(settings.classify, len(train))
-    )
+    batch = _batch(settings.classify, len(train))
+    reason = _try_once(config, lambda: ClassificationNetwork(config, weights="none"), loss, **batch)
     _refuse(reason, f"--network.name {settings.network.name}", "classify", settings.classify, len(train))
 
 
@@ -97,7 +102,8 @@ def _try_affinity_network(settings: RunSettings, train: ImageSet) -> None:
     from subcam.affinity.network import AffinityConfig, AffinityNetwork
 
     config, own = AffinityConfig(network=replace(settings.network, neck_channels=0)), settings.refine.affinity
-    reason = try_step(
+    reason = _try_once(
+        config,
         lambda: AffinityNetwork(config, weights="none"),
         lambda network, images: network(images).sum(),
         **_batch(own, len(train)),
@@ -114,9 +120,26 @@ def _try_segmenter(settings: RunSettings, train: ImageSet) -> None:
     def loss(network: SegmentationNetwork, images: Tensor) -> Tensor:
         return torch.stack([logits.sum() for logits in network.logits_by_scale(images)]).sum()
 
-    reason = try_step(lambda: SegmentationNetwork(config, weights="none"), loss, **_batch(own, len(train)))
+    batch = _batch(own, len(train))
+    reason = _try_once(config, lambda: SegmentationNetwork(config, weights="none"), loss, **batch)
     what = f"--segment.architecture {config.architecture} on {config.network.name}"
     _refuse(reason, what, "segment.train", own, len(train))
+
+
+def _try_once(
+    config: Settings,
+    build: Callable[[], Network],
+    forward: Callable[[Network, Tensor], Tensor],
+    *,
+    batch_size: int,
+    crop: int,
+) -> str:
+    """`try_step`, unless this network took it before."""
+    key = (repr(config), batch_size, crop)
+    reason = "" if key in _trained else try_step(build, forward, batch_size=batch_size, crop=crop)
+    if not reason:
+        _trained.add(key)
+    return reason
 
 
 Trained = ClassifySettings | AffinitySettings | TrainSettings
