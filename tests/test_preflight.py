@@ -194,7 +194,7 @@ def test_what_took_its_step_is_not_tried_again_and_what_did_not_is(
     )
     settings = toy().with_({"dataset.toy.train_images": 4, "dataset.toy.val_images": 1, "segment.train_on": ()})
     train = open_dataset(settings.dataset, work_folder=tmp_path).train.image_set
-    with pytest.raises(SubcamError, match="AffinityNet on .* cannot be trained .* no; take larger"):
+    with pytest.raises(SubcamError, match=r"AffinityNet on .* cannot be trained .* no; take larger"):
         preflight.check_training(settings, train)
     preflight.check_training(settings, train)
     preflight.check_training(settings, train)
