@@ -269,7 +269,7 @@ MISTAKES = {
     "a run that is not finished": Mistake(
         command=PREDICT,
         prepare=(file("model/run.json", '{"segment": [{"round": 1}]}'),),
-        message="model/run.json is not the record of a run (KeyError: 'trained_on'); give the run's command again, or the"
+        message="model/run.json is not the record of a run (.segment[0]: expected the key 'trained_on', got ['round']); give the run's command again, or the"
         " folder of its network",
     ),
     "a run without segmentation": Mistake(

@@ -39,6 +39,7 @@ FLOORS = {
     "predict": 8,
     "stages": 9,
     "settings": 10,
+    "run_record": 10,
     "preflight": 11,
     "recipes": 11,
     "results": 11,

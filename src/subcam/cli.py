@@ -11,6 +11,7 @@ from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
 from subcam.runtime.failures import explain, is_peer_gone
+from subcam.runtime.progress import harmless
 from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SubcamError as error:
         if debug:
             traceback.print_exc()
-        print(f"{_who()}error: {error}", file=sys.stderr)
+        print(f"{_who()}error: {harmless(str(error))}", file=sys.stderr)
         return EXIT_USER
     except Exception as error:
         # Libraries report a full disk, too little memory and killed processes in their own words.
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or advice is None:
             raise
         if distributed.is_first() or not is_peer_gone(error):
-            print(f"{_who()}error: {advice}", file=sys.stderr)
+            print(f"{_who()}error: {harmless(advice)}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt as stop:
         if distributed.is_first():

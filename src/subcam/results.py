@@ -1,19 +1,20 @@
 """What a run leaves behind: its rounds, pseudo masks and segmentation networks, and `run.json`, which lists them."""
 
 import dataclasses
-import math
+import glob
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError
-from subcam.runtime.files import from_plain, read_json, write_json
+from subcam.run_record import RecordedRound, RunRecord, read_record
+from subcam.runtime.files import RECORD_FILE, fault_of_name, from_plain, write_json
 from subcam.runtime.resources import peak_memory_mib, versions
-from subcam.runtime.run_folder import Stage
+from subcam.runtime.run_folder import Stage, read_stage_record
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores, RefinedScores
 
@@ -204,21 +205,20 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
             f"{folder} holds no finished run: expected {record} in it; give the folder that was --out of `subcam run`,"
             " or end that run first"
         )
-    content = read_json(path)
     try:
+        content = read_record(path)
         result = _result(content, folder)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{path} is not the record of a run ({type(error).__name__}: {error}); give the run's command again"
-        ) from error
+        stages = _costs(result)
+    except TypeError as error:
+        raise RunFolderError(f"{path} is not the record of a run ({error}); give the run's command again") from error
     return FinishedRun(
         result=result,
-        command=tuple(content["command"]),
-        versions=content["versions"],
-        skipped=tuple(skip["reason"] for skip in content.get("skipped", ())),
-        peak_memory_mib=content.get("peak_memory_mib", math.nan),
-        stages=_costs(result),
-        settings=content["settings"],
+        command=content.command,
+        versions=content.versions,
+        skipped=tuple(skip.reason for skip in content.skipped),
+        peak_memory_mib=content.peak_memory_mib,
+        stages=stages,
+        settings=content.settings,
     )
 
 
@@ -239,59 +239,58 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
     return open_dataset(settings, work_folder=run.result.out)
 
 
-def _result(content: dict[str, Any], folder: Path) -> RunResult:
+def _result(content: RunRecord, folder: Path) -> RunResult:
+    unknown = [entry.method for entry in content.compared if entry.method not in TITLES]
+    if unknown or not content.rounds:
+        raise TypeError(f"there is no comparison {unknown[0]!r}" if unknown else ".rounds: expected one or more")
     return RunResult(
-        settings=from_plain(RunSettings, content["settings"], lenient=True),
+        settings=from_plain(RunSettings, content.settings, lenient=True),
         out=folder,
-        class_names=tuple(content["class_names"]),
+        class_names=content.class_names,
         rounds=tuple(
             RoundResult(
-                round_index=entry["round"],
-                control=entry["control"],
+                round_index=entry.round,
+                control=entry.control,
+                model=_stage(folder, entry.model),
+                maps=_stage(folder, entry.maps),
+                scores=entry.scores,
                 clusters=_clusters(folder, entry),
-                **_network_and_maps(folder, entry),
             )
-            for entry in content["rounds"]
+            for entry in content.rounds
         ),
         refined=tuple(
-            RefinedResult(
-                round_index=entry["round"],
-                masks=_stage(folder, entry["masks"]),
-                scores=from_plain(dict[str, RefinedScores], entry["scores"], lenient=True),
-            )
-            for entry in content.get("refined", ())
+            RefinedResult(round_index=entry.round, masks=_stage(folder, entry.masks), scores=entry.scores)
+            for entry in content.refined
         ),
         segmented=tuple(
             SegmentedResult(
-                trained_on=entry["trained_on"],
-                round_index=entry["round"],
-                model=_stage(folder, entry["model"]),
-                masks=_stage(folder, entry["masks"]),
-                scores=entry["scores"],
+                trained_on="truth" if entry.trained_on == "truth" else "pseudo",
+                round_index=entry.round,
+                model=_stage(folder, entry.model),
+                masks=_stage(folder, entry.masks),
+                scores=entry.scores,
             )
-            for entry in content.get("segment", ())
+            for entry in content.segment
         ),
         compared=tuple(
-            ComparisonResult(method=entry["method"], **_network_and_maps(folder, entry))
-            for entry in content.get("compared", ())
+            ComparisonResult(
+                method=cast(Comparison, entry.method),
+                model=_stage(folder, entry.model),
+                maps=_stage(folder, entry.maps),
+                scores=entry.scores,
+            )
+            for entry in content.compared
         ),
-        seconds=content.get("seconds_this_time", math.nan),
-        recipe=content.get("recipe", ""),
+        seconds=content.seconds_this_time,
+        recipe=content.recipe,
     )
 
 
-def _network_and_maps(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    """What rounds and comparisons have in common: a network, its response maps, and their scores by split."""
-    return {
-        "model": _stage(folder, entry["model"]),
-        "maps": _stage(folder, entry["maps"]),
-        "scores": from_plain(dict[str, MapScores], entry["scores"], lenient=True),
-    }
-
-
 def _stage(folder: Path, relative: str) -> Stage:
+    if fault := fault_of_name(relative):
+        raise TypeError(f"no folder can be called {relative!r:.100}: {fault}")
     path = folder / relative
-    record = read_json(path / "stage.json") if (path / "stage.json").is_file() else {}
+    record = read_stage_record(path / RECORD_FILE) if (path / RECORD_FILE).is_file() else {}
     return Stage(
         name=record.get("stage", path.name.rpartition("-")[0]),
         key=record.get("key", ""),
@@ -307,12 +306,12 @@ def _inputs(record: dict[str, Any]) -> dict[str, Any]:
     return inputs if isinstance(inputs, dict) else {}
 
 
-def _clusters(folder: Path, entry: dict[str, Any]) -> Stage | None:
+def _clusters(folder: Path, entry: RecordedRound) -> Stage | None:
     """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
-    if "clusters" in entry:
-        return _stage(folder, entry["clusters"]) if entry["clusters"] else None
-    key = _stage(folder, entry["model"]).inputs.get("clusters")
-    paths = (folder / "stages").glob(f"round*-discover-{key[:10]}") if key else ()
+    if entry.clusters != "":
+        return _stage(folder, entry.clusters) if entry.clusters else None
+    key = _stage(folder, entry.model).inputs.get("clusters")
+    paths = (folder / "stages").glob(f"round*-discover-{glob.escape(key[:10])}") if isinstance(key, str) else ()
     return next((_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
 
 
@@ -328,8 +327,8 @@ def _costs(result: RunResult) -> tuple[StageCost, ...]:
             pending.extend(_earlier_keys(records[key][1]))
     threshold = result.settings.evaluate.background_threshold
     for key, (_, record) in records.items():
-        settings = _inputs(record).get("settings", {})
-        same = settings.get("background_threshold", threshold) == threshold
+        settings = _inputs(record).get("settings")
+        same = not isinstance(settings, dict) or settings.get("background_threshold", threshold) == threshold
         if "evaluate" in record["stage"] and same and needed.intersection(_earlier_keys(record)):
             needed.add(key)
     costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
@@ -355,7 +354,7 @@ def _earlier_keys(record: dict[str, Any]) -> list[str]:
 
 def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted((folder / "stages").glob("*/stage.json")):
-        yield path.parent, read_json(path)
+        yield path.parent, read_stage_record(path)
 
 
 def _cost(path: Path, record: dict[str, Any]) -> StageCost:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from subcam.errors import CheckpointError
+from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
 from subcam.runtime.files import as_plain, read_json, write_json
 
@@ -73,10 +73,15 @@ def load_network(
         kind = expected.title.partition(" ")[2]
         raise CheckpointError(f"{folder} holds no saved {kind}: {CONFIG_FILE} is missing")
     config = read_json(path)
-    _check_format(config if isinstance(config, dict) else {}, path, weights, expected)
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{path} is not {expected.title}'s config of this version (no object); copy the folder again"
+        )
+    _check_format(config, path, weights, expected)
     try:
         network = build({now.get(key, key): value for key, value in config.items() if key not in ("format", "version")})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, RuntimeError, SettingsError) as error:
+        # The last ones: values that are right alone and ask for too much, or for what this timm cannot build.
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(
             f"{path} is not {expected.title}'s config of this version ({reason}); copy the folder again"

@@ -26,7 +26,7 @@ from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
-from subcam.runtime.files import as_plain, file_digest, read_json
+from subcam.runtime.files import as_plain, fault_of_name, file_digest, from_plain, read_json
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import RunFolder, fingerprint
@@ -210,6 +210,21 @@ def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
     return [Skipped(file=file, reason=reason) for file, reason in zip(files, reasons, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    """Of a network in a run's record: whether it learned from pseudo masks or ground truth, and its folder."""
+
+    trained_on: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Of a run's record: its segmentation networks."""
+
+    segment: tuple[_Network, ...] = ()
+
+
 def find_model(path: Path) -> Path:
     """The folder of the saved segmentation network that `path` means: itself, or one of a run.
 
@@ -230,19 +245,23 @@ def find_model(path: Path) -> Path:
             " got neither; check the path"
         )
     try:
-        networks = [(network["trained_on"], network["model"]) for network in read_json(record).get("segment") or ()]
-    except (KeyError, TypeError, AttributeError) as error:
+        networks = from_plain(_Run, read_json(record), lenient=True).segment
+    except TypeError as error:
         raise CheckpointError(
-            f"{record} is not the record of a run ({type(error).__name__}: {error}); give the run's command again, or"
-            " the folder of its network"
+            f"{record} is not the record of a run ({error}); give the run's command again, or the folder of its network"
         ) from error
     if not networks:
         raise CheckpointError(
             f"{path} is a run without a segmentation network; train one by running it again with segmentation, or give"
             " the folder of another"
         )
-    from_labels = [model for trained_on, model in networks if trained_on == "pseudo"]
-    return path / (from_labels or [model for _, model in networks])[-1]
+    from_labels = [network for network in networks if network.trained_on == "pseudo"]
+    model = (from_labels or networks)[-1].model
+    if fault := fault_of_name(model):
+        raise CheckpointError(
+            f"{record}: no folder can be called {model!r:.100}: {fault}; give the run's command again"
+        )
+    return path / model
 
 
 def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:

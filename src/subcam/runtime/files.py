@@ -232,8 +232,8 @@ def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
             without a default that are not there become not-a-number.
 
     Raises:
-        TypeError: a field is missing that has no default, a key is unknown, or a setting is of another type or out of
-            its range.
+        TypeError: a field is missing that has no default, a key is unknown, a value is of another type, or a setting
+            is out of its range; says at which key.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and issubclass(kind, Settings):
@@ -251,13 +251,37 @@ def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
         options = [option for option in arguments if option is not NoneType]
         nested = [option for option in options if dataclasses.is_dataclass(option) == isinstance(plain, dict)]
         return from_plain((nested or options)[0], plain, lenient=lenient)
-    if origin is tuple:
-        return tuple(from_plain(arguments[0] if arguments else Any, entry, lenient=lenient) for entry in plain)
-    if origin is list:
-        return [from_plain(arguments[0], entry, lenient=lenient) for entry in plain]
+    if origin in (tuple, list):
+        inner = arguments[0] if arguments else Any
+        entries = _of_type(plain, list | tuple, "a list")
+        return origin(_at(f"[{index}]", inner, entry, lenient=lenient) for index, entry in enumerate(entries))
     if origin is dict:
-        return {key: from_plain(arguments[1], entry, lenient=lenient) for key, entry in plain.items()}
-    return Path(plain) if kind is Path else plain
+        entries = _of_type(plain, dict, "an object")
+        return {key: _at(f".{key}", arguments[1], entry, lenient=lenient) for key, entry in entries.items()}
+    if kind is float:
+        return float(_of_type(plain, int | float, "a number"))
+    if kind in _IN_WORDS:
+        return _of_type(plain, kind, _IN_WORDS[kind])
+    return Path(_of_type(plain, str, "a path")) if kind is Path else plain
+
+
+_IN_WORDS = {str: "a text", int: "a whole number", bool: "true or false"}
+
+
+def _of_type(plain: Any, kind: Any, words: str) -> Any:
+    if not isinstance(plain, kind) or (isinstance(plain, bool) and kind is not bool):
+        raise TypeError(f"expected {words}, got {shortly(plain)}")
+    return plain
+
+
+def _at(key: str, kind: Any, plain: Any, *, lenient: bool) -> Any:
+    """`from_plain` of a value inside another one, with its key in what is raised."""
+    try:
+        return from_plain(kind, plain, lenient=lenient)
+    except TypeError as error:
+        text = str(error)
+        joined = f"{key}{text}" if text.startswith(("[", ".")) else f"{key}: {text}"
+        raise TypeError(joined) from error
 
 
 def _settings_from_plain(kind: type[Settings], plain: Any, *, lenient: bool) -> Any:
@@ -283,7 +307,15 @@ def _known(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
 def _fields_from_plain(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     given = _known(kind, plain, lenient=lenient)
-    values = {name: from_plain(hints[name], value, lenient=lenient) for name, value in given.items()}
+    values = {name: _at(f".{name}", hints[name], value, lenient=lenient) for name, value in given.items()}
+    required = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.init and entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in values and not (lenient and hints[name] is float)]
+    if missing:
+        raise TypeError(f"expected the key {missing[0]!r}, got {shortly(list(plain))}")
     if lenient:
         left = (entry for entry in dataclasses.fields(kind) if entry.init and entry.name not in values)
         values |= {entry.name: math.nan for entry in left if _is_number_without(entry, hints)}

@@ -1,5 +1,6 @@
 """Progress of long jobs: bars with time left on a terminal, a line now and then in a log file."""
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from subcam.runtime import distributed
 Item = TypeVar("Item")
 
 console = Console(stderr=False)
+_STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LINE_SECONDS = 30.0
 """How often a job says how far it is when its output is no terminal."""
 
@@ -50,13 +52,13 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
         yield Bar(title, total, done, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(title, total, done, progress)
@@ -70,6 +72,12 @@ def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
             current.advance()
 
 
+def harmless(text: str) -> str:
+    """A text for a terminal: what would steer it, or is no UTF-8, is written out; names come from anywhere."""
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
+
+
 def say(text: str) -> None:
     """Print a line for the person at the terminal; names of classes and files may stand in it, whatever their signs.
 
@@ -77,7 +85,5 @@ def say(text: str) -> None:
     """
     if not distributed.is_first():
         return
-    # A terminal takes no bytes that are not UTF-8.
-    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    console.print(plain, markup=False, highlight=False, soft_wrap=True)
+    console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
     sys.stdout.flush()

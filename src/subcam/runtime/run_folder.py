@@ -18,7 +18,7 @@ from typing import Any
 
 from subcam.errors import RunFolderError
 from subcam.runtime import distributed
-from subcam.runtime.files import RECORD_FILE, as_plain, below, file_digest, read_json, write_json
+from subcam.runtime.files import RECORD_FILE, as_plain, below, file_digest, from_plain, read_json, write_json
 from subcam.runtime.lock import hold
 from subcam.runtime.resources import peak_memory_mib, versions
 
@@ -76,7 +76,7 @@ class Stage:
     @property
     def record(self) -> dict[str, Any]:
         """What was written when the stage ended: outputs, seconds, memory, versions, inputs."""
-        return read_json(self.record_path)
+        return read_stage_record(self.record_path)
 
     def finish(self, outputs: dict[str, Any] | None = None) -> None:
         """Mark the stage as done, with provenance. Call it after the last file is written.
@@ -105,6 +105,36 @@ class Stage:
                 "versions": versions(),
             },
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The keys of a stage's record that are read; earlier revisions wrote neither version nor energy."""
+
+    stage: str
+    key: str
+    finished: str
+    seconds: float
+    peak_memory_mib: float
+    outputs: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
+    energy_joules: float | None = None
+
+
+def read_stage_record(path: Path) -> dict[str, Any]:
+    """What was written when a stage ended.
+
+    Raises:
+        RunFolderError: it is not what was written there; names the file and the key.
+    """
+    record = read_json(path)
+    try:
+        from_plain(_Record, record, lenient=True)
+    except TypeError as error:
+        raise RunFolderError(
+            f"{path} is not the record of a stage ({error}); move it away, and the stage is computed again"
+        ) from error
+    return record
 
 
 def _wait_until_seen(path: Path) -> None:
@@ -137,7 +167,7 @@ class RunFolder:
         """The newest finished stage of the same name with another key; None where there is none."""
         finished = []
         for path in self.path.glob(f"stages/{stage.name}-*/{RECORD_FILE}"):
-            record = read_json(path)
+            record = read_stage_record(path)
             if record.get("stage") == stage.name and record.get("key") != stage.key:
                 finished.append((record.get("finished", ""), path.parent, record))
         if not finished:
