@@ -13,12 +13,12 @@ import pytest
 import torch
 from benchmarks import __main__ as command
 from benchmarks.gpu import page, plan, profile
+from benchmarks.gpu import tests as gpu_tests
 from benchmarks.gpu.chips import stated_tflops
 from benchmarks.gpu.given import Case, Given, missing
 from benchmarks.gpu.limits import run_limited
 from benchmarks.gpu.plan import PARTS, Part
 from benchmarks.gpu.record import Found, PartFound
-from benchmarks.gpu.tests import read_report
 from torch.utils.data import DataLoader
 
 from subcam.errors import BadInputError
@@ -293,6 +293,12 @@ def test_a_loop_that_waits_for_its_input_is_seen() -> None:
     assert found.device < 0.3
 
 
+def test_the_tests_of_a_gpu_are_those_with_the_mark(tmp_path: Path) -> None:
+    words = gpu_tests.command(tmp_path / "report.xml")
+    assert {"tests/test_on_gpu.py", "tests/stages/test_classify.py", "tests/crf/test_dense_crf_torch.py"} <= {*words}
+    assert "tests/test_site.py" not in words
+
+
 def test_a_report_of_the_tests_is_counted(tmp_path: Path) -> None:
     report = tmp_path / "tests.xml"
     report.write_text(
@@ -300,6 +306,6 @@ def test_a_report_of_the_tests_is_counted(tmp_path: Path) -> None:
         '<testcase classname="a" name="two"><failure message="differs">...</failure></testcase>'
         '<testcase classname="a" name="three"><skipped message="no"/></testcase></testsuite></testsuites>'
     )
-    row = read_report(report)
+    row = gpu_tests.read_report(report)
     assert (row["passed"], row["failed"], row["skipped"]) == (1, 1, 1)
     assert row["failures"] == [{"test": "a::two", "message": "differs"}]

@@ -34,8 +34,8 @@ PARTS = (
     Part(name="small", module="whole_run", most=260, needs_data=True),
     Part(name="training", module="train", most=200),
     Part(name="maps", module="maps", most=60),
-    Part(name="crf", module="crf", most=60),
-    Part(name="resume", module="resume", most=120),
+    Part(name="crf", module="crf", most=90),
+    Part(name="resume", module="resume", most=150),
     Part(name="reference", module="whole_run", function="reference_cases", most=240, needs_data=True),
 )
 """In this order; each is given what is left of the budget, and no more than its own most."""

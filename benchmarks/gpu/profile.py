@@ -83,7 +83,12 @@ class Profiler:
 
     def _operators(self) -> list[dict[str, Any]]:
         which = "self_device_time_total" if self._given.on_gpu else "self_cpu_time_total"
-        rows = [(getattr(row, which), row.key, row.count) for row in self._trace.key_averages()]
+        kind = DeviceType.CUDA if self._given.on_gpu else DeviceType.CPU  # kernels; else their time would count twice
+        rows = [
+            (getattr(row, which), row.key, row.count)
+            for row in self._trace.key_averages()
+            if row.device_type == kind and not getattr(row, "is_user_annotation", False)
+        ]
         total = sum(time for time, _, _ in rows) or 1.0
         ranked = sorted(rows, reverse=True)[:MOST_OPERATORS]
         return [{"name": name, "share": round(own / total, 4), "calls": calls} for own, name, calls in ranked if own]

@@ -2,12 +2,13 @@
 
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed
 
 from benchmarks.gpu.given import Case, Given, Missing
 from benchmarks.record import machine
@@ -16,6 +17,9 @@ from subcam.runtime.files import read_json, write_json
 from subcam.runtime.resources import versions
 
 FORMAT = 1
+Writer = Callable[["PartFound"], None]
+"""Takes a part as it stands, to be written at once."""
+
 State = Literal["done", "cut off", "failed", "left out"]
 
 PEAK_SHARE, MAPS_RATIO, CRF_RATIO, SMALL_SECONDS, LEAST_BUSY = 0.45, 8.0, 10.0, 240.0, 0.5
@@ -113,7 +117,9 @@ def all_versions() -> dict[str, str]:
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     if torch.cuda.is_available():
-        found |= {"cudnn": str(torch.backends.cudnn.version()), "nccl": ".".join(map(str, torch.cuda.nccl.version()))}
+        found["cudnn"] = str(torch.backends.cudnn.version())
+        if torch.distributed.is_available() and torch.distributed.is_nccl_available():
+            found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     return found
 
 
@@ -162,12 +168,3 @@ def _target(what: str, row: Case | None, number: str, limit: float, *, at_least:
     measured = row[number]
     met = bool(measured >= limit if at_least else measured <= limit)
     return Target(what=what, wanted=wanted, measured=measured, met=met, profile=None if met else row.get("profile"))
-
-
-Writer = Callable[[PartFound], None]
-"""Takes a part as it stands, to be written at once."""
-
-
-def plain(part: PartFound) -> dict[str, Any]:
-    """As JSON knows it."""
-    return asdict(part)

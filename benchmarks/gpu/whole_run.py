@@ -4,7 +4,6 @@
 `voc12_reference` on a few images for one epoch each, which says what would bind a stage of the long run.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,11 +60,11 @@ def small_settings(given: Given) -> RunSettings:
 
 
 def reference_settings(given: Given) -> RunSettings:
-    """The recipe with random weights, one round and one epoch of everything."""
+    """The recipe with random weights, one round and one epoch of everything, in bf16 and with the CRF on the device."""
     recipe = voc12_reference()
     if given.tiny:
         return _tiny(recipe, given)
-    machine = replace(given.machine, precision="bf16-mixed")
+    machine = replace(given.machine, precision="bf16-mixed", crf="device")
     return recipe.with_(
         {
             "rounds": 1,
@@ -130,7 +129,7 @@ def run(given: Given, settings: RunSettings, dataset: Dataset, folder: Path, *, 
             compute(run_folder, stage, work)
             given.wait()
             seconds = time.perf_counter() - started
-        rows.append(_row(given, title, stage, seconds, busy.share))
+        rows.append(_row(given, title, stage, seconds, busy))
         given.note(rows[-1])
 
     started = time.perf_counter()
@@ -146,9 +145,11 @@ def run(given: Given, settings: RunSettings, dataset: Dataset, folder: Path, *, 
     yield total | {"scores": scores_of(result, with_cpu=title == "small" and not given.tiny)}
 
 
-def _row(given: Given, title: str, stage: Stage, seconds: float, busy: float | None) -> Case:
+def _row(given: Given, title: str, stage: Stage, seconds: float, busy: "Busy") -> Case:
     outputs = stage.record.get("outputs") or {}
-    row: Case = {"case": f"{title}: {stage.name}", "stage": stage.name, "seconds": seconds, "device_busy": busy}
+    row: Case = {"case": f"{title}: {stage.name}", "stage": stage.name, "seconds": seconds, "device_busy": busy.share}
+    if busy.why:
+        row["device_busy_unknown"] = busy.why
     if isinstance(count := outputs.get("images"), int) and count:
         row |= {"images": count, "images_a_second": count / seconds}
     if given.on_gpu:
@@ -159,12 +160,13 @@ def _row(given: Given, title: str, stage: Stage, seconds: float, busy: float | N
 class Busy:
     """How long the device worked while the block ran, as its driver counts it ten times a second.
 
-    share: 0..1; None where that cannot be had (no GPU, or no nvidia-ml-py).
+    share: 0..1; None where that cannot be had. why: of that, where there is a GPU.
     """
 
     def __init__(self, given: Given) -> None:
         self._given = given
         self._samples: list[float] = []
+        self.why = ""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -184,9 +186,11 @@ class Busy:
     def _watch(self) -> None:
         if not self._given.on_gpu:
             return
-        with contextlib.suppress(ModuleNotFoundError, RuntimeError):  # `missing` has said so
+        try:
             while not self._done.wait(SAMPLE_SECONDS):
                 self._samples.append(torch.cuda.utilization() / 100)
+        except Exception as error:  # the driver's library has errors of its own, and may be missing
+            self.why = f"{type(error).__name__}: {error}"
 
 
 def scores_of(result: RunResult, *, with_cpu: bool) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 from tests.refine.made_maps import first_images, made_maps, write_made_maps
 from tests.stages.given import images_of, stage_at
 
@@ -195,3 +196,28 @@ def test_damaged_marginals_are_named(tmp_path: Path, damage: str) -> None:
         path.write_bytes(contents[damage])
     with pytest.raises(BadInputError, match=rf"{path} holds no CRF marginals .*; move it away and run again"):
         read_marginals(path)
+
+
+def test_on_a_device_the_crf_gives_the_same_but_for_rounding(
+    run: Callable, images: ImageSet, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU stands in for a GPU: what is asked is whether the stage goes by way of `dense_crf_torch`."""
+    assert replace(device, machine=replace(device.machine, crf="device")).of_crf is None  # there is no GPU
+    expected = run(tmp_path / "cpu")
+    monkeypatch.setattr(Device, "of_crf", torch.device("cpu"))
+    called: list[int] = []
+    module = import_module("subcam.refine.scores_and_masks")
+    really = module.dense_crf_torch
+
+    def counted(of_images: list, *args: Any, **kwargs: Any) -> list:
+        called.append(len(of_images))
+        return really(of_images, *args, **kwargs)
+
+    monkeypatch.setattr(module, "dense_crf_torch", counted)
+    found = run(tmp_path / "device")
+    assert called == [1] * len(images)
+    for record in images.records:
+        one, other = (read_marginals(marginals_path(stage.path, record.name)) for stage in (expected, found))
+        for name in ("low_alpha", "high_alpha"):
+            difference = getattr(one, name).astype(int) - getattr(other, name).astype(int)
+            assert np.abs(difference).max() <= 1

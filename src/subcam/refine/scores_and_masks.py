@@ -10,10 +10,12 @@ from jaxtyping import Float, Float32, Integer, UInt8
 from subcam.cam.map_files import ResponseMaps
 from subcam.cam.response import likely_background
 from subcam.crf.dense_crf import dense_crf_many
+from subcam.crf.dense_crf_torch import dense_crf_torch
 from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
 from subcam.data.records import IGNORE_INDEX, MOST_CLASSES, Record
 from subcam.errors import BadInputError
+from subcam.runtime.devices import HostCopy, to_device
 from subcam.runtime.files import below
 
 Variant = Literal["crf", "walk", "walk-crf"]
@@ -54,14 +56,21 @@ def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.nd
 
 
 def crf_of(
-    record: Record, scores: list[np.ndarray], settings: CRFSettings
+    record: Record, scores: list[np.ndarray], settings: CRFSettings, device: torch.device | None = None
 ) -> list[Float32[np.ndarray, "channels h w"]]:
     """Marginals of several score sets of one image, in 0..1.
+
+    device: where `dense_crf_torch` computes them; None for the CPU's kernels.
 
     Raises:
         BadInputError: the scores cannot be used; names the image.
     """
     try:
-        return dense_crf_many(read_image(record.image), scores, settings=settings)
-    except (ValueError, MemoryError) as error:
+        image = read_image(record.image)
+        if device is None:
+            return dense_crf_many(image, scores, settings=settings)
+        there = (to_device(torch.from_numpy(array), device) for array in (image, np.stack(scores)))
+        (marginals,) = dense_crf_torch(*([tensor] for tensor in there), settings=settings)
+        return list(HostCopy(marginals).numpy())
+    except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
         raise BadInputError(f"{record.image}: {error}") from error

@@ -67,6 +67,8 @@ class MachineSettings(Settings):
         threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores. On a machine that others
             use too, say how many: threads that wait for each other on busy cores are many times slower than one.
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
+        crf: where a run's dense CRF is computed: by all cores of the CPU, or on the "device" where that is a CUDA GPU,
+            with results equal but for rounding. Not timed on a GPU yet, so the CPU unless asked.
         compile: whether networks in inference are compiled by torch.compile; where that fails they run as they are,
             with a message that says why. Takes from seconds to minutes for each network, and on a CPU needs a C++
             compiler.
@@ -82,6 +84,7 @@ class MachineSettings(Settings):
     workers: Annotated[int, Range(-1, 1024)] = -1
     threads: Threads = 0
     checkpoint_seconds: Annotated[float, Range(0.0, 1e7)] = 60.0
+    crf: Literal["cpu", "device"] = "cpu"
     compile: bool = False
     decoded_cache: str = ""
 
@@ -194,6 +197,12 @@ class Device:
     precision: Precision
     machine: MachineSettings
     fabric: Fabric
+
+    @property
+    def of_crf(self) -> torch.device | None:
+        """The GPU on which the dense CRF is computed; None for the CPU."""
+        here = self.fabric.device
+        return here if self.machine.crf == "device" and here.type == "cuda" else None
 
     @classmethod
     def open(cls, machine: MachineSettings, *, precision: Precision) -> "Device":

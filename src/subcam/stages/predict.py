@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from subcam.data.check import CheckedImages
@@ -64,7 +65,7 @@ def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, mod
             yield from zip((records[index] for index in batch), probabilities.numpy(), strict=True)
 
     threads = thread_count(machine.threads)
-    write = partial(_write, folder=stage.path, settings=settings)
+    write = partial(_write, folder=stage.path, settings=settings, device=device.of_crf)
     with (
         bar(stage.name, total, done=total - left) as progress,
         closing(threaded_map(write, by_image(), threads=threads, ahead=2 * threads)) as written,
@@ -75,26 +76,34 @@ def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, mod
 
 
 def _write(
-    segmented: tuple[Record, Float[np.ndarray, "channels h w"]], *, folder: Path, settings: InferenceSettings
+    segmented: tuple[Record, Float[np.ndarray, "channels h w"]],
+    *,
+    folder: Path,
+    settings: InferenceSettings,
+    device: torch.device | None,
 ) -> None:
     record, probabilities = segmented
     by_variant = {MASKS: probabilities}
     if settings.crf:
-        by_variant[CRF_MASKS] = crf_of(record, [probabilities], settings.crf_settings)[0]
+        by_variant[CRF_MASKS] = crf_of(record, [probabilities], settings.crf_settings, device)[0]
     if settings.known_labels:
-        by_variant[KNOWN_MASKS] = _known(record, probabilities, settings)
+        by_variant[KNOWN_MASKS] = _known(record, probabilities, settings, device)
     for variant, scores in by_variant.items():
         labels = scores.argmax(0).astype(np.uint8)
         write_mask(mask_path(folder, variant, record.name), labels, palette=voc_palette(), durable=False)
 
 
 def _known(
-    record: Record, probabilities: Float[np.ndarray, "channels h w"], settings: InferenceSettings
+    record: Record,
+    probabilities: Float[np.ndarray, "channels h w"],
+    settings: InferenceSettings,
+    device: torch.device | None,
 ) -> Float[np.ndarray, "channels h w"]:
     """Probabilities of background and the image's own classes, sharpened by the CRF if there is one; 0 elsewhere."""
     channels = [0, *(label + 1 for label in record.labels)]
     own = probabilities[channels]
     own = own / own.sum(0)
     scores = np.zeros_like(probabilities)
-    scores[channels] = crf_of(record, [own], settings.crf_settings)[0] if settings.crf and len(own) > 1 else own
+    sharpen = settings.crf and len(own) > 1
+    scores[channels] = crf_of(record, [own], settings.crf_settings, device)[0] if sharpen else own
     return scores

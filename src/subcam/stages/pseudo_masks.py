@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.checks.fields import Exponent, Settings, Share
@@ -58,7 +59,7 @@ def run(
 
     def one(record: Record) -> None:
         for variant in variants(record):
-            scores, classes = _scores(variant, record, settings, maps=maps, walked=walked)
+            scores, classes = _scores(variant, record, settings, maps=maps, walked=walked, device=device.of_crf)
             labels = label_map(scores, classes, ignore_margin=settings.ignore_margin)
             write_mask(mask_path(stage.path, variant, record.name), labels, palette=voc_palette(), durable=False)
 
@@ -73,7 +74,13 @@ def run(
 
 
 def _scores(
-    variant: Variant, record: Record, settings: MaskSettings, *, maps: Stage, walked: Stage
+    variant: Variant,
+    record: Record,
+    settings: MaskSettings,
+    *,
+    maps: Stage,
+    walked: Stage,
+    device: torch.device | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of background and present classes at full size, and those classes."""
     if variant == "crf":
@@ -85,5 +92,5 @@ def _scores(
             raise SettingsError(f"walk_alpha {settings.walk_alpha} is none of the walk's alphas {after.alphas}")
         scores, classes = after.scores(settings.walk_alpha), after.classes
     if variant in ("crf", "walk-crf"):
-        scores = crf_of(record, [scores], settings.crf)[0]
+        scores = crf_of(record, [scores], settings.crf, device)[0]
     return scores, classes

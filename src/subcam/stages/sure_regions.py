@@ -41,7 +41,7 @@ def run(stage: Stage, *, settings: SureRegionSettings, images: CheckedImages, ma
     def one(record: Record) -> None:
         responses = read_response_maps(maps_path(maps.path, record.name))
         scores = [scores_with_background(responses, alpha=alpha) for alpha in (settings.low_alpha, settings.high_alpha)]
-        low, high = crf_of(record, scores, settings.crf)
+        low, high = crf_of(record, scores, settings.crf, device.of_crf)
         marginals = CRFMarginals(low_alpha=as_bytes(low), high_alpha=as_bytes(high))
         write_marginals(marginals_path(stage.path, record.name), marginals)
 
