@@ -180,9 +180,11 @@ def require_inside(root: Path, file: Path, *, where: str) -> None:
 
     Folders of images, `root` too, may be links to other places.
     """
-    homes = (root.resolve(), file.parent.resolve())
-    leads_out = file.is_symlink() and not any(file.resolve().is_relative_to(home) for home in homes)
-    if leads_out or (not file.resolve().is_relative_to(homes[0]) and _behind_a_link_up(root, file.parent)):
+    fits = _holds_images(root, file.parent)
+    if file.is_symlink():
+        target = file.resolve()
+        fits = target.is_relative_to(root.resolve()) or (fits and target.is_relative_to(file.parent.resolve()))
+    if not fits:
         raise BadInputError(
             f"{where}: {file} is a link to {file.resolve()}, outside {root}; put the image itself there, or give the "
             "folder that holds it"
@@ -190,6 +192,11 @@ def require_inside(root: Path, file: Path, *, where: str) -> None:
 
 
 @functools.lru_cache(maxsize=1 << 12)
+def _holds_images(root: Path, folder: Path) -> bool:
+    """Whether images may lie in a folder below `root`: it is in `root`, or a link on the way leads to another place."""
+    return folder.resolve().is_relative_to(root.resolve()) or not _behind_a_link_up(root, folder)
+
+
 def _behind_a_link_up(root: Path, folder: Path) -> bool:
     """Whether a folder between `root` and `folder` is a link to one that holds `root`: it is no folder of images."""
     between = [path for path in (folder, *folder.parents) if path != root and path.is_relative_to(root)]
