@@ -44,7 +44,6 @@ def whole_patches(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 
 @takes_arrays()
-@takes_arrays()
 @torch.inference_mode()
 def multiscale_response(
     network: ClassificationNetwork,

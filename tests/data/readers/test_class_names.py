@@ -44,3 +44,7 @@ def test_a_label_map_has_voc_s_colours(tmp_path: Path) -> None:
     assert classes.names[20] == "c21"
     path.write_text("dog:0,128,0::\ncat:128,0,0::\n")
     assert read_class_list(path) == ClassList.numbered(["cat", "dog"])
+    path.write_text("# label:color_rgb:parts:actions\nbackground:::\ndog:::\ncat:::\n")
+    assert read_class_list(path) == ClassList.numbered(["dog", "cat"])
+    path.write_text("dog:::\ncat:::\n")
+    assert read_class_list(path) == ClassList.numbered(["dog", "cat"])

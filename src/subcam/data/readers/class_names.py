@@ -141,11 +141,13 @@ def _from_table(path: Path) -> ClassList:
 
 
 def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:
+    entries = [line for line in lines if not line.startswith("#")]
+    if entries and all(line.partition(":")[2].startswith(":") for line in entries):
+        # Datumaro leaves colours out where they are those of the places in the list.
+        return ClassList.numbered(listed_classes([line.partition(":")[0] for line in entries], where=str(path)))
     colours: dict[str, tuple[int, int, int]] = {}
-    for line in lines:
+    for line in entries:
         name, *rest = line.split(":")
-        if line.startswith("#"):
-            continue
         try:
             red, green, blue = map(int, rest[0].split(","))
         except (ValueError, IndexError) as error:

@@ -85,9 +85,9 @@ def read_voc(
     """Read one split of a folder in PASCAL VOC's layout.
 
     A class is in an image when an `<object>` of its annotation has that name; objects marked difficult count, as in
-    AffinityNet's labels. Where there is no folder Annotations, as in CVAT's and labelme's sets of masks, it is in an
-    image when its mask has a pixel of it. Masks are `SegmentationClassAug` where that folder exists, else
-    `SegmentationClassPNG`, else `SegmentationClass`; an image without one has `mask=None`.
+    AffinityNet's labels. Where there is no folder Annotations or nothing in it, as in CVAT's, Datumaro's and labelme's
+    sets of masks, it is in an image when its mask has a pixel of it. Masks are `SegmentationClassAug` where that folder
+    exists, else `SegmentationClassPNG`, else `SegmentationClass`; an image without one has `mask=None`.
 
     The classes are those of `labelmap.txt`, `labels.txt`, `class_names.txt` or `classes.txt` in the folder; else VOC's
     twenty where the annotations name no other; else `classes`; else those that occur, sorted, which is logged.
@@ -151,7 +151,7 @@ def read_voc(
 
 def _labels_of(root: Path, names: Sequence[str], own_masks: Path | None) -> dict[str, "frozenset[str] | BadInputError"]:
     """The classes of each image by its annotation; by its mask where there are none."""
-    if own_masks is None or (root / _ANNOTATIONS).is_dir():
+    if own_masks is None or any((root / _ANNOTATIONS).rglob("*.xml")):
         return {name: _annotated(root / _ANNOTATIONS / f"{name}.xml") for name in names}
     known = _listed(root)
     if known is None:
