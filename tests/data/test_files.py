@@ -174,8 +174,11 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "mine" / "linked").symlink_to(tmp_path / "disk")
     (tmp_path / "mine" / "again").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "real").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "mine" / "real" / "c.png")
+    (tmp_path / "mine" / "alias").symlink_to(tmp_path / "mine" / "real")
     found = images_below(tmp_path / "mine").images
-    assert [path.relative_to(tmp_path / "mine").as_posix() for path in found] == ["again/a.png", "b.png"]
+    assert [path.relative_to(tmp_path / "mine").as_posix() for path in found] == ["again/a.png", "b.png", "real/c.png"]
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".Png", ".JPG", ".Jpeg", ".tiff"])

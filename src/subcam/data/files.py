@@ -55,7 +55,8 @@ def advice_on_kind(path: PurePath) -> str:
 def images_below(folder: Path, *, exclude: Path | None = None) -> FolderImages:
     """The images in a folder and its sub-folders; what is hidden (a name that begins with a dot) is left out.
 
-    Links to folders are followed, each folder being entered once; those to a folder that holds this one are not.
+    Links to folders elsewhere are followed, each folder being entered once; those to a folder in this one, or to one
+    that holds it, are not.
 
     exclude: a folder that is not entered, with its links resolved.
 
@@ -76,6 +77,8 @@ def images_below(folder: Path, *, exclude: Path | None = None) -> FolderImages:
         place = path.resolve()
         if path.name.startswith(".") or place == exclude or place in entered or top.is_relative_to(place):
             return False
+        if path.is_symlink() and place.is_relative_to(top):
+            return False  # its images are met under their own names
         entered.add(place)
         return True
 

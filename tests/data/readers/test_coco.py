@@ -212,6 +212,9 @@ def test_a_category_that_heads_others_is_none(tmp_path: Path, caplog: pytest.Log
     assert read_plain(folder).class_names == ("pets", "cat")
     plain(tmp_path, [annotation(1, 1)], categories=[heads[1], {"id": 3, "name": "dog", "supercategory": "none"}])
     assert read_plain(folder).class_names == ("cat", "dog")
+    # and so is one that stands below another: it is a class of the set, of which there is no image yet
+    plain(tmp_path, [annotation(1, 1)], categories=[heads[0] | {"supercategory": "things"}, heads[1]])
+    assert read_plain(folder).class_names == ("pets", "cat")
 
 
 def test_background_and_what_is_ignored_are_no_categories(tmp_path: Path) -> None:
