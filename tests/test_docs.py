@@ -7,6 +7,7 @@ import shlex
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -134,7 +135,12 @@ PARSED = [
 
 
 @pytest.mark.parametrize(("path", "words"), PARSED, ids=[f"{id_of(p)}: {shlex.join(w)[:80]}" for p, w in PARSED])
-def test_commands_that_are_not_run_are_ones_that_subcam_knows(path, words, parse):
+def test_commands_that_are_not_run_are_ones_that_subcam_knows(path, words, parse, tmp_path, monkeypatch):
+    if "--config" in words:  # the file that the page shows
+        monkeypatch.chdir(tmp_path)
+        config = Path(words[words.index("--config") + 1])
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(next(block.text for block in blocks(path) if block.kind == "toml"), "utf-8")
     read = parse(words)
     if words[0] in LONG:
         assert read.settings.rounds >= 0

@@ -25,7 +25,7 @@ from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 
-REWRITTEN = {"run.json", ".lock"}
+REWRITTEN = {"run.json", "run.log", ".lock"}
 """What every command writes, also where there is nothing to do."""
 
 

@@ -36,10 +36,11 @@ from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.run_files.write import write_run_files
+from subcam.run_files.write import LOG_FILE, called, write_run_files
 from subcam.runtime import distributed
 from subcam.runtime.devices import join
-from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.runtime.progress import log_to
+from subcam.runtime.run_folder import RECORD, RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import (
     affinity,
@@ -58,7 +59,7 @@ from subcam.stages.context import Context
 
 
 def run(
-    settings: RunSettings, out: Path, *, dataset: Dataset | None = None, recipe: str = "", record: str = "run.json"
+    settings: RunSettings, out: Path, *, dataset: Dataset | None = None, recipe: str = "", record: str = RECORD
 ) -> RunResult:
     """Do everything, or what is left of it, in the folder `out`.
 
@@ -75,7 +76,7 @@ def run(
     settings.compare.check_packages()
     join(settings.machine)
     folder = RunFolder(path=out)
-    with folder.lock():
+    with folder.lock(), log_to(out / LOG_FILE, title=called()):
         started = time.monotonic()
         with distributed.first_goes_ahead():
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)

@@ -14,7 +14,7 @@ from subcam.errors import RunFolderError
 from subcam.run_record import RecordedRound, RunRecord, read_record
 from subcam.runtime.files import RECORD_FILE, fault_of_name, from_plain, write_json
 from subcam.runtime.resources import peak_memory_mib, versions
-from subcam.runtime.run_folder import Stage, read_stage_record
+from subcam.runtime.run_folder import RECORD, Stage, read_stage_record
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores, RefinedScores
 
@@ -143,10 +143,6 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
             ],
         },
     )
-
-
-RECORD = "run.json"
-"""The file in a run's folder that lists what was run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ def test_refined_rounds_have_their_numbers_and_comparisons_have_none(finished: R
 def test_files_and_record_have_them(finished: RunResult) -> None:
     summary = (finished.out / "summary.md").read_text("utf-8")
     rows = list(csv.DictReader((finished.out / "pseudo-masks.csv").open(encoding="utf-8")))
-    classes = list(csv.DictReader((finished.out / "classes.csv").open(encoding="utf-8")))
+    classes = list(csv.DictReader((finished.out / "class-iou.csv").open(encoding="utf-8")))
     record = json.loads((finished.out / "run.json").read_text("utf-8"))
     means = scores_of(record)["val"]
     for found, entry in zip(finished.compared, record["compared"], strict=True):

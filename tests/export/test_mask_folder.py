@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 from tests.export.made_masks import NAMES, write_made
 
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.readers.class_names import write_legend
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.errors import BadInputError
+from subcam.errors import BadInputError, RunFolderError
 from subcam.export.mask_folder import class_names_in, open_masks, read_class_names
 
 
@@ -109,3 +111,65 @@ def test_what_is_no_png_is_said_and_one_name_is_one_mask(tmp_path: Path, caplog:
     mask(tmp_path / "sub" / "a.png", [[0, 1]])
     with pytest.raises(BadInputError, match=r"are masks of one name; take one away"):
         open_masks(tmp_path)
+
+
+def record(folder: Path, **changes: object) -> None:
+    """A run's record, as far as its masks are concerned."""
+    content = {
+        "class_names": ["dog", "cat"],
+        "settings": {"refine": {"masks": {"pseudo_mask": "walk"}}},
+        "refined": [{"masks": "stages/round0-masks-a"}, {"masks": "stages/round1-masks-b"}],
+        **changes,
+    }
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+def test_a_run_s_folder_is_its_last_pseudo_masks_with_its_classes(tmp_path: Path) -> None:
+    """Not what else lies there: an older run's table called classes.csv, a folder `masks` of another run."""
+    record(tmp_path)
+    mine = mask(tmp_path / "stages" / "round1-masks-b" / "walk" / "a" / "x.png")
+    for other in ("stages/round1-masks-b/crf/y.png", "stages/round0-masks-a/walk/z.png", "masks/w.png"):
+        mask(tmp_path / other)
+    (tmp_path / "classes.csv").write_text("split,round,scored,background,dog,cat,mIoU\n")
+    masks = open_masks(tmp_path)
+    assert masks.files == {"a/x": mine}
+    assert masks.class_names == ("dog", "cat")
+    assert open_masks(tmp_path, class_names=["hund", "katze"]).class_names == ("hund", "katze")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refined": []}, "is a run without pseudo masks"),
+        ({"refined": None}, "run.json is not the record of a run"),
+        ({"refined": [{}]}, r"run.json is not the record of a run \(TypeError: .*masks"),
+        ({"settings": []}, "run.json is not the record of a run"),
+    ],
+)
+def test_a_run_without_masks(changes: dict, message: str, tmp_path: Path) -> None:
+    record(tmp_path, **changes)
+    mask(tmp_path / "a.png")
+    with pytest.raises(BadInputError, match=message):
+        open_masks(tmp_path)
+
+
+def test_a_record_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    record(tmp_path, refined=[{"masks": "../secret"}])
+    with pytest.raises(RunFolderError, match=r"it has '\.\.'"):
+        open_masks(tmp_path)
+
+
+def test_a_stage_s_folder_of_several_kinds_of_masks_is_not_one_of_masks(tmp_path: Path) -> None:
+    (tmp_path / "stage.json").write_text("{}")
+    for kind in ("crf", "walk"):
+        mask(tmp_path / kind / "a.png")
+        write_legend(tmp_path / kind, ["dog", "cat"])
+    with pytest.raises(BadInputError, match="got one that holds several: crf, walk; give one of these"):
+        open_masks(tmp_path)
+    assert open_masks(tmp_path / "walk").class_names == ("dog", "cat")
+
+
+@pytest.mark.parametrize("names", [("dog", "cat"), ("dög ü", "none", "a;b", "#c", "1"), ("a\nb", "\x85c")])
+def test_a_legend_is_read_back(names: tuple[str, ...], tmp_path: Path) -> None:
+    write_legend(tmp_path, names)
+    assert read_class_names(tmp_path / "classes.txt") == tuple(" ".join(name.split()) for name in names)

@@ -30,7 +30,7 @@ class Arguments(Settings):
     """What to score.
 
     Attributes:
-        predictions: a folder of masks, or one that `subcam predict` wrote.
+        predictions: a folder of masks, one that `subcam predict` wrote, or that of a run, whose pseudo masks are meant.
         truth: a folder of masks, or one in PASCAL VOC's layout.
         classes: names of the predicted values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
             `classes.txt` in the folder.

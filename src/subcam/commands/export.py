@@ -25,7 +25,7 @@ class Masks(Settings):
     """Which masks to write.
 
     Attributes:
-        predictions: a folder of masks, or one that `subcam predict` wrote.
+        predictions: a folder of masks, one that `subcam predict` wrote, or that of a run, whose pseudo masks are meant.
         out: where to write; a file that is there is replaced as a whole.
         images: the folder of the images: their file names are then the real ones, and sizes are checked.
         list: a file of the names to write, one a line, such as a split of VOC; else every mask.

@@ -69,8 +69,9 @@ def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
     from subcam.report.tables.formats import terminal_table
     from subcam.report.tables.tables import explanation, tables_of, write_tables
     from subcam.run_files.config_file import read_config
+    from subcam.run_files.write import LOG_FILE, MASKS_FOLDER
     from subcam.runtime import distributed, launch
-    from subcam.runtime.progress import console, say
+    from subcam.runtime.progress import log_to, say, show
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
@@ -110,17 +111,20 @@ def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
     result = run(given.settings, given.out, recipe=recipe or "")
     if not distributed.is_first():
         return
-    write_tables(result)
-    for table in tables_of(result):
-        console.print(terminal_table(table))
-    say(explanation(result))
-    if result.refined:
-        say(f"pseudo masks: {result.refined[-1].masks.path / str(result.settings.refine.masks.pseudo_mask)}")
-    say(f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}")
-    if given.report:
-        from subcam.report.page.page import write_report
+    with log_to(given.out / LOG_FILE):
+        write_tables(result)
+        for table in tables_of(result):
+            show(terminal_table(table))
+        say(explanation(result))
+        if result.refined:
+            say(f"pseudo masks: {given.out / MASKS_FOLDER}")
+        say(
+            f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}"
+        )
+        if given.report:
+            from subcam.report.page.page import write_report
 
-        say(f"report page: {write_report(given.out)}")
+            say(f"report page: {write_report(given.out)}")
 
 
 def recipes(words: list[str]) -> None:

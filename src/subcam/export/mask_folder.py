@@ -4,13 +4,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from subcam.data.files import images_below, name_of
 from subcam.data.images import read_indices
-from subcam.data.readers.class_names import ClassList, listed_classes, read_class_list
+from subcam.data.readers.class_names import LEGEND_FILE, ClassList, listed_classes, read_class_list
 from subcam.data.readers.voc import VOC_MASK_FOLDERS, voc_classes
 from subcam.data.records import IGNORE_INDEX, first_of, require_room
 from subcam.errors import BadInputError
@@ -23,12 +24,14 @@ from subcam.metrics.folders import (
     refuse_values,
     score_folders,
 )
+from subcam.runtime.files import RECORD_FILE, below, from_plain, read_json
 from subcam.runtime.progress import track
+from subcam.runtime.run_folder import RECORD
 
 logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
-CLASS_FILES = ("classes.csv", "classes.txt")
+CLASS_FILES = ("classes.csv", LEGEND_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +91,38 @@ class MaskFolder:
 def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     """Find the masks in a folder, in its sub-folder `masks`, or in that of a VOC folder; no mask is read.
 
-    Class names are those given, else those of `classes.csv` (columns index, name) or `classes.txt` (one a line) in the
-    folder or beside its `masks`, else VOC's in a VOC folder, else unknown.
+    Of a run's folder these are the pseudo masks of the run that ended last in it, with its class names. Of others the
+    names are those given, else those of `classes.csv` (columns index, name) or `classes.txt` (one a line) in the folder
+    or beside its `masks`, else VOC's in a VOC folder, else unknown.
 
     Raises:
-        BadInputError: no such folder, no PNG in it, or a file of classes that cannot be understood.
+        BadInputError: no such folder, no PNG in it, a stage's folder of several kinds of masks, a run without pseudo
+            masks, or a file of classes that cannot be understood.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: expected a folder of masks, got none; check the path")
+    if (folder / RECORD).is_file():
+        root, own_names = _of_run(folder)
+        return MaskFolder(
+            root=root,
+            files=_masks_below(root),
+            class_names=without_background(class_names, where="the given names") if class_names else own_names,
+        )
     root = next((folder / name for name in (MASK_FOLDER, *VOC_MASK_FOLDERS) if (folder / name).is_dir()), folder)
+    kinds = sorted(path.parent.name for path in root.glob(f"*/{LEGEND_FILE}"))
+    if len(kinds) > 1 and (root / RECORD_FILE).is_file():
+        raise BadInputError(
+            f"{root}: expected a folder of masks, got one that holds several: {first_of(kinds)}; give one of these"
+        )
+    return MaskFolder(root=root, files=_masks_below(root), class_names=_class_names(class_names, folder, root))
+
+
+def _masks_below(root: Path) -> dict[str, Path]:
+    """The PNGs in a folder and its sub-folders by name; images that are no PNGs are named.
+
+    Raises:
+        BadInputError: there is none, or two have one name.
+    """
     files: dict[str, Path] = {}
     others: list[str] = []
     for path in images_below(root).images:
@@ -109,7 +135,39 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
         raise BadInputError(f"{root}: expected masks as PNG files, got none; check the path")
     if others:
         logger.warning("%s: %d images are no PNGs and not taken for masks: %s", root, len(others), first_of(others))
-    return MaskFolder(root=root, files=files, class_names=_class_names(class_names, folder, root))
+    return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Masks:
+    masks: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is read here of a run's record."""
+
+    class_names: tuple[str, ...]
+    settings: dict[str, Any]
+    refined: tuple[_Masks, ...] = ()
+
+
+def _of_run(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """Where the pseudo masks of a run lie that its segmentation network learned from, and its class names."""
+    path = folder / RECORD
+    try:
+        run = from_plain(_Run, read_json(path), lenient=True)
+        variant = run.settings["refine"]["masks"]["pseudo_mask"]
+    except (KeyError, TypeError) as error:
+        raise BadInputError(
+            f"{path} is not the record of a run ({type(error).__name__}: {error}); give the run's command again"
+        ) from error
+    if not run.refined:
+        raise BadInputError(
+            f"{folder} is a run without pseudo masks (--refine.rounds none); run it again with refinement, or give"
+            " a folder of masks"
+        )
+    return below(folder, f"{run.refined[-1].masks}/{variant}"), run.class_names
 
 
 def evaluate(

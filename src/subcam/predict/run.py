@@ -29,7 +29,7 @@ from subcam.runtime.devices import MachineSettings, Precision, check_accelerator
 from subcam.runtime.files import as_plain, fault_of_name, file_digest, from_plain, read_json
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, say
-from subcam.runtime.run_folder import RunFolder, fingerprint
+from subcam.runtime.run_folder import RECORD, RunFolder, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ def find_model(path: Path) -> Path:
         path = path.parent
     if (path / CONFIG_FILE).is_file():
         return path
-    record = path / "run.json"
+    record = path / RECORD
     if not record.is_file():
         raise CheckpointError(
             f"{path}: expected the folder of a saved network ({CONFIG_FILE} and {WEIGHTS_FILE}) or of a run (run.json),"

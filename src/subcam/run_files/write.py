@@ -1,29 +1,70 @@
 """What a run writes when it has ended, for people and for later commands, beside its stages."""
 
+import shlex
+import sys
 from pathlib import Path
 
+from subcam._version import __version__
 from subcam.data.dataset import Dataset
-from subcam.results import RECORD, RunResult, write_record
+from subcam.data.readers.class_names import LEGEND_FILE, legend
+from subcam.networks.model_folder import CONFIG_FILE as MODEL_CONFIG
+from subcam.networks.model_folder import WEIGHTS_FILE
+from subcam.refine.scores_and_masks import mask_path
+from subcam.results import RunResult, write_record
 from subcam.run_files.config_file import CONFIG_FILE, write_config
+from subcam.run_files.shown import show
+from subcam.runtime.run_folder import RECORD
+
+MASKS_FOLDER, MODEL_FOLDER, LOG_FILE = "masks", "model", "run.log"
 
 
 def write_run_files(result: RunResult, dataset: Dataset, *, record: str = RECORD) -> None:
-    """Write the configuration that does the run again, then the record of the run, which names all else.
+    """Show the final masks and the network, write the configuration, then the record of the run, which names all else.
 
     Args:
         result: of the run; `result.out` is its folder.
         dataset: its images.
         record: the file in the folder that lists what was run. Of another name than the usual it is that of one run
-            among several in the folder, and its configuration lies beside it under its name.
+            among several in the folder: its configuration lies beside it under its name, and nothing is shown.
 
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
     path = result.out / record
+    if record == RECORD:
+        show_masks(result, dataset)
+        show_model(result)
     write_config(config_path(path), result.settings, recipe=result.recipe)
     write_record(result, dataset, path)
+
+
+def show_masks(result: RunResult, dataset: Dataset) -> None:
+    """The folder `masks`: the pseudo masks that a network is to learn from, of all images, and the names of classes."""
+    folder = result.out / MASKS_FOLDER
+    if not result.refined:
+        show(folder, {})
+        return
+    stage, variant = result.refined[-1].masks.path, result.settings.refine.masks.pseudo_mask
+    names = {record.name for images in dataset.all for record in images.image_set.records}
+    files = {f"{name}.png": mask_path(stage, variant, name) for name in sorted(names)}
+    show(folder, files, {LEGEND_FILE: legend(result.class_names)})
+
+
+def show_model(result: RunResult) -> None:
+    """The folder `model`: the segmentation network that `subcam predict` takes of the run."""
+    networks = result.segmented
+    # As `predict.run.find_model`: the last that learned from pseudo masks, else from ground truth.
+    best = next((one for one in reversed(networks) if one.trained_on == "pseudo"), next(reversed(networks), None))
+    files = {name: best.model.path / name for name in (MODEL_CONFIG, WEIGHTS_FILE)} if best else {}
+    show(result.out / MODEL_FOLDER, files)
 
 
 def config_path(record: Path) -> Path:
     """Where the configuration of the run of this record lies."""
     return record.with_name(CONFIG_FILE) if record.name == RECORD else record.with_suffix(".toml")
+
+
+def called() -> str:
+    """How this process was called, as the log of a run has it."""
+    command, *words = sys.argv
+    return f"subcam {__version__}: {shlex.join([Path(command).name, *words])}"

@@ -98,7 +98,7 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
     Raises:
         RunFolderError: the disk is full, or the folder cannot be written; says which and what to do.
     """
-    try:
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial, descriptor = _open_partial(path)
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -113,6 +113,17 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
                 with contextlib.suppress(OSError):
                     partial.unlink(missing_ok=True)
                 raise
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Inside the block, an error of the system that `path` cannot be written is one that says what to do.
+
+    Raises:
+        RunFolderError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
     except Exception as error:
         if is_disk_full(error):
             raise RunFolderError(
@@ -130,10 +141,7 @@ def _open_partial(path: Path) -> tuple[Path, int]:
 
     Its name is the same each time, so that what a killed process left is written over, unless somebody writes it now.
     """
-    name = f".{path.name}.partial"
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
-    partial = path.with_name(name)
+    partial = partial_of(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(OSError):
         descriptor = os.open(partial, flags, 0o666)
@@ -150,6 +158,14 @@ def _open_partial(path: Path) -> tuple[Path, int]:
             raise
     unique = path.with_name(f".{secrets.token_hex(8)}.partial")
     return unique, os.open(unique, flags | os.O_EXCL, 0o666)
+
+
+def partial_of(path: Path) -> Path:
+    """The neighbour that is written first and then renamed to `path`."""
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
+    return path.with_name(name)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

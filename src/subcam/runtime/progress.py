@@ -1,15 +1,21 @@
-"""Progress of long jobs: bars with time left on a terminal, a line now and then in a log file."""
+"""What is printed: lines, tables, bars with time left on a terminal or a line now and then; kept in a run's log."""
 
+import errno
+import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from subcam.errors import RunFolderError, SubcamError
 from subcam.runtime import distributed
 
 Item = TypeVar("Item")
@@ -78,6 +84,71 @@ def harmless(text: str) -> str:
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
 
 
+LOG_WIDTH = 200
+"""Columns of a log, in which no table is cut."""
+
+_logs: list[Console] = []
+"""Where what is printed goes as well; the last one counts."""
+
+
+@contextmanager
+def log_to(path: Path, *, title: str = "") -> Iterator[None]:
+    """Append what is printed inside the block to a text file as well, and how the block ended if by an error.
+
+    Of several processes the first does so, which is the one that prints.
+
+    Args:
+        path: of the file.
+        title: a line that comes first, with the time.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    if not distributed.is_first():
+        yield
+        return
+    with _opened(path) as file:
+        log = Console(file=file, width=LOG_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+        if title:
+            _print(log, f"--- {datetime.now(UTC).isoformat(sep=' ', timespec='seconds')} {title}")
+        _logs.append(log)
+        try:
+            yield
+        except BaseException as error:
+            # A user's mistake says all by itself; of other errors the kind matters too.
+            kind = "" if isinstance(error, SubcamError) else f"{type(error).__name__}: "
+            _print(log, f"ended by an error: {kind}{error}")
+            raise
+        finally:
+            _logs.remove(log)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """A text file, made if it is not there, to whose end lines are written as they come; never what is no file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileExistsError(errno.EEXIST, "it is no file")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path} ({error.strerror}); move away what is there") from error
+    with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
+        yield file
+
+
+def show(table: RenderableType) -> None:
+    """Print a table, of several processes in the first."""
+    if distributed.is_first():
+        for each in (console, *_logs[-1:]):
+            each.print(table)
+
+
+def _print(to: Console, text: str) -> None:
+    to.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """Print a line for the person at the terminal; names of classes and files may stand in it, whatever their signs.
 
@@ -85,5 +156,6 @@ def say(text: str) -> None:
     """
     if not distributed.is_first():
         return
-    console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+    for each in (console, *_logs[-1:]):
+        _print(each, text)
     sys.stdout.flush()

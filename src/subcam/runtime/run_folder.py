@@ -25,6 +25,9 @@ from subcam.runtime.resources import peak_memory_mib, versions
 FORMAT = 2
 """Raised when the meaning of a stage's files changes, so that no older file is taken for a current one."""
 
+RECORD = "run.json"
+"""The file in a run's folder that lists what was run."""
+
 CONTENT = "content"
 """In a field's metadata: what of its value counts in a key."""
 

@@ -13,6 +13,7 @@ from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.inference_batches import inference_batches, same_size_batches
+from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.networks.segmenter import SegmentationNetwork, for_inference
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
@@ -47,6 +48,9 @@ def run(stage: Stage, *, settings: InferenceSettings, images: CheckedImages, mod
     """
     records, machine, fabric = images.image_set.records, device.machine, device.fabric
     wanted = variants(settings)
+    if distributed.is_first():
+        for variant in wanted:
+            write_legend(stage.path / variant, images.image_set.class_names)
     there = [all(mask_path(stage.path, variant, record.name).is_file() for variant in wanted) for record in records]
     # An interrupted batch is computed again as a whole: in other company its last bits might differ.
     own = distributed.share(same_size_batches(range(len(records)), images.sizes, batch_size=settings.batch_size))

@@ -10,10 +10,12 @@ from subcam.checks.fields import Exponent, Settings, Share
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.errors import SettingsError
 from subcam.refine.scores_and_masks import VARIANTS, Variant, crf_of, label_map, mask_path, scores_with_background
 from subcam.refine.walked_maps import read_walked, walked_path
+from subcam.runtime import distributed
 from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
@@ -52,6 +54,9 @@ def run(
     device: Device,
 ) -> None:
     """Write the masks of every image; those that are `scored` get all variants."""
+    if distributed.is_first():
+        for variant in VARIANTS if scored else (settings.pseudo_mask,):
+            write_legend(stage.path / variant, images.image_set.class_names)
     compared = {record.name for split in scored for record in split.image_set.records}
 
     def variants(record: Record) -> tuple[Variant, ...]:

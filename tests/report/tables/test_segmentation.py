@@ -47,7 +47,7 @@ def test_table_4(tmp_path: Path) -> None:
     assert "predict the classes themselves" in explanation(run)
     write_tables(run)
     assert len((tmp_path / "segmentation.csv").read_text("utf-8").splitlines()) == 5
-    assert "segmentation, ground truth + CRF" in (tmp_path / "classes.csv").read_text("utf-8")
+    assert "segmentation, ground truth + CRF" in (tmp_path / "class-iou.csv").read_text("utf-8")
 
 
 def test_without_full_supervision_there_is_no_share(tmp_path: Path) -> None:

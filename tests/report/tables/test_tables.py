@@ -206,7 +206,7 @@ def test_files(result: RunResult) -> None:
     assert (result.out / "rounds.csv").read_text("utf-8") == csv_table(first)
     assert (result.out / "pseudo-masks.csv").read_text("utf-8") == csv_table(second)
     assert not (result.out / "segmentation.csv").exists()
-    classes = read(result.out / "classes.csv")
+    classes = read(result.out / "class-iou.csv")
     assert classes[0] == ["split", "round", "scored", "background", "cat", "dög", "mIoU"]
     scores = result.rounds[0].scores["train"].fixed
     assert classes[1] == ["train", "0 (CAM)", "threshold 0.15", *map(repr, scores["iou"]), repr(scores["miou"])]

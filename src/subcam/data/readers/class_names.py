@@ -10,6 +10,7 @@ from pathlib import Path
 from subcam.data.readers.csv_file import read_csv, read_lines
 from subcam.data.records import IGNORE_INDEX, suggest
 from subcam.errors import BadInputError
+from subcam.runtime.files import atomic_write
 
 BACKGROUND_NAME = "background"
 BACKGROUND_NAMES = frozenset({BACKGROUND_NAME, "_background_", "__background__"})
@@ -76,6 +77,25 @@ def chosen_classes(classes: Sequence[str] | None, known: Sequence[str], *, where
     if not chosen or len(set(chosen)) < len(chosen):
         raise BadInputError(f"{where}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")
     return chosen
+
+
+LEGEND_FILE = "classes.txt"
+"""What a folder of masks has beside them: line i names the class of value i."""
+
+
+def write_legend(folder: Path, class_names: Sequence[str]) -> None:
+    """Write `classes.txt`, which `read_class_list` reads back; a line break in a name becomes a space.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    with atomic_write(folder / LEGEND_FILE, durable=False) as file:
+        file.write(legend(class_names))
+
+
+def legend(class_names: Sequence[str]) -> bytes:
+    """The content of `classes.txt`."""
+    return "".join(f"{' '.join(name.split())}\n" for name in class_names).encode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, kw_only=True)

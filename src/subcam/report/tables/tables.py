@@ -258,7 +258,7 @@ def _thresholds(result: RunResult) -> str:
 
 
 def write_tables(result: RunResult) -> None:
-    """Write `summary.md`, and as CSV `rounds`, `pseudo-masks`, `segmentation` and `classes`, into the run's folder."""
+    """Write `summary.md`, and `rounds`, `pseudo-masks`, `segmentation`, `class-iou` as CSV, into the run's folder."""
     tables = tables_of(result)
     with atomic_write(result.out / "summary.md", "w") as file:
         file.write("\n".join([*map(markdown_table, tables), explanation(result)]) + "\n")
@@ -266,7 +266,7 @@ def write_tables(result: RunResult) -> None:
     contents = {files[table.name]: csv_table(table) for table in tables}
     header = ["split", "round", "scored", "background", *result.class_names, "mIoU"]
     rows = [[*names, *map(repr, [*scores["iou"], scores["miou"]])] for *names, scores in _all_scores(result)]
-    for name, content in {**contents, "classes": csv_text([header, *rows])}.items():
+    for name, content in {**contents, "class-iou": csv_text([header, *rows])}.items():
         with atomic_write(result.out / f"{name}.csv", "w") as file:
             file.write(content)
 
