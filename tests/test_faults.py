@@ -305,7 +305,7 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
     """As the system kills one when memory runs out."""
     monkeypatch.setattr(TrainingImages, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     words = f"run small --data {toy_folder} --out {tmp_path} --rounds 0 --network.name tiny --network.weights none"
-    machine = "--machine.workers 1 --machine.threads 1 --machine.accelerator cpu --no-report"
+    machine = "--refine.rounds none --machine.workers 1 --machine.threads 1 --machine.accelerator cpu --no-report"
     assert cli.main([*words.split(), *machine.split()]) == cli.EXIT_USER
     said = capsys.readouterr().err
     assert "Traceback" not in said

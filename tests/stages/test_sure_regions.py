@@ -136,7 +136,7 @@ def test_maps_of_another_image_name_the_image(run: Callable, images: ImageSet, t
     other = replace(made_maps(record, images), size=(48, 50))
     write_response_maps(maps_path(tmp_path / "maps", record.name), other)
     only = images_of(replace(images, records=(record,)))
-    with pytest.raises(BadInputError, match=rf"{record.image}: dense CRF: expected .*\[classes, 48, 48\]"):
+    with pytest.raises(BadInputError, match=rf"{record.image}: score_sets\[0\]: expected shape .* w = 48 as in image"):
         run(tmp_path, images=only, maps=stage_at(tmp_path / "maps"))
 
 

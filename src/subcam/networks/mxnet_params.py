@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subcam.errors import CheckpointError
+from subcam.errors import BadInputError, CheckpointError
 from subcam.runtime.documents.regular_file import open_file
 
 LIST_MAGIC = 0x112
@@ -121,6 +121,8 @@ def read_mxnet_params(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with open_file(path) as file:
             return _read_list(_Reader(file, path))
+    except BadInputError as error:  # a folder, a pipe, a device
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
 

@@ -263,4 +263,4 @@ def test_the_command_writes_the_page(bare_run: Path, capsys: pytest.CaptureFixtu
     assert main(["report", str(bare_run / "none")]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     assert main(["report", str(bare_run), "--images", "0"]) == 2
-    assert "expected --images of 1 or more" in capsys.readouterr().err
+    assert "--images: expected a whole number from 1 to" in capsys.readouterr().err
