@@ -40,11 +40,6 @@ def labels_from_coco(path: Path, *, root: Path, crowd_labels: bool = True) -> So
             if isinstance(place, BadInputError):
                 raise place
             names = file.names_in(entry.id, crowd_labels=crowd_labels)
-            if file.unplaced and not names:
-                raise BadInputError(
-                    f"{path}: {entry.file_name}: no annotation is known to be of it, and {file.unplaced} annotations "
-                    "do not say of which image they are: what it shows is unknown; correct them"
-                )
             images.append(LabelledImage(image=place.image.relative_to(root).as_posix(), names=names))
         except BadInputError as error:
             skipped.append(Skipped(file=entry.file_name, reason=str(error)))

@@ -155,7 +155,8 @@ def place_images(
     """Where the image of each entry lies, by its id; or why the entry cannot be used.
 
     Two entries of one image are both of no use: neither has all of its annotations. Of two images that differ in
-    their suffix alone the second is refused.
+    their suffix alone the second is refused. Where the image of an annotation cannot be told, what an image without
+    any shows is unknown.
 
     Args:
         file: what names the images, and what is wrong with its entries.
@@ -173,6 +174,11 @@ def place_images(
             found[entry.id] = file.problems[entry.id]
             continue
         try:
+            if file.unplaced and entry.id not in file.present and entry.id not in file.crowds:
+                raise BadInputError(
+                    f"{file.path}: {entry.file_name}: no annotation is known to be of it, and {file.unplaced} "
+                    "annotations do not say of which image they are: what it shows is unknown; correct them"
+                )
             image, path = find_listed(entry.file_name, folders, by_end=by_end, where=str(file.path))
             name = name_of(path)
             name = name if split is None or path.parts[0] == split else f"{split}/{name}"
