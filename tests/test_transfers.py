@@ -32,6 +32,7 @@ from tests.loops import (
     walked_images,
 )
 from tests.pretend_device import DEVICE, PretendDevice, pretending
+from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
     from subcam.data.check import CheckedImages
@@ -165,3 +166,35 @@ def test_a_loop_waits_no_more_than_it_may(
     few, many = (waits(work, loop, batches, tmp_path, monkeypatch) for batches in (1, MOST_BATCHES))
     by_batch = {what: (count - few[what]) / (MOST_BATCHES - 1) for what, count in many.items() if count != few[what]}
     assert sum(by_batch.values()) <= most, by_batch
+
+
+class Images:
+    """Of a training, never looked at."""
+
+    seed = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, key: tuple[int, int], /) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+
+def test_batches_come_in_pinned_memory_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From other memory a copy blocks, whatever it is told. Pinning itself needs a GPU: only the wish is looked at."""
+    from subcam.data import inference_batches, training_batches
+
+    wished: list[bool] = []
+
+    class Loader(DataLoader):
+        def __init__(self, *args: Any, pin_memory: bool, **kwargs: Any) -> None:
+            wished.append(pin_memory)
+            super().__init__(*args, **kwargs)
+
+    for module in (inference_batches, training_batches):
+        monkeypatch.setattr(module, "DataLoader", Loader)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        list(inference_batches.inference_batches([], [], workers=0))
+        training_batches.training_loader(Images(), batch_size=2, epochs=1, workers=0)
+    assert wished == [True, True, False, False]
