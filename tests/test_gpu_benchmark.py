@@ -28,7 +28,11 @@ GPU = {"kind": "cuda", "name": "NVIDIA H100 80GB HBM3"}
 
 
 @pytest.mark.slow
-def test_the_dry_run_carries_out_every_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_dry_run_carries_out_every_part(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling aside: to trace functions whose shapes and types are checked takes many times what they take."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     kept = tmp_path / "gpu.json"
     words = ["gpu", "--device", "cpu", "--tiny", "--json", str(kept), "--scratch", str(tmp_path / "scratch")]
     assert command.main(words) == 0
