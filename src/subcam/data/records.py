@@ -99,6 +99,15 @@ class ImageSet:
     mask_values: tuple[int, ...]
     skipped: tuple[Skipped, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in self.class_names:
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise BadInputError(
+                    f"no class can be called {name!r:.100}, which is no text in UTF-8; rename it"
+                ) from error
+
     def __len__(self) -> int:
         return len(self.records)
 

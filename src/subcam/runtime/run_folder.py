@@ -132,12 +132,12 @@ def read_stage_record(path: Path) -> dict[str, Any]:
     """
     record = read_json(path)
     try:
-        from_plain(_Record, record, lenient=True)
+        known = from_plain(_Record, record, lenient=True)
     except TypeError as error:
         raise RunFolderError(
             f"{path} is not the record of a stage ({error}); move it away, and the stage is computed again"
         ) from error
-    return record
+    return record | as_plain(known)
 
 
 def _wait_until_seen(path: Path) -> None:

@@ -71,8 +71,9 @@ def chosen_classes(classes: Sequence[str] | None, known: Sequence[str], *, where
         BadInputError: none, an unknown one, or one twice; names `where`.
     """
     chosen = tuple(known if classes is None else classes)
+    among = frozenset(known)
     for name in chosen:
-        if name not in known:
+        if name not in among:
             raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
     if not chosen or len(set(chosen)) < len(chosen):
         raise BadInputError(f"{where}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")

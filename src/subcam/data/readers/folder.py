@@ -8,7 +8,7 @@ image is opened here; `subcam.data.check` does that.
 import csv
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from subcam.data.files import find_file, mask_named, name_of, require_inside
@@ -60,12 +60,13 @@ def read_folder(
     known, chosen = _class_names(table, classes)
     rows = _rows_of_split(table, split)
     first_lines = _first_lines(table)
+    among, places = dict.fromkeys(known), {name: index for index, name in enumerate(chosen)}
     records: list[Record] = []
     skipped: list[Skipped] = []
     unlabelled = 0
     for row in rows:
         try:
-            record = _read_record(root, table, row, known, chosen, first_lines)
+            record = _read_record(root, table, row, among, places, first_lines)
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
@@ -160,7 +161,7 @@ def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tupl
         _refuse_case_variants(table, known)
     if not known:
         raise BadInputError(f"{where}: expected the names of the classes, got none; label the images")
-    for name in table.class_columns:
+    for name in () if known == table.class_columns else table.class_columns:
         if name not in known:
             raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
     return known, chosen_classes(classes or None, known, where=where)
@@ -211,10 +212,11 @@ def _read_record(
     root: Path,
     table: LabelTable,
     row: LabelRow,
-    known: tuple[str, ...],
-    chosen: tuple[str, ...],
+    known: Mapping[str, None],
+    places: Mapping[str, int],
     first_lines: dict[str, int],
 ) -> Record:
+    """A row as a record; known: all classes in their order, places: the index of each that is learned."""
     if row.problem is not None:
         raise row.problem
     where = table.at(row)
@@ -235,10 +237,10 @@ def _read_record(
         if mask is not None:
             require_inside(root, mask, where=where)
     if mask is not None:
-        require_room(known, where=where)
+        require_room(tuple(known), where=where)
     return Record(
         name=name,
         image=image,
-        labels=tuple(index for index, label in enumerate(chosen) if label in row.names),
+        labels=tuple(sorted(places[label] for label in row.names if label in places)),
         mask=mask,
     )

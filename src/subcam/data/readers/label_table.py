@@ -100,8 +100,9 @@ def _named(file: CsvFile) -> list[str]:
     if image is not None:
         header[folded.index(image)] = "image"
     data = []
+    last = max((place for place, name in enumerate(header) if name), default=-1)
     for place, name in enumerate(header):
-        if name.casefold() in RESERVED_COLUMNS or not any(header[place:]):
+        if name.casefold() in RESERVED_COLUMNS or place > last:
             continue
         cells = [row.cells[place].strip() if place < len(row.cells) else "" for row in file.rows]
         if _holds_data(cells) and name:

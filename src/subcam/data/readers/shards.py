@@ -12,7 +12,7 @@ import json
 import logging
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -90,6 +90,7 @@ def read_shards(
     listed = read_lines(file) if file.exists() else ()
     known = listed_classes(listed, where=str(file)) or _all_names(root)
     chosen = chosen_classes(classes, known, where=str(file if listed else root))
+    among, places = dict.fromkeys(known), {name: index for index, name in enumerate(chosen)}
     records: dict[str, Record] = {}
     skipped: list[Skipped] = []
     for sample in (sample for archive in archives for sample in _samples(archive)):
@@ -98,7 +99,7 @@ def read_shards(
                 raise BadInputError(
                     f"{sample.archive}: {sample.name!r} stands in two places; outputs are named after it, so rename one"
                 )
-            names, record = _record(sample, known, chosen, listed)
+            names, record = _record(sample, among, places, listed)
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
@@ -186,9 +187,9 @@ def _all_names(root: Path) -> tuple[str, ...]:
 
 
 def _record(
-    sample: _Sample, known: Sequence[str], chosen: Sequence[str], listed: Sequence[str]
+    sample: _Sample, known: Mapping[str, None], places: Mapping[str, int], listed: Sequence[str]
 ) -> tuple[tuple[str, ...], Record]:
-    """All names of a sample, and it as a record of the chosen ones."""
+    """All names of a sample, and it as a record of those that are learned, by their `places`."""
     require_name(sample.name, where=str(sample.archive))
     image = next((sample.files[ending] for ending in IMAGE_SUFFIXES if ending in sample.files), None)
     if image is None:
@@ -207,7 +208,7 @@ def _record(
     return names, Record(
         name=sample.name,
         image=sample.archive / image,
-        labels=tuple(i for i, each in enumerate(chosen) if each in names),
+        labels=tuple(sorted(places[name] for name in set(names) if name in places)),
         mask=sample.archive / sample.files[MASK] if MASK in sample.files else None,
     )
 

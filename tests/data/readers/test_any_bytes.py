@@ -1,0 +1,238 @@
+"""Any change of a file's bytes gives the same result, another one, or one error of ours: never a traceback, soon.
+
+A few examples in every run; with `-m thorough` a thousand of each.
+"""
+
+import contextlib
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tests.predict.saved_network import save_tiny_network
+from tests.test_results import record as run_record
+from tests.test_results import written
+
+from subcam import hub
+from subcam.cam.map_files import ResponseMaps, read_response_maps, write_response_maps
+from subcam.cam.settings import CamSettings, read_maps_file, write_maps_file
+from subcam.data.check import check_images
+from subcam.data.images import read_image, read_indices, read_origin, voc_palette, write_mask
+from subcam.data.readers.coco import read_coco
+from subcam.data.readers.csv_file import read_csv
+from subcam.data.readers.folder import read_folder
+from subcam.data.readers.shards import read_shards
+from subcam.data.readers.voc import read_voc
+from subcam.errors import SubcamError
+from subcam.labels.from_annotation_tools import labels_from_label_studio
+from subcam.labels.from_folders_and_tags import labels_from_tag_table
+from subcam.predict.run import find_model
+from subcam.results import read_run
+
+SECONDS = 6.0
+"""Two, and what it may take to import timm, which a changed name of a network asks for."""
+
+WORDS = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"[" * 3000,
+    b"9" * 5000,
+    b'"\\ud800"',
+    b"1e999",
+    b"NaN",
+    b"-1",
+    b"\n",
+    b"<!DOCTYPE x [",
+    b"../",
+]
+"""What is put in: what parsers stumble over."""
+
+
+def png(size: tuple[int, int] = (6, 8)) -> bytes:
+    data = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(data, format="PNG")
+    return data.getvalue()
+
+
+def with_image(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "a.png").write_bytes(png())
+
+
+def table(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    (root / "labels.csv").write_text('image,labels,split\na.png,"cat; dog",train\n')
+    return root / "labels.csv", lambda: read_folder(root)
+
+
+def wide_table(root: Path) -> tuple[Path, Callable[[], object]]:
+    (root / "x.csv").write_text("index;cat;dog\n1;0;1\n2;1.0;\n")
+    return root / "x.csv", lambda: read_csv(root / "x.csv", needed=("index",))
+
+
+def coco(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    annotation = {
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "segmentation": [[0, 0, 5, 0, 5, 5]],
+        "bbox": [0, 0, 5, 5],
+    }
+    runs = annotation | {"segmentation": {"size": [6, 8], "counts": [3, 4, 41]}}
+    image = {"id": 1, "file_name": "a.png", "height": 6, "width": 8}
+    content = {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [annotation, runs]}
+    (root / "a.json").write_text(json.dumps(content))
+    return root / "a.json", lambda: read_coco(root, split=None, labels="a.json", mask_folder=root / "work")
+
+
+def voc(root: Path) -> tuple[Path, Callable[[], object]]:
+    for place in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
+        (root / place).mkdir(parents=True)
+    (root / "JPEGImages/a.png").write_bytes(png())
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\n")
+    path = root / "Annotations/a.xml"
+    path.write_text("<annotation><object><name>cat</name><bndbox/></object></annotation>")
+    return path, lambda: read_voc(root, split="train")
+
+
+def voc_list(root: Path) -> tuple[Path, Callable[[], object]]:
+    _, read = voc(root)
+    return root / "ImageSets/Segmentation/train.txt", read
+
+
+def shard(root: Path) -> tuple[Path, Callable[[], object]]:
+    with tarfile.open(root / "train.tar", "w") as tar:
+        for name, data in {
+            "./a.png": png(),
+            "./a.json": b'{"labels": ["cat"]}',
+            "./b.png": png(),
+            "./b.txt": b"dog",
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return root / "train.tar", lambda: check_images(read_shards(root))
+
+
+def label_studio(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    value = {"type": "choices", "from_name": "c", "value": {"choices": ["cat"]}}
+    (root / "x.json").write_text(
+        json.dumps([{"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": [value]}]}])
+    )
+    return root / "x.json", lambda: labels_from_label_studio(root / "x.json", root=root)
+
+
+def tags(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    (root / "x.jsonl").write_text('{"image": "a.png", "tags": ["cat", "dog"]}\n')
+    return root / "x.jsonl", lambda: labels_from_tag_table(root / "x.jsonl", root=root)
+
+
+def image(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    return root / "a.png", lambda: read_image(root / "a.png")
+
+
+def mask(root: Path) -> tuple[Path, Callable[[], object]]:
+    path = root / "m.png"
+    write_mask(path, np.ones((6, 8), np.uint8), palette=voc_palette(), origin="x")
+    return path, lambda: (read_origin(path), read_indices(path))
+
+
+def maps(root: Path) -> tuple[Path, Callable[[], object]]:
+    path, two = root / "a.npz", np.zeros((1, 2, 2), np.uint8)
+    stored = ResponseMaps(
+        maps=two,
+        classes=np.array([0], np.int16),
+        subcategory_maps=two[:, None],
+        logits=np.zeros(2, np.float32),
+        size=(8, 8),
+    )
+    write_response_maps(path, stored)
+    return path, lambda: read_response_maps(path)
+
+
+def record(root: Path) -> tuple[Path, Callable[[], object]]:
+    written(root, run_record())
+    return root / "run.json", lambda: (read_run(root), find_model(root))
+
+
+def stage_record(root: Path) -> tuple[Path, Callable[[], object]]:
+    written(root, run_record())
+    return next(root.glob("stages/*/stage.json")), lambda: read_run(root)
+
+
+def maps_file(root: Path) -> tuple[Path, Callable[[], object]]:
+    write_maps_file(root, CamSettings(), 0.2)
+    return root / "response_maps.json", lambda: read_maps_file(root)
+
+
+def config(root: Path) -> tuple[Path, Callable[[], object]]:
+    save_tiny_network(root)
+    return root / "config.json", lambda: hub.load(root)
+
+
+def checked(root: Path) -> tuple[Path, Callable[[], object]]:
+    _, read = table(root)
+    cache = root / "checked-files.json"
+    check_images(read(), cache=cache)  # type: ignore[arg-type]
+    return cache, lambda: check_images(read(), cache=cache)  # type: ignore[arg-type]
+
+
+READERS = (table, wide_table, coco, voc, voc_list, shard, label_studio, tags, image, mask, maps)
+READERS += (record, stage_record, maps_file, config, checked)
+
+
+def holds(
+    folder: Path, make: Callable[[Path], tuple[Path, Callable[[], object]]], data: st.DataObject, count: int
+) -> None:
+    folder.mkdir(exist_ok=True)
+    root = folder / f"{len(list(folder.iterdir()))}"
+    root.mkdir()
+    path, read = make(root)
+    read()
+    whole = path.read_bytes()
+    for _ in range(count):
+        place = data.draw(st.integers(0, max(0, len(whole) - 1)))
+        length = data.draw(st.sampled_from([0, 1, 2, 8, 10**6]))
+        put = data.draw(st.one_of(st.sampled_from(WORDS), st.binary(min_size=1, max_size=4)))
+        path.write_bytes(whole[:place] + put + whole[place + length :])
+        started = time.process_time()
+        with contextlib.suppress(SubcamError):
+            read()
+        assert time.process_time() - started < SECONDS
+    path.write_bytes(whole)
+    read()
+
+
+NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
+@settings(max_examples=2, deadline=None, suppress_health_check=NO_CHECKS)
+@given(data=st.data())
+def test_a_change(
+    make: Callable[[Path], tuple[Path, Callable[[], object]]], data: st.DataObject, tmp_path: Path
+) -> None:
+    holds(tmp_path / make.__name__, make, data, 6)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("make", READERS, ids=lambda make: make.__name__)
+@settings(max_examples=40, deadline=None, suppress_health_check=NO_CHECKS)
+@given(data=st.data())
+def test_many_changes(
+    make: Callable[[Path], tuple[Path, Callable[[], object]]], data: st.DataObject, tmp_path: Path
+) -> None:
+    holds(tmp_path / make.__name__, make, data, 25)
