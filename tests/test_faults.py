@@ -322,6 +322,18 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
         (MemoryError(), "memory ran out (MemoryError); ask for more, or lower the batch size"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "memory ran out (CUDA out of memory. Tried);"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), "memory ran out ([enforce fail]"),
+        (
+            RuntimeError("can't start new thread"),
+            "the system starts no further thread or process, or gives it no memory",
+        ),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            "gives it no memory ([Errno 12] Cannot allocate memory); raise",
+        ),
+        (
+            BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+            "raise its limit (ulimit -u, -v), or lower",
+        ),
         (OSError(errno.ENOSPC, "full"), "); free some space and run the same command again"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "ended by the system (DataLoader"),
     ],

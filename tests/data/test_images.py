@@ -319,6 +319,19 @@ def test_errors_from_the_caller_are_not_taken_for_bad_images(tmp_path: Path, pho
         _ = 1 / 0
 
 
+def test_memory_that_runs_out_names_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands, the large one is to be found."""
+    path = tmp_path / "large.png"
+    Image.new("RGB", (8, 8)).save(path)
+
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", too_large)
+    with pytest.raises(MemoryError, match=r"while .*large\.png was decoded"):
+        read_image(path)
+
+
 def test_too_many_open_files_is_not_the_image_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")

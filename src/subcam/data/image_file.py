@@ -102,8 +102,10 @@ def naming(path: Path) -> Iterator[None]:
     """Turn whatever Pillow raises into one error that names the file."""
     try:
         yield
-    except (BadInputError, MemoryError):
+    except BadInputError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"while {path} was decoded") from error
     except UnidentifiedImageError as error:
         if path.suffix.lower() in UNREAD_SUFFIXES:
             raise BadInputError(f"{path}: {advice_on_kind(path)}") from error

@@ -1,9 +1,12 @@
 """What the machine ran out of, read from the errors of libraries: disk, memory, processes; and what to do about it."""
 
+import errno
+
 from subcam.runtime.files import is_disk_full
 
 _AGAIN = "the same command resumes"
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")
+_NO_THREAD = "can't start new thread"
 _WORKER = "DataLoader worker (pid"
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 _COLLECTIVE = ("gloo", "NCCL", "ProcessGroup")
@@ -33,6 +36,12 @@ def explain(error: BaseException) -> str | None:
                 f"a process that prepares images was ended by the system ({words}): most likely memory ran out. Ask "
                 "for more memory, or lower --machine.workers (0 needs no such process) or the batch sizes; where it "
                 f"says 'Bus error', /dev/shm is too small. {_AGAIN.capitalize()}"
+            )
+        no_room = isinstance(cause, OSError) and cause.errno in (errno.ENOMEM, errno.EAGAIN)
+        if no_room or (isinstance(cause, RuntimeError) and _NO_THREAD in words):
+            return (
+                f"the system starts no further thread or process, or gives it no memory ({words}); raise its limit"
+                f" (ulimit -u, -v), or lower --machine.threads and --machine.workers. {_AGAIN.capitalize()}"
             )
         if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and any(w in words for w in _NO_MEMORY)):
             return (
