@@ -155,6 +155,39 @@ def test_a_classifier_comes_with_the_settings_of_its_maps(run_folder, tmp_path, 
     ).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [
+        ("config.json", {"class_names": ["x"] * 1_000_000}, "class_names: expected 0 to 65534 entries"),
+        ("config.json", {"network": "x"}, "expected the fields of NetworkSettings"),
+        ("config.json", {"num_subcategories": "many"}, "num_subcategories"),
+        (
+            "response_maps.json",
+            {"scales": [100.0] * 100},
+            "scales: expected at most 400 times an image's pixels in all",
+        ),
+        ("response_maps.json", {"scales": [1e9]}, "scales"),
+        ("response_maps.json", {"background_threshold": "x"}, "expected a number, got 'x'"),
+        ("response_maps.json", {"background_threshold": 7}, r"expected a number in 0\.\.1"),
+    ],
+)
+def test_a_folder_that_asks_for_too_much_is_refused(
+    tmp_path: Path, name: str, changed: dict[str, object], words: str
+) -> None:
+    from subcam.cam.settings import CamSettings, write_maps_file
+    from subcam.networks.backbones.build import NetworkSettings
+    from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+
+    network = NetworkSettings(name="tiny", weights="none")
+    ClassificationNetwork(ModelConfig(network=network, class_names=("cat",))).save(tmp_path)
+    write_maps_file(tmp_path, CamSettings(), 0.2)
+    content = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps(content | changed))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        hub.load(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
 def test_images_that_are_gone_are_not_counted_and_that_is_said(run_folder, tmp_path, capsys):
     record = json.loads((run_folder / "run.json").read_text("utf-8"))
     record["settings"]["dataset"]["root"] = "gone"

@@ -11,6 +11,9 @@ from subcam.runtime.files import as_plain, from_plain, read_json, write_json
 MAPS_FILE = "response_maps.json"
 """How maps are computed (`CamSettings`) and where they are cut (`background_threshold`)."""
 
+_MOST_AREA = 400
+"""Of a folder that comes from elsewhere: its usual scales ask for 7.5 times the image's pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CamSettings(Settings):
@@ -52,8 +55,14 @@ def read_maps_file(folder: Path) -> tuple[CamSettings, float | None] | None:
         return None
     try:
         plain = dict(read_json(path))
-        threshold = plain.pop("background_threshold", None)
-        return from_plain(CamSettings, plain), threshold
+        threshold = from_plain(float | None, plain.pop("background_threshold", None))
+        settings = from_plain(CamSettings, plain)
+        area = sum(scale * scale for scale in settings.scales)
+        if area > _MOST_AREA:
+            raise ValueError(f"scales: expected at most {_MOST_AREA} times an image's pixels in all, got {area:.0f}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"background_threshold: expected a number in 0..1, got {threshold}")
+        return settings, threshold
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not say how response maps are computed ({error}); copy the folder again, or delete"
