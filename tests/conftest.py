@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,35 @@ def toy_train(toy_folder: Path) -> CheckedImages:
     from subcam.data.readers.folder import read_folder
 
     return check_images(read_folder(toy_folder, split="train"))
+
+
+@pytest.fixture(scope="session")
+def refined_settings(tiny_run: RunSettings, toy_folder: Path) -> RunSettings:
+    """Round 0 on `toy_folder`, refined, and segmentation networks on its pseudo masks and on ground truth."""
+    crop = replace(tiny_run.classify.augmentation, crop=80, scale_long_side=(80, 96))
+    return tiny_run.with_(
+        {
+            "rounds": 0,
+            "dataset.root": str(toy_folder),
+            "classify.epochs": 1,
+            "cam.scales": (1.0,),
+            "cam.subcategory_maps": False,
+            "refine.rounds": "last",
+            "refine.affinity.epochs": 1,
+            "refine.affinity.augmentation": crop,
+            "segment.train_on": ("pseudo", "truth"),
+            "segment.train.epochs": 1,
+            "segment.train.augmentation": tiny_run.classify.augmentation,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def refined_run(refined_settings: RunSettings, once: Once) -> Path:
+    """The folder of a finished run of `refined_settings`; not to be changed."""
+    from subcam import pipeline
+
+    return once("refined-run", lambda folder: pipeline.run(refined_settings, folder))
 
 
 @pytest.fixture(scope="session")

@@ -49,10 +49,8 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def test_unknown_words(mistake: Callable) -> None:
-    assert (
-        mistake("trian")
-        == "there is no command 'trian'; there are: run, demo, recipes, predict, evaluate, export, report, ablate, data"
-    )
+    commands = "run, demo, recipes, predict, evaluate, compare, export, report, ablate, data"
+    assert mistake("trian") == f"there is no command 'trian'; there are: {commands}"
     recipes = "toy, small, voc12_paper, voc12_reference, coco14"
     assert mistake("run") == f"expected a recipe after 'run', got nothing; there are: {recipes}"
     assert mistake("run", "smal") == f"expected a recipe after 'run', got smal; there are: {recipes}"

@@ -30,9 +30,12 @@ from subcam.errors import RunFolderError as RunFolderError
 from subcam.errors import SettingsError as SettingsError
 from subcam.errors import SubcamError as SubcamError
 from subcam.estimator import SubCategoryCAM as SubCategoryCAM
+from subcam.export.compare import compare as compare
 from subcam.export.mask_folder import evaluate as evaluate
 from subcam.metrics.confusion import confusion_matrix as confusion_matrix
 from subcam.metrics.folders import FolderScores as FolderScores
+from subcam.metrics.paired import Interval as Interval
+from subcam.metrics.paired import Paired as Paired
 from subcam.metrics.scores import Scores as Scores
 from subcam.metrics.scores import scores as scores
 from subcam.networks.mxnet_params import read_mxnet_params as read_mxnet_params

@@ -25,6 +25,7 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
   subcam predict MODEL IMAGES...   masks and overlays of any images from a trained network or run; no labels needed
   subcam evaluate --predictions DIR --truth DIR
                                    scores of a folder of masks against ground truth
+  subcam compare A B ...           runs and folders of masks side by side on the same images, with intervals
   subcam export FORMAT ...         masks and networks for VOC's server, COCO, Label Studio, CVAT, ONNX, torch
   subcam report RUN                write the report page of a run again: all tables and figures
   subcam ablate RECIPE --grid SETTING=VALUES... --seeds 0 1 2
@@ -44,6 +45,7 @@ COMMANDS = {
     "recipes": "subcam.commands.run:recipes",
     "predict": "subcam.commands.predict:predict",
     "evaluate": "subcam.commands.evaluate:evaluate",
+    "compare": "subcam.commands.compare:compare",
     "export": "subcam.commands.export:export",
     "report": "subcam.commands.report:report",
     "ablate": "subcam.commands.ablate:ablate",

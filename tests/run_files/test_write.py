@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,98 +17,71 @@ from subcam.predict.run import find_model
 from subcam.runtime.progress import log_to, say, show
 from subcam.settings import RunSettings
 
-Once = Callable[[str, Callable[[Path], object]], Path]
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_run: RunSettings, toy_folder: Path) -> RunSettings:
-    """Round 0, refined, and a segmentation network; on a folder of images."""
-    crop = replace(tiny_run.classify.augmentation, crop=80, scale_long_side=(80, 96))
-    return tiny_run.with_(
-        {
-            "rounds": 0,
-            "dataset.root": str(toy_folder),
-            "classify.epochs": 1,
-            "cam.scales": (1.0,),
-            "cam.subcategory_maps": False,
-            "refine.rounds": "last",
-            "refine.affinity.epochs": 1,
-            "refine.affinity.augmentation": crop,
-            "segment.train_on": ("pseudo", "truth"),
-            "segment.train.epochs": 1,
-            "segment.train.augmentation": tiny_run.classify.augmentation,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(settings: RunSettings, once: Once) -> Path:
-    """A finished run's folder; not to be changed."""
-    return once("run-files", lambda folder: pipeline.run(settings, folder))
-
 
 def record_of(run: Path) -> dict:
     return json.loads((run / "run.json").read_text("utf-8"))
 
 
-def test_the_final_masks_are_shown_under_the_images_names(finished: Path, toy_folder: Path) -> None:
-    (refined,) = record_of(finished)["refined"]
-    stage = finished / refined["masks"] / "walk-crf"
-    shown = {path.name for path in (finished / "masks").glob("*.png")}
+def test_the_final_masks_are_shown_under_the_images_names(refined_run: Path, toy_folder: Path) -> None:
+    (refined,) = record_of(refined_run)["refined"]
+    stage = refined_run / refined["masks"] / "walk-crf"
+    shown = {path.name for path in (refined_run / "masks").glob("*.png")}
     assert shown == {path.name for path in (toy_folder / "images").iterdir()}
-    assert all((finished / "masks" / name).samefile(stage / name) for name in shown)
-    assert (finished / "masks" / "classes.txt").read_text().split() == list(CLASSES)
+    assert all((refined_run / "masks" / name).samefile(stage / name) for name in shown)
+    assert (refined_run / "masks" / "classes.txt").read_text().split() == list(CLASSES)
 
 
-def test_every_folder_of_masks_names_its_classes(finished: Path) -> None:
-    folders = {path.parent for path in (finished / "stages").rglob("*.png")}
+def test_every_folder_of_masks_names_its_classes(refined_run: Path) -> None:
+    folders = {path.parent for path in (refined_run / "stages").rglob("*.png")}
     assert {folder.name for folder in folders} >= {"crf", "walk", "walk-crf", "masks"}
     assert {folder for folder in folders if open_masks(folder).class_names != CLASSES} == set()
 
 
-def test_a_run_s_folder_scores_as_the_run_did(finished: Path, toy_folder: Path) -> None:
+def test_a_run_s_folder_scores_as_the_run_did(refined_run: Path, toy_folder: Path) -> None:
     """Whichever of its folders is given; and by names, where the truth has its classes in another order."""
-    (refined,) = record_of(finished)["refined"]
+    (refined,) = record_of(refined_run)["refined"]
     expected = refined["scores"]["val"]["variants"]["walk-crf"]["miou"]
     names = [path.stem for path in (toy_folder / "images").glob("val-*")]
-    for folder in (finished, finished / "masks", finished / refined["masks"] / "walk-crf"):
+    for folder in (refined_run, refined_run / "masks", refined_run / refined["masks"] / "walk-crf"):
         scored = evaluate(predictions=folder, truth=toy_folder, names=names)
         assert scored.class_names[1:] == CLASSES
         assert scored.scores.miou == expected
     with pytest.raises(BadInputError, match="holds several: crf, walk, walk-crf; give one of these"):
-        open_masks(finished / refined["masks"])
+        open_masks(refined_run / refined["masks"])
 
 
-def test_an_export_of_a_run_has_its_classes(finished: Path, toy_folder: Path, tmp_path: Path) -> None:
+def test_an_export_of_a_run_has_its_classes(refined_run: Path, toy_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("--predictions", str(finished), "--images", str(toy_folder / "images"), "--out", str(out))
+    words = ("--predictions", str(refined_run), "--images", str(toy_folder / "images"), "--out", str(out))
     assert cli.main(["export", "label-studio", *words]) == 0
     interface = (out / "interface.xml").read_text("utf-8")
     assert all(f'value="{name}"' in interface for name in CLASSES)
     assert "class 1" not in interface
 
 
-def test_the_model_is_that_of_predict(finished: Path) -> None:
-    own = find_model(finished)
+def test_the_model_is_that_of_predict(refined_run: Path) -> None:
+    own = find_model(refined_run)
     assert own.name.startswith("round0-segment-")
-    assert all((finished / "model" / name).samefile(own / name) for name in ("config.json", "model.safetensors"))
-    assert SegmentationNetwork.load(finished / "model").config.class_names == CLASSES
+    assert all((refined_run / "model" / name).samefile(own / name) for name in ("config.json", "model.safetensors"))
+    assert SegmentationNetwork.load(refined_run / "model").config.class_names == CLASSES
 
 
-def test_another_run_in_the_folder_shows_its_own(finished: Path, settings: RunSettings, tmp_path: Path) -> None:
+def test_another_run_in_the_folder_shows_its_own(
+    refined_run: Path, refined_settings: RunSettings, tmp_path: Path
+) -> None:
     """Nothing of the first is left where the second has none, and all of it is back when the first is given again."""
-    run = shutil.copytree(finished, tmp_path / "run", symlinks=True)
-    pipeline.run(settings.with_({"refine.rounds": "none", "segment.train_on": ()}), run)
+    run = shutil.copytree(refined_run, tmp_path / "run", symlinks=True)
+    pipeline.run(refined_settings.with_({"refine.rounds": "none", "segment.train_on": ()}), run)
     assert sorted(path.name for path in run.glob("m*/*")) == []
     with pytest.raises(BadInputError, match="is a run without pseudo masks"):
         open_masks(run)
-    pipeline.run(settings.with_({"refine.masks.pseudo_mask": "crf", "segment.train_on": ("truth",)}), run)
+    pipeline.run(refined_settings.with_({"refine.masks.pseudo_mask": "crf", "segment.train_on": ("truth",)}), run)
     (refined,) = record_of(run)["refined"]
     assert all(path.samefile(run / refined["masks"] / "crf" / path.name) for path in run.glob("masks/*.png"))
     assert find_model(run).name.startswith("truth-segment-")
     assert (run / "model" / "config.json").samefile(find_model(run) / "config.json")
-    pipeline.run(settings, run)
-    assert sorted(path.name for path in run.glob("m*/*")) == sorted(path.name for path in finished.glob("m*/*"))
+    pipeline.run(refined_settings, run)
+    assert sorted(path.name for path in run.glob("m*/*")) == sorted(path.name for path in refined_run.glob("m*/*"))
     assert open_masks(run).root.name == "walk-crf"
 
 
