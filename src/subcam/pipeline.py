@@ -23,8 +23,7 @@
 and, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
-...)` derives a stage's folder from all that it is given: a stage that is done is skipped, an interrupted one is
-resumed.
+...)` derives a stage's folder from all that it is given: one that is done is skipped, an interrupted one resumed.
 """
 
 import time
@@ -32,6 +31,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from subcam.checks.arguments import takes_arrays
 from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
@@ -58,6 +58,7 @@ from subcam.stages import (
 from subcam.stages.context import Context
 
 
+@takes_arrays()
 def run(
     settings: RunSettings, out: Path, *, dataset: Dataset | None = None, recipe: str = "", record: str = RECORD
 ) -> RunResult:

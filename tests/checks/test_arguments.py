@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.checks.hostile_arguments import complaints_of_all
+from tests.checks.hostile_arguments import complaints_of_all, complaints_of_other_functions
 
 from subcam import (
     aggregate_response_maps,
@@ -17,6 +17,7 @@ from subcam import (
     dense_crf,
     dense_crf_torch,
     discover_subcategories,
+    read_folder,
     response_maps,
     scores,
     split_shares,
@@ -41,6 +42,15 @@ def as_a_user() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")
 def test_every_argument_of_every_pure_function(as_a_user: None) -> None:
     assert complaints_of_all() == []
+
+
+def test_every_argument_of_the_functions_that_touch_files(as_a_user: None) -> None:
+    assert complaints_of_other_functions() == []
+
+
+def test_a_text_is_no_list_of_names() -> None:
+    with pytest.raises(TypeError, match=r"^classes: expected several, in a list or tuple, got str 'cat'$"):
+        read_folder("nowhere", classes="cat")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("image", [IMAGE, torch.from_numpy(IMAGE), Image.fromarray(IMAGE), IMAGE.tolist()], ids=type)

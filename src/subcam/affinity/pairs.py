@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range
 from subcam.errors import SettingsError
 
@@ -21,8 +22,9 @@ Radius = Annotated[int, Range(1, 32)]
 STRIDE = 8
 
 
+@takes_arrays()
 @lru_cache(maxsize=32)
-def pair_offsets(radius: int) -> tuple[tuple[int, int], ...]:
+def pair_offsets(radius: Radius) -> tuple[tuple[int, int], ...]:
     """The offsets (dy, dx) of half a disc: each unordered pair of cells nearer than `radius` is met once.
 
     Order, as in psa: (0, 1) ... (0, radius - 1), then row by row downwards, dx from negative to positive. Radius 5: 34.

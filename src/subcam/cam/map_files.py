@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int16, UInt8
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.runtime.files import atomic_write, below, open_arrays
 
 
@@ -62,6 +63,7 @@ def maps_path(folder: Path, name: str) -> Path:
     return below(folder, f"maps/{name}", ".npz")
 
 
+@takes_arrays()
 def write_response_maps(path: Path, maps: ResponseMaps) -> None:
     """Write one image's maps atomically."""
     with atomic_write(path, durable=False) as file:
@@ -75,6 +77,7 @@ def write_response_maps(path: Path, maps: ResponseMaps) -> None:
         )
 
 
+@takes_arrays()
 def read_response_maps(path: Path) -> ResponseMaps:
     """Read one image's maps.
 

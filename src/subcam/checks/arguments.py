@@ -62,6 +62,8 @@ def takes_arrays(*, may_be_empty: tuple[str, ...] = ()) -> Callable[[Callable[P,
 def _accepted(value: Any, kind: Any, name: str, sizes: Sizes, may_be_empty: tuple[str, ...]) -> Any:
     """The value of one argument as the kind that its annotation names."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
     if isinstance(kind, type) and issubclass(kind, AbstractArray):
         return _array(value, kind, name, sizes, may_be_empty)
     if origin in (typing.Union, types.UnionType):
@@ -69,15 +71,20 @@ def _accepted(value: Any, kind: Any, name: str, sizes: Sizes, may_be_empty: tupl
     if origin in (collections.abc.Sequence, collections.abc.Iterable):
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):
             raise TypeError(f"{name}: expected several, in a list or tuple, got {_what(value)}")
-        entries = list(value)
-        if not entries and name not in may_be_empty:
+        entries = [_accepted(entry, parts[0], f"{name}[{i}]", sizes, may_be_empty) for i, entry in enumerate(value)]
+        words = {str, Path}.issuperset(typing.get_args(parts[0]) or parts)
+        if not entries and not words and name not in may_be_empty:
             raise ValueError(f"{name}: expected one or more, got none")
-        return [_accepted(entry, parts[0], f"{name}[{i}]", sizes, may_be_empty) for i, entry in enumerate(entries)]
+        return tuple(entries) if isinstance(value, tuple) else entries
     if kind is Path:
         if not isinstance(value, str | os.PathLike) or "\0" in str(value):
             raise TypeError(f"{name}: expected a path, got {_what(value)}")
         return Path(value)
-    if kind in (int, float, str, bool) or origin in (Annotated, Literal, tuple):
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected text, got {_what(value)}")
+        return value
+    if kind in (int, float, bool) or origin in (Annotated, Literal, tuple):
         return checked(value, kind, called=name)
     checked_kind = origin or kind
     if isinstance(checked_kind, type) and not isinstance(value, checked_kind):

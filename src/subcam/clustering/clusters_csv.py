@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int16
 
+from subcam.checks.arguments import takes_arrays
 from subcam.clustering.subcategories import Subcategories, distances_to_centres, ranks_in_clusters
 from subcam.data.readers.csv_file import read_csv
 from subcam.data.records import ImageSet, suggest
@@ -65,6 +66,7 @@ def clusters_digest(clusters: Path) -> str:
     return fingerprint(file_digest(clusters), file_digest(names) if names.is_file() else "no names")
 
 
+@takes_arrays()
 def write_clusters(
     folder: Path,
     image_set: ImageSet,
@@ -99,6 +101,7 @@ def write_clusters(
     _write(names_path(folder / CLUSTERS), rows)
 
 
+@takes_arrays()
 def read_clusters(path: Path, image_set: ImageSet) -> NamedClusters:
     """Read a table of clusters, and the names and merges beside it, as a person or a spreadsheet left them.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import Record
@@ -24,6 +25,7 @@ MAPPED_ABOVE_BYTES = 1 << 30
 """Features that take more than this stay on the disk: 130,000 rows of 2,048 numbers."""
 
 
+@takes_arrays()
 def extract_features(
     network: ClassificationNetwork,
     records: Sequence[Record],

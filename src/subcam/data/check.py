@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
 from subcam.data.inspection import (
@@ -67,6 +68,7 @@ class _Remembered:
 _Outcome = tuple[ImageFacts, MaskFacts | None] | BadInputError
 
 
+@takes_arrays()
 def check_images(
     image_set: ImageSet,
     *,

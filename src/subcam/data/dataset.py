@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.readers.coco import coco_files, read_coco
@@ -106,6 +107,7 @@ class Splits:
         return split == (self.train or ALL)
 
 
+@takes_arrays()
 def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
     """Read labels, check every image and mask, and return what can be used.
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.image_file import kind_of, naming, open_image, read_file
 from subcam.data.records import FORBIDDEN
 from subcam.errors import BadInputError
@@ -37,6 +38,7 @@ _REDUCTION_GAP = 2
 """JPEG's own down-scaling may be used while at least this many of its pixels remain for each pixel wanted, a side."""
 
 
+@takes_arrays()
 def read_image(path: Path | str, *, data: bytes | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as upright 8-bit RGB, 0-255; from `data`, where its file was read already.
 

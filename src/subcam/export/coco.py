@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.files import name_of
 from subcam.data.readers.coco_file import read_coco_file
 from subcam.data.records import suggest
@@ -90,6 +91,7 @@ def number_anew(masks: MaskFolder, class_names: tuple[str, ...]) -> CocoIds:
     )
 
 
+@takes_arrays()
 def export_coco_rle(
     masks: MaskFolder,
     out: Path,
@@ -146,6 +148,7 @@ def export_coco_rle(
     return results_path, annotations_path
 
 
+@takes_arrays()
 def export_coco_panoptic(
     masks: MaskFolder,
     out: Path,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.images import voc_palette
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.records import first_of
@@ -33,6 +34,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in an archive, so that equal masks give equal archives; zip knows no earlier one."""
 
 
+@takes_arrays()
 def export_cvat_images(
     masks: MaskFolder,
     path: Path,
@@ -108,6 +110,7 @@ def _elements(region: Region, label: str, *, shape: Shape, tolerance: float) -> 
     ]
 
 
+@takes_arrays()
 def export_cvat_masks(masks: MaskFolder, path: Path, *, images: Images, least_area: int = 1) -> Path:
     """Write "Segmentation mask 1.1": a zip with labelmap.txt, SegmentationClass, SegmentationObject and ImageSets.
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.images import voc_palette
 from subcam.export.images import Images
 from subcam.export.json_list import JsonList
@@ -29,6 +30,7 @@ WORD_BITS = 8
 SIZE_BITS = (3, 4, 8, 16)
 
 
+@takes_arrays()
 def export_label_studio(
     masks: MaskFolder,
     out: Path,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.files import images_below, name_of
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import LEGEND_FILE, ClassList, listed_classes, read_class_list
@@ -88,6 +89,7 @@ class MaskFolder:
             yield name, self.read(name, num_classes=num_classes)
 
 
+@takes_arrays()
 def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     """Find the masks in a folder, in its sub-folder `masks`, or in that of a VOC folder; no mask is read.
 
@@ -170,6 +172,7 @@ def _of_run(folder: Path) -> tuple[Path, tuple[str, ...]]:
     return below(folder, f"{run.refined[-1].masks}/{variant}"), run.class_names
 
 
+@takes_arrays()
 def evaluate(
     *,
     predictions: Path | str,

@@ -21,6 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam._version import __version__
+from subcam.checks.arguments import takes_arrays
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.export.program_check import (
     ExportError,
@@ -109,6 +110,7 @@ def program_metadata(network: SegmentationNetwork, *, output: Output) -> dict[st
     }
 
 
+@takes_arrays()
 def export_torch(
     network: SegmentationNetwork, path: Path, *, output: Output = "logits", input_type: InputType = "uint8"
 ) -> float:
@@ -143,6 +145,7 @@ def export_torch(
     return difference
 
 
+@takes_arrays()
 def export_onnx(
     network: SegmentationNetwork, path: Path, *, output: Output = "logits", input_type: InputType = "uint8"
 ) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.image_file import naming, open_image
 from subcam.data.images import voc_palette
 from subcam.data.readers.voc import VOC_CLASSES
@@ -36,6 +37,7 @@ def archive_folder(competition: Competition, *, image_set: str = "test") -> str:
     return f"results/VOC2012/Segmentation/{competition}_{image_set}_cls"
 
 
+@takes_arrays()
 def export_voc(
     masks: MaskFolder,
     path: Path,

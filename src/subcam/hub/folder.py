@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from subcam.cam.settings import MAPS_FILE, write_maps_file
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Settings
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.runtime.files import atomic_write, read_json, write_json
@@ -56,6 +57,7 @@ class FolderSettings(Settings):
     data: str = ""
 
 
+@takes_arrays()
 def write_folder(source: Path, out: Path, settings: FolderSettings | None = None) -> Path:
     """Write a network with its card into the folder `out`; only these files are replaced in it.
 
@@ -105,6 +107,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
     return out
 
 
+@takes_arrays()
 def push(
     folder: Path | str,
     repository: str,
@@ -155,6 +158,7 @@ def push(
     return address
 
 
+@takes_arrays()
 def load(
     model: Path | str,
     *,
@@ -181,6 +185,7 @@ def load(
     return SegmentationNetwork.load(folder).eval()
 
 
+@takes_arrays()
 def fetch(
     model: Path | str,
     *,

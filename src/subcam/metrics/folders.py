@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.readers.voc import VOC_CLASSES
@@ -48,6 +49,7 @@ class FolderScores:
     not_scored: tuple[str, ...]
 
 
+@takes_arrays()
 def score_folders(
     predictions: Mapping[str, Path],
     truth: Mapping[str, Path],

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subcam.checks.arguments import takes_arrays
 from subcam.errors import BadInputError, CheckpointError
 from subcam.runtime.documents.regular_file import open_file
 
@@ -108,6 +109,7 @@ class _Reader:
             raise self.error("a name that is not UTF-8") from None
 
 
+@takes_arrays()
 def read_mxnet_params(path: str | Path) -> dict[str, np.ndarray]:
     """The named arrays of an MXNet `.params` file (`mx.nd.save` of a dict), in the order of the file.
 

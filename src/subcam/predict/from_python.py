@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from subcam.checks.arguments import takes_arrays
 from subcam.predict import run
 
 
+@takes_arrays()
 def predict(
     model: Path | str,
     images: Path | str | Sequence[Path | str],

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range, Settings, Threads
 from subcam.data.image_file import at_most
 from subcam.data.records import OnBadInput, Record, Skipped
@@ -225,6 +226,7 @@ class _Run:
     segment: tuple[_Network, ...] = ()
 
 
+@takes_arrays()
 def find_model(path: Path) -> Path:
     """The folder of the saved segmentation network that `path` means: itself, or one of a run.
 

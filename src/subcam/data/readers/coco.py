@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.files import ImagesByEnd, find_listed, name_of
 from subcam.data.readers.class_names import chosen_classes
 from subcam.data.readers.coco_file import CocoFile, CocoImage, Segment, read_coco_file
@@ -51,6 +52,7 @@ def coco_files(root: Path, *, labels: str = "") -> dict[str | None, Path]:
     return {path.parent.name: path for path in sorted(root.glob(f"*/{_ROBOFLOW}"))}
 
 
+@takes_arrays()
 def read_coco(
     root: Path,
     *,

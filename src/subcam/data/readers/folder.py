@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.files import find_file, mask_named, name_of, require_inside
 from subcam.data.readers.class_names import chosen_classes, is_missing, read_class_list
 from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, missing_label, read_label_table
@@ -25,6 +26,7 @@ _MASK_FOLDER = "masks"
 logger = logging.getLogger(__name__)
 
 
+@takes_arrays()
 def read_folder(
     root: Path,
     *,
@@ -95,6 +97,7 @@ def read_folder(
     )
 
 
+@takes_arrays()
 def write_labels_csv(path: Path, image_set: ImageSet) -> None:
     """Write a set's labels as a CSV with one column a class, which `read_folder` of its folder reads back the same.
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.image_file import read_file
 from subcam.data.readers.class_names import chosen_classes, is_background, is_missing, listed_classes
 from subcam.data.readers.csv_file import read_lines
@@ -56,6 +57,7 @@ class _Sample(NamedTuple):
     files: dict[str, str]
 
 
+@takes_arrays()
 def read_shards(
     root: Path,
     *,
@@ -125,6 +127,7 @@ def shard_splits(root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_split_of(path) for path in sorted(root.glob("*.tar"))))
 
 
+@takes_arrays()
 def write_shards(root: Path, image_set: ImageSet, *, split: str, images_each: int = 1000) -> tuple[Path, ...]:
     """Write a set as shards that `read_shards` reads back the same: `split-000000.tar`, ... and `classes.txt`.
 

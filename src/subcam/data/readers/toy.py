@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Count, Range, Seed, Settings, Share
 from subcam.data.images import voc_palette, write_mask
 from subcam.runtime.files import as_plain, atomic_write, read_json, write_json
@@ -49,6 +50,7 @@ class ToySettings(Settings):
     seed: Seed = 0
 
 
+@takes_arrays()
 def write_toy(folder: Path, settings: ToySettings) -> Path:
     """Write images, masks, `labels.csv`, `classes.txt` and the true sub-types into `folder`; returns it.
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.files import files_by_name, image_named, images_below, is_image, mask_named, name_of, relative_path
 from subcam.data.images import check_mask_values, read_indices
 from subcam.data.readers.class_names import (
@@ -73,6 +74,7 @@ _LOOKED_AT = 200
 logger = logging.getLogger(__name__)
 
 
+@takes_arrays()
 def read_voc(
     root: Path,
     *,
