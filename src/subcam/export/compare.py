@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from subcam.checks.arguments import takes_arrays
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.records import IGNORE_INDEX, suggest
@@ -38,6 +39,7 @@ def _reader(path: Path) -> Callable[[], UInt8[np.ndarray, "h w"]]:
     return lambda: read_indices(path)
 
 
+@takes_arrays()
 def compare(
     folders: Sequence[Path | str],
     *,
