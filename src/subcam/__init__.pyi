@@ -32,6 +32,9 @@ from subcam.errors import SubcamError as SubcamError
 from subcam.estimator import SubCategoryCAM as SubCategoryCAM
 from subcam.export.compare import compare as compare
 from subcam.export.mask_folder import evaluate as evaluate
+from subcam.hub.model import Model as Model
+from subcam.hub.model import Prediction as Prediction
+from subcam.hub.model import load as load
 from subcam.metrics.confusion import confusion_matrix as confusion_matrix
 from subcam.metrics.folders import FolderScores as FolderScores
 from subcam.metrics.paired import Interval as Interval

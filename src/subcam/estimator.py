@@ -22,13 +22,15 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet, require_room
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork
+from subcam.networks.model_folder import CONFIG_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.pipeline import run
 from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.recipes import RECIPES
-from subcam.results import RunResult
+from subcam.results import RunResult, read_run
 from subcam.runtime import launch
 from subcam.runtime.files import from_plain, read_json, write_json
+from subcam.runtime.run_folder import RECORD
 from subcam.settings import RunSettings
 
 Image = UInt8[np.ndarray, "height width 3"] | str | Path
@@ -104,10 +106,7 @@ class SubCategoryCAM:
                 given = dataset if isinstance(dataset, Dataset) else _dataset(dataset, settings)
             self.result_ = run(settings, folder, dataset=given)
             last = self.result_.last
-            self._take(ClassificationNetwork.load(last.model.path))
-            learned = [network for network in self.result_.segmented if network.trained_on == "pseudo"]
-            self.segmenter_ = _ready(SegmentationNetwork.load(learned[-1].model.path)) if learned else None
-            self.source_ = "segmentation" if learned else "crf" if self.result_.refined else "maps"
+            self._take_run(self.result_)
             given_threshold = settings.evaluate.background_threshold
             if isinstance(given_threshold, str):
                 records = given.train.image_set.records
@@ -252,12 +251,19 @@ class SubCategoryCAM:
 
     @classmethod
     def load(cls, folder: Path | str) -> "SubCategoryCAM":
-        """Read what `save` wrote, or the network of a run's round (`stages/round3-classify-...`).
+        """Read what `save` wrote, a run's folder, or the network of one of its rounds (`stages/round3-classify-...`).
 
         Raises:
             CheckpointError: a file is missing or does not fit; names it.
         """
-        model, folder = cls(), Path(folder)
+        folder = Path(folder)
+        if not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
+            run = read_run(folder)
+            model = cls(run.result.settings)
+            model._take_run(run.result)
+            model.threshold_ = run.threshold
+            return model
+        model = cls()
         maps_file = read_maps_file(folder)
         if maps_file is not None:
             cam, model.threshold_ = maps_file
@@ -266,6 +272,13 @@ class SubCategoryCAM:
         if (folder / MASKS_FILE).is_file():
             model._take_masks_file(folder)
         return model
+
+    def _take_run(self, result: RunResult) -> None:
+        """The networks of a run, and where its best masks come from."""
+        self._take(ClassificationNetwork.load(result.last.model.path))
+        learned = [network for network in result.segmented if network.trained_on == "pseudo"]
+        self.segmenter_ = _ready(SegmentationNetwork.load(learned[-1].model.path)) if learned else None
+        self.source_ = "segmentation" if learned else "crf" if result.refined else "maps"
 
     def _take_masks_file(self, folder: Path) -> None:
         try:

@@ -180,6 +180,13 @@ class FinishedRun:
     settings: dict[str, Any]
 
     @property
+    def threshold(self) -> float | None:
+        """The background threshold of the last round's maps, given or chosen without masks; None if none was chosen."""
+        given = self.result.settings.evaluate.background_threshold
+        scored = [scores.fixed_threshold for scores in self.result.last.scores.values()]
+        return scored[-1] if scored else given if isinstance(given, float | int) else None
+
+    @property
     def rounds(self) -> tuple[RoundResult, ...]:
         """Round 0 and those with sub-categories, without the control."""
         return tuple(one for one in self.result.rounds if not one.control)

@@ -85,7 +85,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
     network.save(out)
     maps = folder / MAPS_FILE
     if run and kind_of(out) == "classification":
-        write_maps_file(out, run.result.settings.cam, _threshold(run))
+        write_maps_file(out, run.result.settings.cam, run.threshold)
     elif maps.is_file():
         write_json(out / MAPS_FILE, read_json(maps))
     else:
@@ -176,7 +176,8 @@ def load(
         CheckpointError, SettingsError: as `fetch`; or the folder holds no whole network.
     """
     folder = fetch(model, revision=revision, token=token, cache=cache, endpoint=endpoint)
-    if kind_of(folder) == "classification":
+    _, _, own = _find(folder, None)
+    if kind_of(own) == "classification":
         from subcam.estimator import SubCategoryCAM
 
         return SubCategoryCAM.load(folder)
@@ -267,13 +268,6 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
             " take its classifier with --network classification"
         )
     return run, run.result.last, run.result.last.model.path
-
-
-def _threshold(run: FinishedRun) -> float | None:
-    """The background threshold of the last round's maps, given or chosen without masks; None if none was chosen."""
-    given = run.result.settings.evaluate.background_threshold
-    scored = [scores.fixed_threshold for scores in run.result.last.scores.values()]
-    return scored[-1] if scored else given if isinstance(given, float | int) else None
 
 
 def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
-from subcam.runtime.files import as_plain, read_json, write_json
+from subcam.runtime.files import as_plain, fault_of_name, from_plain, read_json, write_json
+from subcam.runtime.run_folder import RECORD
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,6 +49,50 @@ def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelForma
     write_json(folder / CONFIG_FILE, {"format": kind.name, "version": kind.version, **as_plain(config)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    """Of a network in a run's record: whether it learned from pseudo masks or ground truth, and its folder."""
+
+    trained_on: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Of a run's record: its segmentation networks."""
+
+    segment: tuple[_Network, ...] | None = ()
+
+
+def segmentation_of_run(folder: Path) -> Path:
+    """The folder of a run's segmentation network.
+
+    It is the last that learned from pseudo masks; one that learned from ground truth only where there is no other.
+
+    Raises:
+        CheckpointError: the run has none, or its record is none.
+    """
+    record = folder / RECORD
+    try:
+        networks = from_plain(_Run, read_json(record), lenient=True).segment
+    except TypeError as error:
+        raise CheckpointError(
+            f"{record} is not the record of a run ({error}); give the run's command again, or the folder of its network"
+        ) from error
+    if not networks:
+        raise CheckpointError(
+            f"{folder} is a run without a segmentation network; train one by running it again with segmentation, or"
+            " give the folder of another"
+        )
+    from_labels = [network for network in networks if network.trained_on == "pseudo"]
+    model = (from_labels or networks)[-1].model
+    if fault := fault_of_name(model):
+        raise CheckpointError(
+            f"{record}: no folder can be called {model!r:.100}: {fault}; give the run's command again"
+        )
+    return folder / model
+
+
 def load_network(
     folder: Path,
     expected: ModelFormat,
@@ -58,7 +103,7 @@ def load_network(
     """Read what `save_network` wrote.
 
     Args:
-        folder: where it lies.
+        folder: where it lies; for a segmentation network also that of a run that trained one.
         expected: what it must hold.
         build: makes the network, its weights not yet in place, from the config's values.
         renamed: fields of the config and modules of the network by the names that older versions gave them.
@@ -68,6 +113,8 @@ def load_network(
             version; names it.
     """
     now = renamed or {}
+    if expected == SEGMENTATION and not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
+        folder = segmentation_of_run(folder)
     path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
         kind = expected.title.partition(" ")[2]

@@ -19,7 +19,7 @@ from subcam.checks.fields import Range, Settings, Threads
 from subcam.data.image_file import at_most
 from subcam.data.records import OnBadInput, Record, Skipped
 from subcam.errors import BadInputError, CheckpointError
-from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE
+from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, segmentation_of_run
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.find_images import find_images
 from subcam.predict.folder import Table, check_same, write_classes, write_failures
@@ -27,7 +27,7 @@ from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
-from subcam.runtime.files import as_plain, fault_of_name, file_digest, from_plain, read_json
+from subcam.runtime.files import as_plain, file_digest
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import RECORD, RunFolder, fingerprint
@@ -211,21 +211,6 @@ def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
     return [Skipped(file=file, reason=reason) for file, reason in zip(files, reasons, strict=True)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Network:
-    """Of a network in a run's record: whether it learned from pseudo masks or ground truth, and its folder."""
-
-    trained_on: str
-    model: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """Of a run's record: its segmentation networks."""
-
-    segment: tuple[_Network, ...] = ()
-
-
 @takes_arrays()
 def find_model(path: Path) -> Path:
     """The folder of the saved segmentation network that `path` means: itself, or one of a run.
@@ -240,30 +225,12 @@ def find_model(path: Path) -> Path:
         path = path.parent
     if (path / CONFIG_FILE).is_file():
         return path
-    record = path / RECORD
-    if not record.is_file():
+    if not (path / RECORD).is_file():
         raise CheckpointError(
             f"{path}: expected the folder of a saved network ({CONFIG_FILE} and {WEIGHTS_FILE}) or of a run (run.json),"
             " got neither; check the path"
         )
-    try:
-        networks = from_plain(_Run, read_json(record), lenient=True).segment
-    except TypeError as error:
-        raise CheckpointError(
-            f"{record} is not the record of a run ({error}); give the run's command again, or the folder of its network"
-        ) from error
-    if not networks:
-        raise CheckpointError(
-            f"{path} is a run without a segmentation network; train one by running it again with segmentation, or give"
-            " the folder of another"
-        )
-    from_labels = [network for network in networks if network.trained_on == "pseudo"]
-    model = (from_labels or networks)[-1].model
-    if fault := fault_of_name(model):
-        raise CheckpointError(
-            f"{record}: no folder can be called {model!r:.100}: {fault}; give the run's command again"
-        )
-    return path / model
+    return segmentation_of_run(path)
 
 
 def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:
