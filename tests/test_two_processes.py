@@ -220,7 +220,7 @@ def rank_of(process: int) -> str | None:
     return next((word.removeprefix(b"RANK=").decode() for word in words if word.startswith(b"RANK=")), None)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_predict_what_one_does(two: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -389,9 +389,8 @@ def _score_maps(settings: RunSettings, context: Context, name: str, maps: Stage)
     """Score response maps by split."""
     scores = {}
     for split, images in context.dataset.scored.items():
-        stage = context.run(
-            f"{name}-evaluate-{split}", evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps
-        )
+        of_split = f"{name}-evaluate-{split}"
+        stage = context.run(of_split, evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps)
         scores[split] = evaluate.read_maps(stage)
     return scores
 

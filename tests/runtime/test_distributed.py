@@ -85,7 +85,7 @@ def by_slurm() -> list[dict[str, str]]:
     return [both | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("environments", [by_torchrun, by_slurm])
+@pytest.mark.parametrize("environments", [by_torchrun, pytest.param(by_slurm, marks=pytest.mark.thorough)])
 def test_two_processes_agree(tmp_path: Path, environments: Callable[[], list[dict[str, str]]]) -> None:
     first, second = two_processes(tmp_path, environments())
     assert [first["rank"], second["rank"]] == [0, 1]

@@ -322,7 +322,9 @@ def test_what_an_earlier_revision_wrote_is_said(tmp_path: Path, capsys: pytest.C
     folder = RunFolder(path=tmp_path)
     old = tmp_path / "stages" / "cam-0123456789"
     old.mkdir(parents=True)
-    (old / "stage.json").write_text('{"stage": "cam", "key": "0123456789ab", "settings": {}, "inputs": ["x"]}', "utf-8")
+    ended = '"finished": "2026-11-23T08:00:00+00:00", "seconds": 1.5, "peak_memory_mib": 300.0'
+    record = f'{{"stage": "cam", "key": "0123456789ab", "settings": {{}}, "inputs": ["x"], {ended}}}'
+    (old / "stage.json").write_text(record, "utf-8")
     compute(folder, folder.stage("cam", inputs={"a": 0}), lambda: None)
     said = " ".join(capsys.readouterr().out.split())
     assert said == "cam: computed anew, because the existing one is from an earlier revision (cam-0123456789 stays)"

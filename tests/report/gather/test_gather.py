@@ -318,5 +318,6 @@ def test_a_stage_of_an_earlier_revision_beside_the_run_is_no_trouble(finished_ru
     old = folder / "stages" / "round0-evaluate-val-0123456789"
     old.mkdir()
     record = {"stage": "round0-evaluate-val", "key": "0123456789ab", "settings": {}, "inputs": ["x", "y"]}
+    record |= {"finished": "2026-11-23T08:00:00+00:00", "seconds": 1.5, "peak_memory_mib": 300.0}
     (old / "stage.json").write_text(json.dumps(record), "utf-8")
     assert [cost.name for cost in read_run(folder).stages] == [cost.name for cost in read_run(finished_run).stages]
