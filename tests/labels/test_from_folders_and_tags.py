@@ -157,6 +157,17 @@ def test_entries_that_cannot_be_used(tmp_path: Path) -> None:
         labels_from_tag_table(lines, root=tmp_path)
 
 
+@pytest.mark.parametrize("row", ["b.png,cat,dog", "b.png"])
+def test_a_row_of_another_width_loses_no_tag_in_silence(tmp_path: Path, row: str) -> None:
+    for name in ("a.png", "b.png"):
+        image(tmp_path / name)
+    (tmp_path / "t.csv").write_text(f"image,tags\na.png,cat,,\n{row}\n")
+    found = labels_from_tag_table(tmp_path / "t.csv", root=tmp_path)
+    assert named(found) == {"a.png": ("cat",)}  # empty cells beyond the header do no harm
+    (skip,) = found.skipped
+    assert "t.csv:3: expected 2 cells as in the header" in skip.reason
+
+
 @pytest.mark.parametrize("value", [7, {"a": 1}, ["a", 1]])
 def test_what_are_no_tags(value: Any) -> None:
     with pytest.raises(BadInputError, match=r"tags\.json: expected tags as a list or as a text with commas"):

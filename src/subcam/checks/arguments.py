@@ -201,13 +201,12 @@ def _check_shape(shape: tuple[int, ...], dims: str, name: str, sizes: Sizes) -> 
     """Compare a shape with an annotation as "*batch dim h w 3"; axes of one name have one size in all arguments."""
     tokens = dims.split()
     loose = next((i for i, token in enumerate(tokens) if token == "..." or token.startswith("*")), None)
-    count = len(tokens)
     if loose is None:
-        fits, pairs = len(shape) == count, list(zip(tokens, shape, strict=False))
-    else:
-        fits, after = len(shape) >= count - 1, count - 1 - loose
-        pairs = [*zip(tokens[:loose], shape, strict=False)]
-        pairs += zip(tokens[loose + 1 :], shape[len(shape) - after :], strict=True) if fits else []
+        named, own, fits = tokens, shape, len(shape) == len(tokens)
+    else:  # the axes before it and those after it, from the end
+        named = tokens[:loose] + tokens[loose + 1 :]
+        own, fits = shape[:loose] + shape[len(shape) - len(named) + loose :], len(shape) >= len(named)
+    pairs = list(zip(named, own, strict=True)) if fits else []
     wanted = f"[{', '.join(token.replace('*', '') if token != '...' else '...' for token in tokens)}]"
     if not fits or any(token.isdigit() and int(token) != size for token, size in pairs):
         raise ValueError(f"{name}: expected an array of shape {wanted}, got {list(shape)}")

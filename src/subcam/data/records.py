@@ -145,8 +145,10 @@ def mask_values_of(
     stored_as: the value of each of `known` in masks, where it is not i + 1.
     """
     values = [FORBIDDEN] * 256
-    for stored, name in zip(stored_as or range(1, MOST_CLASSES + 1), known, strict=False):
-        values[stored] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+    # Classes beyond the values of a mask have none; where there are masks, readers refuse them (`require_room`).
+    stored = stored_as or range(1, min(len(known), MOST_CLASSES) + 1)
+    for value, name in zip(stored, known[: len(stored)], strict=True):
+        values[value] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
     values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
     return tuple(values)
 

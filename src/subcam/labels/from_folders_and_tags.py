@@ -148,6 +148,8 @@ def labels_from_tag_table(path: Path, *, root: Path, least_score: float | None =
     for where, entry in _tag_entries(path):
         written = entry.image
         try:
+            if entry.fault:
+                raise BadInputError(entry.fault)
             if not isinstance(written, str) or entry.tags is None:
                 raise BadInputError(
                     f"{where}: expected an image ({', '.join(IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
@@ -158,7 +160,7 @@ def labels_from_tag_table(path: Path, *, root: Path, least_score: float | None =
             images.append(LabelledImage(image=image, names=names if present else ()))
             keys |= dict.fromkeys(entry.keys)
         except BadInputError as error:
-            skipped.append(Skipped(file=str(written), reason=str(error)))
+            skipped.append(Skipped(file=where if written is None else str(written), reason=str(error)))
     if not images:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected images with tags, got none that can be used{why}")
@@ -226,12 +228,16 @@ def find_image(root: Path, written: str, where: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _TagEntry:
-    """What one entry has: its image as it was written, tags and score; keys: under which the tags stood."""
+    """What one entry has: its image as it was written, tags and score.
+
+    keys: under which the tags stood. fault: why the entry cannot be read.
+    """
 
     image: Any = None
     tags: Any = None
     score: Any = None
     keys: tuple[str, ...] = ()
+    fault: str = ""
 
 
 def _tag_entries(path: Path) -> Iterator[tuple[str, _TagEntry]]:
@@ -239,7 +245,11 @@ def _tag_entries(path: Path) -> Iterator[tuple[str, _TagEntry]]:
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = read_csv(path)
         for row in table.rows:
-            yield table.at(row), _entry_of(dict(zip(table.columns, row.cells, strict=False)))
+            try:
+                entry = _entry_of(table.by_column(row))
+            except BadInputError as error:
+                entry = _TagEntry(fault=str(error))
+            yield table.at(row), entry
     elif path.suffix.lower() == ".jsonl":
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():

@@ -5,6 +5,7 @@ In: a folder or a file. Out: its kind, or an error that names what it looks like
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +90,7 @@ def _kind_of_json(source: Path) -> SourceKind:
 def _are_boxes(texts: Iterable[Path]) -> bool:
     """Whether texts hold numbers of classes and boxes, and nothing else; some may be empty."""
     lines = 0
-    for _, path in zip(range(_LOOKED_AT), texts, strict=False):
+    for path in islice(texts, _LOOKED_AT):
         for line in read_text(path).splitlines():
             if path.name != "classes.txt" and line.strip():
                 if not _NUMBERS.fullmatch(line.strip()):

@@ -116,7 +116,7 @@ class ClassList:
         return cls(names=tuple(names), values=tuple(range(1, len(names) + 1)))
 
     def __str__(self) -> str:
-        shown = [f"{value} {name}" for value, name in zip(self.values[:20], self.names, strict=False)]
+        shown = [f"{value} {name}" for value, name in zip(self.values[:20], self.names[:20], strict=True)]
         return ", ".join(shown + (["..."] if len(self.names) > len(shown) else []))
 
 

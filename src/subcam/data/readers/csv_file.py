@@ -50,10 +50,17 @@ class CsvFile:
         Raises:
             BadInputError: a row has too few or too many cells; names its line.
         """
+        return [self.by_column(row) for row in self.rows]
+
+    def by_column(self, row: CsvRow) -> dict[str, str]:
+        """A row by the columns of the header.
+
+        Raises:
+            BadInputError: it has too few or too many cells; names its line.
+        """
         columns = self.columns
-        for row in self.rows:
-            self.require_width(row, columns)
-        return [dict(zip(columns, row.cells, strict=False)) for row in self.rows]
+        self.require_width(row, columns)
+        return dict(zip(columns, row.cells[: len(columns)], strict=True))
 
     def at(self, row: CsvRow) -> str:
         """How errors name a row."""
