@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from subcam.data.readers.coco import read_coco
+from subcam.data.records import ImageSet
+
 CATEGORIES = [
     {"id": 18, "name": "dog", "supercategory": "animal"},
     {"id": 1, "name": "person", "supercategory": "person"},
@@ -60,3 +63,20 @@ def coco_2014(root: Path) -> Path:
         for name in files.values():
             image(root / split / name)
     return root
+
+
+def plain(folder: Path, annotations: list[dict[str, Any]], *names: str, **more: Any) -> Path:
+    """A folder of images with one COCO file, `all.json`."""
+    files = dict(enumerate(names or ("a.png", "sub/b.png"), start=1))
+    for name in files.values():
+        image(folder / name)
+    write_annotations(folder / "all.json", files, annotations, **more)
+    return folder
+
+
+def read_plain(folder: Path, **more: Any) -> ImageSet:
+    return read_coco(folder, split=None, labels="all.json", **more)
+
+
+def named_labels(images: ImageSet) -> dict[str, tuple[str, ...]]:
+    return {record.name: tuple(images.class_names[index] for index in record.labels) for record in images.records}
