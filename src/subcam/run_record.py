@@ -1,4 +1,4 @@
-"""What `run.json` holds, by key: the one list of its keys and their types that whoever reads it goes by.
+"""What `run.json` holds, by key, for whoever reads a whole run; rooms below read the few keys that they need.
 
 In: the file that `results.write_record` wrote, or that somebody edited. Out: a `RunRecord`, or what is wrong where.
 """

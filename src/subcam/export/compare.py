@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from subcam.checks.arguments import takes_arrays
 from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
-from subcam.data.records import IGNORE_INDEX, suggest
+from subcam.data.records import FORBIDDEN, IGNORE_INDEX, mask_values_of, suggest
 from subcam.errors import BadInputError, SettingsError
 from subcam.export.mask_folder import MaskFolder, open_masks
-from subcam.metrics.folders import VALUES, first_of
+from subcam.metrics.folders import first_of
 from subcam.metrics.paired import Paired, class_counts
 from subcam.runtime.progress import track
 
@@ -71,8 +71,8 @@ def compare(
     opened = [open_masks(Path(folder)) for folder in folders]
     true = truth if isinstance(truth, Truth) else Truth.of_folder(open_masks(Path(truth)))
     class_names = _classes(opened, folders, true, tuple(classes))
-    tables = [_table(masks.class_names or class_names, class_names) for masks in opened]
-    true_table = _table(true.class_names or class_names, class_names)
+    tables = [np.array(mask_values_of(masks.class_names or class_names, class_names)) for masks in opened]
+    true_table = np.array(mask_values_of(true.class_names or class_names, class_names))
     images = _images(opened, folders, true, names)
     counts = []
     for name in track(images, "comparing", len(images)):
@@ -138,18 +138,6 @@ def _images(
     return images
 
 
-_FORBIDDEN = -1
-
-
-def _table(own: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
-    """For each stored value what it means in the comparison; a class that is none of its classes is not scored."""
-    table = np.full(VALUES, _FORBIDDEN, np.int64)
-    table[0], table[IGNORE_INDEX] = 0, IGNORE_INDEX
-    for value, name in enumerate(own, start=1):
-        table[value] = class_names.index(name) + 1 if name in class_names else IGNORE_INDEX
-    return table
-
-
 def _read(path: Path, table: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
     labels = read_indices(path)
     if labels.shape != shape:
@@ -163,10 +151,10 @@ def _read(path: Path, table: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.nda
 def _mapped(labels: UInt8[np.ndarray, "h w"], table: np.ndarray, *, where: str) -> UInt8[np.ndarray, "h w"]:
     """The labels in the classes of the comparison."""
     mapped = table[labels]
-    if (mapped == _FORBIDDEN).any():
+    if (mapped == FORBIDDEN).any():
         raise BadInputError(
-            f"{where}: expected values of the {int((table != _FORBIDDEN).sum()) - 2} classes, got"
-            f" {int(labels[mapped == _FORBIDDEN][0])}; name all classes with --classes, or mend the masks"
+            f"{where}: expected values of the {int((table != FORBIDDEN).sum()) - 2} classes, got"
+            f" {int(labels[mapped == FORBIDDEN][0])}; name all classes with --classes, or mend the masks"
         )
     return mapped.astype(np.uint8)
 

@@ -248,6 +248,7 @@ def kind_of(folder: Path) -> Kind:
 
 def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, SegmentedResult | RoundResult | None, Path]:
     """The run, the network's entry in it, and the network's folder."""
+    from subcam.networks.model_folder import preferred
     from subcam.results import RECORD, read_run
 
     if not (source / RECORD).is_file():
@@ -258,10 +259,9 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
             raise SettingsError(f"{source} holds a network for {own_kind}, and --network asks for {kind}; leave it out")
         return None, None, source
     run = read_run(source)
-    # The same choice as `subcam predict` makes: one from ground truth only where there is nothing else.
-    segmented = sorted(run.result.segmented, key=lambda network: network.trained_on == "pseudo")
-    if segmented and kind != "classification":
-        return run, segmented[-1], segmented[-1].model.path
+    segmented = preferred(run.result.segmented)
+    if segmented is not None and kind != "classification":
+        return run, segmented, segmented.model.path
     if kind == "segmentation":
         raise CheckpointError(
             f"{source} is a run without a segmentation network; train one by running it again with segmentation, or"

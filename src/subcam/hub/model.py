@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.crf.dense_crf import dense_crf_many
@@ -22,7 +22,7 @@ from subcam.hub.folder import kind_of
 from subcam.networks.model_folder import CONFIG_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.find_images import find_images
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
+from subcam.predict.tiles import InferenceSettings, segment_labels, segment_probabilities
 from subcam.results import read_run
 from subcam.runtime.run_folder import RECORD
 
@@ -108,17 +108,16 @@ class Model:
             return
         where = next(self.network.parameters()).device
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(where)
+        if not self.settings.crf:
+            with torch.inference_mode():
+                labels = segment_labels(self.network, stacked, settings=self.settings).cpu().numpy()
+            yield from labels
+            return
         with torch.inference_mode():
             probabilities = segment_probabilities(self.network, stacked, settings=self.settings).float().cpu().numpy()
         for image, scores in zip(images, probabilities, strict=True):
-            yield self._best(image, scores)
-
-    def _best(
-        self, image: UInt8[np.ndarray, "height width 3"], scores: Float[np.ndarray, "channels height width"]
-    ) -> UInt8[np.ndarray, "height width"]:
-        if self.settings.crf:
-            scores = dense_crf_many(image, [scores], settings=self.settings.crf_settings)[0]
-        return scores.argmax(0).astype(np.uint8)
+            refined = dense_crf_many(image, [scores], settings=self.settings.crf_settings)[0]
+            yield refined.argmax(0).astype(np.uint8)
 
 
 def load(folder: Path | str, *, settings: InferenceSettings | None = None, device: str = "auto") -> Model:

@@ -1,9 +1,9 @@
 """A network as a folder: `config.json` says what to build, `model.safetensors` holds its weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -64,10 +64,29 @@ class _Run:
     segment: tuple[_Network, ...] | None = ()
 
 
-def segmentation_of_run(folder: Path) -> Path:
-    """The folder of a run's segmentation network.
+@runtime_checkable
+class Learned(Protocol):
+    """A segmentation network of a run."""
+
+    @property
+    def trained_on(self) -> str:
+        """What it learned from: "pseudo" or "truth"."""
+
+
+Candidate = TypeVar("Candidate", bound=Learned)
+
+
+def preferred(networks: Sequence[Candidate]) -> Candidate | None:
+    """Of a run's segmentation networks the one that is meant where none is named; None of none.
 
     It is the last that learned from pseudo masks; one that learned from ground truth only where there is no other.
+    """
+    from_labels = [network for network in networks if network.trained_on == "pseudo"]
+    return next(reversed(from_labels or networks), None)
+
+
+def segmentation_of_run(folder: Path) -> Path:
+    """The folder of a run's segmentation network, the `preferred` one.
 
     Raises:
         CheckpointError: the run has none, or its record is none.
@@ -79,18 +98,17 @@ def segmentation_of_run(folder: Path) -> Path:
         raise CheckpointError(
             f"{record} is not the record of a run ({error}); give the run's command again, or the folder of its network"
         ) from error
-    if not networks:
+    network = preferred(networks or ())
+    if network is None:
         raise CheckpointError(
             f"{folder} is a run without a segmentation network; train one by running it again with segmentation, or"
             " give the folder of another"
         )
-    from_labels = [network for network in networks if network.trained_on == "pseudo"]
-    model = (from_labels or networks)[-1].model
-    if fault := fault_of_name(model):
+    if fault := fault_of_name(network.model):
         raise CheckpointError(
-            f"{record}: no folder can be called {model!r:.100}: {fault}; give the run's command again"
+            f"{record}: no folder can be called {network.model!r:.100}: {fault}; give the run's command again"
         )
-    return folder / model
+    return folder / network.model
 
 
 def load_network(

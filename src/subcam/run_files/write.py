@@ -8,7 +8,7 @@ from subcam._version import __version__
 from subcam.data.dataset import Dataset
 from subcam.data.readers.class_names import LEGEND_FILE, legend
 from subcam.networks.model_folder import CONFIG_FILE as MODEL_CONFIG
-from subcam.networks.model_folder import WEIGHTS_FILE
+from subcam.networks.model_folder import WEIGHTS_FILE, preferred
 from subcam.refine.scores_and_masks import mask_path
 from subcam.results import RunResult, write_record
 from subcam.run_files.config_file import CONFIG_FILE, write_config
@@ -52,9 +52,7 @@ def show_masks(result: RunResult, dataset: Dataset) -> None:
 
 def show_model(result: RunResult) -> None:
     """The folder `model`: the segmentation network that `subcam predict` takes of the run."""
-    networks = result.segmented
-    # As `predict.run.find_model`: the last that learned from pseudo masks, else from ground truth.
-    best = next((one for one in reversed(networks) if one.trained_on == "pseudo"), next(reversed(networks), None))
+    best = preferred(result.segmented)
     files = {name: best.model.path / name for name in (MODEL_CONFIG, WEIGHTS_FILE)} if best else {}
     show(result.out / MODEL_FOLDER, files)
 
