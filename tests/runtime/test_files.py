@@ -174,6 +174,17 @@ def test_a_folder_that_is_a_link_does_not_lead_out(tmp_path: Path) -> None:
     assert below(tmp_path / "other", "own/a", ".npz").parent.is_dir()
 
 
+def test_a_relative_folder_is_that_of_where_one_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "out" / "maps").mkdir(parents=True)
+    (tmp_path / "there" / "out").mkdir(parents=True)
+    (tmp_path / "there" / "out" / "maps").symlink_to(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert below(Path("out"), "maps/a") == Path("out/maps/a")
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(RunFolderError, match=r"out/maps is a link that leads out of out"):
+        below(Path("out"), "maps/a")
+
+
 def test_until_the_end_the_old_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")

@@ -74,7 +74,7 @@ def below(folder: Path, name: str, suffix: str = "") -> Path:
     if fault:
         raise RunFolderError(f"{folder}: no file can be called {name + suffix!r:.300}: {fault}; rename it")
     path = folder / f"{name}{suffix}"
-    if not _stays_in(folder, path.parent):
+    if not _stays_in(folder.absolute(), path.parent.absolute()):
         raise RunFolderError(
             f"{path.parent} is a link that leads out of {folder}, where nothing is written; put a folder in its place"
         )
