@@ -98,7 +98,7 @@ def toy() -> RunSettings:
     The alphas were chosen by ground-truth masks of such images: the scores show the effect and no more.
     An image of 64 pixels has 8 x 8 cells at stride 8, too few for AffinityNet's rule to make a pair: the random walk
     leaves the maps as they are on that grid, and the pseudo masks come from the CRF alone.
-    Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time: 2 minutes.
+    Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time: 3 minutes.
     Score: 55.5 mIoU on val in round 0, 73.5 in round 3 (control 61.6), 79.6 of the network (`docs/log.md`).
     """
     return RunSettings(
