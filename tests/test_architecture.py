@@ -45,6 +45,7 @@ FLOORS = {
     "results": 11,
     "report": 12,
     "run_files": 12,
+    "steps": 12,
     "pipeline": 13,
     "ablation": 14,
     "estimator": 14,

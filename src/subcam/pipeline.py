@@ -32,11 +32,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from subcam.checks.arguments import takes_arrays
-from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
-from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.run_files.write import LOG_FILE, called, write_run_files
+from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
+from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
 from subcam.runtime import distributed
 from subcam.runtime.devices import join
 from subcam.runtime.progress import log_to
@@ -56,6 +55,8 @@ from subcam.stages import (
     sure_regions,
 )
 from subcam.stages.context import Context
+from subcam.steps.compare import compare
+from subcam.steps.score import score_maps
 
 
 @takes_arrays()
@@ -83,6 +84,9 @@ def run(
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)
         say_images(dataset)
+        if distributed.is_first():
+            # Before anything is computed: a run that is cut off can be given again by its file.
+            write_configuration(settings, out / record, recipe=recipe)
         context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
         result = replace(all_stages(settings, context), recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
@@ -256,39 +260,9 @@ def map_and_score(
         control=control,
         model=model,
         maps=maps,
-        scores=_score_maps(settings, context, name, maps),
+        scores=score_maps(settings, context, name, maps),
         clusters=clusters,
     )
-
-
-def compare(settings: RunSettings, context: Context, method: Comparison, *, plain: RoundResult) -> ComparisonResult:
-    """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or one of their own."""
-    name, training, train = f"compare-{method}", settings.compare.training(method), context.dataset.train
-    model = plain.model
-    if training is not None:
-        # As in round 0, from the same weights on the same crops, by the losses of the comparison.
-        round0 = replace(settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)
-        model = context.run(
-            f"{name}-classify",
-            classify.run,
-            settings=round0,
-            images=train,
-            network=settings.network,
-            round_index=0,
-            seed=context.seed,
-            device=context.training,
-            comparison=training,
-        )
-    maps = context.run(
-        f"{name}-cam",
-        cam.run,
-        settings=settings.cam,
-        images=union(*(context.dataset.scored.values() or (train,))),
-        model=model,
-        device=context.inference,
-        method=method,
-    )
-    return ComparisonResult(method=method, model=model, maps=maps, scores=_score_maps(settings, context, name, maps))
 
 
 def refine(settings: RunSettings, context: Context, result: RoundResult) -> RefinedResult:
@@ -383,16 +357,6 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         masks=masks,
         scores=scores,
     )
-
-
-def _score_maps(settings: RunSettings, context: Context, name: str, maps: Stage) -> dict[str, evaluate.MapScores]:
-    """Score response maps by split."""
-    scores = {}
-    for split, images in context.dataset.scored.items():
-        of_split = f"{name}-evaluate-{split}"
-        stage = context.run(of_split, evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps)
-        scores[split] = evaluate.read_maps(stage)
-    return scores
 
 
 def _round(index: int, control: bool = False) -> str:

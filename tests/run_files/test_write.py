@@ -10,12 +10,14 @@ from rich.table import Table
 
 from subcam import cli, pipeline
 from subcam.data.readers.toy import CLASSES
-from subcam.errors import BadInputError, RunFolderError
+from subcam.errors import BadInputError, CheckpointError, RunFolderError
 from subcam.export.mask_folder import evaluate, open_masks
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.run import find_model
+from subcam.run_files.config_file import read_config
 from subcam.runtime.progress import log_to, say, show
 from subcam.settings import RunSettings
+from subcam.stages import cam
 
 
 def record_of(run: Path) -> dict:
@@ -101,6 +103,43 @@ def test_the_log_has_what_was_printed_of_each_attempt(
     assert first.splitlines()[-1].startswith("ended by an error: --classify.round0-checkpoint gone.pth")
     assert second.splitlines()[1:] == printed.splitlines()[-len(second.splitlines()) + 1 :]
     assert "1 images of val to score" in second
+
+
+@pytest.mark.parametrize("record", ["run.json", "ablate/seed-0.json"])
+def test_a_run_that_is_cut_off_has_left_its_configuration(
+    tiny_run: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    """From before the first stage; the file alone gives the run again, with the stages that were done."""
+    small = {"rounds": 0, "classify.epochs": 0, "dataset.toy.train_images": 4, "dataset.toy.val_images": 1}
+    settings, out, file = tiny_run.with_(small), tmp_path / "run", (tmp_path / "run" / record).with_suffix(".toml")
+    config = file.with_name("config.toml") if record == "run.json" else file
+
+    def end(*_: object, **__: object) -> None:
+        assert config.is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cam, "run", end)
+        patch.setattr(end, "__module__", cam.__name__)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(settings, out, recipe="toy", record=record)
+    assert not (out / record).exists()
+    read = read_config(config)
+    assert (read.recipe, read.settings()) == ("toy", settings)
+    before = config.read_bytes()
+    (classified,) = (out / "stages").iterdir()
+    result = pipeline.run(read.settings(), out, recipe="toy", record=record)
+    assert result.rounds[0].model.path == classified
+    assert config.read_bytes() == before
+
+
+def test_a_run_that_cannot_begin_leaves_the_configuration_of_the_last_one(
+    tiny_run: RunSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("of another\n")
+    with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such file"):
+        pipeline.run(tiny_run.with_({"classify.round0_checkpoint": "gone.pth"}), tmp_path)
+    assert (tmp_path / "config.toml").read_text() == "of another\n"
 
 
 def test_a_log_is_plain_text_of_whole_tables(tmp_path: Path) -> None:

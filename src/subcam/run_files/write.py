@@ -1,4 +1,4 @@
-"""What a run writes when it has ended, for people and for later commands, beside its stages."""
+"""What a run writes beside its stages, for people and for later commands, at its beginning and when it has ended."""
 
 import shlex
 import sys
@@ -14,6 +14,7 @@ from subcam.results import RunResult, write_record
 from subcam.run_files.config_file import CONFIG_FILE, write_config
 from subcam.run_files.shown import show
 from subcam.runtime.run_folder import RECORD
+from subcam.settings import RunSettings
 
 MASKS_FOLDER, MODEL_FOLDER, LOG_FILE = "masks", "model", "run.log"
 
@@ -34,7 +35,7 @@ def write_run_files(result: RunResult, dataset: Dataset, *, record: str = RECORD
     if record == RECORD:
         show_masks(result, dataset)
         show_model(result)
-    write_config(config_path(path), result.settings, recipe=result.recipe)
+    write_configuration(result.settings, path, recipe=result.recipe)
     write_record(result, dataset, path)
 
 
@@ -55,6 +56,15 @@ def show_model(result: RunResult) -> None:
     best = preferred(result.segmented)
     files = {name: best.model.path / name for name in (MODEL_CONFIG, WEIGHTS_FILE)} if best else {}
     show(result.out / MODEL_FOLDER, files)
+
+
+def write_configuration(settings: RunSettings, record: Path, *, recipe: str) -> None:
+    """Write the configuration of the run that `record` is of, or will be when the run has ended.
+
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written.
+    """
+    write_config(config_path(record), settings, recipe=recipe)
 
 
 def config_path(record: Path) -> Path:
