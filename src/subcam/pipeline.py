@@ -34,7 +34,7 @@ from pathlib import Path
 from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
-from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
+from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
 from subcam.runtime import distributed
 from subcam.runtime.devices import join
@@ -47,16 +47,15 @@ from subcam.stages import (
     classify,
     discover,
     evaluate,
-    predict,
     prototypes,
     pseudo_masks,
     random_walk,
-    segment,
     sure_regions,
 )
 from subcam.stages.context import Context
 from subcam.steps.compare import compare
 from subcam.steps.score import score_maps
+from subcam.steps.segment import train_segmentation
 
 
 @takes_arrays()
@@ -313,50 +312,6 @@ def refine(settings: RunSettings, context: Context, result: RoundResult) -> Refi
         )
         scores[split] = evaluate.read_pseudo_masks(stage)
     return RefinedResult(round_index=result.round_index, masks=masks, scores=scores)
-
-
-def train_segmentation(settings: RunSettings, context: Context, refined: RefinedResult | None) -> SegmentedResult:
-    """Train a segmentation network on a round's pseudo masks, or on ground truth (None), and score what it predicts.
-
-    Images on which it is scored have no labels then: every class is open.
-    """
-    dataset, train = context.dataset, context.dataset.train
-    name = f"{_round(refined.round_index)}-segment" if refined else "truth-segment"
-    apart = [images for images in dataset.scored.values() if images.digest != train.digest]
-    model = context.run(
-        name,
-        segment.run,
-        settings=settings.segment.train,
-        config=settings.segment.config(run_network=settings.network, class_names=train.image_set.class_names),
-        images=train,
-        masks=refined.masks if refined else None,
-        variant=str(settings.refine.masks.pseudo_mask) if refined else "",
-        validation=apart[-1] if apart and settings.segment.train.validate_every else None,
-        seed=context.seed,
-        device=context.training,
-    )
-    masks = context.run(
-        f"{name}-predict",
-        predict.run,
-        settings=settings.segment.predict,
-        images=union(*(dataset.scored.values() or (train,))),
-        model=model,
-        device=context.inference,
-    )
-    scores, variants = {}, predict.variants(settings.segment.predict)
-    for split, images in dataset.scored.items():
-        stage = context.run(
-            f"{name}-evaluate-{split}", evaluate.run_segmentation, images=images, masks=masks, variants=variants
-        )
-        scored = evaluate.read_segmentation(stage).variants
-        scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
-    return SegmentedResult(
-        trained_on="pseudo" if refined else "truth",
-        round_index=refined.round_index if refined else 0,
-        model=model,
-        masks=masks,
-        scores=scores,
-    )
 
 
 def _round(index: int, control: bool = False) -> str:

@@ -1,0 +1,51 @@
+"""A segmentation network from masks (Section 4.4): trained, applied to the scored images, scored. A row of Table 4 out."""
+
+from subcam.data.dataset import union
+from subcam.results import RefinedResult, SegmentedResult
+from subcam.settings import RunSettings
+from subcam.stages import evaluate, predict, segment
+from subcam.stages.context import Context
+
+
+def train_segmentation(settings: RunSettings, context: Context, refined: RefinedResult | None) -> SegmentedResult:
+    """Train a segmentation network on a round's pseudo masks, or on ground truth (None), and score what it predicts.
+
+    Images on which it is scored have no labels then: every class is open.
+    """
+    dataset, train = context.dataset, context.dataset.train
+    name = f"round{refined.round_index}-segment" if refined else "truth-segment"
+    apart = [images for images in dataset.scored.values() if images.digest != train.digest]
+    model = context.run(
+        name,
+        segment.run,
+        settings=settings.segment.train,
+        config=settings.segment.config(run_network=settings.network, class_names=train.image_set.class_names),
+        images=train,
+        masks=refined.masks if refined else None,
+        variant=str(settings.refine.masks.pseudo_mask) if refined else "",
+        validation=apart[-1] if apart and settings.segment.train.validate_every else None,
+        seed=context.seed,
+        device=context.training,
+    )
+    masks = context.run(
+        f"{name}-predict",
+        predict.run,
+        settings=settings.segment.predict,
+        images=union(*(dataset.scored.values() or (train,))),
+        model=model,
+        device=context.inference,
+    )
+    scores, variants = {}, predict.variants(settings.segment.predict)
+    for split, images in dataset.scored.items():
+        stage = context.run(
+            f"{name}-evaluate-{split}", evaluate.run_segmentation, images=images, masks=masks, variants=variants
+        )
+        scored = evaluate.read_segmentation(stage).variants
+        scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
+    return SegmentedResult(
+        trained_on="pseudo" if refined else "truth",
+        round_index=refined.round_index if refined else 0,
+        model=model,
+        masks=masks,
+        scores=scores,
+    )
