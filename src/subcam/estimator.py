@@ -110,7 +110,7 @@ class SubCategoryCAM:
             given_threshold = settings.evaluate.background_threshold
             if isinstance(given_threshold, str):
                 records = given.train.image_set.records
-                chosen = threshold_of_maps(records, last.maps.path, num_classes=len(self.class_names_))
+                chosen = threshold_of_maps(records, last.responses.path, num_classes=len(self.class_names_))
                 self.threshold_ = chosen.threshold
             else:
                 self.threshold_ = given_threshold
@@ -275,8 +275,8 @@ class SubCategoryCAM:
 
     def _take_run(self, result: RunResult) -> None:
         """The networks of a run, and where its best masks come from."""
-        self._take(ClassificationNetwork.load(result.last.model.path))
-        learned = [network for network in result.segmented if network.trained_on == "pseudo"]
+        self._take(ClassificationNetwork.load(result.last.classifier.path))
+        learned = [network for network in result.segmented if network.trained_on != "truth"]
         self.segmenter_ = _ready(SegmentationNetwork.load(learned[-1].model.path)) if learned else None
         self.source_ = "segmentation" if learned else "crf" if result.refined else "maps"
 

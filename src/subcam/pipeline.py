@@ -20,7 +20,10 @@
       -> segment -> predict -> evaluate   a network that learned from them,        Section 4.4,
                                           beside one from ground truth             Tables 3, 4
 
-and, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
+A run may begin later, with response maps (`--maps`) or masks (`--masks`) of another program in the place of all rounds
+or of the pseudo masks, and end earlier (`--until`). Everything between is the same.
+
+And, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
 ...)` derives a stage's folder from all that it is given: one that is done is skipped, an interrupted one resumed.
@@ -34,7 +37,8 @@ from pathlib import Path
 from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.preflight import check_early, say_images
-from subcam.results import RefinedResult, RoundResult, RunResult
+from subcam.refine.scores_and_masks import GIVEN
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
 from subcam.runtime import distributed
 from subcam.runtime.devices import join
@@ -54,6 +58,7 @@ from subcam.stages import (
 )
 from subcam.stages.context import Context
 from subcam.steps.compare import compare
+from subcam.steps.given import take_maps, take_masks
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
 
@@ -95,26 +100,40 @@ def run(
 
 
 def all_stages(settings: RunSettings, context: Context) -> RunResult:
-    """All rounds and the control's; comparisons; pseudo masks of the refined rounds; segmentation networks."""
-    route = {"subcategories": subcategory_rounds, "prototypes": prototype_rounds}[settings.route]
-    rounds = route(settings, context)
-    control = route(settings, context, control_of=rounds) if settings.control else []
-    compared = [compare(settings, context, method, plain=rounds[0]) for method in settings.compare.methods]
-    refined = [
-        refine(settings, context, result)
-        for result in rounds
-        if settings.refine.refines(result.round_index, last=settings.rounds)
-    ]
+    """All rounds and the control's; comparisons; pseudo masks of the refined rounds; segmentation networks.
+
+    Given maps stand for the rounds, given masks for all before the networks.
+    """
+    rounds: list[RoundResult] = []
+    further: list[RoundResult] = []
+    compared: list[ComparisonResult] = []
+    refined: list[RefinedResult] = []
+    if settings.given_masks.folder:
+        refined = [take_masks(settings, context)]
+    elif settings.given_maps.folder:
+        rounds = [take_maps(settings, context)]
+    else:
+        route = {"subcategories": subcategory_rounds, "prototypes": prototype_rounds}[settings.route]
+        rounds = route(settings, context)
+        if rounds[-1].round_index == settings.rounds and rounds[-1].maps:
+            further = route(settings, context, control_of=rounds) if settings.control else []
+            compared = [compare(settings, context, method, plain=rounds[0]) for method in settings.compare.methods]
+    if settings.until in ("refine", "segment"):
+        refined += [
+            refine(settings, context, result)
+            for result in rounds
+            if settings.refine.refines(result.round_index, last=0 if result.given else settings.rounds)
+        ]
     segmented = [
         train_segmentation(settings, context, refined[-1] if masks == "pseudo" else None)
         for masks in settings.segment.train_on
-        if refined or masks != "pseudo"
+        if settings.until == "segment" and (refined or masks != "pseudo")
     ]
     return RunResult(
         settings=settings,
         out=context.folder.path,
         class_names=context.dataset.train.image_set.class_names,
-        rounds=(*rounds, *control),
+        rounds=(*rounds, *further),
         refined=tuple(refined),
         segmented=tuple(segmented),
         seconds=0.0,
@@ -132,8 +151,8 @@ def subcategory_rounds(
     """
     control = bool(control_of)
     results = list(control_of[:1]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
-    for index in range(1, settings.rounds + 1):
-        before = results[-1].model
+    for index in range(1, settings.last_round + 1):
+        before = results[-1].classifier
         clusters = None
         if not control:
             clusters = context.run(
@@ -145,6 +164,8 @@ def subcategory_rounds(
                 seed=context.seed,
                 device=context.inference,
             )
+        if settings.ends_with("discover", index):
+            return [*results, RoundResult(round_index=index, control=control, clusters=clusters)]
         model = train_classifier(settings, context, index, before=before, clusters=clusters, control=control)
         results.append(map_and_score(settings, context, index, model, clusters=clusters, control=control))
     return results[1:] if control else results
@@ -164,8 +185,8 @@ def prototype_rounds(
     """
     control, train = bool(control_of), context.dataset.train
     results = list(control_of[:2]) or [map_and_score(settings, context, 0, train_classifier(settings, context, 0))]
-    model = results[0].model
-    for index in range(len(results), settings.rounds + 1):
+    model = results[0].classifier
+    for index in range(len(results), settings.last_round + 1):
         last = results[-1]
         if index > 1:
             labels = None
@@ -175,8 +196,8 @@ def prototype_rounds(
                     prototypes.run_labels,
                     settings=settings.prototypes,
                     images=train,
-                    model=last.model,
-                    maps=last.maps,
+                    model=last.classifier,
+                    maps=last.responses,
                     device=context.inference,
                 )
             model = train_classifier(
@@ -188,16 +209,20 @@ def prototype_rounds(
                 prototype_labels=labels,
                 control=control,
             )
+        if settings.ends_with("classify", index):
+            return [*results, RoundResult(round_index=index, control=control, model=model)]
         with_prototypes = context.run(
             f"{_round(index, control)}-prototypes",
             prototypes.run,
             settings=settings.prototypes,
             images=train,
             model=model,
-            maps=last.maps,
+            maps=last.responses,
             seed=context.seed,
             device=context.inference,
         )
+        if settings.ends_with("discover", index):
+            return [*results, RoundResult(round_index=index, control=control, model=with_prototypes)]
         results.append(map_and_score(settings, context, index, with_prototypes, control=control))
     return results[2:] if control else results
 
@@ -242,10 +267,12 @@ def map_and_score(
     clusters: Stage | None = None,
     control: bool = False,
 ) -> RoundResult:
-    """Write the response maps of a round and score them by split.
+    """Write the response maps of a round, unless the run ends with its network, and score them by split.
 
     The training images get maps too in the last round, and where pseudo masks or prototypes need them.
     """
+    if settings.ends_with("classify", index):
+        return RoundResult(round_index=index, control=control, model=model, clusters=clusters)
     name, last = _round(index, control), settings.rounds
     images = list(context.dataset.scored.values())
     refined = not control and (index == last or settings.refine.refines(index, last=last))
@@ -266,14 +293,40 @@ def map_and_score(
 
 def refine(settings: RunSettings, context: Context, result: RoundResult) -> RefinedResult:
     """From a round's response maps to pseudo masks of all images, scored in all variants."""
-    name, dataset = _round(result.round_index), context.dataset
+    name, dataset = GIVEN if result.given else _round(result.round_index), context.dataset
     everything = union(*dataset.all)
+    walked = walk(settings, context, name, result.responses) if settings.refine.random_walk else None
+    masks = context.run(
+        f"{name}-masks",
+        pseudo_masks.run,
+        settings=settings.refine.masks,
+        images=everything,
+        maps=result.responses,
+        walked=walked,
+        scored=tuple(dataset.scored.values()),
+        device=context.inference,
+    )
+    scores = {}
+    for split, images in dataset.scored.items():
+        stage = context.run(
+            f"{name}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=walked
+        )
+        scores[split] = evaluate.read_pseudo_masks(stage)
+    variant = settings.refine.masks.pseudo_mask
+    return RefinedResult(
+        round_index=result.round_index, masks=masks, scores=scores, variant=variant, of_given=result.given
+    )
+
+
+def walk(settings: RunSettings, context: Context, name: str, maps: Stage) -> Stage:
+    """Train AffinityNet on what the CRF makes of response maps, and let the maps walk by its affinities."""
+    dataset = context.dataset
     sure = context.run(
         f"{name}-crf",
         sure_regions.run,
         settings=settings.refine.sure_regions,
         images=dataset.train,
-        maps=result.maps,
+        maps=maps,
         device=context.inference,
     )
     affinities = context.run(
@@ -286,32 +339,15 @@ def refine(settings: RunSettings, context: Context, result: RoundResult) -> Refi
         seed=context.seed,
         device=context.training,
     )
-    walked = context.run(
+    return context.run(
         f"{name}-walk",
         random_walk.run,
         settings=settings.refine.walk,
-        images=everything,
-        maps=result.maps,
+        images=union(*dataset.all),
+        maps=maps,
         affinity=affinities,
         device=context.inference,
     )
-    masks = context.run(
-        f"{name}-masks",
-        pseudo_masks.run,
-        settings=settings.refine.masks,
-        images=everything,
-        maps=result.maps,
-        walked=walked,
-        scored=tuple(dataset.scored.values()),
-        device=context.inference,
-    )
-    scores = {}
-    for split, images in dataset.scored.items():
-        stage = context.run(
-            f"{name}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=walked
-        )
-        scores[split] = evaluate.read_pseudo_masks(stage)
-    return RefinedResult(round_index=result.round_index, masks=masks, scores=scores)
 
 
 def _round(index: int, control: bool = False) -> str:

@@ -6,7 +6,7 @@ weights themselves can tell, is left to the stages.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.segmenter import DEEPLAB
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say
-from subcam.settings import RunSettings
+from subcam.settings import MaskKind, RunSettings
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.segment import TrainSettings
@@ -45,22 +45,44 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
             there.
         CheckpointError: a file of weights is missing.
     """
-    train = dataset.train.image_set
-    if settings.rounds and settings.discover.clusters:
+    train, parts = dataset.train.image_set, parts_of(settings)
+    if settings.last_round and settings.discover.clusters and parts.classify:
         read_clusters(Path(settings.discover.clusters), train)
-    for setting, file in _weights(settings).items():
+    for setting, file in _weights(settings, parts).items():
         if file not in NO_FILE and not Path(file).exists():
             raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
-    if "pseudo" in settings.segment.train_on and settings.refine.rounds == "none":
+    if settings.until == "segment" and "pseudo" in settings.segment.train_on and "pseudo" not in parts.segment:
         say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
-    _check_classes(train)
-    if "truth" in settings.segment.train_on:
+    if parts.classify:
+        _check_classes(train)
+    if "truth" in parts.segment:
         only_masked(train)
-    if settings.segment.train_on and settings.segment.architecture != DEEPLAB:
+    if parts.segment and settings.segment.architecture != DEEPLAB:
         _check_architecture(settings.segment.architecture)
-    if settings.cam.attention_layers:
+    if settings.cam.attention_layers and parts.classify:
         check_attention(settings.network, layers=settings.cam.attention_layers)
     check_training(settings, train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run does: whether it trains classifiers and an AffinityNet, and the masks of its segmentation networks."""
+
+    classify: bool
+    affinity: bool
+    segment: tuple[MaskKind, ...]
+
+
+def parts_of(settings: RunSettings) -> Parts:
+    """What a run does by where it begins and ends."""
+    given_masks = bool(settings.given_masks.folder)
+    refines = settings.refine.rounds != "none" and not given_masks and settings.until in ("refine", "segment")
+    networks = settings.segment.train_on if settings.until == "segment" else ()
+    return Parts(
+        classify=not (given_masks or settings.given_maps.folder),
+        affinity=refines and settings.refine.random_walk,
+        segment=tuple(masks for masks in networks if masks == "truth" or refines or given_masks),
+    )
 
 
 def check_training(settings: RunSettings, train: ImageSet) -> None:
@@ -69,14 +91,18 @@ def check_training(settings: RunSettings, train: ImageSet) -> None:
     Raises:
         SettingsError: one cannot be trained so, or not be built; names the settings.
     """
-    classify, affinity, segment = settings.classify, settings.refine.affinity, settings.segment
-    if classify.epochs or any(classify.round_epochs):
+    classify, affinity, segment, parts = (
+        settings.classify,
+        settings.refine.affinity,
+        settings.segment,
+        parts_of(settings),
+    )
+    if parts.classify and (classify.epochs or any(classify.round_epochs)):
         _try_classifier(settings, train)
-    if settings.refine.rounds != "none" and affinity.epochs and not affinity.checkpoint:
+    if parts.affinity and affinity.epochs and not affinity.checkpoint:
         _try_affinity_network(settings, train)
-    for masks in segment.train_on:
-        if segment.train.epochs and (masks == "truth" or settings.refine.rounds != "none"):
-            _try_segmenter(settings, only_masked(train) if masks == "truth" else train)
+    for masks in parts.segment if segment.train.epochs else ():
+        _try_segmenter(settings, only_masked(train) if masks == "truth" else train)
 
 
 def _try_classifier(settings: RunSettings, train: ImageSet) -> None:
@@ -174,13 +200,13 @@ def _check_classes(train: ImageSet) -> None:
         )
 
 
-def _weights(settings: RunSettings) -> dict[str, str]:
+def _weights(settings: RunSettings, parts: Parts) -> dict[str, str]:
     """The settings that may name a file of weights, but for that of the network itself, which is read at once."""
     affinity, segment = settings.refine.affinity, settings.segment
     return {
-        "classify.round0-checkpoint": settings.classify.round0_checkpoint,
-        "refine.affinity.checkpoint": affinity.checkpoint if settings.refine.rounds != "none" else "",
-        "segment.network.weights": segment.network.weights if segment.train_on else "",
+        "classify.round0-checkpoint": settings.classify.round0_checkpoint if parts.classify else "",
+        "refine.affinity.checkpoint": affinity.checkpoint if parts.affinity else "",
+        "segment.network.weights": segment.network.weights if parts.segment else "",
     }
 
 

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset, open_dataset
-from subcam.errors import RunFolderError
-from subcam.run_record import RecordedRound, RunRecord, read_record
+from subcam.errors import CheckpointError, RunFolderError
+from subcam.run_record import RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
 from subcam.runtime.files import RECORD_FILE, fault_of_name, from_plain, write_json
 from subcam.runtime.resources import peak_memory_mib, versions
 from subcam.runtime.run_folder import RECORD, Stage, read_stage_record
@@ -21,14 +21,43 @@ from subcam.stages.evaluate import MapScores, RefinedScores
 
 @dataclass(frozen=True, kw_only=True)
 class RoundResult:
-    """What one round left behind: the stages of its network, response maps and sub-categories, and scores by split."""
+    """What one round left behind: the stages of its network, response maps and sub-categories, and scores by split.
+
+    model, maps: None where the run ended before; given maps have no network.
+    given: whether the maps are another program's, in the place of all rounds.
+    """
 
     round_index: int
     control: bool
-    model: Stage
-    maps: Stage
-    scores: dict[str, MapScores]
+    model: Stage | None = None
+    maps: Stage | None = None
+    scores: dict[str, MapScores] = dataclasses.field(default_factory=dict)
     clusters: Stage | None = None
+    given: bool = False
+
+    @property
+    def classifier(self) -> Stage:
+        """The stage of its network.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        if self.model is None:
+            raise CheckpointError("the run holds no classifier: it began with given maps, or ended before it had one")
+        return self.model
+
+    @property
+    def responses(self) -> Stage:
+        """The stage of its response maps.
+
+        Raises:
+            RunFolderError: it has none.
+        """
+        if self.maps is None:
+            raise RunFolderError(
+                f"the run ended before the response maps of round {self.round_index}; run it to its end"
+            )
+        return self.maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +77,38 @@ class ComparisonResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RefinedResult:
-    """The pseudo masks of one round's maps: the stage that wrote them, and scores of each variant by split."""
+    """The pseudo masks of one round's maps: the stage that wrote them, and scores of each variant by split.
+
+    variant: those that a network learns from; `GIVEN` where they are another program's.
+    of_given: whether the maps were another program's.
+    """
 
     round_index: int
     masks: Stage
     scores: dict[str, RefinedScores]
+    variant: str
+    of_given: bool = False
+
+
+MasksOf = Literal["pseudo", "truth", "given"]
+"""What a network learned from: a run's pseudo masks, ground truth, or masks of another program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentedResult:
     """A segmentation network: the masks that it learned from, the stages of it and of its predictions, and scores.
 
+    of_given: whether the pseudo masks are of another program's maps.
     scores: by split, then "plain", with a dense CRF on top "crf", and "known" where only the classes of the image's
         image-level labels may occur.
     """
 
-    trained_on: Literal["pseudo", "truth"]
+    trained_on: MasksOf
     round_index: int
     model: Stage
     masks: Stage
     scores: dict[str, dict[str, dict[str, Any]]]
+    of_given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +127,13 @@ class RunResult:
 
     @property
     def last(self) -> RoundResult:
-        """The last round of sub-category training."""
+        """The last round of sub-category training.
+
+        Raises:
+            CheckpointError: the run has none.
+        """
+        if not self.rounds:
+            raise CheckpointError(f"{self.out} is a run without rounds and their classifier: it began with given masks")
         return [result for result in self.rounds if not result.control][-1]
 
 
@@ -107,9 +154,11 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                 {
                     "round": entry.round_index,
                     "control": entry.control,
-                    "model": entry.model.path.relative_to(result.out),
-                    "maps": entry.maps.path.relative_to(result.out),
-                    "clusters": entry.clusters.path.relative_to(result.out) if entry.clusters else None,
+                    "given": entry.given,
+                    **{
+                        name: stage.path.relative_to(result.out) if stage else None
+                        for name, stage in (("model", entry.model), ("maps", entry.maps), ("clusters", entry.clusters))
+                    },
                     "scores": entry.scores,
                 }
                 for entry in result.rounds
@@ -126,6 +175,8 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
             "refined": [
                 {
                     "round": entry.round_index,
+                    "of_given": entry.of_given,
+                    "variant": entry.variant,
                     "masks": entry.masks.path.relative_to(result.out),
                     "scores": entry.scores,
                 }
@@ -135,6 +186,7 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                 {
                     "trained_on": entry.trained_on,
                     "round": entry.round_index,
+                    "of_given": entry.of_given,
                     "model": entry.model.path.relative_to(result.out),
                     "masks": entry.masks.path.relative_to(result.out),
                     "scores": entry.scores,
@@ -143,23 +195,6 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
             ],
         },
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageCost:
-    """The time, memory and energy that one stage took.
-
-    seconds: where a stage was interrupted and resumed, those since it was last resumed.
-    peak_memory_mib: the process's peak when the stage ended, which earlier stages of the same process may have set.
-    energy_joules: None where it was not measured.
-    """
-
-    name: str
-    folder: Path
-    seconds: float
-    peak_memory_mib: float
-    finished: str
-    energy_joules: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +218,18 @@ class FinishedRun:
     def threshold(self) -> float | None:
         """The background threshold of the last round's maps, given or chosen without masks; None if none was chosen."""
         given = self.result.settings.evaluate.background_threshold
-        scored = [scores.fixed_threshold for scores in self.result.last.scores.values()]
+        scored = [scores.fixed_threshold for entry in self.rounds[-1:] for scores in entry.scores.values()]
         return scored[-1] if scored else given if isinstance(given, float | int) else None
 
     @property
     def rounds(self) -> tuple[RoundResult, ...]:
         """Round 0 and those with sub-categories, without the control."""
         return tuple(one for one in self.result.rounds if not one.control)
+
+    @property
+    def mapped(self) -> tuple[RoundResult, ...]:
+        """The rounds that have response maps: all, but for one in which the run ended before them."""
+        return tuple(one for one in self.rounds if one.maps)
 
 
 def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
@@ -211,7 +251,8 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
     try:
         content = read_record(path)
         result = _result(content, folder)
-        stages = _costs(result)
+        keys = [stage.key for stage in _stages(result)]
+        stages = stage_costs(folder, keys, threshold=result.settings.evaluate.background_threshold)
     except TypeError as error:
         raise RunFolderError(f"{path} is not the record of a run ({error}); give the run's command again") from error
     return FinishedRun(
@@ -244,34 +285,43 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
 
 def _result(content: RunRecord, folder: Path) -> RunResult:
     unknown = [entry.method for entry in content.compared if entry.method not in TITLES]
-    if unknown or not content.rounds:
+    if unknown or not (content.rounds or content.refined):
         raise TypeError(f"there is no comparison {unknown[0]!r}" if unknown else ".rounds: expected one or more")
+    settings = from_plain(RunSettings, content.settings, lenient=True)
     return RunResult(
-        settings=from_plain(RunSettings, content.settings, lenient=True),
+        settings=settings,
         out=folder,
         class_names=content.class_names,
         rounds=tuple(
             RoundResult(
                 round_index=entry.round,
                 control=entry.control,
-                model=_stage(folder, entry.model),
-                maps=_stage(folder, entry.maps),
+                model=_stage(folder, entry.model) if entry.model else None,
+                maps=_stage(folder, entry.maps) if entry.maps else None,
                 scores=entry.scores,
                 clusters=_clusters(folder, entry),
+                given=entry.given,
             )
             for entry in content.rounds
         ),
         refined=tuple(
-            RefinedResult(round_index=entry.round, masks=_stage(folder, entry.masks), scores=entry.scores)
+            RefinedResult(
+                round_index=entry.round,
+                masks=_stage(folder, entry.masks),
+                scores=entry.scores,
+                variant=entry.variant or settings.refine.masks.pseudo_mask,
+                of_given=entry.of_given,
+            )
             for entry in content.refined
         ),
         segmented=tuple(
             SegmentedResult(
-                trained_on="truth" if entry.trained_on == "truth" else "pseudo",
+                trained_on=cast(MasksOf, entry.trained_on if entry.trained_on in get_args(MasksOf) else "pseudo"),
                 round_index=entry.round,
                 model=_stage(folder, entry.model),
                 masks=_stage(folder, entry.masks),
                 scores=entry.scores,
+                of_given=entry.of_given,
             )
             for entry in content.segment
         ),
@@ -299,73 +349,26 @@ def _stage(folder: Path, relative: str) -> Stage:
         key=record.get("key", ""),
         path=path,
         version=record.get("version", 0),
-        inputs=_inputs(record),
+        inputs=inputs_of(record),
     )
-
-
-def _inputs(record: dict[str, Any]) -> dict[str, Any]:
-    """A stage's inputs by parameter; none of a stage of an earlier revision, which listed them without names."""
-    inputs = record.get("inputs")
-    return inputs if isinstance(inputs, dict) else {}
 
 
 def _clusters(folder: Path, entry: RecordedRound) -> Stage | None:
     """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
     if entry.clusters != "":
         return _stage(folder, entry.clusters) if entry.clusters else None
-    key = _stage(folder, entry.model).inputs.get("clusters")
+    key = _stage(folder, entry.model).inputs.get("clusters") if entry.model else None
     paths = (folder / "stages").glob(f"round*-discover-{glob.escape(key[:10])}") if isinstance(key, str) else ()
     return next((_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
-
-
-def _costs(result: RunResult) -> tuple[StageCost, ...]:
-    """What the stages cost that the results depend on, directly or through the inputs of other stages."""
-    records = {record["key"]: (path, record) for path, record in _stage_records(result.out)}
-    pending = [stage.key for stage in _stages(result)]
-    needed: set[str] = set()
-    while pending:
-        key = pending.pop()
-        if key in records and key not in needed:
-            needed.add(key)
-            pending.extend(_earlier_keys(records[key][1]))
-    threshold = result.settings.evaluate.background_threshold
-    for key, (_, record) in records.items():
-        settings = _inputs(record).get("settings")
-        same = not isinstance(settings, dict) or settings.get("background_threshold", threshold) == threshold
-        if "evaluate" in record["stage"] and same and needed.intersection(_earlier_keys(record)):
-            needed.add(key)
-    costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
-    return tuple(sorted(costs, key=lambda cost: (cost.finished, cost.name)))
 
 
 def _stages(result: RunResult) -> Iterator[Stage]:
     """The stages that the results name."""
     for one in result.rounds:
-        yield from (one.model, one.maps, *([one.clusters] if one.clusters else []))
+        yield from filter(None, (one.model, one.maps, one.clusters))
     for comparison in result.compared:
         yield from (comparison.model, comparison.maps)
     for refined in result.refined:
         yield refined.masks
     for network in result.segmented:
         yield from (network.model, network.masks)
-
-
-def _earlier_keys(record: dict[str, Any]) -> list[str]:
-    """The texts among a stage's inputs: keys of earlier stages, and some that are none."""
-    return [value for value in _inputs(record).values() if isinstance(value, str)]
-
-
-def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted((folder / "stages").glob("*/stage.json")):
-        yield path.parent, read_stage_record(path)
-
-
-def _cost(path: Path, record: dict[str, Any]) -> StageCost:
-    return StageCost(
-        name=record["stage"],
-        folder=path,
-        seconds=record["seconds"],
-        peak_memory_mib=record["peak_memory_mib"],
-        finished=record["finished"],
-        energy_joules=record.get("energy_joules"),
-    )

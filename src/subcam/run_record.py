@@ -1,14 +1,16 @@
-"""What `run.json` holds, by key, for whoever reads a whole run; rooms below read the few keys that they need.
+"""What `run.json` holds, by key, for whoever reads a whole run, and what its stages cost; rooms below read few keys.
 
 In: the file that `results.write_record` wrote, or that somebody edited. Out: a `RunRecord`, or what is wrong where.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from subcam.runtime.files import from_plain, read_json
+from subcam.runtime.run_folder import read_stage_record
 from subcam.stages.evaluate import MapScores, RefinedScores
 
 
@@ -18,10 +20,11 @@ class RecordedRound:
 
     round: int
     control: bool
-    model: str
-    maps: str
+    model: str | None
+    maps: str | None
     scores: dict[str, MapScores]
     clusters: str | None = ""
+    given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,8 @@ class RecordedMasks:
     round: int
     masks: str
     scores: dict[str, RefinedScores]
+    variant: str = ""
+    of_given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class RecordedNetwork:
     round: int = 0
     masks: str = ""
     scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    of_given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +93,72 @@ def read_record(path: Path) -> RunRecord:
         TypeError: a key is missing or of another type; names the key.
     """
     return from_plain(RunRecord, read_json(path), lenient=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """The time, memory and energy that one stage took.
+
+    seconds: where a stage was interrupted and resumed, those since it was last resumed.
+    peak_memory_mib: the process's peak when the stage ended, which earlier stages of the same process may have set.
+    energy_joules: None where it was not measured.
+    """
+
+    name: str
+    folder: Path
+    seconds: float
+    peak_memory_mib: float
+    finished: str
+    energy_joules: float | None = None
+
+
+def stage_costs(folder: Path, keys: Sequence[str], *, threshold: float | str) -> tuple[StageCost, ...]:
+    """What the stages cost that results depend on, directly or through the inputs of other stages.
+
+    Args:
+        folder: of the run.
+        keys: of the stages that the results name.
+        threshold: at which the run scored its maps; the folder may hold scores at others.
+    """
+    records = {record["key"]: (path, record) for path, record in _stage_records(folder)}
+    pending = list(keys)
+    needed: set[str] = set()
+    while pending:
+        key = pending.pop()
+        if key in records and key not in needed:
+            needed.add(key)
+            pending.extend(_earlier_keys(records[key][1]))
+    for key, (_, record) in records.items():
+        settings = inputs_of(record).get("settings")
+        same = not isinstance(settings, dict) or settings.get("background_threshold", threshold) == threshold
+        if "evaluate" in record["stage"] and same and needed.intersection(_earlier_keys(record)):
+            needed.add(key)
+    costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
+    return tuple(sorted(costs, key=lambda cost: (cost.finished, cost.name)))
+
+
+def inputs_of(record: dict[str, Any]) -> dict[str, Any]:
+    """A stage's inputs by parameter; none of a stage of an earlier revision, which listed them without names."""
+    inputs = record.get("inputs")
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _earlier_keys(record: dict[str, Any]) -> list[str]:
+    """The texts among a stage's inputs: keys of earlier stages, and some that are none."""
+    return [value for value in inputs_of(record).values() if isinstance(value, str)]
+
+
+def _stage_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted((folder / "stages").glob("*/stage.json")):
+        yield path.parent, read_stage_record(path)
+
+
+def _cost(path: Path, record: dict[str, Any]) -> StageCost:
+    return StageCost(
+        name=record["stage"],
+        folder=path,
+        seconds=record["seconds"],
+        peak_memory_mib=record["peak_memory_mib"],
+        finished=record["finished"],
+        energy_joules=record.get("energy_joules"),
+    )

@@ -23,6 +23,8 @@ from subcam.stages.affinity import AffinitySettings
 from subcam.stages.classify import ClassifySettings
 from subcam.stages.discover import DiscoverSettings
 from subcam.stages.evaluate import EvaluateSettings
+from subcam.stages.given.maps import GivenMapsSettings
+from subcam.stages.given.masks import GivenMasksSettings
 from subcam.stages.prototypes import PrototypeSettings
 from subcam.stages.pseudo_masks import MaskSettings
 from subcam.stages.random_walk import WalkSettings
@@ -49,16 +51,24 @@ class RefineSettings(Settings):
 
     Attributes:
         rounds: which rounds' maps are refined; Table 1 compares the first (plain CAM) with the last.
+        random_walk: whether an AffinityNet is trained and maps walk by it. Without, the dense CRF alone makes the
+            masks, and masks.pseudo_mask has to be "crf".
     """
 
     rounds: Literal["none", "last", "first-and-last"] = "none"
+    random_walk: bool = True
     sure_regions: SureRegionSettings = field(default_factory=SureRegionSettings)
     affinity: AffinitySettings = field(default_factory=AffinitySettings)
     walk: WalkSettings = field(default_factory=WalkSettings)
     masks: MaskSettings = field(default_factory=MaskSettings)
 
     def check_together(self) -> None:
-        """The background score that masks come from has to have walked along."""
+        """The background score that masks come from has to have walked along, if anything walks."""
+        if not self.random_walk and self.masks.pseudo_mask != "crf":
+            raise SettingsError(
+                f"without a random walk the masks are those of the CRF, got masks.pseudo_mask {self.masks.pseudo_mask};"
+                " give crf there"
+            )
         if self.masks.walk_alpha not in self.walk.alphas:
             raise SettingsError(
                 f"expected masks.walk_alpha to be one of walk.alphas {list(self.walk.alphas)}, "
@@ -129,12 +139,19 @@ class RunSettings(Settings):
         route: what each round finds: sub-categories of whole images ("subcategories", the paper's Eq. 2), or prototypes
             of single positions ("prototypes", not in the paper; see `pipeline.prototype_rounds`).
         seed: what all random numbers come from; on one machine the same seed gives the same run.
+        until: the last stage of the run. "classify", "discover" (of sub-categories or prototypes) and "cam" are stages
+            of a round; "refine" leaves out the segmentation network.
+        until_round: the round that ends with the stage `until`; None for the last.
     """
 
     rounds: Annotated[int, Range(0, 1000)] = 3
     control: bool = False
     route: Literal["subcategories", "prototypes"] = "subcategories"
     seed: Seed = 0
+    until: Literal["classify", "discover", "cam", "refine", "segment"] = "segment"
+    until_round: Annotated[int, Range(0, 1000)] | None = None
+    given_maps: GivenMapsSettings = field(default_factory=GivenMapsSettings)
+    given_masks: GivenMasksSettings = field(default_factory=GivenMasksSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     classify: ClassifySettings = field(default_factory=ClassifySettings)
@@ -146,6 +163,33 @@ class RunSettings(Settings):
     segment: SegmentSettings = field(default_factory=lambda: SegmentSettings(train_on=()))
     compare: CompareSettings = field(default_factory=CompareSettings)
     machine: MachineSettings = field(default_factory=MachineSettings)
+
+    def check_together(self) -> None:
+        """A run begins with images, maps or masks, and ends after it began."""
+        given = self.given_maps.folder or self.given_masks.folder
+        of_rounds = self.until in ("classify", "discover", "cam")
+        if self.given_maps.folder and self.given_masks.folder:
+            raise SettingsError("a run begins with given maps or with given masks; leave --maps or --masks out")
+        if self.given_masks.folder and self.until != "segment":
+            raise SettingsError(f"from given masks a network is trained, and until {self.until!r} none; give 'segment'")
+        if given and (self.until in ("classify", "discover") or self.until_round is not None):
+            raise SettingsError("given maps and masks come after all rounds; leave until and until_round out")
+        if self.until_round is not None and (not of_rounds or self.until_round > self.rounds):
+            raise SettingsError(
+                f"until_round {self.until_round}: expected a round of 0..{self.rounds}, and until classify, discover or"
+                f" cam, got until {self.until}"
+            )
+        if self.until == "discover" and not self.last_round:
+            raise SettingsError("until 'discover': nothing is discovered before round 1; give more rounds")
+
+    @property
+    def last_round(self) -> int:
+        """The round after which no other comes."""
+        return self.rounds if self.until_round is None else self.until_round
+
+    def ends_with(self, stage: str, round_index: int) -> bool:
+        """Whether the run ends with this stage of this round."""
+        return self.until == stage and round_index == self.last_round
 
     def with_(self, values: Mapping[str, Any]) -> "RunSettings":
         """A copy in which the settings of these names have these values, all changed at once.

@@ -137,7 +137,7 @@ def test_refined_rounds_have_their_numbers_and_comparisons_have_none(finished: R
         variant: {"miou": 0.5 + place / 100, "iou": [0.5]} for place, variant in enumerate(VARIANTS)
     }
     scores = RefinedScores(images=8, variants=variants, alphas=[4.0, 16.0], walk_curve=[0.4, 0.6])
-    refined = RefinedResult(round_index=1, masks=finished.rounds[1].maps, scores={"val": scores})
+    refined = RefinedResult(round_index=1, masks=finished.rounds[1].maps, scores={"val": scores}, variant="crf")
     table = tables_of(replace(finished, refined=(refined,)))[1]
     assert table.columns == ("split", "maps of", "CAM", "+CRF", "+RW", "+RW+CRF", "CAM *", "+RW *", "alpha *")
     assert [row[1] for row in table.rows] == ["0 (CAM)", *TITLES.values(), "1"]

@@ -54,7 +54,7 @@ def a_run(out: Path, class_names: tuple[str, ...] = ("cat", "dog"), *, images: i
         out=out,
         class_names=class_names,
         rounds=(a_round(0, 0.1), a_round(1, 0.12), a_round(2, 0.2), a_round(2, 0.15, control=True)),
-        refined=(RefinedResult(round_index=2, masks=NOWHERE, scores={"val": masks}),),
+        refined=(RefinedResult(round_index=2, masks=NOWHERE, variant="walk-crf", scores={"val": masks}),),
         segmented=(network("pseudo", 0.3), network("truth", 0.55)),
         seconds=1.0,
     )

@@ -19,6 +19,7 @@ from subcam.clustering.clusters_csv import clusters_digest
 from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
+from subcam.refine.scores_and_masks import GIVEN
 from subcam.report.tables.formats import ScoreTable, Spread
 from subcam.report.tables.tables import ablation_table
 from subcam.runtime.files import file_digest
@@ -161,8 +162,8 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         title = "control (lambda = 0)" if entry["control"] else "response maps"
         for split, scores in entry["scores"].items():
             own = scores_by_split.setdefault(split, {})
-            own[f"{title}: round {entry['round']}"] = scores["fixed"]["miou"]
-            own[f"{title}, best threshold *: round {entry['round']} *"] = scores["best"]["miou"]
+            own[f"{title}: {_of_round(entry)}"] = scores["fixed"]["miou"]
+            own[f"{title}, best threshold *: {_of_round(entry)} *"] = scores["best"]["miou"]
     for entry in record.get("compared", ()):
         for split, scores in entry["scores"].items():
             own, name = scores_by_split.setdefault(split, {}), TITLES[entry["method"]]
@@ -170,15 +171,27 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             own[f"response maps of other methods, best threshold *: {name} *"] = scores["best"]["miou"]
     for entry in record["refined"]:
         for split, scores in entry["scores"].items():
-            own, title = scores_by_split.setdefault(split, {}), f"pseudo masks of round {entry['round']}"
+            own, title = scores_by_split.setdefault(split, {}), _masks_title(entry)
             own |= {f"{title}: {variant}": values["miou"] for variant, values in scores["variants"].items()}
-            own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, scores["walk_curve"]), default=math.nan)
+            if scores["walk_curve"]:
+                own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, scores["walk_curve"]), default=math.nan)
     for entry in record["segment"]:
-        trained_on = "ground truth" if entry["trained_on"] == "truth" else f"masks of round {entry['round']}"
+        trained_on = _LEARNED_FROM.get(entry["trained_on"]) or f"masks of {_of_round(entry)}"
         for split, by_output in entry["scores"].items():
             own = scores_by_split.setdefault(split, {})
             own |= {f"segmentation from {trained_on}: {name}": values["miou"] for name, values in by_output.items()}
     return scores_by_split
+
+
+_LEARNED_FROM = {"truth": "ground truth", "given": "given masks"}
+
+
+def _masks_title(entry: Mapping[str, Any]) -> str:
+    return "given masks" if entry.get("variant") == GIVEN else f"pseudo masks of {_of_round(entry)}"
+
+
+def _of_round(entry: Mapping[str, Any]) -> str:
+    return "given maps" if entry.get("given") or entry.get("of_given") else f"round {entry['round']}"
 
 
 def summarise(finished: Iterable[Finished]) -> tuple[Summary, ...]:

@@ -25,7 +25,7 @@ from subcam.metrics.folders import (
     refuse_values,
     score_folders,
 )
-from subcam.runtime.files import RECORD_FILE, below, from_plain, read_json
+from subcam.runtime.files import RECORD_FILE, below, files_digest, from_plain, read_json
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import RECORD
 
@@ -119,6 +119,16 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     return MaskFolder(root=root, files=_masks_below(root), class_names=_class_names(class_names, folder, root))
 
 
+def masks_digest(folder: Path) -> str:
+    """What the masks in a folder hold, and what their values are called: equal ones are equal masks.
+
+    Raises:
+        BadInputError: as `open_masks`, or a file cannot be read.
+    """
+    masks = open_masks(folder)
+    return " ".join([files_digest(masks.files), *(masks.class_names or ())])
+
+
 def _masks_below(root: Path) -> dict[str, Path]:
     """The PNGs in a folder and its sub-folders by name; images that are no PNGs are named.
 
@@ -143,6 +153,7 @@ def _masks_below(root: Path) -> dict[str, Path]:
 @dataclass(frozen=True, kw_only=True)
 class _Masks:
     masks: str
+    variant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +180,8 @@ def _of_run(folder: Path) -> tuple[Path, tuple[str, ...]]:
             f"{folder} is a run without pseudo masks (--refine.rounds none); run it again with refinement, or give"
             " a folder of masks"
         )
-    return below(folder, f"{run.refined[-1].masks}/{variant}"), run.class_names
+    last = run.refined[-1]
+    return below(folder, f"{last.masks}/{last.variant or variant}"), run.class_names
 
 
 @takes_arrays()

@@ -267,7 +267,7 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
             f"{source} is a run without a segmentation network; train one by running it again with segmentation, or"
             " take its classifier with --network classification"
         )
-    return run, run.result.last, run.result.last.model.path
+    return run, run.result.last, run.result.last.classifier.path
 
 
 def _load(folder: Path) -> SegmentationNetwork | ClassificationNetwork:

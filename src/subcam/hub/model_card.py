@@ -16,7 +16,7 @@ from typing import Any
 from subcam._version import __version__
 from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
-from subcam.report.gather.names import ENDINGS
+from subcam.report.gather.names import ENDINGS, network_name
 from subcam.results import FinishedRun, RoundResult, SegmentedResult
 
 FEW_IMAGES = 20
@@ -217,8 +217,8 @@ def _training(source: CardSource) -> str:
         f"The network started from {start}.",
     ]
     if isinstance(source.network, SegmentedResult):
-        masks = "ground truth" if source.fully_supervised else f"the pseudo masks of round {source.network.round_index}"
-        said.append(f"It learned from {masks}, {settings.segment.train.epochs} epochs.")
+        article = "" if source.fully_supervised else "the "
+        said.append(f"It learned from {article}{network_name(source.network)}, {settings.segment.train.epochs} epochs.")
     elif source.network is not None:
         said.append(f"It is the network of round {source.network.round_index}.")
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
@@ -241,6 +241,8 @@ def _use_of_masks(source: CardSource) -> str:
     said = []
     if source.fully_supervised:
         said.append("The network was trained on ground truth. Do not compare it with weakly supervised ones.")
+    elif isinstance(source.network, SegmentedResult) and source.network.trained_on == "given":
+        said.append("The masks that it learned from were given; nothing is known of how they were made.")
     elif source.segments:
         masks = source.run.result.settings.refine.masks
         said.append("No mask took part in the training.")
@@ -250,9 +252,10 @@ def _use_of_masks(source: CardSource) -> str:
         )
     else:
         said.append("No mask took part in the training.")
-    last = source.run.result.last
-    for split, maps in last.scores.items():
-        said.append(f"Response maps of round {last.round_index} on {split}: {maps.threshold_text}.")
+    for last in source.run.mapped[-1:]:
+        for split, maps in last.scores.items():
+            origin = "that were given" if last.given else f"of round {last.round_index}"
+            said.append(f"Response maps {origin} on {split}: {maps.threshold_text}.")
     said.append("Whether a person changed the settings after a look at such scores, this record cannot tell.")
     return _bullets(said)
 

@@ -51,7 +51,7 @@ def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelForma
 
 @dataclass(frozen=True, kw_only=True)
 class _Network:
-    """Of a network in a run's record: whether it learned from pseudo masks or ground truth, and its folder."""
+    """Of a network in a run's record: what it learned from, and its folder."""
 
     trained_on: str
     model: str
@@ -79,9 +79,10 @@ Candidate = TypeVar("Candidate", bound=Learned)
 def preferred(networks: Sequence[Candidate]) -> Candidate | None:
     """Of a run's segmentation networks the one that is meant where none is named; None of none.
 
-    It is the last that learned from pseudo masks; one that learned from ground truth only where there is no other.
+    It is the last that learned from pseudo or given masks; one that learned from ground truth only where there is no
+    other.
     """
-    from_labels = [network for network in networks if network.trained_on == "pseudo"]
+    from_labels = [network for network in networks if network.trained_on != "truth"]
     return next(reversed(from_labels or networks), None)
 
 

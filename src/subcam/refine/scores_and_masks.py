@@ -20,6 +20,8 @@ from subcam.runtime.files import below
 
 Variant = Literal["crf", "walk", "walk-crf"]
 VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
+GIVEN = "given"
+"""Stands for a variant where the masks come from another program."""
 
 
 def mask_path(folder: Path, variant: str, name: str) -> Path:

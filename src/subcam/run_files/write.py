@@ -9,7 +9,7 @@ from subcam.data.dataset import Dataset
 from subcam.data.readers.class_names import LEGEND_FILE, legend
 from subcam.networks.model_folder import CONFIG_FILE as MODEL_CONFIG
 from subcam.networks.model_folder import WEIGHTS_FILE, preferred
-from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.scores_and_masks import GIVEN, mask_path
 from subcam.results import RunResult, write_record
 from subcam.run_files.config_file import CONFIG_FILE, write_config
 from subcam.run_files.shown import show
@@ -40,14 +40,16 @@ def write_run_files(result: RunResult, dataset: Dataset, *, record: str = RECORD
 
 
 def show_masks(result: RunResult, dataset: Dataset) -> None:
-    """The folder `masks`: the pseudo masks that a network is to learn from, of all images, and the names of classes."""
+    """The folder `masks`: the pseudo or given masks that a network is to learn from, of all images; a legend."""
     folder = result.out / MASKS_FOLDER
     if not result.refined:
         show(folder, {})
         return
-    stage, variant = result.refined[-1].masks.path, result.settings.refine.masks.pseudo_mask
+    last = result.refined[-1]
     names = {record.name for images in dataset.all for record in images.image_set.records}
-    files = {f"{name}.png": mask_path(stage, variant, name) for name in sorted(names)}
+    files = {f"{name}.png": mask_path(last.masks.path, last.variant, name) for name in sorted(names)}
+    if last.variant == GIVEN:  # of some images there may be none
+        files = {name: path for name, path in files.items() if path.is_file()}
     show(folder, files, {LEGEND_FILE: legend(result.class_names)})
 
 

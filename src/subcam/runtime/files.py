@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import IO, Any
@@ -354,3 +354,27 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 over the names and contents of files; of files that have not changed it is computed once a process.
+
+    Raises:
+        BadInputError: a file cannot be read; names it.
+    """
+    stamps = []
+    for name, path in sorted(files.items()):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+        stamps.append((name, path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return _files_digest(tuple(stamps))
+
+
+@functools.lru_cache(maxsize=64)
+def _files_digest(stamps: tuple[tuple[str, Path, int, int, int], ...]) -> str:
+    content = hashlib.sha256()
+    for name, path, *_ in stamps:
+        content.update(f"{name}\0{file_digest(path)}\n".encode("utf-8", "surrogateescape"))
+    return content.hexdigest()

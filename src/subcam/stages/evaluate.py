@@ -19,7 +19,7 @@ from subcam.errors import BadInputError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.files import as_plain
@@ -89,9 +89,10 @@ class MapScores:
 class RefinedScores:
     """Scores of one round's pseudo masks on one split, by variant, as shares in 0..1.
 
-    variants: "crf", "walk", "walk-crf", at the settings' alphas. Pixels to which a pseudo mask gives no label are not
-        scored; "ignored" is their share.
+    variants: "crf", "walk", "walk-crf", at the settings' alphas; "crf" alone where nothing walked; "given" of given
+        masks. Pixels to which a pseudo mask gives no label are not scored; "ignored" is their share.
     walk_curve: mIoU of the walk alone at each of `alphas`, every pixel labelled; the best of them is chosen with masks.
+        Empty where nothing walked.
     """
 
     images: int
@@ -100,8 +101,10 @@ class RefinedScores:
     walk_curve: list[float]
 
     @property
-    def best_walk(self) -> tuple[float, float]:
-        """The alpha of highest mIoU, found with masks, and that mIoU."""
+    def best_walk(self) -> tuple[float, float] | tuple[None, None]:
+        """The alpha of highest mIoU, found with masks, and that mIoU; None where nothing walked."""
+        if not self.alphas:
+            return None, None
         index = int(np.nanargmax(self.walk_curve)) if np.isfinite(self.walk_curve).any() else 0
         return self.alphas[index], self.walk_curve[index]
 
@@ -131,8 +134,11 @@ def read_maps(stage: Stage) -> MapScores:
     return MapScores(**stage.record["outputs"])
 
 
-def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walked: Stage) -> None:
-    """Score the pseudo masks, in all variants, of the images that have ground truth."""
+def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walked: Stage | None) -> None:
+    """Score the pseudo masks, in all variants, of the images that have ground truth.
+
+    walked: None where nothing walked, or masks were given.
+    """
     first = distributed.is_first()
     stage.finish(vars(_score_pseudo_masks(images.image_set, masks, walked, title=stage.name)) if first else None)
 
@@ -189,6 +195,7 @@ def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *,
             sweep.add(stored.full_size(), stored.classes, truth)
             masked += 1
     best = sweep.best()
+    judged = not np.isnan(logits).any()  # maps of another program come without logits
     return MapScores(
         images=masked,
         fixed_threshold=threshold,
@@ -196,8 +203,8 @@ def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *,
         best_threshold=best.threshold,
         best=summary(best.scores),
         best_used_masks=True,
-        mean_average_precision=mean_average_precision(logits, image_set.labels),
-        class_average_precision=class_average_precision(logits, image_set.labels).tolist(),
+        mean_average_precision=mean_average_precision(logits, image_set.labels) if judged else np.nan,
+        class_average_precision=class_average_precision(logits, image_set.labels).tolist() if judged else [],
         thresholds=sweep.thresholds.tolist(),
         miou_curve=sweep.curve().tolist(),
         class_thresholds=list(by_class),
@@ -205,24 +212,28 @@ def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *,
     )
 
 
-def _score_pseudo_masks(image_set: ImageSet, masks: Stage, walked: Stage, *, title: str) -> RefinedScores:
+def _score_pseudo_masks(image_set: ImageSet, masks: Stage, walked: Stage | None, *, title: str) -> RefinedScores:
+    variants = VARIANTS if walked else [name for name in (*VARIANTS, GIVEN) if (masks.path / name).is_dir()]
     num_classes = image_set.num_classes + 1
     identity = tuple(range(256))
-    matrices: dict[str, np.ndarray] = {v: np.zeros((num_classes, num_classes), np.int64) for v in VARIANTS}
-    ignored: dict[str, int] = dict.fromkeys(VARIANTS, 0)
+    matrices: dict[str, np.ndarray] = {v: np.zeros((num_classes, num_classes), np.int64) for v in variants}
+    ignored: dict[str, int] = dict.fromkeys(variants, 0)
     pixels = 0
     by_alpha: dict[float, np.ndarray] = {}
     masked = [(record, record.mask) for record in image_set.records if record.mask is not None]
     for record, mask in track(masked, title, len(masked)):
-        after_walk = read_walked(walked_path(walked.path, record.name))
-        truth = read_mask(mask, image_set.mask_values, size=after_walk.size, turn=record.mask_turn)
+        after_walk = read_walked(walked_path(walked.path, record.name)) if walked else None
+        size = after_walk.size if after_walk else None
+        truth = read_mask(mask, image_set.mask_values, size=size, turn=record.mask_turn)
         pixels += int((truth != IGNORE_INDEX).sum())
-        for variant in VARIANTS:
-            labels = read_mask(mask_path(masks.path, variant, record.name), identity, size=after_walk.size)
+        for variant in variants:
+            labels = read_mask(mask_path(masks.path, variant, record.name), identity, size=(len(truth), truth.shape[1]))
             unlabelled = labels == IGNORE_INDEX
             ignored[variant] += int((unlabelled & (truth != IGNORE_INDEX)).sum())
             labelled_truth = np.where(unlabelled, np.uint8(IGNORE_INDEX), truth)
             matrices[variant] += confusion_matrix(labels, labelled_truth, num_classes=num_classes)
+        if after_walk is None:
+            continue
         for alpha in after_walk.alphas:
             labels = label_map(after_walk.scores(alpha), after_walk.classes)
             one = confusion_matrix(labels, truth, num_classes=num_classes)

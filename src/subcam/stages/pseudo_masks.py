@@ -49,18 +49,19 @@ def run(
     settings: MaskSettings,
     images: CheckedImages,
     maps: Stage,
-    walked: Stage,
+    walked: Stage | None,
     scored: tuple[CheckedImages, ...],
     device: Device,
 ) -> None:
-    """Write the masks of every image; those that are `scored` get all variants."""
+    """Write the masks of every image; those that are `scored` get all variants, of which `walked` None leaves one."""
+    all_variants = VARIANTS if walked else (settings.pseudo_mask,)
     if distributed.is_first():
-        for variant in VARIANTS if scored else (settings.pseudo_mask,):
+        for variant in all_variants if scored else (settings.pseudo_mask,):
             write_legend(stage.path / variant, images.image_set.class_names)
     compared = {record.name for split in scored for record in split.image_set.records}
 
     def variants(record: Record) -> tuple[Variant, ...]:
-        return VARIANTS if record.name in compared else (settings.pseudo_mask,)
+        return all_variants if record.name in compared else (settings.pseudo_mask,)
 
     def one(record: Record) -> None:
         for variant in variants(record):
@@ -84,11 +85,11 @@ def _scores(
     settings: MaskSettings,
     *,
     maps: Stage,
-    walked: Stage,
+    walked: Stage | None,
     device: torch.device | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of background and present classes at full size, and those classes."""
-    if variant == "crf":
+    if variant == "crf" or walked is None:
         responses = read_response_maps(maps_path(maps.path, record.name))
         scores, classes = scores_with_background(responses, alpha=settings.crf_alpha), responses.classes
     else:

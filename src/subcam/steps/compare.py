@@ -14,7 +14,7 @@ from subcam.steps.score import score_maps
 def compare(settings: RunSettings, context: Context, method: Comparison, *, plain: RoundResult) -> ComparisonResult:
     """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or one of their own."""
     name, training, train = f"compare-{method}", settings.compare.training(method), context.dataset.train
-    model = plain.model
+    model = plain.classifier
     if training is not None:
         # As in round 0, from the same weights on the same crops, by the losses of the comparison.
         round0 = replace(settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)

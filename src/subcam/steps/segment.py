@@ -1,6 +1,7 @@
-"""A segmentation network from masks (Section 4.4): trained, applied to the scored images, scored. A row of Table 4 out."""
+"""A segmentation network from masks (Section 4.4): trained, applied to the scored images, scored. Table 4's row out."""
 
 from subcam.data.dataset import union
+from subcam.refine.scores_and_masks import GIVEN
 from subcam.results import RefinedResult, SegmentedResult
 from subcam.settings import RunSettings
 from subcam.stages import evaluate, predict, segment
@@ -8,12 +9,12 @@ from subcam.stages.context import Context
 
 
 def train_segmentation(settings: RunSettings, context: Context, refined: RefinedResult | None) -> SegmentedResult:
-    """Train a segmentation network on a round's pseudo masks, or on ground truth (None), and score what it predicts.
+    """Train a segmentation network on pseudo masks, given ones, or ground truth (None), and score what it predicts.
 
     Images on which it is scored have no labels then: every class is open.
     """
     dataset, train = context.dataset, context.dataset.train
-    name = f"round{refined.round_index}-segment" if refined else "truth-segment"
+    name = f"{_name(refined)}-segment"
     apart = [images for images in dataset.scored.values() if images.digest != train.digest]
     model = context.run(
         name,
@@ -22,7 +23,7 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         config=settings.segment.config(run_network=settings.network, class_names=train.image_set.class_names),
         images=train,
         masks=refined.masks if refined else None,
-        variant=str(settings.refine.masks.pseudo_mask) if refined else "",
+        variant=refined.variant if refined else "",
         validation=apart[-1] if apart and settings.segment.train.validate_every else None,
         seed=context.seed,
         device=context.training,
@@ -43,9 +44,17 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         scored = evaluate.read_segmentation(stage).variants
         scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
     return SegmentedResult(
-        trained_on="pseudo" if refined else "truth",
+        trained_on="truth" if refined is None else "given" if refined.variant == GIVEN else "pseudo",
         round_index=refined.round_index if refined else 0,
         model=model,
         masks=masks,
         scores=scores,
+        of_given=refined is not None and refined.of_given,
     )
+
+
+def _name(refined: RefinedResult | None) -> str:
+    """How the stages of a network begin."""
+    if refined is None:
+        return "truth"
+    return GIVEN if refined.of_given or refined.variant == GIVEN else f"round{refined.round_index}"

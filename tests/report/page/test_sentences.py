@@ -9,7 +9,8 @@ from report.made_run import a_run
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.page import sentences
-from subcam.results import FinishedRun, StageCost
+from subcam.results import FinishedRun
+from subcam.run_record import StageCost
 
 
 @pytest.fixture

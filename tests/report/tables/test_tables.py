@@ -59,7 +59,12 @@ def a_round(index: int, base: float, *, control: bool = False) -> RoundResult:
 def result(tmp_path: Path) -> RunResult:
     """Rounds 0 and 1, the control of round 1, and pseudo masks of round 1, on two splits."""
     stage = Stage(name="any", key="key", path=Path("nowhere"))
-    masks = RefinedResult(round_index=1, masks=stage, scores={"train": refined_scores(0.3), "val": refined_scores(0.8)})
+    masks = RefinedResult(
+        round_index=1,
+        masks=stage,
+        variant="walk-crf",
+        scores={"train": refined_scores(0.3), "val": refined_scores(0.8)},
+    )
     return RunResult(
         settings=RunSettings(control=True),
         out=tmp_path,

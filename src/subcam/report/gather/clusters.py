@@ -102,7 +102,12 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> 
 def head_weights(run: FinishedRun) -> HeadWeights | None:
     """The classifiers' weights of the last round with sub-categories; None without such a round."""
     last = last_clustered(run)
-    if last is None or last.clusters is None or not (last.model.path / "model.safetensors").is_file():
+    if (
+        last is None
+        or last.clusters is None
+        or last.model is None
+        or not (last.model.path / "model.safetensors").is_file()
+    ):
         return None
     with open_arrays(last.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         sizes = arrays["labels"].sum(0)

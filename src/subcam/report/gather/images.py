@@ -17,9 +17,9 @@ from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
-from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
-from subcam.report.gather.names import VARIANT_NAMES, network_name
-from subcam.results import ComparisonResult, FinishedRun, RoundResult
+from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
+from subcam.report.gather.names import GIVEN_MASKS, VARIANT_NAMES, masks_name, network_name
+from subcam.results import ComparisonResult, FinishedRun, RefinedResult, RoundResult
 from subcam.runtime.files import below
 from subcam.runtime.progress import track
 
@@ -87,7 +87,7 @@ def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
         for split, image_set in image_sets.items()
         for record in image_set.records
     ]
-    with_maps = [image for image in records if image.maps[0] or image.maps[-1]]
+    with_maps = [image for image in records if image.maps[0] or image.maps[-1] or (image.masks and not run.mapped)]
     compared = [with_maps[index] for index in evenly_spaced(len(with_maps), MOST_COMPARED)]
     images = [_with_gain(image, run) for image in track(compared, "report: gain of each image", len(compared))]
     return Images(shown=choose(images, limit), compared=len(images), total=len(with_maps))
@@ -109,8 +109,9 @@ def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]
 
 
 def final_segmentation(masks: Iterable[str]) -> str:
-    """The name of the final segmentation: trained on pseudo masks, after a CRF if there is one; "" without any."""
-    return ["", *(name for name in masks if name.startswith(f"{SEGMENTATION}pseudo masks"))][-1]
+    """The name of the final segmentation: not trained on ground truth, after a CRF if there is one; "" without any."""
+    starts = (f"{SEGMENTATION}pseudo masks", f"{SEGMENTATION}{GIVEN_MASKS}")
+    return ["", *(name for name in masks if name.startswith(starts))][-1]
 
 
 def evenly_spaced(count: int, limit: int) -> list[int]:
@@ -148,13 +149,11 @@ def response_threshold(run: FinishedRun, split: str, maps: RoundResult | Compari
 
 
 def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
-    maps = tuple(_if_there(maps_path(entry.maps.path, record.name)) for entry in run.rounds)
+    maps = tuple(_if_there(maps_path(entry.responses.path, record.name)) for entry in run.mapped)
     masks = {
-        f"pseudo mask of round {refined.round_index}, {VARIANT_NAMES[variant]}": _if_there(
-            mask_path(refined.masks.path, variant, record.name)
-        )
+        _mask_name(refined, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
         for refined in reversed(run.result.refined)
-        for variant in VARIANTS
+        for variant in (*VARIANTS, GIVEN)
     }
     for network in run.result.segmented:
         for folder, kind in (("masks", "plain"), ("masks-crf", "crf")):
@@ -168,9 +167,13 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
         truth_turn=record.mask_turn,
         mask_values=mask_values,
         labels=record.labels,
-        maps=maps,
+        maps=maps or (None,),
         masks={name: path for name, path in masks.items() if path is not None},
     )
+
+
+def _mask_name(refined: RefinedResult, variant: str) -> str:
+    return f"{masks_name(refined).replace('masks', 'mask')}, {VARIANT_NAMES[variant]}"
 
 
 def _if_there(path: Path) -> Path | None:
@@ -187,8 +190,8 @@ def _with_gain(image: ImageRecord, run: FinishedRun) -> ImageRecord:
         if path is None:
             return None
         maps = read_response_maps(path)
-        threshold = response_threshold(run, image.split, run.rounds[place])
+        threshold = response_threshold(run, image.split, run.mapped[place])
         prediction = thresholded(maps.full_size(), maps.classes, threshold)
         return image_iou(prediction, truth, num_classes=len(run.result.class_names) + 1)
 
-    return replace(image, plain_iou=iou(0) if len(run.rounds) > 1 else None, last_iou=iou(-1))
+    return replace(image, plain_iou=iou(0) if len(run.mapped) > 1 else None, last_iou=iou(-1))

@@ -1,10 +1,13 @@
 """What rounds, other maps, pseudo masks and networks are called in the tables, in the figures and on the page."""
 
-from subcam.results import ComparisonResult, RoundResult, SegmentedResult
+from subcam.refine.scores_and_masks import GIVEN
+from subcam.results import ComparisonResult, RefinedResult, RoundResult, SegmentedResult
 
 PLAIN_CAM = "plain CAM"
+GIVEN_MAPS, GIVEN_MASKS = "given maps", "given masks"
+"""What another program made, in the place of a run's own."""
 
-VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk + CRF"}
+VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk + CRF", GIVEN: "as given"}
 """Kinds of pseudo masks, by what was applied to the response maps."""
 
 VARIANT_COLUMNS = {"crf": "+CRF", "walk": "+RW", "walk-crf": "+RW+CRF"}
@@ -16,6 +19,8 @@ ENDINGS = {"plain": "", "crf": " + CRF", "known": ", labels known"}
 
 def round_name(entry: RoundResult) -> str:
     """A round in figures and sentences."""
+    if entry.given:
+        return GIVEN_MAPS
     if not entry.round_index:
         return PLAIN_CAM
     return f"round {entry.round_index}" + (" control" if entry.control else "")
@@ -25,10 +30,21 @@ def row_name(entry: RoundResult | ComparisonResult) -> str:
     """A round or another kind of response maps in a column headed "round"."""
     if isinstance(entry, ComparisonResult):
         return entry.title
+    if entry.given:
+        return GIVEN_MAPS
     return f"{entry.round_index}" + (" (CAM)" if not entry.round_index else " control" if entry.control else "")
 
 
 def network_name(network: SegmentedResult, kind: str = "plain") -> str:
     """What a segmentation network was trained on, and what was done with its predictions."""
-    truth = network.trained_on == "truth"
-    return ("ground truth" if truth else f"pseudo masks of round {network.round_index}") + ENDINGS[kind]
+    other = {"truth": "ground truth", "given": GIVEN_MASKS}
+    return (other.get(network.trained_on) or f"pseudo masks of {_origin(network)}") + ENDINGS[kind]
+
+
+def masks_name(refined: RefinedResult) -> str:
+    """Pseudo masks and where they come from."""
+    return GIVEN_MASKS if refined.variant == GIVEN else f"pseudo masks of {_origin(refined)}"
+
+
+def _origin(masks: RefinedResult | SegmentedResult) -> str:
+    return GIVEN_MAPS if masks.of_given else f"round {masks.round_index}"

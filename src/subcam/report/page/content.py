@@ -24,7 +24,7 @@ from subcam.report.gather.images import (
     image_iou,
     response_threshold,
 )
-from subcam.report.gather.names import VARIANT_NAMES
+from subcam.report.gather.names import VARIANT_NAMES, round_name
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
 from subcam.report.page.headline import headline
@@ -65,6 +65,8 @@ def page_html(
     finals = _finals(packed, len(result.class_names) + 1)
     shown_parents = [parent for parent in parents if parent.clusters]
     summary = headline(run)
+    last_round = run.mapped[-1].round_index if run.mapped else 0
+    threshold = response_threshold(run, splits[0] if splits else "", run.mapped[-1]) if run.mapped else 0.0
     return render(
         "page.html",
         js=source("page.js"),
@@ -83,11 +85,12 @@ def page_html(
         class_options=class_options,
         split_options=[("", "all", ""), *((split, split, "") for split in splits)],
         orders=_orders(packed),
-        last_round=run.rounds[-1].round_index,
-        threshold_percent=round(100 * response_threshold(run, splits[0] if splits else "", run.rounds[-1])),
+        first_maps=round_name(run.mapped[0]) if run.mapped else "",
+        last_round=last_round,
+        threshold_percent=round(100 * threshold),
         mask_options=masks,
-        mask_chosen=_preferred(masks, VARIANT_NAMES[result.settings.refine.masks.pseudo_mask]),
-        panels=2 + bool(run.rounds[-1].round_index) + bool(masks) + has_truth,
+        mask_chosen=_preferred(masks, VARIANT_NAMES[result.refined[-1].variant] if result.refined else ""),
+        panels=1 + bool(run.mapped) + bool(last_round) + bool(masks) + has_truth,
         scale_stops=", ".join(
             matplotlib.colors.to_hex(matplotlib.colormaps[SEQUENTIAL](at)) for at in np.linspace(0, 1, 9)
         ),

@@ -23,7 +23,8 @@ from subcam.report.figures.style import GREY, GRID_GREY
 from subcam.report.gather.clusters import head_weights
 from subcam.report.gather.names import round_name
 from subcam.report.page.headline import headline_split
-from subcam.results import FinishedRun, StageCost
+from subcam.results import FinishedRun
+from subcam.run_record import StageCost
 from subcam.runtime.files import read_json
 
 _LONGEST_WORDS = 80
@@ -98,7 +99,7 @@ def cost_bars(run: FinishedRun) -> PageFigure | None:
 
 def kind_of(cost: StageCost) -> str:
     """A stage's name without its round: "round3-control-classify" is "classify (control)"."""
-    parts = re.fullmatch(r"(?:round\d+-)?(control-)?(.+)", cost.name)
+    parts = re.fullmatch(r"(?:round\d+-|given-)?(control-)?(.+)", cost.name)
     assert parts is not None
     kind = "evaluate" if parts[2].startswith("evaluate") else parts[2]
     return f"{kind} (control)" if parts[1] else kind
@@ -128,7 +129,7 @@ def _thresholds(run: FinishedRun, split: str) -> PageFigure:
     control_of = {}
     for entry in run.result.rounds:
         scores = entry.scores.get(split)
-        if scores is None or (entry.control and entry.round_index != run.result.last.round_index):
+        if scores is None or (entry.control and entry.round_index != run.mapped[-1].round_index):
             continue
         label = round_name(entry)
         curves[label] = (scores.thresholds, scores.miou_curve)

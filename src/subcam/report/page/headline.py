@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from subcam.report.gather.names import VARIANT_NAMES, network_name
+from subcam.refine.scores_and_masks import GIVEN
+from subcam.report.gather.names import VARIANT_NAMES, masks_name, network_name
 from subcam.report.page.numbers import percent, signed
-from subcam.results import FinishedRun, RoundResult
+from subcam.report.tables.tables import splits_of
+from subcam.results import FinishedRun, RefinedResult, RoundResult
 
 PREFERRED_SPLIT = "val"
 _GIVEN = "image-level labels given"
@@ -33,17 +35,67 @@ def headline(run: FinishedRun) -> Headline:
     """The main numbers on the split `val`, or else on the last split that was scored."""
     split = headline_split(run)
     if not split:
-        return Headline(verdict="No image has ground truth to score against: this page shows images but no scores.")
-    plain, last = run.rounds[0], run.rounds[-1]
+        return Headline(verdict=_nothing_scored(run))
+    verdict, tiles = _of_maps(run, split) if run.mapped else ("Masks were given, in the place of pseudo masks.", [])
+    for refined in run.result.refined:
+        last_round = run.mapped[-1].round_index if run.mapped else 0
+        if split in refined.scores and refined.round_index == last_round:
+            tiles.append(
+                Tile(
+                    name=_tile_name(refined),
+                    value=percent(refined.scores[split].variants[refined.variant]["miou"]),
+                    unit="% mIoU",
+                    note=VARIANT_NAMES[refined.variant] + ("" if refined.variant == GIVEN else f"; {_GIVEN}"),
+                )
+            )
+    for network in run.result.segmented:
+        for kind, scores in network.scores.get(split, {}).items():
+            tiles.append(
+                Tile(
+                    name=f"Segmentation, {network_name(network, kind)}",
+                    value=percent(scores["miou"]),
+                    unit="% mIoU",
+                    note=_knowledge(network.trained_on, kind),
+                )
+            )
+    images = f"the {_images(run, split)}images of {split}"
+    note = f"mIoU over {images}: pixels are counted over all images, background included."
+    return Headline(verdict=verdict, note=note, tiles=tuple(tiles))
+
+
+def _nothing_scored(run: FinishedRun) -> str:
+    if not run.mapped and not run.result.refined:
+        return "The run ended before any response maps: this page shows its training and its cost."
+    return "No image has ground truth to score against: this page shows images but no scores."
+
+
+def _images(run: FinishedRun, split: str) -> str:
+    """How many images were scored, where the scores say it."""
+    scored = [entry.scores[split].images for entry in run.mapped if split in entry.scores]
+    scored += [entry.scores[split].images for entry in run.result.refined if split in entry.scores]
+    return f"{scored[0]} " if scored else ""
+
+
+def _tile_name(refined: RefinedResult) -> str:
+    if refined.variant == GIVEN or refined.of_given:
+        return masks_name(refined).capitalize()
+    return f"Pseudo masks, round {refined.round_index}"
+
+
+def _of_maps(run: FinishedRun, split: str) -> tuple[str, list[Tile]]:
+    """The verdict on the response maps, and their tiles."""
+    plain, last = run.mapped[0], run.mapped[-1]
     tiles = [
         Tile(
-            name="Plain CAM (round 0)",
+            name="Given maps" if plain.given else "Plain CAM (round 0)",
             value=percent(_miou(plain, split)),
             unit="% mIoU",
             note=plain.scores[split].threshold_text,
         )
     ]
     verdict = "Plain CAM only: no further round was trained."
+    if plain.given:
+        verdict = "Response maps were given, in the place of a run's own."
     if last is not plain:
         gain = _miou(last, split) - _miou(plain, split)
         tiles.append(
@@ -58,30 +110,7 @@ def headline(run: FinishedRun) -> Headline:
             f"On {split}, the response maps of round {last.round_index} are {_above(gain)} plain CAM"
             + _against_control(run, last, split)
         )
-    for refined in run.result.refined:
-        if split in refined.scores and refined.round_index == last.round_index:
-            variant = run.result.settings.refine.masks.pseudo_mask
-            tiles.append(
-                Tile(
-                    name=f"Pseudo masks, round {refined.round_index}",
-                    value=percent(refined.scores[split].variants[variant]["miou"]),
-                    unit="% mIoU",
-                    note=f"{VARIANT_NAMES[variant]}; {_GIVEN}",
-                )
-            )
-    for network in run.result.segmented:
-        for kind, scores in network.scores.get(split, {}).items():
-            tiles.append(
-                Tile(
-                    name=f"Segmentation, {network_name(network, kind)}",
-                    value=percent(scores["miou"]),
-                    unit="% mIoU",
-                    note=_knowledge(network.trained_on, kind),
-                )
-            )
-    images = plain.scores[split].images
-    note = f"mIoU over the {images} images of {split}: pixels are counted over all images, background included."
-    return Headline(verdict=verdict, note=note, tiles=tuple(tiles))
+    return verdict, tiles
 
 
 def _knowledge(trained_on: str, kind: str) -> str:
@@ -92,7 +121,7 @@ def _knowledge(trained_on: str, kind: str) -> str:
 
 def headline_split(run: FinishedRun) -> str:
     """`val` where it was scored, else the last scored split, "" if there is none."""
-    splits = [split for entry in run.rounds[:1] for split in entry.scores]
+    splits = list(run.mapped[0].scores) if run.mapped else splits_of(run.result)
     return PREFERRED_SPLIT if PREFERRED_SPLIT in splits else (splits or [""])[-1]
 
 

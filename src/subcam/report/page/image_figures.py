@@ -10,7 +10,7 @@ from subcam.data.images import read_image
 from subcam.report.figures.clusters import Cluster, cluster_figure
 from subcam.report.figures.maps import ResponseRow, SegmentationRow, response_figure, segmentation_figure
 from subcam.report.gather.clusters import ParentClusters
-from subcam.report.gather.images import ImageRecord, final_segmentation, response_threshold
+from subcam.report.gather.images import SEGMENTATION, ImageRecord, final_segmentation, response_threshold
 from subcam.report.gather.names import round_name
 from subcam.report.page.figures import file_name
 from subcam.report.page.numbers import signed
@@ -24,9 +24,10 @@ def image_figures(
     run: FinishedRun, images: Sequence[ImageRecord], parents: Sequence[ParentClusters]
 ) -> Iterator[tuple[str, Figure]]:
     """Figures 3, 5 and 7 for files: name and figure."""
-    rows = [row for row in map(_response_row(run), _best_and_worst(images)) if row is not None]
+    chosen = _best_and_worst(images) if run.mapped else []
+    rows = [row for row in map(_response_row(run), chosen) if row is not None]
     if rows:
-        yield "figure-3-responses", response_figure(rows, ours_name=round_name(run.rounds[-1]))
+        yield "figure-3-responses", response_figure(rows, ours_name=round_name(run.mapped[-1]))
     for parent in parents:
         if parent.clusters:
             name = f"figure-5-{parent.class_index + 1:02d}-{file_name(parent.class_name)}"
@@ -67,7 +68,7 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
             ours=maps[1].max(0),
             truth=record.read_truth(),
             label="" if record.gain is None else signed(record.gain),
-            threshold=response_threshold(run, record.split, run.rounds[-1]),
+            threshold=response_threshold(run, record.split, run.mapped[-1]),
             compared=others,
         )
 
@@ -75,7 +76,7 @@ def _response_row(run: FinishedRun) -> Callable[[ImageRecord], ResponseRow | Non
 
 
 def _segmentation_row(image: ImageRecord) -> SegmentationRow:
-    pseudo = next((name for name in image.masks if name.startswith("pseudo")), None)
+    pseudo = next((name for name in image.masks if not name.startswith(SEGMENTATION)), None)
     return SegmentationRow(
         image=read_image(image.image),
         truth=image.read_truth(),

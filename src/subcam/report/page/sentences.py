@@ -20,7 +20,12 @@ def what(run: FinishedRun) -> str:
     listed += f" and {len(classes) - _MOST_LISTED} more" if len(classes) > _MOST_LISTED else ""
     recipe = f"Recipe {run.result.recipe}" if run.result.recipe else "A run"
     data = "generated images" if settings.dataset.root == "toy" else Path(settings.dataset.root).name
-    rounds = f"Rounds 0 to {settings.rounds}; {subcategories_text(settings)}" if settings.rounds else "Round 0 only"
+    last = settings.last_round
+    rounds = f"Rounds 0 to {last}; {subcategories_text(settings)}" if last else "Round 0 only"
+    if not run.rounds:
+        rounds = f"Masks of another program: {Path(settings.given_masks.folder).name}"
+    elif run.rounds[0].given:
+        rounds = f"Response maps of another program: {Path(settings.given_maps.folder).name}"
     return (
         f"{recipe} on {data or 'images given from Python'}, trained with image-level labels. "
         f"{len(classes)} classes: {listed}. {rounds}; network {settings.network.name}; seed {settings.seed}."

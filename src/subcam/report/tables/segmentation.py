@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from subcam.report.gather.names import ENDINGS, network_name
+from subcam.refine.scores_and_masks import GIVEN
+from subcam.report.gather.names import ENDINGS, GIVEN_MAPS, GIVEN_MASKS, masks_name, network_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
@@ -41,18 +42,21 @@ def class_table(result: RunResult, split: str) -> ScoreTable:
 def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Short name and scores of plain CAM, the last round and its control, pseudo masks and segmentation networks."""
     for entry in result.rounds:
-        if split in entry.scores and entry.round_index in (0, result.last.round_index):
+        if split in entry.scores and entry.given:
+            yield GIVEN_MAPS, entry.scores[split].fixed
+        elif split in entry.scores and entry.round_index in (0, result.last.round_index):
             name = f"{'control' if entry.control else 'round'} {entry.round_index}" if entry.round_index else "CAM"
             yield name, entry.scores[split].fixed
     for refined in result.refined:
         if split in refined.scores:
-            yield (
-                f"masks {refined.round_index}",
-                refined.scores[split].variants[result.settings.refine.masks.pseudo_mask],
-            )
+            given = refined.of_given or refined.variant == GIVEN
+            name = masks_name(refined) if given else f"masks {refined.round_index}"
+            yield name, refined.scores[split].variants[refined.variant]
     for network in result.segmented:
         for kind, scores in network.scores.get(split, {}).items():
-            name = "full" if network.trained_on == "truth" else f"seg. {network.round_index}"
+            given = network.of_given or network.trained_on == "given"
+            own = "seg." if given else f"seg. {network.round_index}"
+            name = "full" if network.trained_on == "truth" else own
             yield name + ENDINGS[kind], scores
 
 
@@ -67,6 +71,18 @@ def segmentation_table(result: RunResult) -> ScoreTable:
         for kind, scores in kinds.items()
     }
     rows: list[list[Cell]] = []
+    for refined in result.refined:
+        if refined.variant == GIVEN:
+            own = {split: scores.variants[GIVEN]["miou"] for split, scores in refined.scores.items()}
+            rows.append(
+                [
+                    f"the {GIVEN_MASKS} themselves",
+                    "",
+                    "",
+                    *map(own.get, splits),
+                    *([None] * len(splits) if full else []),
+                ]
+            )
     for network in result.segmented:
         for kind in dict.fromkeys(kind for kinds in network.scores.values() for kind in kinds):
             miou = {split: kinds[kind]["miou"] for split, kinds in network.scores.items() if kind in kinds}
@@ -75,7 +91,7 @@ def segmentation_table(result: RunResult) -> ScoreTable:
             if full:
                 row += [_ratio(miou.get(split), full.get((split, kind))) for split in splits]
             rows.append(row)
-    own = len(rows)
+    num_own = len(rows)
     if "val" in splits and published.compares(result, "val"):
         rows += [
             [
@@ -94,10 +110,10 @@ def segmentation_table(result: RunResult) -> ScoreTable:
         "Table 4. Segmentation networks (mIoU, per cent)",
         columns=columns,
         rows=rows,
-        sections=[place for place in range(1, own) if rows[place][1] != rows[place - 1][1]],
-        published_rows=len(rows) - own,
+        sections=[place for place in range(1, num_own) if rows[place][1] != rows[place - 1][1]],
+        published_rows=len(rows) - num_own,
         name="table-4",
-        note="Published: copied from Table 4 of the paper, not measured here." if len(rows) > own else "",
+        note="Published: copied from Table 4 of the paper, not measured here." if len(rows) > num_own else "",
     )
 
 
@@ -106,7 +122,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def _supervision(network: SegmentedResult) -> str:
-    return "masks" if network.trained_on == "truth" else "labels"
+    return {"truth": "masks", "given": GIVEN_MASKS}.get(network.trained_on, "labels")
 
 
 def _backbone(model: Stage) -> str:

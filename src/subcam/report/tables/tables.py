@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from subcam.refine.scores_and_masks import VARIANTS
-from subcam.report.gather.names import VARIANT_COLUMNS, network_name, row_name
+from subcam.report.gather.names import GIVEN_MAPS, VARIANT_COLUMNS, network_name, row_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import (
     Cell,
@@ -53,7 +53,7 @@ BEST_NOTE = (
 
 def tables_of(result: RunResult) -> list[ScoreTable]:
     """Table 2 (response maps by round), Table 1 (pseudo masks) and Table 4 (segmentation), where there are scores."""
-    splits = splits_of(result)
+    splits = [split for split in splits_of(result) if any(split in entry.scores for entry in result.rounds)]
     tables = []
     if splits:
         tables.append(_rounds_table(result, splits))
@@ -65,8 +65,11 @@ def tables_of(result: RunResult) -> list[ScoreTable]:
 
 
 def splits_of(result: RunResult) -> list[str]:
-    """The splits on which response maps were scored, in order."""
-    return list(dict.fromkeys(split for entry in result.rounds for split in entry.scores))
+    """The splits on which anything was scored, in order."""
+    splits = [split for entry in result.rounds for split in entry.scores]
+    splits += [split for refined in result.refined for split in refined.scores]
+    splits += [split for network in result.segmented for split in network.scores]
+    return list(dict.fromkeys(splits))
 
 
 def _rounds_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
@@ -175,7 +178,7 @@ def _masks_row(result: RunResult, entry: RoundResult | ComparisonResult, split: 
         split,
         row_name(entry),
         maps.fixed["miou"],
-        *(refined.variants[variant]["miou"] if refined else None for variant in VARIANTS),
+        *(refined.variants.get(variant, {}).get("miou") if refined else None for variant in VARIANTS),
         maps.best["miou"],
         best,
         alpha,
@@ -224,12 +227,17 @@ def ablation_table(
 def explanation(result: RunResult) -> str:
     """What the columns mean: thresholds, settings of the rounds, starred columns."""
     settings = result.settings
-    text = f"Without a star: background {_thresholds(result)}"
-    if result.refined:
-        masks = settings.refine.masks
-        text += f", alpha {masks.crf_alpha:g} before the CRF, {masks.walk_alpha:g} for the random walk"
-    text += f". Rounds: {subcategories_text(settings)}"
-    text = f"{text}.\n{BEST_NOTE}"
+    if not result.rounds:
+        text = "Masks were given: nothing is known here of how they were made."
+    else:
+        text = f"Without a star: background {_thresholds(result)}"
+        if result.refined:
+            masks = settings.refine.masks
+            text += f", alpha {masks.crf_alpha:g} before the CRF"
+            text += f", {masks.walk_alpha:g} for the random walk" if settings.refine.random_walk else ""
+        given = result.rounds[0].given
+        text += ". Response maps were given" if given else f". Rounds: {subcategories_text(settings)}"
+        text = f"{text}.\n{BEST_NOTE}"
     if result.segmented:
         text += " Segmentation networks predict the classes themselves, except in rows that say “labels known”."
     return text
@@ -279,11 +287,12 @@ def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, An
     for refined in result.refined:
         for split, of_masks in refined.scores.items():
             for variant, values in of_masks.variants.items():
-                yield split, str(refined.round_index), variant, values
+                yield split, GIVEN_MAPS if refined.of_given else str(refined.round_index), variant, values
     for network in result.segmented:
         for split, kinds in network.scores.items():
             for kind, values in kinds.items():
-                yield split, str(network.round_index), f"segmentation, {network_name(network, kind)}", values
+                of = GIVEN_MAPS if network.of_given else str(network.round_index)
+                yield split, of, f"segmentation, {network_name(network, kind)}", values
 
 
 def _all_maps(result: RunResult) -> list[RoundResult | ComparisonResult]:

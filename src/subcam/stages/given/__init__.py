@@ -1,0 +1,1 @@
+"""The stages that take in what another program made, one file each."""
