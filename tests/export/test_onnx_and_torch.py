@@ -131,14 +131,21 @@ def test_multi_scale_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "grid", [Grid(stride=4, pad_multiple=8, least_side=8), Grid(stride=8, pad_multiple=16, least_side=48)]
+    "grid",
+    [
+        Grid(stride=4, pad_multiple=8, least_side=8),
+        Grid(stride=8, pad_multiple=16, least_side=48),
+        Grid(stride=8, pad_multiple=1, least_side=8),
+    ],
 )
 def test_the_traceable_grid_is_the_grid(grid: Grid) -> None:
     traceable = TraceableGrid(**vars(grid))
     for height, width in ((1, 7), (8, 9), (16, 47), (48, 49), (65, 33)):
         images = torch.rand(1, 3, height, width)
         assert torch.equal(traceable.pad(images), grid.pad(images))
-        assert traceable.cells((height, width)) == tuple(side // grid.stride for side in grid.pad(images).shape[2:])
+        assert traceable.cells((height, width)) == grid.cells((height, width))
+        logits = torch.rand(1, 2, *(side // grid.stride + 1 for side in grid.pad(images).shape[2:]))
+        assert torch.equal(traceable.crop(logits, (height, width)), grid.crop(logits, (height, width)))
 
 
 def test_a_program_that_differs_is_refused(written: Path, network: SegmentationNetwork) -> None:

@@ -169,6 +169,19 @@ def test_a_classifier_is_no_segmentation_network(tmp_path: Path, build: Callable
         ClassificationNetwork.load(tmp_path / "segmentation")
 
 
+def test_deeplabs_sizes_stay_with_a_saved_network(tmp_path: Path) -> None:
+    settings = NetworkSettings(name="resnet26", weights="none", output_stride=8)
+    config = SegmentationConfig(network=settings, class_names=("cat",), caffe_layout=True, caffe_sizes=True)
+    net = SegmentationNetwork(config).eval()
+    net.save(tmp_path)
+    found = SegmentationNetwork.load(tmp_path).eval()
+    assert found.config.caffe_sizes
+    images = torch.randint(0, 256, (1, 3, 65, 40))
+    with torch.no_grad():
+        assert found(images).shape == (1, 2, 9, 5)  # rows and columns of cells that begin in the image
+        torch.testing.assert_close(found(images), net(images))
+
+
 def test_deeplabs_layout_stays_with_a_saved_network(tmp_path: Path) -> None:
     """It is found in a file of weights, and no file is there when the network is loaded."""
     settings = NetworkSettings(name="resnet26", weights="none", output_stride=8)
@@ -177,5 +190,7 @@ def test_deeplabs_layout_stays_with_a_saved_network(tmp_path: Path) -> None:
     found = SegmentationNetwork.load(tmp_path)
     assert found.config.caffe_layout
     assert found.model.backbone.body.layer4[0].conv2.dilation == (4, 4)  # type: ignore[union-attr]
+    assert not found.config.caffe_sizes  # as what was saved before 0.2
+    assert found.model.grid.pad_multiple == 8
     plain = SegmentationNetwork(SegmentationConfig(network=settings, class_names=("cat",)))
     assert plain.model.backbone.body.layer4[0].conv2.dilation == (2, 2)  # type: ignore[union-attr]

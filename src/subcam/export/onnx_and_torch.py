@@ -60,11 +60,18 @@ class TraceableGrid(Grid):
         bottom, right = (self._padded(side) - side for side in images.shape[2:])
         return F.pad(images, (0, right, 0, bottom))
 
-    def cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """All cells of the padded image, so that none are cut off; the program leaves out those too many."""
-        return self._padded(size[0]) // self.stride, self._padded(size[1]) // self.stride
+    def cells(self, size: tuple[Any, Any]) -> tuple[Any, Any]:
+        """As `Grid.cells`, of sides that may be left open."""
+        rows, columns = ((side + self.stride - 1) // self.stride for side in size)
+        return rows, columns
 
-    def _padded(self, side: int) -> Any:
+    def crop(
+        self, logits: Float[Tensor, "batch channels rows columns"], size: tuple[Any, Any]
+    ) -> Float[Tensor, "batch channels h w"]:
+        """As `Grid.crop`."""
+        return _upper_left(logits, *self.cells(size))
+
+    def _padded(self, side: Any) -> Any:
         multiple = (side + self.pad_multiple - 1) // self.pad_multiple * self.pad_multiple
         return torch.sym_max(multiple, self.least_side) if self.least_side > self.pad_multiple else multiple
 
@@ -84,15 +91,16 @@ class ImageProgram(nn.Module):
     def forward(self, images: Shaped[Tensor, "batch 3 height width"]) -> Tensor:
         """Logits or probabilities (batch, channels, height, width) of RGB images in 0..255."""
         height, width = images.shape[2:]
-        stride = self.network.stride
-        logits = _upper_left(self.network(images), (height + stride - 1) // stride, (width + stride - 1) // stride)
-        if stride > 1:
-            logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
+        logits = self.network(images)
+        if self.network.stride > 1:
+            logits = F.interpolate(
+                logits, scale_factor=float(self.network.stride), mode="bilinear", align_corners=False
+            )
             logits = _upper_left(logits, height, width)
         return logits if self.output == "logits" else logits.softmax(1)
 
 
-def _upper_left(logits: Tensor, rows: int, columns: int) -> Tensor:
+def _upper_left(logits: Tensor, rows: Any, columns: Any) -> Tensor:
     # By indices and not by a slice, for the reason that `TraceableGrid` gives.
     logits = logits.index_select(2, torch.arange(rows, device=logits.device))
     return logits.index_select(3, torch.arange(columns, device=logits.device))

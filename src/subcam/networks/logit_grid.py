@@ -27,3 +27,10 @@ class Grid:
     def cells(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of cells that cover an image of (height, width) `size`."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def crop(
+        self, logits: Float[Tensor, "batch channels rows columns"], size: tuple[int, int]
+    ) -> Float[Tensor, "batch channels h w"]:
+        """The logits of the cells that cover an image of (height, width) `size`, of those of the padded image."""
+        rows, columns = self.cells(size)
+        return logits[:, :, :rows, :columns]

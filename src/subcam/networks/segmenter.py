@@ -44,6 +44,8 @@ class SegmentationConfig(Settings):
     multi_scale_inputs: further scales at which each image is processed; logits are the greatest of all.
         DeepLab-v2 has 0.5 and 0.75; empty for one look.
     caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
+    caffe_sizes: whether its images are not padded and its pooling rounds up, as there; set likewise. Networks that were
+        saved before 0.2 pad them, and go on to do so.
     """
 
     network: NetworkSettings
@@ -51,6 +53,7 @@ class SegmentationConfig(Settings):
     architecture: str = DEEPLAB
     multi_scale_inputs: FurtherScales = ()
     caffe_layout: bool = False
+    caffe_sizes: bool = False
 
 
 class SegmentationNetwork(nn.Module):
@@ -83,6 +86,7 @@ class SegmentationNetwork(nn.Module):
             config,
             network=replace(self.model.settings, weights=config.network.weights),
             caffe_layout=isinstance(self.model, DeepLabV2) and self.model.caffe_layout,
+            caffe_sizes=isinstance(self.model, DeepLabV2) and self.model.caffe_sizes,
         )
         assert self.model.settings.mean is not None
         assert self.model.settings.std is not None
@@ -109,7 +113,6 @@ class SegmentationNetwork(nn.Module):
     ) -> list[Float[Tensor, "batch channels h w"]]:
         """Logits at the image's own scale, then at each of the multi-scale inputs, all on the grid of the first."""
         normalised = self.model.grid.pad(self.normalise(images))
-        height, width = self.model.grid.cells((images.shape[2], images.shape[3]))
         model = self.compiled or self.model
         with self.autocast():
             by_scale = [model(normalised).float()]
@@ -119,7 +122,7 @@ class SegmentationNetwork(nn.Module):
                 # Two more cells, so that none of the first grid is missing where the scaled image's size was cut.
                 logits = F.pad(logits, (0, 2, 0, 2), mode="replicate")
                 by_scale.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
-        return [logits[:, :, :height, :width] for logits in by_scale]
+        return [self.model.grid.crop(logits, (images.shape[2], images.shape[3])) for logits in by_scale]
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
@@ -164,7 +167,7 @@ def for_inference(network: SegmentationNetwork, fabric: Fabric, *, compiled: boo
 
 def _build(config: SegmentationConfig, network: NetworkSettings, channels: int) -> DeepLabV2 | DeepLabV3Plus | SmpModel:
     if config.architecture == DEEPLAB:
-        return DeepLabV2(network, channels, caffe_layout=config.caffe_layout)
+        return DeepLabV2(network, channels, caffe_layout=config.caffe_layout, caffe_sizes=config.caffe_sizes)
     if config.architecture == DEEPLAB_PLUS:
         return DeepLabV3Plus(network, channels)
     from subcam.networks.decoders.smp_models import SmpModel, smp_architectures

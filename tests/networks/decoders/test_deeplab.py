@@ -97,7 +97,7 @@ def published_forward(state: dict[str, Tensor], x: Tensor, stages: tuple[int, ..
         norm = [state[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
         return F.batch_norm(x, *norm)
 
-    x = F.max_pool2d(F.relu(unit("layer1.conv1", x, stride=2, padding=3)), 3, 2, 1)
+    x = F.max_pool2d(F.relu(unit("layer1.conv1", x, stride=2, padding=3)), 3, 2, 1, ceil_mode=True)
     for stage, blocks in enumerate(stages, start=2):
         dilation = {4: 2, 5: 4}.get(stage, 1)
         for block in range(1, blocks + 1):
@@ -115,9 +115,15 @@ def published() -> dict[str, Tensor]:
     return published_state()
 
 
+@pytest.mark.parametrize(("side", "cells"), [(64, 9), (65, 9), (71, 10), (72, 10), (73, 10)])
 @torch.no_grad()
-def test_a_published_network_computes_here_what_it_computes_there(published: dict[str, Tensor], tmp_path: Path) -> None:
-    """Names, BGR, mean, strides and dilations. ResNet-26 of timm has the plain stem of ResNet-101."""
+def test_a_published_network_computes_here_what_it_computes_there(
+    published: dict[str, Tensor], tmp_path: Path, side: int, cells: int
+) -> None:
+    """Names, BGR, mean, strides, dilations, sizes. ResNet-26 of timm has the plain stem of ResNet-101.
+
+    At any size: the published networks see 321 pixels, and not the 328 to which other networks' images are padded.
+    """
     torch.save({f"base.{name}": tensor for name, tensor in published.items()}, tmp_path / "deeplab.pth")
     settings = NetworkSettings(name="resnet26", weights=str(tmp_path / "deeplab.pth"), output_stride=8)
     body = timm.create_model("resnet26", num_classes=0)
@@ -127,12 +133,14 @@ def test_a_published_network_computes_here_what_it_computes_there(published: dic
     assert net.caffe_layout
     assert net.settings.mean is not None
     assert net.settings.std is not None
-    rgb = torch.randint(0, 256, (1, 3, 64, 96)).float()
+    assert net.caffe_sizes
+    rgb = torch.randint(0, 256, (1, 3, side, 96)).float()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (net.settings.mean, net.settings.std))
     bgr = rgb.flip(1) - torch.tensor([104.008, 116.669, 122.675]).view(1, 3, 1, 1)
     expected = published_forward(published, bgr)
-    assert expected.shape == (1, 2048, 8, 12)
-    torch.testing.assert_close(net.backbone((rgb / 255 - mean) / std), expected, rtol=1e-4, atol=1e-3)
+    assert expected.shape == (1, 2048, cells, 13)
+    padded = net.grid.pad((rgb / 255 - mean) / std)
+    torch.testing.assert_close(net.backbone(padded), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_both_families_of_names_mean_the_same(published: dict[str, Tensor]) -> None:

@@ -61,10 +61,13 @@ class DeepLabV2(nn.Module):
 
     grid: of its logits. settings: those of the backbone, with the normalisation that belongs to its weights.
     caffe_layout: whether the backbone is laid out as DeepLab's published ResNet-101 (see `use_caffe_layout`).
+    caffe_sizes: whether it takes images of any size unpadded, as that does (see `use_caffe_sizes`).
     """
 
-    def __init__(self, settings: NetworkSettings, channels: int, *, caffe_layout: bool = False) -> None:
-        """Build it with its initial weights; `caffe_layout` is read from a file of weights, and given otherwise.
+    def __init__(
+        self, settings: NetworkSettings, channels: int, *, caffe_layout: bool = False, caffe_sizes: bool = False
+    ) -> None:
+        """Build it with its initial weights; a file of published weights says both of Caffe, else they are given.
 
         Raises:
             SettingsError: no such backbone.
@@ -83,9 +86,12 @@ class DeepLabV2(nn.Module):
         self.caffe_layout = caffe_layout or published is not None
         if self.caffe_layout:
             use_caffe_layout(self.backbone.body, name=settings.name)
+        self.caffe_sizes = caffe_sizes or published is not None
+        if self.caffe_sizes:
+            use_caffe_sizes(self.backbone.body, name=settings.name)
         self.classifier = DilatedClassifier(self.backbone.num_features, channels)
         stride = self.backbone.stride
-        self.grid = Grid(stride=stride, pad_multiple=stride, least_side=stride)
+        self.grid = Grid(stride=stride, pad_multiple=1 if self.caffe_sizes else stride, least_side=stride)
         self.settings = replace(self.backbone.settings, weights=settings.weights)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
@@ -114,6 +120,21 @@ def use_caffe_layout(body: nn.Module, *, name: str = "resnet101") -> None:
         first = blocks[0]
         first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
         first.conv2.dilation = first.conv2.padding = blocks[1].conv2.dilation
+
+
+def use_caffe_sizes(body: nn.Module, *, name: str = "resnet101") -> None:
+    """Have a timm ResNet's pooling round up, as Caffe does, so that images need not be padded to whole cells.
+
+    An image of 321 x 321 pixels then has the 41 x 41 cells of DeepLab's published networks, one of 320 x 320 too: the
+    last cell lies beyond the edge there and is left out. There are never fewer than side / 8, rounded up.
+
+    Raises:
+        SettingsError: the network has no such pooling.
+    """
+    pooling = getattr(body, "maxpool", None)
+    if not isinstance(pooling, nn.MaxPool2d):
+        raise SettingsError(f"expected a ResNet with max pooling such as resnet101 for DeepLab's weights, got '{name}'")
+    pooling.ceil_mode = True
 
 
 def published_resnet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
