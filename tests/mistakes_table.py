@@ -6,6 +6,7 @@ Every message is one that names the file or setting, says what was expected and 
 
 # ruff: noqa: E501 - a message stands as it is printed
 
+import json
 import os
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from tests.mistakes import (
     rows,
     write_tar,
 )
+from tests.test_results import record as run_record
 
 MISTAKES = {
     # --- words
@@ -269,12 +271,12 @@ MISTAKES = {
     "a run that is not finished": Mistake(
         command=PREDICT,
         prepare=(file("model/run.json", '{"segment": [{"round": 1}]}'),),
-        message="model/run.json is not the record of a run (.segment[0]: expected the key 'trained_on', got ['round']); give the run's command again, or the"
-        " folder of its network",
+        message="model/run.json is not the record of a run (<...>.segment[0]: expected the key 'trained_on', got ['round']); move it away and give the"
+        " run's command again",
     ),
     "a run without segmentation": Mistake(
         command=PREDICT,
-        prepare=(file("model/run.json", '{"segment": []}'),),
+        prepare=(file("model/run.json", json.dumps(run_record() | {"segment": []})),),
         message="model is a run without a segmentation network; train one by running it again with segmentation, or give"
         " the folder of another",
     ),
@@ -372,7 +374,7 @@ MISTAKES = {
     "a report of another record": Mistake(
         command="report r",
         prepare=(file("r/run.json", '{"settings": {}, "rounds": 3}'),),
-        message="r/run.json is not the record of a run (<...>); give the run's command again",
+        message="r/run.json is not the record of a run (<...>); move it away and give the run's command again",
     ),
     # --- data
     "a word after data misspelt": Mistake(

@@ -13,7 +13,7 @@ from subcam import cli, pipeline
 from subcam.networks.backbones.build import build_backbone, freeze_parameters
 from subcam.networks.backbones.resnet38 import ResNet38
 from subcam.recipes import RECIPES, small, toy, voc12_paper, voc12_reference
-from subcam.runtime.files import as_plain
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.run_folder import fingerprint
 from subcam.settings import RunSettings
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.made_run import map_scores
+from tests.report.made_run import map_scores, values
 
 from subcam.cli import EXIT_USER, main
 from subcam.errors import RunFolderError, SubcamError
 from subcam.predict.run import find_model
+from subcam.refine.scores_and_masks import VARIANTS
 from subcam.results import read_run
-from subcam.runtime.files import as_plain, write_json
+from subcam.runtime.documents.plain_values import as_plain
+from subcam.runtime.files import write_json
 
 STAGE = {"stage": "round0-classify", "key": "k", "finished": "now", "seconds": 1.0, "peak_memory_mib": 2.0}
 
@@ -22,13 +24,26 @@ def record() -> dict[str, Any]:
     scores = {"val": as_plain(map_scores(0.5, 2, 7))}
     stage = "stages/round0-classify-0123456789"
     entry = {"round": 0, "control": False, "model": stage, "maps": stage, "clusters": None, "scores": scores}
-    network = {"trained_on": "pseudo", "round": 0, "model": stage, "masks": stage, "scores": {}}
+    masks = {"variants": {name: values(0.5, 2) for name in VARIANTS}, "images": 7, "alphas": [4.0], "walk_curve": [0.5]}
+    network = {
+        "trained_on": "pseudo",
+        "round": 0,
+        "model": stage,
+        "masks": stage,
+        "scores": {"val": {"plain": values(0.6, 2)}},
+    }
     return {
         "command": ["subcam", "run"],
-        "settings": {"rounds": 0, "dataset": {"root": "images"}},
+        "settings": {
+            "rounds": 0,
+            "dataset": {"root": "images"},
+            "refine": {"masks": {"pseudo_mask": "walk"}},
+        },
         "class_names": ["cat", "dog"],
         "versions": {"torch": "2"},
         "rounds": [entry],
+        "compared": [{"method": "layer-cam", "model": stage, "maps": stage, "scores": scores}],
+        "refined": [{"round": 0, "masks": stage, "scores": {"val": masks}}],
         "segment": [network],
         "skipped": [{"file": "a", "reason": "b"}],
     }
@@ -85,6 +100,17 @@ WRONG = {
     "settings": (changed("settings", to=[]), r"\.settings: expected an object"),
     "a setting": (changed("settings", "rounds", to="many"), r"rounds: expected .*, got 'many'"),
     "a reason": (changed("skipped", 0, to={}), r"\.skipped\[0\]: expected the key 'reason'"),
+    "no masks of a network": (changed("segment", 0, "masks", to=None), r"\.segment\[0\]: expected the key 'masks'"),
+    "what it learned from": (
+        changed("segment", 0, "trained_on", to="x"),
+        r"\.trained_on: expected one of pseudo, truth",
+    ),
+    "a variant": (changed("refined", 0, "scores", "val", "variants", "crf", to=None), "expected the key 'crf'"),
+    "a matrix": (changed("rounds", 0, "scores", "val", "best", "matrix", to=[]), r"\.best\.matrix: expected 3 entries"),
+    "a row of it": (changed("rounds", 0, "scores", "val", "fixed", "matrix", 1, to=[1]), r"\.matrix\[1\]: expected 3"),
+    "a curve": (changed("rounds", 0, "scores", "val", "miou_curve", to=[]), r"\.miou_curve: expected 1 entries, got 0"),
+    "a huge number": (changed("rounds", 0, "round", to=10**300), r"\.rounds\[0\]\.round: expected .* of at most 19"),
+    "a huge share": (changed("peak_memory_mib", to=10**400), r"\.peak_memory_mib: expected a number of at most 19"),
     "a network": (changed("segment", 0, "model", to=7), r"\.segment\[0\]\.model: expected a text, got 7"),
 }
 

@@ -11,7 +11,7 @@ from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
 from subcam.runtime.failures import explain, is_peer_gone
-from subcam.runtime.progress import harmless
+from subcam.runtime.progress import HarmlessLines, harmless
 from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(name)s: %(message)s")
+    lines = logging.StreamHandler()
+    lines.setFormatter(HarmlessLines("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[lines])
     if words[:1] == ["--version"]:
         print(__version__)
         return EXIT_OK

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,8 @@ from subcam.predict.tiles import InferenceSettings, segment_probabilities
 from subcam.recipes import RECIPES
 from subcam.results import RunResult, read_run
 from subcam.runtime import launch
-from subcam.runtime.files import from_plain, read_json, write_json
+from subcam.runtime.documents.plain_values import from_plain
+from subcam.runtime.files import read_json, write_json
 from subcam.runtime.run_folder import RECORD
 from subcam.settings import RunSettings
 
@@ -45,6 +46,16 @@ by a dense CRF, or response maps cut at the background threshold."""
 
 MASKS_FILE = "masks.json"
 SEGMENTATION_FOLDER = "segmentation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MasksFile:
+    """What `masks.json` holds: how `predict` makes masks."""
+
+    source: Source
+    crf_alpha: float
+    crf: CRFSettings
+    inference: InferenceSettings
 
 
 class SubCategoryCAM:
@@ -246,8 +257,8 @@ class SubCategoryCAM:
         if self.segmenter_ is not None:
             self.segmenter_.save(folder / SEGMENTATION_FOLDER)
         inference = self.settings.segment.predict
-        content = {"source": self.source_, "crf_alpha": masks.crf_alpha, "crf": masks.crf, "inference": inference}
-        write_json(folder / MASKS_FILE, content)
+        how = _MasksFile(source=self.source_, crf_alpha=masks.crf_alpha, crf=masks.crf, inference=inference)
+        write_json(folder / MASKS_FILE, how)
 
     @classmethod
     def load(cls, folder: Path | str) -> "SubCategoryCAM":
@@ -282,16 +293,16 @@ class SubCategoryCAM:
 
     def _take_masks_file(self, folder: Path) -> None:
         try:
-            content = read_json(folder / MASKS_FILE)
+            content = from_plain(_MasksFile, read_json(folder / MASKS_FILE))
             self.settings = self.settings.with_(
                 {
-                    "refine.masks.crf_alpha": content["crf_alpha"],
-                    "refine.masks.crf": from_plain(CRFSettings, content["crf"]),
-                    "segment.predict": from_plain(InferenceSettings, content["inference"]),
+                    "refine.masks.crf_alpha": content.crf_alpha,
+                    "refine.masks.crf": content.crf,
+                    "segment.predict": content.inference,
                 }
             )
-            self.source_ = content["source"]
-        except (KeyError, TypeError, ValueError) as error:
+            self.source_ = content.source
+        except (TypeError, SettingsError) as error:
             raise CheckpointError(
                 f"{folder / MASKS_FILE} does not say how masks are made ({error}); copy the folder again"
             ) from error

@@ -6,17 +6,26 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
+from subcam.checks.fields import shortly
 from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import CheckpointError, RunFolderError
-from subcam.run_record import RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
-from subcam.runtime.files import RECORD_FILE, fault_of_name, from_plain, write_json
+from subcam.run_record import MEND, MasksOf, RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
+from subcam.runtime.documents.plain_values import from_plain
+from subcam.runtime.files import RECORD_FILE, write_json
 from subcam.runtime.resources import peak_memory_mib, versions
 from subcam.runtime.run_folder import RECORD, Stage, read_stage_record
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores, RefinedScores
+from subcam.stages.evaluate import (
+    MapScores,
+    RefinedScores,
+    ScoreValues,
+    map_scores_from,
+    refined_scores_from,
+    segmentation_scores_from,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +99,6 @@ class RefinedResult:
     of_given: bool = False
 
 
-MasksOf = Literal["pseudo", "truth", "given"]
-"""What a network learned from: a run's pseudo masks, ground truth, or masks of another program."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SegmentedResult:
     """A segmentation network: the masks that it learned from, the stages of it and of its predictions, and scores.
@@ -107,7 +112,7 @@ class SegmentedResult:
     round_index: int
     model: Stage
     masks: Stage
-    scores: dict[str, dict[str, dict[str, Any]]]
+    scores: dict[str, dict[str, ScoreValues]]
     of_given: bool = False
 
 
@@ -254,7 +259,7 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
         keys = [stage.key for stage in _stages(result)]
         stages = stage_costs(folder, keys, threshold=result.settings.evaluate.background_threshold)
     except TypeError as error:
-        raise RunFolderError(f"{path} is not the record of a run ({error}); give the run's command again") from error
+        raise RunFolderError(f"{path} is not the record of a run ({error}); {MEND}") from error
     return FinishedRun(
         result=result,
         command=content.command,
@@ -285,8 +290,12 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
 
 def _result(content: RunRecord, folder: Path) -> RunResult:
     unknown = [entry.method for entry in content.compared if entry.method not in TITLES]
-    if unknown or not (content.rounds or content.refined):
-        raise TypeError(f"there is no comparison {unknown[0]!r}" if unknown else ".rounds: expected one or more")
+    if unknown:
+        raise TypeError(f"there is no comparison {shortly(unknown[0])}")
+    if not content.refined and not any(not entry.control for entry in content.rounds):
+        raise TypeError(".rounds: expected one or more that are no control")
+    classes = len(content.class_names)
+    _check_splits(content)
     settings = from_plain(RunSettings, content.settings, lenient=True)
     return RunResult(
         settings=settings,
@@ -298,50 +307,64 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
                 control=entry.control,
                 model=_stage(folder, entry.model) if entry.model else None,
                 maps=_stage(folder, entry.maps) if entry.maps else None,
-                scores=entry.scores,
+                scores=map_scores_from(entry.scores, f".rounds[{place}]", classes),
                 clusters=_clusters(folder, entry),
                 given=entry.given,
             )
-            for entry in content.rounds
+            for place, entry in enumerate(content.rounds)
         ),
         refined=tuple(
             RefinedResult(
                 round_index=entry.round,
                 masks=_stage(folder, entry.masks),
-                scores=entry.scores,
+                scores=refined_scores_from(
+                    entry.scores,
+                    f".refined[{place}]",
+                    classes,
+                    counts=entry.variant or settings.refine.masks.pseudo_mask,
+                ),
                 variant=entry.variant or settings.refine.masks.pseudo_mask,
                 of_given=entry.of_given,
             )
-            for entry in content.refined
+            for place, entry in enumerate(content.refined)
         ),
         segmented=tuple(
             SegmentedResult(
-                trained_on=cast(MasksOf, entry.trained_on if entry.trained_on in get_args(MasksOf) else "pseudo"),
+                trained_on=entry.trained_on,
                 round_index=entry.round,
                 model=_stage(folder, entry.model),
                 masks=_stage(folder, entry.masks),
-                scores=entry.scores,
+                scores=segmentation_scores_from(entry.scores, f".segment[{place}]", classes),
                 of_given=entry.of_given,
             )
-            for entry in content.segment
+            for place, entry in enumerate(content.segment)
         ),
         compared=tuple(
             ComparisonResult(
                 method=cast(Comparison, entry.method),
                 model=_stage(folder, entry.model),
                 maps=_stage(folder, entry.maps),
-                scores=entry.scores,
+                scores=map_scores_from(entry.scores, f".compared[{place}]", classes),
             )
-            for entry in content.compared
+            for place, entry in enumerate(content.compared)
         ),
         seconds=content.seconds_this_time,
         recipe=content.recipe,
     )
 
 
+def _check_splits(content: RunRecord) -> None:
+    """All of a run that was scored was scored on the same splits."""
+    known: list[str] = []
+    for name in ("rounds", "compared", "refined", "segment"):
+        for place, entry in enumerate(getattr(content, name)):
+            splits = sorted(entry.scores)
+            known = known or splits
+            if splits and splits != known:
+                raise TypeError(f".{name}[{place}].scores: expected those of {known}, got {shortly(splits)}")
+
+
 def _stage(folder: Path, relative: str) -> Stage:
-    if fault := fault_of_name(relative):
-        raise TypeError(f"no folder can be called {relative!r:.100}: {fault}")
     path = folder / relative
     record = read_stage_record(path / RECORD_FILE) if (path / RECORD_FILE).is_file() else {}
     return Stage(

@@ -1,17 +1,24 @@
-"""What `run.json` holds, by key, for whoever reads a whole run, and what its stages cost; rooms below read few keys.
+"""What `run.json` holds, by key, and what its stages cost: the one reader of it, for a whole run, its network or masks.
 
 In: the file that `results.write_record` wrote, or that somebody edited. Out: a `RunRecord`, or what is wrong where.
+Scores are as in the file; `results.read_run`, which knows what was scored, reads them further.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from subcam.runtime.files import from_plain, read_json
-from subcam.runtime.run_folder import read_stage_record
-from subcam.stages.evaluate import MapScores, RefinedScores
+from subcam.checks.fields import shortly
+from subcam.errors import RunFolderError
+from subcam.runtime.files import fault_of_name, read_as
+from subcam.runtime.run_folder import RECORD, read_stage_record
+
+MEND = "move it away and give the run's command again"
+
+MasksOf = Literal["pseudo", "truth", "given"]
+"""What a network learned from: a run's pseudo masks, ground truth, or masks of another program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +29,7 @@ class RecordedRound:
     control: bool
     model: str | None
     maps: str | None
-    scores: dict[str, MapScores]
+    scores: dict[str, Any]
     clusters: str | None = ""
     given: bool = False
 
@@ -34,7 +41,7 @@ class RecordedComparison:
     method: str
     model: str
     maps: str
-    scores: dict[str, MapScores]
+    scores: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +50,7 @@ class RecordedMasks:
 
     round: int
     masks: str
-    scores: dict[str, RefinedScores]
+    scores: dict[str, Any]
     variant: str = ""
     of_given: bool = False
 
@@ -52,11 +59,11 @@ class RecordedMasks:
 class RecordedNetwork:
     """An entry of `segment` in a record."""
 
-    trained_on: str
+    trained_on: MasksOf
     model: str
-    round: int = 0
-    masks: str = ""
-    scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    round: int
+    masks: str
+    scores: dict[str, Any]
     of_given: bool = False
 
 
@@ -89,10 +96,55 @@ def read_record(path: Path) -> RunRecord:
     """Read the record of a run; keys that other versions wrote are passed over.
 
     Raises:
-        RunFolderError: the file is no JSON; names it.
-        TypeError: a key is missing or of another type; names the key.
+        RunFolderError: the file cannot be read, is no JSON, lacks a key, has another value under one or names a folder
+            outside the run's; names file and key.
     """
-    return from_plain(RunRecord, read_json(path), lenient=True)
+    record: RunRecord = read_as(RunRecord, path, what="the record of a run", mend=MEND)
+    for key, folder in _folders(record):
+        if fault := fault_of_name(folder):
+            raise RunFolderError(
+                f"{path} is not the record of a run ({key}: no folder can be called {folder!r:.100}: {fault}); {MEND}"
+            )
+    return record
+
+
+def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """The folders that a record names, with their keys."""
+    for index, one in enumerate(record.rounds):
+        for key, folder in (("model", one.model), ("maps", one.maps), ("clusters", one.clusters)):
+            if folder:
+                yield f".rounds[{index}].{key}", folder
+    for index, compared in enumerate(record.compared):
+        yield from ((f".compared[{index}].{key}", getattr(compared, key)) for key in ("model", "maps"))
+    for index, refined in enumerate(record.refined):
+        yield f".refined[{index}].masks", refined.masks
+    for index, network in enumerate(record.segment):
+        yield from ((f".segment[{index}].{key}", getattr(network, key)) for key in ("model", "masks"))
+
+
+def pseudo_masks_of(folder: Path) -> tuple[str, RunRecord]:
+    """Where in a run's folder the masks lie that count, "" if it made none, and its record.
+
+    They are those of the last refined round, of the variant that it names, or else the settings.
+
+    Raises:
+        RunFolderError: see `read_record`; or the settings do not name the variant.
+    """
+    path = folder / RECORD
+    record = read_record(path)
+    if not record.refined:
+        return "", record
+    last = record.refined[-1]
+    variant: Any = last.variant or record.settings
+    if variant is record.settings:  # of 0.1.0
+        for key in ("refine", "masks", "pseudo_mask"):
+            variant = variant.get(key) if isinstance(variant, dict) else None
+    if not isinstance(variant, str):
+        raise RunFolderError(
+            f"{path} is not the record of a run (.settings.refine.masks.pseudo_mask: expected a text, got"
+            f" {shortly(variant)}); {MEND}"
+        )
+    return f"{last.masks}/{variant}", record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.report import made_run
+from tests.report.made_run import NOWHERE, map_scores, values
 
 from subcam.ablation.variants import (
     Finished,
@@ -24,8 +26,10 @@ from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
+from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.runtime.devices import MachineSettings
 from subcam.settings import RunSettings
+from subcam.stages.evaluate import RefinedScores, ScoreValues
 
 # Which variants there are
 
@@ -151,26 +155,37 @@ def test_points_splits_and_steps_are_kept_apart() -> None:
     }
 
 
-RECORD: dict[str, Any] = {
-    "rounds": [
-        {"round": 0, "control": False, "scores": {"val": {"fixed": {"miou": 0.1}, "best": {"miou": 0.2}}}},
-        {"round": 1, "control": False, "scores": {"val": {"fixed": {"miou": 0.3}, "best": {"miou": 0.4}}}},
-        {"round": 1, "control": True, "scores": {"val": {"fixed": {"miou": 0.5}, "best": {"miou": 0.6}}}},
-    ],
-    "refined": [
-        {"round": 1, "scores": {"val": {"variants": {"crf": {"miou": 0.7}}, "walk_curve": [0.8, math.nan, 0.75]}}}
-    ],
-    "segment": [
-        {"trained_on": "pseudo", "round": 1, "scores": {"val": {"plain": {"miou": 0.85}, "crf": {"miou": 0.9}}}},
-        {"trained_on": "truth", "round": 1, "scores": {"val": {"plain": {"miou": 0.95}}}},
-    ],
-    "settings": {},
-    "seconds_this_time": 1.5,
-}
+def a_run() -> RunResult:
+    """Scores of all steps; the rest is made up."""
+
+    def of(miou: float) -> ScoreValues:
+        return {**values(0.0, 2), "miou": miou}
+
+    def a_round(index: int, fixed: float, best: float, *, control: bool = False) -> RoundResult:
+        scores = {"val": replace(map_scores(0.0, 2, 1), fixed=of(fixed), best=of(best))}
+        return RoundResult(round_index=index, control=control, model=NOWHERE, maps=NOWHERE, scores=scores)
+
+    masks = RefinedScores(images=1, variants={"crf": of(0.7)}, alphas=[1, 2, 3], walk_curve=[0.8, math.nan, 0.75])
+    networks = {"pseudo": {"plain": of(0.85), "crf": of(0.9)}, "truth": {"plain": of(0.95)}}
+    return replace(
+        made_run.a_run(Path("nowhere")),
+        rounds=(a_round(0, 0.1, 0.2), a_round(1, 0.3, 0.4), a_round(1, 0.5, 0.6, control=True)),
+        refined=(RefinedResult(round_index=1, masks=NOWHERE, scores={"val": masks}),),
+        segmented=tuple(
+            SegmentedResult(
+                trained_on=kind,  # type: ignore[arg-type]
+                round_index=1,
+                model=NOWHERE,
+                masks=NOWHERE,
+                scores={"val": outputs},
+            )
+            for kind, outputs in networks.items()
+        ),
+    )
 
 
 def test_every_step_has_a_name_and_what_used_masks_a_star() -> None:
-    assert scores_of(RECORD) == {
+    assert scores_of(a_run()) == {
         "val": {
             "response maps: round 0": 0.1,
             "response maps, best threshold *: round 0 *": 0.2,
@@ -185,7 +200,7 @@ def test_every_step_has_a_name_and_what_used_masks_a_star() -> None:
             "segmentation from ground truth: plain": 0.95,
         }
     }
-    assert scores_of({"rounds": [], "refined": [], "segment": []}) == {}
+    assert scores_of(replace(a_run(), rounds=(), refined=(), segmented=())) == {}
 
 
 def test_tables_have_a_row_a_point_and_a_dash_where_there_is_nothing() -> None:

@@ -20,7 +20,7 @@ from subcam.commands.flags import flag_of, help_of
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.recipes import RECIPES, small
-from subcam.runtime.files import as_plain, from_plain
+from subcam.runtime.documents.plain_values import as_plain, from_plain
 from subcam.settings import RunSettings
 from subcam.stages.classify import ClassifySettings
 from subcam.training.optimiser import OptimiserSettings

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.test_results import record as made_record
 
 import subcam.stages.classify as classify
 from subcam import cli, pipeline, recipes
@@ -20,13 +21,7 @@ from subcam.settings import RunSettings
 
 GRID = "discover.num_subcategories=1,2,3"
 
-RECORD: dict[str, Any] = {
-    "rounds": [{"round": 0, "control": False, "scores": {"val": {"fixed": {"miou": 0.1}, "best": {"miou": 0.2}}}}],
-    "refined": [],
-    "segment": [],
-    "settings": {},
-    "seconds_this_time": 1.5,
-}
+RECORD: dict[str, Any] = made_record() | {"seconds_this_time": 1.5, "segment": [], "refined": [], "compared": []}
 """Of a made-up run."""
 
 

@@ -155,7 +155,7 @@ def test_files_and_record_have_them(finished: RunResult) -> None:
     rows = list(csv.DictReader((finished.out / "pseudo-masks.csv").open(encoding="utf-8")))
     classes = list(csv.DictReader((finished.out / "class-iou.csv").open(encoding="utf-8")))
     record = json.loads((finished.out / "run.json").read_text("utf-8"))
-    means = scores_of(record)["val"]
+    means = scores_of(read_run(finished.out).result)["val"]
     for found, entry in zip(finished.compared, record["compared"], strict=True):
         miou = found.scores["val"].fixed["miou"]
         assert found.title in summary
@@ -183,7 +183,7 @@ def test_a_record_from_before_there_were_comparisons_is_read(finished: RunResult
     run = read_run(tmp_path)
     assert run.result.compared == ()
     assert run.result.settings.compare == CompareSettings()
-    assert not any("Grad" in name for name in scores_of(record)["val"])
+    assert not any("Grad" in name for name in scores_of(run.result)["val"])
 
 
 def test_the_figures_of_the_page_show_them(finished: RunResult, dataset: Dataset) -> None:

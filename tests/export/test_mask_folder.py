@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.export.made_masks import NAMES, write_made
+from tests.test_results import record as whole_record
 
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.errors import BadInputError, RunFolderError
+from subcam.errors import BadInputError, RunFolderError, SubcamError
 from subcam.export.mask_folder import class_names_in, open_masks, read_class_names
 
 
@@ -116,9 +117,10 @@ def test_what_is_no_png_is_said_and_one_name_is_one_mask(tmp_path: Path, caplog:
 def record(folder: Path, **changes: object) -> None:
     """A run's record, as far as its masks are concerned."""
     content = {
+        **whole_record(),
         "class_names": ["dog", "cat"],
         "settings": {"refine": {"masks": {"pseudo_mask": "walk"}}},
-        "refined": [{"masks": "stages/round0-masks-a"}, {"masks": "stages/round1-masks-b"}],
+        "refined": [{"round": i, "masks": f"stages/round{i}-masks-{'ab'[i]}", "scores": {}} for i in (0, 1)],
         **changes,
     }
     (folder / "run.json").write_text(json.dumps(content))
@@ -142,19 +144,20 @@ def test_a_run_s_folder_is_its_last_pseudo_masks_with_its_classes(tmp_path: Path
     [
         ({"refined": []}, "is a run without pseudo masks"),
         ({"refined": None}, "run.json is not the record of a run"),
-        ({"refined": [{}]}, r"run.json is not the record of a run \(TypeError: .*masks"),
+        ({"refined": [{}]}, r"run.json is not the record of a run \(\.refined\[0\]: expected the key 'round'"),
         ({"settings": []}, "run.json is not the record of a run"),
+        ({"settings": {"refine": []}}, r"\.settings\.refine\.masks\.pseudo_mask: expected a text, got None"),
     ],
 )
 def test_a_run_without_masks(changes: dict, message: str, tmp_path: Path) -> None:
     record(tmp_path, **changes)
     mask(tmp_path / "a.png")
-    with pytest.raises(BadInputError, match=message):
+    with pytest.raises(SubcamError, match=message):
         open_masks(tmp_path)
 
 
 def test_a_record_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
-    record(tmp_path, refined=[{"masks": "../secret"}])
+    record(tmp_path, refined=[{"round": 0, "masks": "../secret", "scores": {}}])
     with pytest.raises(RunFolderError, match=r"it has '\.\.'"):
         open_masks(tmp_path)
 

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from tests.hub.local_hub import Hub
 from tests.predict.saved_network import save_tiny_network
+from tests.report.made_run import values
 
 import subcam
 from subcam import CheckpointError, SettingsError, SubCategoryCAM, cli, hub
@@ -41,7 +42,8 @@ def run_folder(tiny_run, tmp_path_factory) -> Path:
         config = json.loads((folder / place / "config.json").read_text("utf-8"))
         config["network"]["weights"] = weights
         (folder / place / "config.json").write_text(json.dumps(config), "utf-8")
-        scores = {"val": {"plain": {"miou": miou}, "known": {"miou": miou + 0.05}, "crf": {"miou": float("nan")}}}
+        outputs = {"plain": miou, "known": miou + 0.05, "crf": float("nan")}
+        scores = {"val": {name: {**values(0.0, len(record["class_names"])), "miou": m} for name, m in outputs.items()}}
         entry = {"trained_on": trained_on, "round": 1, "model": place, "masks": place, "scores": scores}
         record["segment"].append(entry)
     (folder / "run.json").write_text(json.dumps(record), "utf-8")

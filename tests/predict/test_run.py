@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.predict.saved_network import CLASSES, save_tiny_network
+from tests.test_results import record as run_record
 
 from subcam.cli import EXIT_OK, EXIT_USER, main
 from subcam.data.images import read_image, read_indices, voc_palette, write_mask
@@ -295,15 +296,14 @@ def test_a_folder_in_use_is_left_alone(model: Path, folder: Path, tmp_path: Path
 def test_the_model_of_a_run_is_the_last_that_learned_without_true_masks(model: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     entries = [
-        {"trained_on": "pseudo", "model": "stages/first"},
-        {"trained_on": "pseudo", "model": "stages/last"},
-        {"trained_on": "truth", "model": "stages/full"},
+        {"trained_on": kind, "model": f"stages/{name}", "round": 0, "masks": "stages/masks", "scores": {}}
+        for kind, name in (("pseudo", "first"), ("pseudo", "last"), ("truth", "full"))
     ]
     for entry in entries:
         shutil.copytree(model, run / entry["model"])
-    (run / "run.json").write_text(json.dumps({"segment": entries}))
+    (run / "run.json").write_text(json.dumps({**run_record(), "segment": entries}))
     assert find_model(run) == run / "stages" / "last"
-    (run / "run.json").write_text(json.dumps({"segment": entries[2:]}))
+    (run / "run.json").write_text(json.dumps({**run_record(), "segment": entries[2:]}))
     assert find_model(run) == run / "stages" / "full"
     assert find_model(model) == model
     assert find_model(model / "model.safetensors") == model
@@ -312,9 +312,12 @@ def test_the_model_of_a_run_is_the_last_that_learned_without_true_masks(model: P
 def test_what_is_no_model_is_said(tmp_path: Path, toy_folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere: expected the folder of a saved network \(config\.json and"):
         find_model(tmp_path / "nowhere")
-    for record in ({}, {"segment": []}, {"segment": None}):
+    (tmp_path / "run.json").write_text(json.dumps({**run_record(), "segment": []}))
+    with pytest.raises(CheckpointError, match="is a run without a segmentation network; train one"):
+        find_model(tmp_path)
+    for record in ({}, {"segment": None}):
         (tmp_path / "run.json").write_text(json.dumps(record))
-        with pytest.raises(CheckpointError, match="is a run without a segmentation network; train one"):
+        with pytest.raises(RunFolderError, match="is not the record of a run"):
             find_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"format": "subcam-classification", "version": 1}))
     with pytest.raises(CheckpointError, match="expected a segmentation network, give its folder"):

@@ -8,18 +8,26 @@ from subcam.refine.scores_and_masks import VARIANTS
 from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores, RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores, ScoreValues
 
 NOWHERE = Stage(name="any", key="key", path=Path("nowhere"))
 
 
-def values(base: float, classes: int) -> dict[str, object]:
+def values(base: float, classes: int) -> ScoreValues:
     """IoU base, base + 0.01, ... of background and classes, and base + 0.2 for their mean."""
-    return {"miou": base + 0.2, "f_score": base, "iou": [base + label / 100 for label in range(classes + 1)]}
+    return {
+        "miou": base + 0.2,
+        "f_score": base,
+        "precision": base,
+        "recall": base,
+        "pixel_accuracy": base,
+        "iou": [base + label / 100 for label in range(classes + 1)],
+        "matrix": [[3] * (classes + 1)] * (classes + 1),
+    }
 
 
 def map_scores(base: float, classes: int, images: int) -> MapScores:
-    fixed = values(base, classes) | {"precision": base, "recall": base}
+    fixed = values(base, classes)
     return MapScores(
         images=images,
         fixed_threshold=0.15,

@@ -11,7 +11,7 @@ from subcam.recipes import RECIPES
 from subcam.run_files.config_file import PROVENANCE, read_config, write_config
 from subcam.run_files.provenance import revision
 from subcam.runtime.documents import toml_text
-from subcam.runtime.files import as_plain
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.settings import RunSettings
 
 

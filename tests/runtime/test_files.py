@@ -13,14 +13,13 @@ import torch
 
 from subcam.errors import BadInputError, RunFolderError
 from subcam.runtime import files
+from subcam.runtime.documents.plain_values import as_plain, from_plain
 from subcam.runtime.files import (
     RECORD_FILE,
-    as_plain,
     atomic_write,
     below,
     fault_of_name,
     file_digest,
-    from_plain,
     is_disk_full,
     open_arrays,
     read_json,

@@ -21,7 +21,7 @@ from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.runtime.devices import Device
-from subcam.runtime.files import as_plain
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import discover

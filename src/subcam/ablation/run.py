@@ -29,11 +29,13 @@ from subcam.ablation.variants import (
 )
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import RunFolderError, SubcamError
+from subcam.report.gather.ablation import ABLATION
 from subcam.report.tables.formats import markdown_table, terminal_table
 from subcam.report.tables.tables import BEST_NOTE
+from subcam.results import read_run
 from subcam.runtime import distributed
-from subcam.runtime.files import atomic_write, is_disk_full, read_json, write_json
-from subcam.runtime.progress import console, say
+from subcam.runtime.files import atomic_write, is_disk_full, write_json
+from subcam.runtime.progress import say, show
 from subcam.runtime.run_folder import RunFolder, fingerprint
 
 FOLDER = "ablate"
@@ -98,7 +100,7 @@ def run_variants(
             _free_memory()
         _write(out, finished, failed)
     _print(finished, failed)
-    say(f"{time.monotonic() - started:.0f} s; tables in {out / 'ablate.md'}, every score in {out / 'ablate.json'}")
+    say(f"{time.monotonic() - started:.0f} s; tables in {out / 'ablate.md'}, every score in {out / ABLATION}")
     return failed
 
 
@@ -117,14 +119,14 @@ def prepare(variants: Sequence[Variant], out: Path) -> list[tuple[Variant, Datas
 
 
 def _read(path: Path, variant: Variant) -> Finished:
-    record = read_json(path)
+    run = read_run(path.parent.parent, record=path.relative_to(path.parent.parent).as_posix())
     return Finished(
         name=path.stem,
-        settings=record["settings"],
+        settings=run.settings,
         grid=variant.grid,
         seed=variant.seed,
-        scores=scores_of(record),
-        seconds=record["seconds_this_time"],
+        scores=scores_of(run.result),
+        seconds=run.result.seconds,
     )
 
 
@@ -150,7 +152,7 @@ def _write(out: Path, finished: Sequence[Finished], failed: Sequence[Failed]) ->
         return
     summary = summarise(finished)
     write_json(
-        out / "ablate.json",
+        out / ABLATION,
         {"runs": finished, "failed": failed, "summary": summary, "notes": [READING_NOTE, BEST_NOTE]},
     )
     text = io.StringIO()
@@ -173,7 +175,7 @@ def _print(finished: Sequence[Finished], failed: Sequence[Failed]) -> None:
     if not distributed.is_first():
         return
     for table in summary_tables(summarise(finished)):
-        console.print(terminal_table(table))
+        show(terminal_table(table))
     say(f"{READING_NOTE}\n{BEST_NOTE}")
     for entry in failed:
         say(f"failed: {label_of(entry.grid, entry.seed)}: {entry.error}")

@@ -16,12 +16,13 @@ from typing import Any
 
 from subcam.ablation.grid import SEED, shown
 from subcam.clustering.clusters_csv import clusters_digest
-from subcam.comparisons.methods import TITLES
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
 from subcam.refine.scores_and_masks import GIVEN
+from subcam.report.gather.ablation import Summary
 from subcam.report.tables.formats import ScoreTable, Spread
 from subcam.report.tables.tables import ablation_table
+from subcam.results import RefinedResult, RunResult
 from subcam.runtime.files import file_digest
 from subcam.runtime.run_folder import fingerprint
 from subcam.settings import RunSettings
@@ -47,7 +48,7 @@ class Variant:
 class Finished:
     """A variant that is done.
 
-    name: of its record, without the suffix. settings: as the record has them. scores: `scores_of` the record.
+    name: of its record, without the suffix. settings: as the record has them. scores: `scores_of` the run.
     seconds: that it took itself; what it shares with a variant before it was counted there.
     """
 
@@ -67,22 +68,6 @@ class Failed:
     seed: int
     error: str
     traceback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """One score of one grid point over its seeds, as shares in 0..1.
-
-    what: the table it belongs in, ": ", and its column. A star says that it was chosen by ground-truth masks.
-    std: with n - 1 in the denominator; None for a single seed.
-    """
-
-    grid: dict[str, Any]
-    split: str
-    what: str
-    mean: float
-    std: float | None
-    n: int
 
 
 def expand(settings: RunSettings, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]) -> tuple[Variant, ...]:
@@ -152,32 +137,33 @@ def short_names(names: Iterable[str]) -> list[str]:
     return [short if last.count(short) == 1 else name for name, short in zip(full, last, strict=True)]
 
 
-def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def scores_of(run: RunResult) -> dict[str, dict[str, float]]:
     """The mIoU of every step of a run, as a share in 0..1, by split and then by what was scored.
 
-    record: `run.json`, or another record of `pipeline.run`. What was chosen by ground-truth masks has a star.
+    What was chosen by ground-truth masks has a star.
     """
     scores_by_split: dict[str, dict[str, float]] = {}
-    for entry in record["rounds"]:
-        title = "control (lambda = 0)" if entry["control"] else "response maps"
-        for split, scores in entry["scores"].items():
+    for entry in run.rounds:
+        title = "control (lambda = 0)" if entry.control else "response maps"
+        for split, maps in entry.scores.items():
             own = scores_by_split.setdefault(split, {})
-            own[f"{title}: {_of_round(entry)}"] = scores["fixed"]["miou"]
-            own[f"{title}, best threshold *: {_of_round(entry)} *"] = scores["best"]["miou"]
-    for entry in record.get("compared", ()):
-        for split, scores in entry["scores"].items():
-            own, name = scores_by_split.setdefault(split, {}), TITLES[entry["method"]]
-            own[f"response maps of other methods: {name}"] = scores["fixed"]["miou"]
-            own[f"response maps of other methods, best threshold *: {name} *"] = scores["best"]["miou"]
-    for entry in record["refined"]:
-        for split, scores in entry["scores"].items():
-            own, title = scores_by_split.setdefault(split, {}), _masks_title(entry)
-            own |= {f"{title}: {variant}": values["miou"] for variant, values in scores["variants"].items()}
-            if scores["walk_curve"]:
-                own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, scores["walk_curve"]), default=math.nan)
-    for entry in record["segment"]:
-        trained_on = _LEARNED_FROM.get(entry["trained_on"]) or f"masks of {_of_round(entry)}"
-        for split, by_output in entry["scores"].items():
+            own[f"{title}: {_of_round(entry.round_index, entry.given)}"] = maps.fixed["miou"]
+            own[f"{title}, best threshold *: {_of_round(entry.round_index, entry.given)} *"] = maps.best["miou"]
+    for compared in run.compared:
+        for split, maps in compared.scores.items():
+            own = scores_by_split.setdefault(split, {})
+            own[f"response maps of other methods: {compared.title}"] = maps.fixed["miou"]
+            own[f"response maps of other methods, best threshold *: {compared.title} *"] = maps.best["miou"]
+    for refined in run.refined:
+        for split, masks in refined.scores.items():
+            own, title = scores_by_split.setdefault(split, {}), _masks_title(refined)
+            own |= {f"{title}: {variant}": values["miou"] for variant, values in masks.variants.items()}
+            if masks.walk_curve:
+                own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, masks.walk_curve), default=math.nan)
+    for network in run.segmented:
+        of_round = f"masks of {_of_round(network.round_index, network.of_given)}"
+        trained_on = _LEARNED_FROM.get(network.trained_on, of_round)
+        for split, by_output in network.scores.items():
             own = scores_by_split.setdefault(split, {})
             own |= {f"segmentation from {trained_on}: {name}": values["miou"] for name, values in by_output.items()}
     return scores_by_split
@@ -186,12 +172,14 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 _LEARNED_FROM = {"truth": "ground truth", "given": "given masks"}
 
 
-def _masks_title(entry: Mapping[str, Any]) -> str:
-    return "given masks" if entry.get("variant") == GIVEN else f"pseudo masks of {_of_round(entry)}"
+def _masks_title(refined: RefinedResult) -> str:
+    if refined.variant == GIVEN:
+        return "given masks"
+    return f"pseudo masks of {_of_round(refined.round_index, refined.of_given)}"
 
 
-def _of_round(entry: Mapping[str, Any]) -> str:
-    return "given maps" if entry.get("given") or entry.get("of_given") else f"round {entry['round']}"
+def _of_round(index: int, given: bool) -> str:
+    return "given maps" if given else f"round {index}"
 
 
 def summarise(finished: Iterable[Finished]) -> tuple[Summary, ...]:

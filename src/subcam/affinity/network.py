@@ -18,7 +18,7 @@ from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.model_folder import AFFINITY, load_network, save_network
 from subcam.networks.normalise import Normalise
 from subcam.networks.weight_files import load_into, load_state
-from subcam.runtime.files import from_plain
+from subcam.runtime.documents.plain_values import from_plain
 
 REFERENCE_HEAD = ("f8_3", "f8_4", "f8_5", "f9")
 

@@ -16,9 +16,10 @@ from jaxtyping import Float32
 from subcam.cam.map_files import ResponseMaps, read_response_maps
 from subcam.data.readers.class_names import LEGEND_FILE, read_class_list
 from subcam.data.records import first_of, suggest
-from subcam.errors import BadInputError, RunFolderError
+from subcam.errors import BadInputError
+from subcam.run_record import read_record
 from subcam.runtime.documents.regular_file import open_file
-from subcam.runtime.files import below, files_digest, from_plain, read_json
+from subcam.runtime.files import below, files_digest
 from subcam.runtime.run_folder import RECORD
 
 SUFFIXES = (".npy", ".npz")
@@ -167,20 +168,6 @@ class MapFolder:
         return by_name
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Round:
-    maps: str | None
-    control: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What is read here of a run's record."""
-
-    class_names: tuple[str, ...]
-    rounds: tuple[_Round, ...]
-
-
 def open_maps(folder: Path, *, channels: Sequence[str], class_names: Sequence[str]) -> MapFolder:
     """Find the response maps in a folder, in its sub-folder `maps`, or those of the last round of a run's folder.
 
@@ -194,6 +181,7 @@ def open_maps(folder: Path, *, channels: Sequence[str], class_names: Sequence[st
 
     Raises:
         BadInputError: there is no such folder, or no such list.
+        RunFolderError: a run's record is none; see `read_record`.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: expected a folder of response maps, got none; check the path")
@@ -207,15 +195,11 @@ def open_maps(folder: Path, *, channels: Sequence[str], class_names: Sequence[st
 
 
 def _of_run(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    path = folder / RECORD
-    try:
-        run = from_plain(_Run, read_json(path), lenient=True)
-        maps = [entry.maps for entry in run.rounds if entry.maps and not entry.control]
-        if not maps:
-            raise BadInputError(f"{folder} is a run without response maps; give a folder of maps")
-        return below(folder, maps[-1]), run.class_names
-    except (TypeError, RunFolderError) as error:
-        raise BadInputError(f"{path} is not the record of a run ({error}); give the run's command again") from error
+    run = read_record(folder / RECORD)
+    maps = [entry.maps for entry in run.rounds if entry.maps and not entry.control]
+    if not maps:
+        raise BadInputError(f"{folder} is a run without response maps; give a folder of maps")
+    return below(folder, maps[-1]), run.class_names
 
 
 def maps_digest(folder: Path) -> str:

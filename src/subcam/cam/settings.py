@@ -6,7 +6,8 @@ from typing import Annotated
 
 from subcam.checks.fields import BatchSize, Range, Scales, Settings
 from subcam.errors import CheckpointError
-from subcam.runtime.files import as_plain, from_plain, read_json, write_json
+from subcam.runtime.documents.plain_values import as_plain, from_plain
+from subcam.runtime.files import read_json, write_json
 
 MAPS_FILE = "response_maps.json"
 """How maps are computed (`CamSettings`) and where they are cut (`background_threshold`)."""

@@ -75,23 +75,17 @@ def ablate(words: list[str]) -> None:
 
 def _print_dry_run(variants: "Sequence[Variant]", out: Path) -> None:
     """A table of the variants: whether each is done, else how many of its stages are, and its next stage."""
-    from rich import box
-    from rich.table import Table
-
     from subcam.ablation.dry_run import finished_stages
     from subcam.ablation.run import prepare
-    from subcam.runtime.progress import console, say
+    from subcam.runtime.progress import say, show, text_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("variant", "state", "next stage"):
-        table.add_column(column, overflow="fold")
-    done = 0
+    rows = []
     for variant, dataset, path in prepare(variants, out):
         if path.is_file():
-            done += 1
-            table.add_row(variant.label, "done", "")
+            rows.append((variant.label, "done", ""))
         else:
             there, following = finished_stages(variant.settings, out, dataset=dataset)
-            table.add_row(variant.label, f"{len(there)} stages there", following or "none, only the record")
-    console.print(table)
+            rows.append((variant.label, f"{len(there)} stages there", following or "none, only the record"))
+    show(text_table(("variant", "state", "next stage"), rows, text_columns=3))
+    done = sum(state == "done" for _, state, _ in rows)
     say(f"{len(variants)} variants, {done} of them done. A stage that several name as their next is computed once.")

@@ -112,23 +112,28 @@ def truth_of_run(folders: tuple[Path, ...], *, data: str) -> "Truth":
 
 def table_of(paired: "Paired") -> "Table":
     """Scores of each, and the difference in mIoU to the first, in per cent."""
-    table = _table("Scores (per cent)", "masks", "mIoU", "pixel accuracy", "difference in mIoU", "95% interval")
+    from subcam.runtime.progress import text_table
+
+    columns = ("masks", "mIoU", "pixel accuracy", "difference in mIoU", "95% interval")
+    rows = []
     for index, label in enumerate(paired.labels):
         scores = (_percent(paired.miou[index]), _percent(paired.pixel_accuracy[index]))
-        table.add_row(label, *scores, *(_cells(paired.difference(index)) if index else ("", "")))
-    return table
+        rows.append((label, *scores, *(_cells(paired.difference(index)) if index else ("", ""))))
+    return text_table(columns, rows, title="Scores (per cent)")
 
 
 def class_table(paired: "Paired") -> "Table":
     """IoU of each class in the first, and in the others with the interval of the difference, in per cent."""
+    from subcam.runtime.progress import text_table
+
     header = [part for label in paired.labels[1:] for part in (label, "difference", "95% interval")]
-    table = _table("IoU by class (per cent)", "class", paired.labels[0], *header)
+    rows = []
     for place, name in enumerate(paired.class_names):
         cells = [_percent(paired.iou[0, place])]
         for index in range(1, len(paired.labels)):
             cells += [_percent(paired.iou[index, place]), *_cells(paired.class_difference(index, place))]
-        table.add_row(name, *cells)
-    return table
+        rows.append((name, *cells))
+    return text_table(("class", paired.labels[0], *header), rows, title="IoU by class (per cent)")
 
 
 def numbers(paired: "Paired") -> dict[str, Any]:
@@ -154,18 +159,6 @@ def numbers(paired: "Paired") -> dict[str, Any]:
             for place, name in enumerate(paired.images)
         },
     }
-
-
-def _table(title: str, *columns: str) -> "Table":
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(escape(column), justify="right")
-    return table
 
 
 def _cells(interval: "Interval") -> tuple[str, str]:

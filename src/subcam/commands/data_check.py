@@ -61,12 +61,12 @@ def check(words: list[str]) -> None:
 def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, workers: int | None) -> None:
     from subcam.audit.dataset import audit_dataset, require_usable
     from subcam.report.audit_page import proposed_command, verdict, what, write_audit
-    from subcam.runtime.progress import console, say
+    from subcam.runtime.progress import say, show
 
     audit = audit_dataset(settings, work_folder=work_folder, workers=workers)
     chosen = _as_words(settings)
     say(f"{audit.root}: {what(audit)}")
-    console.print(class_table(audit))
+    show(class_table(audit))
     for finding in audit.findings:
         for line in _lines(finding):
             say(line)
@@ -85,18 +85,14 @@ def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, 
 
 def class_table(audit: "Audit") -> "Table":
     """Images of each class as a table for the terminal."""
-    from rich.markup import escape
-    from rich.table import Table
+    from subcam.runtime.progress import text_table
 
-    table = Table(show_edge=False, pad_edge=False)
-    held_out = [escape(split.name) for split in audit.splits[1:]]
-    for column in ("class", "training images", "share", "alone", *held_out, "of a mask"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    held_out = [split.name for split in audit.splits[1:]]
+    rows = []
     for row in audit.classes:
         area = "-" if row.area is None else f"{row.area:.1%}"
-        numbers = (f"{row.images:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area)
-        table.add_row(escape(row.name), *numbers)
-    return table
+        rows.append((row.name, f"{row.images:,}", f"{row.share:.1%}", f"{row.alone:,}", *map(str, row.scored), area))
+    return text_table(("class", "training images", "share", "alone", *held_out, "of a mask"), rows)
 
 
 def _lines(finding: "Finding") -> list[str]:

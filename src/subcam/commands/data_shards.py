@@ -55,14 +55,16 @@ def _write(settings: "DatasetSettings", out: Path, *, work_folder: Path, images_
     from subcam.data.dataset import ALL, open_splits
     from subcam.data.readers.shards import write_shards
     from subcam.runtime.progress import say
+    from subcam.runtime.run_folder import RunFolder
 
     splits = open_splits(settings, work_folder=work_folder)
     chosen = dict.fromkeys((splits.train, *(split for split in splits.scored if not splits.is_train(split))))
-    for split in chosen:
-        image_set = splits.read(split)
-        name = split or ALL
-        written = write_shards(out, image_set, split=name, images_each=images_each)
-        say(f"{name}: {len(image_set):,} images in {len(written):,} shards")
-        for skip in image_set.skipped:
-            say(f"left out: {skip.reason}")
+    with RunFolder(path=out).lock(leave=False):
+        for split in chosen:
+            image_set = splits.read(split)
+            name = split or ALL
+            written = write_shards(out, image_set, split=name, images_each=images_each)
+            say(f"{name}: {len(image_set):,} images in {len(written):,} shards")
+            for skip in image_set.skipped:
+                say(f"left out: {skip.reason}")
     say(f"ready: subcam run RECIPE --data {out}")

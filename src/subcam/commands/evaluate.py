@@ -64,7 +64,7 @@ def evaluate(words: list[str]) -> None:
     from subcam.data.readers.voc import read_names
     from subcam.export.mask_folder import class_names_in, open_masks
     from subcam.metrics.folders import score_folders
-    from subcam.runtime.progress import console, say
+    from subcam.runtime.progress import say, show
 
     predictions = open_masks(given.predictions, class_names=class_names_in(given.classes))
     truth = open_masks(given.truth, class_names=class_names_in(given.truth_classes))
@@ -81,7 +81,7 @@ def evaluate(words: list[str]) -> None:
         unlabelled=given.unlabelled,
         two_valued=given.two_valued,
     )
-    console.print(table_of(result))
+    show(table_of(result))
     say(summary_line(result))
     if predictions.class_names is None and truth.class_names is not None:
         say("the predictions do not name their classes; those of the ground truth are used (--classes names others)")
@@ -121,19 +121,13 @@ def means(result: "FolderScores") -> dict[str, float]:
 
 def table_of(result: "FolderScores") -> "Table":
     """The table for the terminal, in per cent; a class that is in no mask has no score."""
-    from rich import box
-    from rich.table import Table
+    from subcam.runtime.progress import text_table
 
-    shown = Table(title="Scores by class (per cent)", title_justify="left", box=box.SIMPLE_HEAD)
-    shown.add_column("class")
-    for column in COLUMNS:
-        shown.add_column(column, justify="right")
-    for name, _, values in class_rows(result):
-        shown.add_row(name, *(_percent(value) for value in values))
-    shown.add_section()
+    rows = [[name, *map(_percent, values)] for name, _, values in class_rows(result)]
     mean = means(result)
-    shown.add_row("mean", *(_percent(mean[key]) for key in ("miou", "mean_precision", "mean_recall", "f_score")))
-    return shown
+    rows.append(["mean", *(_percent(mean[key]) for key in ("miou", "mean_precision", "mean_recall", "f_score"))])
+    title = "Scores by class (per cent)"
+    return text_table(("class", *COLUMNS), rows, title=title, sections=[len(rows) - 1])
 
 
 def summary_line(result: "FolderScores") -> str:
@@ -180,17 +174,20 @@ def write_scores(out: Path, result: "FolderScores", given: Arguments) -> None:
         "ignored_value": given.ignore,
         "versions": versions(),
     }
-    write_json(out / "scores.json", content)
-    with atomic_write(out / "scores.csv", "w") as file:
-        table = csv.DictWriter(file, list(classes[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(classes)
-    with atomic_write(out / "confusion.csv", "w") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["true", *result.class_names])
-        rows.writerows(
-            [name, *counts] for name, counts in zip(result.class_names, result.scores.matrix.tolist(), strict=True)
-        )
+    from subcam.runtime.run_folder import RunFolder
+
+    with RunFolder(path=out).lock(leave=False):
+        write_json(out / "scores.json", content)
+        with atomic_write(out / "scores.csv", "w") as file:
+            table = csv.DictWriter(file, list(classes[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(classes)
+        with atomic_write(out / "confusion.csv", "w") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["true", *result.class_names])
+            rows.writerows(
+                [name, *counts] for name, counts in zip(result.class_names, result.scores.matrix.tolist(), strict=True)
+            )
 
 
 def _percent(share: float) -> str:

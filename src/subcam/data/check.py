@@ -33,7 +33,7 @@ from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write
 
-_CACHE_FORMAT = 4
+_CACHE_FORMAT = 5
 
 _Facts = TypeVar("_Facts", ImageFacts, MaskFacts)
 
@@ -224,17 +224,24 @@ class _Memory:
 
 
 def _read_cache(path: Path) -> dict[str, _Remembered]:
-    """What an earlier check remembered; nothing if there is no such file or it was written by another version."""
+    """What an earlier check remembered; nothing of a file that is not there, is another version's, or was changed."""
     try:
         content = loads(read_bytes(path))
         if content["format"] != _CACHE_FORMAT:
             return {}
+        if content["sha256"] != _digest(content["files"]):
+            raise ValueError("it was changed after it was written")
         return {key: _from_json(entry) for key, entry in content["files"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         logger.warning("%s cannot be read (%s); every image is decoded again", path, error)
         return {}
+
+
+def _digest(files: Any) -> str:
+    """Of what is remembered: no type of a value can tell a height that was edited from the image's own."""
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _from_json(entry: dict[str, Any]) -> _Remembered:
@@ -256,4 +263,4 @@ def _write_cache(path: Path, files: Mapping[str, _Remembered]) -> None:
         for key, entry in files.items()
     }
     with atomic_write(path, "w") as file:
-        json.dump({"format": _CACHE_FORMAT, "files": content}, file)
+        json.dump({"format": _CACHE_FORMAT, "sha256": _digest(content), "files": content}, file)

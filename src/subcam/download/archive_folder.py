@@ -12,7 +12,7 @@ from subcam.download.checksums import difference, digests
 from subcam.download.sources import Archive
 from subcam.download.transfer import Patience, download
 from subcam.errors import BadInputError
-from subcam.runtime.files import read_json, write_json
+from subcam.runtime.files import read_as, write_json
 from subcam.runtime.progress import say
 
 RECEIPTS = ".subcam"
@@ -67,12 +67,13 @@ def have(
         sha256 = download(archive, path, urls=urls, patience=patience)
         write_json(receipt, {**_state(path), **archive.checksums, "sha256": sha256, "downloaded": True})
         return AtHand(path=path, sha256=sha256)
-    known = read_json(receipt) if receipt.is_file() else {}
-    if not all(known.get(key) == value for key, value in {**_state(path), **archive.checksums}.items()):
-        known = {**_state(path), **archive.checksums, "sha256": _check(archive, path), "downloaded": False}
-        write_json(receipt, known)
-        say(f"{path}: checked, it is the published one")
-    return AtHand(path=path, sha256=known["sha256"])
+    known = _read(receipt) if receipt.is_file() else None
+    if known is not None and _fits(known, {**_state(path), **archive.checksums}):
+        return AtHand(path=path, sha256=known.sha256)
+    sha256 = _check(archive, path)
+    write_json(receipt, {**_state(path), **archive.checksums, "sha256": sha256, "downloaded": False})
+    say(f"{path}: checked, it is the published one")
+    return AtHand(path=path, sha256=sha256)
 
 
 def discard(archive: Archive, folder: Path) -> None:
@@ -80,10 +81,32 @@ def discard(archive: Archive, folder: Path) -> None:
     path, receipt = folder / archive.name, folder / RECEIPTS / f"{archive.name}.json"
     if not path.is_file() or not receipt.is_file():
         return
-    known = read_json(receipt)
-    if known["downloaded"] and all(known.get(key) == value for key, value in _state(path).items()):
+    known = _read(receipt)
+    if known.downloaded and _fits(known, _state(path)):
         path.unlink()
         say(f"{path}: deleted, it is unpacked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Receipt:
+    """Of an archive that was checked: the state of its file, its checksums, and whether it was downloaded here."""
+
+    path: str
+    size: int
+    time: int
+    sha256: str
+    downloaded: bool
+    md5: str = ""
+
+
+def _read(receipt: Path) -> _Receipt:
+    mend = "remove it, and the archive is checked again"
+    known: _Receipt = read_as(_Receipt, receipt, what="the receipt of an archive", mend=mend)
+    return known
+
+
+def _fits(known: _Receipt, facts: dict[str, Any]) -> bool:
+    return all(getattr(known, key) == value for key, value in facts.items())
 
 
 def _check(archive: Archive, path: Path) -> str:

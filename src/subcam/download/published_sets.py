@@ -16,7 +16,7 @@ from subcam.download.sources import ARCHIVES, AUGMENTED_MASKS, TRAIN_AUG_NAMES, 
 from subcam.download.transfer import Patience, partial_size
 from subcam.download.voc_augmented import LIST, MASKS, augment_voc, made_before
 from subcam.errors import BadInputError, SettingsError
-from subcam.runtime.files import read_json, write_json
+from subcam.runtime.files import read_as, write_json
 from subcam.runtime.progress import bar, say
 from subcam.runtime.resources import require_space
 from subcam.runtime.run_folder import RunFolder
@@ -143,6 +143,15 @@ def _require_space_for(archives: list[Archive], settings: FetchSettings) -> None
     require_space(settings.to, at_once + files, what=" and ".join(archive.name for archive in absent))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Unpacked:
+    """The receipt of an archive that was unpacked: its published checksums, and files by folder."""
+
+    folders: dict[str, int]
+    sha256: str = ""
+    md5: str = ""
+
+
 def _record(archive: Archive, folder: Path) -> Path:
     return folder / RECEIPTS / f"{archive.name}.unpacked.json"
 
@@ -152,10 +161,11 @@ def _is_unpacked(archive: Archive, folder: Path) -> bool:
     path = _record(archive, folder)
     if not path.is_file():
         return False
-    record = read_json(path)
-    if any(record.get(kind) != value for kind, value in archive.checksums.items()):
+    mend = "remove it, and the archive is unpacked again"
+    record: _Unpacked = read_as(_Unpacked, path, what="the receipt of what was unpacked", mend=mend)
+    if any(getattr(record, kind) != value for kind, value in archive.checksums.items()):
         return False
     return all(
         (folder / name).is_dir() and sum(1 for _ in (folder / name).iterdir()) >= count
-        for name, count in record["folders"].items()
+        for name, count in record.folders.items()
     )

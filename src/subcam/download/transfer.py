@@ -25,7 +25,7 @@ from subcam._version import __version__
 from subcam.download.checksums import difference, digests
 from subcam.download.sources import Archive
 from subcam.errors import RunFolderError, SettingsError, SubcamError
-from subcam.runtime.files import is_disk_full, read_json, write_json
+from subcam.runtime.files import is_disk_full, read_as, write_json
 from subcam.runtime.progress import Bar, bar, say
 
 _BLOCK = 1 << 16
@@ -286,9 +286,10 @@ def _checked(archive: Archive, part: Path, path: Path) -> str:
 def _read_offer(record: Path) -> Offer | None:
     """What was begun; None where nothing tells, as after a power cut."""
     try:
-        return Offer(**read_json(record))
-    except (FileNotFoundError, RunFolderError, TypeError):
+        offer: Offer = read_as(Offer, record, what="the record of a download", mend="remove it")
+    except (FileNotFoundError, SubcamError):
         return None
+    return offer
 
 
 def _size(path: Path) -> int:

@@ -21,7 +21,7 @@ from subcam.data.readers.voc import VOC_CLASSES
 from subcam.download.archives import Limits, Member, members
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import read_bytes
-from subcam.runtime.files import atomic_write, read_json, write_json
+from subcam.runtime.files import atomic_write, read_as, write_json
 
 MASKS = "SegmentationClassAug"
 LIST = "train_aug"
@@ -50,7 +50,9 @@ def made_before(voc: Path) -> Augmented | None:
     """
     folder = voc / MASKS
     if (folder / RECEIPT).is_file():
-        return Augmented(**read_json(folder / RECEIPT)) if _list_file(voc, LIST).is_file() else None
+        mend = f"move {folder} away, and it is made again"
+        made: Augmented = read_as(Augmented, folder / RECEIPT, what="the receipt of the masks", mend=mend)
+        return made if _list_file(voc, LIST).is_file() else None
     if folder.is_dir() and any(folder.iterdir()):
         raise BadInputError(
             f"{folder} is there already, from elsewhere; it was left as it is; move it away and run the same command "

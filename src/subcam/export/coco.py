@@ -25,6 +25,7 @@ from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, regions_of
 from subcam.runtime.files import atomic_write, below
+from subcam.runtime.run_folder import RunFolder
 
 RESULTS_FILE, ANNOTATIONS_FILE = "results.json", "annotations.json"
 PANOPTIC_NAME = "panoptic"
@@ -119,12 +120,17 @@ def export_coco_rle(
     Raises:
         BadInputError: a mask is damaged, not of its image's size or has an unknown value; an image or class has no
             number in `ids`.
+        RunFolderError: another process writes into the folder, or it cannot be written.
     """
     class_names = masks.known_class_names()
     image_ids, category_ids = _numbers(masks, class_names, ids)
     results_path, annotations_path = out / RESULTS_FILE, out / ANNOTATIONS_FILE
     entries: list[dict[str, Any]] = []
-    with atomic_write(results_path, "w") as results_file, atomic_write(annotations_path, "w") as annotations_file:
+    with (
+        RunFolder(path=out).lock(leave=False),
+        atomic_write(results_path, "w") as results_file,
+        atomic_write(annotations_path, "w") as annotations_file,
+    ):
         annotations_file.write('{"annotations":')
         results, annotations = JsonList(results_file), JsonList(annotations_file)
         for name, labels in masks.labels(num_classes=len(class_names), title="COCO"):
@@ -169,13 +175,13 @@ def export_coco_panoptic(
         least_area: smaller segments are left unlabelled.
 
     Raises:
-        BadInputError: as `export_coco_rle`.
+        BadInputError, RunFolderError: as `export_coco_rle`.
     """
     class_names = masks.known_class_names()
     image_ids, category_ids = _numbers(masks, class_names, ids)
     path = out / f"{PANOPTIC_NAME}.json"
     entries: list[dict[str, Any]] = []
-    with atomic_write(path, "w") as file:
+    with RunFolder(path=out).lock(leave=False), atomic_write(path, "w") as file:
         file.write('{"annotations":')
         annotations = JsonList(file)
         for name, labels in masks.labels(num_classes=len(class_names), title="COCO panoptic"):

@@ -19,6 +19,7 @@ from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
 from subcam.runtime.files import atomic_write
+from subcam.runtime.run_folder import RunFolder
 
 TASKS_FILE, INTERFACE_FILE = "tasks.json", "interface.xml"
 LOCAL_FILES = "/data/local-files/?d="
@@ -58,38 +59,44 @@ def export_label_studio(
 
     Raises:
         BadInputError: a mask is damaged, not of its image's size or has an unknown value.
+        RunFolderError: another process writes into the folder, or it cannot be written.
     """
     class_names = masks.known_class_names()
     tasks_path, interface_path = out / TASKS_FILE, out / INTERFACE_FILE
-    with atomic_write(interface_path, "w") as file:
-        file.write(interface_xml(class_names, shape=shape))
-    with atomic_write(tasks_path, "w") as file:
-        tasks = JsonList(file)
-        for name, labels in masks.labels(num_classes=len(class_names), title="Label Studio"):
-            images.check_size(name, masks.files[name], labels.shape)
-            results: list[dict[str, Any]] = []
-            for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
-                values = (
-                    [_brush(region, labels.shape)] if shape == "mask" else _polygons(region, labels.shape, tolerance)
-                )
-                kind = "brushlabels" if shape == "mask" else "polygonlabels"
-                for value in values:
-                    results.append(
-                        {
-                            "id": f"region{len(results) + 1}",
-                            "type": kind,
-                            "from_name": FROM_NAME,
-                            "to_name": TO_NAME,
-                            "original_width": labels.shape[1],
-                            "original_height": labels.shape[0],
-                            "image_rotation": 0,
-                            "value": value | {kind: [class_names[region.value - 1]]},
-                        }
+    with RunFolder(path=out).lock(leave=False):
+        with atomic_write(interface_path, "w") as file:
+            file.write(interface_xml(class_names, shape=shape))
+        with atomic_write(tasks_path, "w") as file:
+            tasks = JsonList(file)
+            for name, labels in masks.labels(num_classes=len(class_names), title="Label Studio"):
+                images.check_size(name, masks.files[name], labels.shape)
+                results: list[dict[str, Any]] = []
+                for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
+                    values = (
+                        [_brush(region, labels.shape)]
+                        if shape == "mask"
+                        else _polygons(region, labels.shape, tolerance)
                     )
-            image = url_prefix + quote(images.file_name(name))
-            tasks.add({"data": {TO_NAME: image}, "predictions": [{"model_version": model_version, "result": results}]})
-        tasks.close()
-        file.write("\n")
+                    kind = "brushlabels" if shape == "mask" else "polygonlabels"
+                    for value in values:
+                        results.append(
+                            {
+                                "id": f"region{len(results) + 1}",
+                                "type": kind,
+                                "from_name": FROM_NAME,
+                                "to_name": TO_NAME,
+                                "original_width": labels.shape[1],
+                                "original_height": labels.shape[0],
+                                "image_rotation": 0,
+                                "value": value | {kind: [class_names[region.value - 1]]},
+                            }
+                        )
+                image = url_prefix + quote(images.file_name(name))
+                tasks.add(
+                    {"data": {TO_NAME: image}, "predictions": [{"model_version": model_version, "result": results}]}
+                )
+            tasks.close()
+            file.write("\n")
     return tasks_path, interface_path
 
 

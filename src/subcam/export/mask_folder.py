@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,7 +24,8 @@ from subcam.metrics.folders import (
     refuse_values,
     score_folders,
 )
-from subcam.runtime.files import RECORD_FILE, below, files_digest, from_plain, read_json
+from subcam.run_record import pseudo_masks_of
+from subcam.runtime.files import RECORD_FILE, below, files_digest
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import RECORD
 
@@ -100,6 +100,7 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     Raises:
         BadInputError: no such folder, no PNG in it, a stage's folder of several kinds of masks, a run without pseudo
             masks, or a file of classes that cannot be understood.
+        RunFolderError: a run's record is none; see `read_record`.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: expected a folder of masks, got none; check the path")
@@ -150,38 +151,15 @@ def _masks_below(root: Path) -> dict[str, Path]:
     return files
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Masks:
-    masks: str
-    variant: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What is read here of a run's record."""
-
-    class_names: tuple[str, ...]
-    settings: dict[str, Any]
-    refined: tuple[_Masks, ...] = ()
-
-
 def _of_run(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """Where the pseudo masks of a run lie that its segmentation network learned from, and its class names."""
-    path = folder / RECORD
-    try:
-        run = from_plain(_Run, read_json(path), lenient=True)
-        variant = run.settings["refine"]["masks"]["pseudo_mask"]
-    except (KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{path} is not the record of a run ({type(error).__name__}: {error}); give the run's command again"
-        ) from error
-    if not run.refined:
+    masks, record = pseudo_masks_of(folder)
+    if not masks:
         raise BadInputError(
             f"{folder} is a run without pseudo masks (--refine.rounds none); run it again with refinement, or give"
             " a folder of masks"
         )
-    last = run.refined[-1]
-    return below(folder, f"{last.masks}/{last.variant or variant}"), run.class_names
+    return below(folder, masks), record.class_names
 
 
 @takes_arrays()

@@ -16,6 +16,7 @@ from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Settings
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.runtime.files import atomic_write, read_json, write_json
+from subcam.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -82,28 +83,29 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
     network.config = replace(network.config, network=replace(network.config.network, weights=PurePath(weights).name))
     if out.resolve() == folder.resolve():
         raise SettingsError(f"{out} is the network's own folder; choose another --out")
-    network.save(out)
-    maps = folder / MAPS_FILE
-    if run and kind_of(out) == "classification":
-        write_maps_file(out, run.result.settings.cam, run.threshold)
-    elif maps.is_file():
-        write_json(out / MAPS_FILE, read_json(maps))
-    else:
-        (out / MAPS_FILE).unlink(missing_ok=True)
-    card = model_card(
-        CardSource(
-            name=settings.name or source.resolve().name,
-            config=read_json(out / CONFIG_FILE),
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            run=run,
-            network=entry,
-            training=_training_images(run, settings.data) if run else None,
-            dataset=settings.dataset or _dataset_name(run, settings.data),
-            license=settings.license,
+    with RunFolder(path=out).lock(leave=False):
+        network.save(out)
+        maps = folder / MAPS_FILE
+        if run and kind_of(out) == "classification":
+            write_maps_file(out, run.result.settings.cam, run.threshold)
+        elif maps.is_file():
+            write_json(out / MAPS_FILE, read_json(maps))
+        else:
+            (out / MAPS_FILE).unlink(missing_ok=True)
+        card = model_card(
+            CardSource(
+                name=settings.name or source.resolve().name,
+                config=read_json(out / CONFIG_FILE),
+                parameters=sum(parameter.numel() for parameter in network.parameters()),
+                run=run,
+                network=entry,
+                training=_training_images(run, settings.data) if run else None,
+                dataset=settings.dataset or _dataset_name(run, settings.data),
+                license=settings.license,
+            )
         )
-    )
-    with atomic_write(out / CARD_FILE, "w") as file:
-        file.write(card)
+        with atomic_write(out / CARD_FILE, "w") as file:
+            file.write(card)
     return out
 
 

@@ -18,7 +18,7 @@ from subcam.networks.normalise import Normalise
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import PrototypeClassifier
 from subcam.runtime.devices import Fabric
-from subcam.runtime.files import from_plain
+from subcam.runtime.documents.plain_values import from_plain
 
 RENAMED = {"num_local": "num_objects", "local_classifier": "prototype_classifier"}
 """Names in the files of 0.1.0, and what they are called now."""

@@ -7,9 +7,12 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
+from subcam.checks.fields import shortly
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
-from subcam.runtime.files import as_plain, fault_of_name, from_plain, read_json, write_json
+from subcam.run_record import read_record
+from subcam.runtime.documents.plain_values import as_plain
+from subcam.runtime.files import read_json, write_json
 from subcam.runtime.run_folder import RECORD
 
 CONFIG_FILE = "config.json"
@@ -49,21 +52,6 @@ def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelForma
     write_json(folder / CONFIG_FILE, {"format": kind.name, "version": kind.version, **as_plain(config)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Network:
-    """Of a network in a run's record: what it learned from, and its folder."""
-
-    trained_on: str
-    model: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """Of a run's record: its segmentation networks."""
-
-    segment: tuple[_Network, ...] | None = ()
-
-
 @runtime_checkable
 class Learned(Protocol):
     """A segmentation network of a run."""
@@ -90,24 +78,14 @@ def segmentation_of_run(folder: Path) -> Path:
     """The folder of a run's segmentation network, the `preferred` one.
 
     Raises:
-        CheckpointError: the run has none, or its record is none.
+        CheckpointError: the run has none.
+        RunFolderError: its record is none; see `read_record`.
     """
-    record = folder / RECORD
-    try:
-        networks = from_plain(_Run, read_json(record), lenient=True).segment
-    except TypeError as error:
-        raise CheckpointError(
-            f"{record} is not the record of a run ({error}); give the run's command again, or the folder of its network"
-        ) from error
-    network = preferred(networks or ())
+    network = preferred(read_record(folder / RECORD).segment)
     if network is None:
         raise CheckpointError(
             f"{folder} is a run without a segmentation network; train one by running it again with segmentation, or"
             " give the folder of another"
-        )
-    if fault := fault_of_name(network.model):
-        raise CheckpointError(
-            f"{record}: no folder can be called {network.model!r:.100}: {fault}; give the run's command again"
         )
     return folder / network.model
 
@@ -130,6 +108,7 @@ def load_network(
     Raises:
         CheckpointError: a file is missing or does not fit, or the folder holds another kind of network or a newer
             version; names it.
+        RunFolderError: a file is no JSON, or a run's record is none.
     """
     now = renamed or {}
     if expected == SEGMENTATION and not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
@@ -177,7 +156,7 @@ def read_backbone(folder: Path) -> SavedBackbone:
     path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     config = read_json(path) if path.is_file() else {}
     settings = config.get("network") if isinstance(config, dict) else None
-    if not isinstance(settings, dict) or config.get("format", CLASSIFICATION.name) not in FORMATS:
+    if not isinstance(settings, dict) or config.get("format", CLASSIFICATION.name) not in [*FORMATS]:
         raise CheckpointError(f"{folder} holds no network that subcam saved; give a file of weights or such a folder")
     if config.get("caffe_layout"):
         raise CheckpointError(f"{folder} holds a ResNet laid out as DeepLab's published one; start from its own file")
@@ -190,11 +169,11 @@ def _check_format(config: Mapping[str, Any], path: Path, weights: Path, expected
     head = read_metadata(weights) if weights.is_file() else {}
     name = config.get("format", head.get("format", expected.name))
     if name != expected.name:
-        title = FORMATS[name].title if name in FORMATS else f"'{name}'"
+        title = FORMATS[name].title if name in [*FORMATS] else shortly(name)
         raise CheckpointError(f"{path.parent} holds {title}; expected {expected.title}, give its folder")
     version = config.get("version", 1)
     if version != expected.version:
         raise CheckpointError(
-            f"{path} is of version {version}, and this subcam reads version {expected.version}; use the subcam that"
-            " wrote it, or a newer one"
+            f"{path} is of version {shortly(version)}, and this subcam reads version {expected.version}; use the subcam"
+            " that wrote it, or a newer one"
         )

@@ -21,7 +21,7 @@ from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.networks.normalise import Normalise
 from subcam.runtime.devices import Fabric
-from subcam.runtime.files import from_plain
+from subcam.runtime.documents.plain_values import from_plain
 
 if TYPE_CHECKING:
     from subcam.networks.decoders.smp_models import SmpModel

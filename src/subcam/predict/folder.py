@@ -14,8 +14,9 @@ from jaxtyping import Integer
 from subcam.data.images import read_indices, voc_palette
 from subcam.data.records import Record, Skipped
 from subcam.errors import SettingsError
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.documents.regular_file import read_bytes
-from subcam.runtime.files import as_plain, atomic_write, below, read_json, write_json
+from subcam.runtime.files import atomic_write, below, read_as, write_json
 
 RECORD_FILE = "predict.json"
 CLASSES_FILE = "classes.csv"
@@ -142,7 +143,8 @@ def check_same(out: Path, made_with: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, given)
         return
-    recorded = read_json(path)
+    mend = "choose another --out, or move the folder's files away"
+    recorded = read_as(dict[str, Any], path, what="the record of predictions", mend=mend)
     differing = [key for key in {**recorded, **given} if recorded.get(key) != given.get(key)]
     if differing:
         differences = "; ".join(f"{key} was {recorded.get(key)} and is {given.get(key)}" for key in differing)

@@ -27,7 +27,8 @@ from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.tiles import InferenceSettings
 from subcam.runtime import distributed
 from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
-from subcam.runtime.files import as_plain, file_digest
+from subcam.runtime.documents.plain_values import as_plain
+from subcam.runtime.files import file_digest
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import RECORD, RunFolder, fingerprint

@@ -15,6 +15,7 @@ from subcam.errors import BadInputError
 from subcam.report.figures.thumbnails import thumbnail
 from subcam.report.page.template import render
 from subcam.runtime.files import atomic_write, write_json
+from subcam.runtime.run_folder import RunFolder
 
 PAGE, RECORD = "index.html", "audit.json"
 SHOWN = 12
@@ -34,11 +35,13 @@ def write_audit(audit: Audit, out: Path, *, settings: tuple[str, ...] = ()) -> P
     settings: words of the command line that the audit was made with, for the command that the page proposes.
 
     Raises:
-        RunFolderError: the disk is full or the folder cannot be written.
+        RunFolderError: the disk is full, the folder cannot be written, or another process writes into it.
     """
-    write_json(out / RECORD, audit)
-    with atomic_write(out / PAGE, "w") as file:
-        file.write(audit_html(audit, settings=settings))
+    page = audit_html(audit, settings=settings)
+    with RunFolder(path=out).lock(leave=False):
+        write_json(out / RECORD, audit)
+        with atomic_write(out / PAGE, "w") as file:
+            file.write(page)
     return out / PAGE
 
 

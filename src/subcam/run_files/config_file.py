@@ -14,8 +14,9 @@ from subcam.errors import BadInputError, SettingsError
 from subcam.recipes import RECIPES
 from subcam.run_files.provenance import provenance
 from subcam.runtime.documents import toml_text
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.documents.regular_file import read_bytes
-from subcam.runtime.files import as_plain, atomic_write
+from subcam.runtime.files import atomic_write
 from subcam.settings import RunSettings, group_types, setting_types
 
 CONFIG_FILE = "config.toml"

@@ -6,10 +6,9 @@ In: which files, by name. Out: a folder that holds them, and of what it held bef
 from collections.abc import Mapping
 from pathlib import Path
 
-from subcam.errors import RunFolderError
 from subcam.run_files.links import link_or_copy
 from subcam.runtime.documents.regular_file import read_bytes
-from subcam.runtime.files import atomic_write, below, read_json, write_json
+from subcam.runtime.files import atomic_write, below, read_as, write_json
 
 INDEX_FILE = ".shown.json"
 """Names of the files that a run put into the folder; others are somebody else's, and stay."""
@@ -67,7 +66,5 @@ def _remove(path: Path, *, up_to: Path) -> None:
 def _shown(index: Path) -> set[str]:
     if not index.is_file():
         return set()
-    names = read_json(index)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RunFolderError(f"{index} is not the list of names that was written there; remove it and run again")
-    return set(names)
+    what = "the list of names that was written there"
+    return set(read_as(list[str], index, what=what, mend="remove it and run again"))

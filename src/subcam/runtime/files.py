@@ -1,28 +1,24 @@
 """Files that are whole or not there, and in the folder that is meant: atomic writes, JSON, npz archives, digests."""
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import functools
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
 import stat
-import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import IO, Any
 
 import numpy as np
 
-from subcam.checks.fields import Settings, check_all, shortly, types_of, unchecked
-from subcam.errors import BadInputError, RunFolderError, SettingsError
+from subcam.errors import BadInputError, RunFolderError
 from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.plain_values import as_plain, from_plain
 from subcam.runtime.documents.regular_file import open_file, read_bytes
 
 RECORD_FILE = "stage.json"
@@ -200,6 +196,24 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def read_as(kind: Any, path: Path, *, what: str, mend: str) -> Any:
+    """Read a JSON file of the run folder that holds a value of type `kind`, which some version of subcam wrote.
+
+    Args:
+        kind: a type as `from_plain` takes it, with the keys that are read.
+        path: of the file.
+        what: what the file is, with its article.
+        mend: what to do where it is something else.
+
+    Raises:
+        RunFolderError: it cannot be read, is no JSON, or lacks a key or has another value under it; names file and key.
+    """
+    try:
+        return from_plain(kind, read_json(path), lenient=True)
+    except TypeError as error:
+        raise RunFolderError(f"{path} is not {what} ({error}); {mend}") from error
+
+
 @contextlib.contextmanager
 def open_arrays(path: Path, *, what: str) -> Iterator[Any]:
     """Open an npz file of the run folder and read from it inside the block.
@@ -221,126 +235,6 @@ def _with_record(path: Path) -> str:
     """What else must go for a file of a finished stage to be made again."""
     records = [folder / RECORD_FILE for folder in path.parents if (folder / RECORD_FILE).is_file()]
     return f" (with {records[0]}, which says that its stage is done)" if records else ""
-
-
-def as_plain(value: Any) -> Any:
-    """Dataclasses, paths, tuples and numpy scalars as what JSON knows."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): as_plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(entry) for entry in value]
-    if isinstance(value, Path):
-        return value.as_posix()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
-
-
-def from_plain(kind: Any, plain: Any, *, lenient: bool = False) -> Any:
-    """A value of type `kind`, which may be a dataclass with others in it, from what `as_plain` made of it.
-
-    Args:
-        kind: a type, as in an annotation.
-        plain: values as JSON knows them.
-        lenient: take what another version of subcam wrote: keys that this one does not know are ignored, and numbers
-            without a default that are not there become not-a-number.
-
-    Raises:
-        TypeError: a field is missing that has no default, a key is unknown, a value is of another type, or a setting
-            is out of its range; says at which key.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and issubclass(kind, Settings):
-        settings = _settings_from_plain(kind, plain, lenient=lenient)
-        try:
-            check_all(settings)
-        except SettingsError as error:
-            raise TypeError(str(error)) from error
-        return settings
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return kind(**_fields_from_plain(kind, plain, lenient=lenient))
-    if origin in (typing.Union, UnionType):
-        if plain is None:
-            return None
-        options = [option for option in arguments if option is not NoneType]
-        nested = [option for option in options if dataclasses.is_dataclass(option) == isinstance(plain, dict)]
-        return from_plain((nested or options)[0], plain, lenient=lenient)
-    if origin in (tuple, list):
-        inner = arguments[0] if arguments else Any
-        entries = _of_type(plain, list | tuple, "a list")
-        return origin(_at(f"[{index}]", inner, entry, lenient=lenient) for index, entry in enumerate(entries))
-    if origin is dict:
-        entries = _of_type(plain, dict, "an object")
-        return {key: _at(f".{key}", arguments[1], entry, lenient=lenient) for key, entry in entries.items()}
-    if kind is float:
-        return float(_of_type(plain, int | float, "a number"))
-    if kind in _IN_WORDS:
-        return _of_type(plain, kind, _IN_WORDS[kind])
-    return Path(_of_type(plain, str, "a path")) if kind is Path else plain
-
-
-_IN_WORDS = {str: "a text", int: "a whole number", bool: "true or false"}
-
-
-def _of_type(plain: Any, kind: Any, words: str) -> Any:
-    if not isinstance(plain, kind) or (isinstance(plain, bool) and kind is not bool):
-        raise TypeError(f"expected {words}, got {shortly(plain)}")
-    return plain
-
-
-def _at(key: str, kind: Any, plain: Any, *, lenient: bool) -> Any:
-    """`from_plain` of a value inside another one, with its key in what is raised."""
-    try:
-        return from_plain(kind, plain, lenient=lenient)
-    except TypeError as error:
-        text = str(error)
-        joined = f"{key}{text}" if text.startswith(("[", ".")) else f"{key}: {text}"
-        raise TypeError(joined) from error
-
-
-def _settings_from_plain(kind: type[Settings], plain: Any, *, lenient: bool) -> Any:
-    """Settings with all groups in them, not checked yet, so that errors can say the whole name of a field."""
-    values = dict(_known(kind, plain, lenient=lenient))
-    for name, hint in types_of(kind).items():
-        if name in values and isinstance(hint, type) and issubclass(hint, Settings):
-            values[name] = _settings_from_plain(hint, values[name], lenient=lenient)
-    return unchecked(kind, values)
-
-
-def _known(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
-    """The values of the fields that `kind` has."""
-    if not isinstance(plain, dict):
-        raise TypeError(f"expected the fields of {kind.__name__}, got {shortly(plain)}")
-    names = {entry.name for entry in dataclasses.fields(kind) if entry.init}
-    unknown = [key for key in plain if key not in names]
-    if unknown and not lenient:
-        raise TypeError(f"{kind.__name__} has no field {shortly(unknown[0])}")
-    return {name: value for name, value in plain.items() if name in names}
-
-
-def _fields_from_plain(kind: type, plain: Any, *, lenient: bool) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    given = _known(kind, plain, lenient=lenient)
-    values = {name: _at(f".{name}", hints[name], value, lenient=lenient) for name, value in given.items()}
-    required = [
-        entry.name
-        for entry in dataclasses.fields(kind)
-        if entry.init and entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-    ]
-    missing = [name for name in required if name not in values and not (lenient and hints[name] is float)]
-    if missing:
-        raise TypeError(f"expected the key {missing[0]!r}, got {shortly(list(plain))}")
-    if lenient:
-        left = (entry for entry in dataclasses.fields(kind) if entry.init and entry.name not in values)
-        values |= {entry.name: math.nan for entry in left if _is_number_without(entry, hints)}
-    return values
-
-
-def _is_number_without(entry: "dataclasses.Field[Any]", hints: dict[str, Any]) -> bool:
-    has_default = entry.default is not dataclasses.MISSING or entry.default_factory is not dataclasses.MISSING
-    return hints[entry.name] is float and not has_default
 
 
 def file_digest(path: Path) -> str:

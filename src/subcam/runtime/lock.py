@@ -18,11 +18,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from filelock import lock_descriptor
 
 from subcam.errors import RunFolderError
+from subcam.runtime.documents.json_text import loads
+from subcam.runtime.documents.plain_values import from_plain
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 90.0
@@ -66,11 +68,11 @@ class Holder:
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, *, leave: bool = True) -> Iterator[None]:
     """Hold `folder` for this process while the block runs; makes the folder if it is not there.
 
     After a holder on another machine that did not say it had ended, it waits until that one shows it lives, or has
-    not for 90 seconds.
+    not for 90 seconds. `leave`: whether the file that is locked stays in the folder afterwards.
 
     Raises:
         RunFolderError: another process holds it, or the folder cannot be written.
@@ -90,6 +92,8 @@ def hold(folder: Path) -> Iterator[None]:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise RunFolderError(f"{path}: expected a file, got something else; remove it")
         by_kernel = _lock(file, folder)
+        if not _is_at(path, file):  # it was another's, who took it away when done
+            raise _in_use(folder, None)
         before = _read(file)
         if before is not None and _is_at_work(before, path, by_kernel=by_kernel):
             raise _in_use(folder, before)
@@ -111,6 +115,15 @@ def hold(folder: Path) -> Iterator[None]:
             _held.discard(file)
             with contextlib.suppress(OSError):  # a folder that is gone is held by nobody
                 _write(file, None)
+                if not leave and _is_at(path, file):
+                    path.unlink()
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether the path still leads to the open file."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    return False
 
 
 def _lock(file: IO[bytes], folder: Path) -> bool:
@@ -190,7 +203,7 @@ def _life_of(process: int) -> str | None:
 def _read(file: IO[bytes]) -> Holder | None:
     """Who the record names; None if nobody, which is also how an end is written down."""
     try:
-        return Holder(**json.loads(os.pread(file.fileno(), _WIDTH, 0)))
+        return cast(Holder, from_plain(Holder, loads(os.pread(file.fileno(), _WIDTH, 0))))
     except (ValueError, TypeError):
         return None
 

@@ -1,19 +1,23 @@
 """What is printed: lines, tables, bars with time left on a terminal or a line now and then; kept in a run's log."""
 
 import errno
+import logging
 import os
 import re
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TypeVar
 
-from rich.console import Console, RenderableType
+from rich import box
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from subcam.errors import RunFolderError, SubcamError
 from subcam.runtime import distributed
@@ -84,6 +88,47 @@ def harmless(text: str) -> str:
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
 
 
+class HarmlessLines(logging.Formatter):
+    """Lines of Python's logging for a terminal; names of classes and files stand in them too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return harmless(super().format(record))
+
+
+def text_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    text_columns: int = 1,
+    sections: Collection[int] = (),
+    wrap_numbers: bool = True,
+) -> Table:
+    """A table for `show`. Title, names of columns and cells are shown as they stand: none of their signs is mark-up.
+
+    Args:
+        columns: their names.
+        rows: the text of each cell.
+        title: above the table.
+        text_columns: how many of the first columns hold words, which fold where they are long; the others hold numbers.
+        sections: rows that have a rule above them.
+        wrap_numbers: whether columns of numbers, and their names, may fold too.
+    """
+    heading = Text(harmless(title)) if title else None
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, column in enumerate(columns):
+        if place < text_columns:
+            table.add_column(Text(harmless(column)), overflow="fold")
+        else:
+            table.add_column(Text(harmless(column)), justify="right", no_wrap=not wrap_numbers)
+    for place, row in enumerate(rows):
+        if place in sections:
+            table.add_section()
+        table.add_row(*(Text(harmless(cell)) for cell in row))
+    return table
+
+
 LOG_WIDTH = 200
 """Columns of a log, in which no table is cut."""
 
@@ -138,7 +183,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def show(table: RenderableType) -> None:
+def show(table: Table) -> None:
     """Print a table, of several processes in the first."""
     if distributed.is_first():
         for each in (console, *_logs[-1:]):

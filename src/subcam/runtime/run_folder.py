@@ -18,7 +18,8 @@ from typing import Any
 
 from subcam.errors import RunFolderError
 from subcam.runtime import distributed
-from subcam.runtime.files import RECORD_FILE, as_plain, below, file_digest, from_plain, read_json, write_json
+from subcam.runtime.documents.plain_values import as_plain, from_plain
+from subcam.runtime.files import RECORD_FILE, below, file_digest, read_json, write_json
 from subcam.runtime.lock import hold
 from subcam.runtime.resources import peak_memory_mib, versions
 
@@ -185,10 +186,12 @@ class RunFolder:
             inputs=inputs if isinstance(inputs, dict) else {},
         )
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process, as long as the block runs (`folder_lock.hold`); the first for all others.
+    def lock(self, *, leave: bool = True) -> AbstractContextManager[None]:
+        """Hold the folder for this process, as long as the block runs (`lock.hold`); the first for all others.
+
+        leave: whether the file that is locked stays there afterwards; not in a folder that goes to other programs.
 
         Raises:
             RunFolderError: another process holds it, or the folder cannot be written.
         """
-        return hold(self.path) if distributed.is_first() else contextlib.nullcontext()
+        return hold(self.path, leave=leave) if distributed.is_first() else contextlib.nullcontext()

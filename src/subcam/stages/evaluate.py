@@ -4,8 +4,9 @@ Each has a function that writes the scores into the stage's record and one that 
 scores alone; the others wait for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -15,14 +16,14 @@ from subcam.checks.fields import Settings, Share
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.errors import BadInputError
+from subcam.errors import BadInputError, RunFolderError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
-from subcam.runtime.files import as_plain
+from subcam.runtime.documents.plain_values import as_plain, at_key
 from subcam.runtime.progress import say, track
 from subcam.runtime.run_folder import Stage
 
@@ -46,6 +47,22 @@ class EvaluateSettings(Settings):
     background_threshold: Share | Choice = 0.15
 
 
+class ScoreValues(TypedDict):
+    """What is kept of the scores of one confusion matrix, as shares in 0..1; `iou` and `matrix` begin with background.
+
+    ignored: share of the pixels without a label, of masks that may have them.
+    """
+
+    miou: float
+    f_score: float
+    precision: float
+    recall: float
+    pixel_accuracy: float
+    iou: list[float]
+    matrix: list[list[int]]
+    ignored: NotRequired[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapScores:
     """Scores of one round's maps on one split, as shares in 0..1.
@@ -60,9 +77,9 @@ class MapScores:
 
     images: int
     fixed_threshold: float
-    fixed: dict[str, Any]
+    fixed: ScoreValues
     best_threshold: float
-    best: dict[str, Any]
+    best: ScoreValues
     best_used_masks: bool
     mean_average_precision: float
     class_average_precision: list[float]
@@ -96,7 +113,7 @@ class RefinedScores:
     """
 
     images: int
-    variants: dict[str, dict[str, Any]]
+    variants: dict[str, ScoreValues]
     alphas: list[float]
     walk_curve: list[float]
 
@@ -114,7 +131,7 @@ class SegmentationScores:
     """Scores of a network's masks on one split, as shares in 0..1, by variant ("masks", "masks-crf")."""
 
     images: int
-    variants: dict[str, dict[str, Any]]
+    variants: dict[str, ScoreValues]
 
 
 def run_maps(stage: Stage, *, settings: EvaluateSettings, images: CheckedImages, maps: Stage) -> None:
@@ -130,8 +147,8 @@ def run_maps(stage: Stage, *, settings: EvaluateSettings, images: CheckedImages,
 
 
 def read_maps(stage: Stage) -> MapScores:
-    """What `run_maps` wrote."""
-    return MapScores(**stage.record["outputs"])
+    """What `run_maps` wrote; raises `RunFolderError` where it is something else by now, as the others do."""
+    return _outputs(MapScores, stage)
 
 
 def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walked: Stage | None) -> None:
@@ -145,7 +162,7 @@ def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walke
 
 def read_pseudo_masks(stage: Stage) -> RefinedScores:
     """What `run_pseudo_masks` wrote."""
-    return RefinedScores(**stage.record["outputs"])
+    return _outputs(RefinedScores, stage)
 
 
 def run_segmentation(stage: Stage, *, images: CheckedImages, masks: Stage, variants: tuple[str, ...]) -> None:
@@ -172,7 +189,71 @@ def run_segmentation(stage: Stage, *, images: CheckedImages, masks: Stage, varia
 
 def read_segmentation(stage: Stage) -> SegmentationScores:
     """What `run_segmentation` wrote."""
-    return SegmentationScores(**stage.record["outputs"])
+    return _outputs(SegmentationScores, stage)
+
+
+Outputs = TypeVar("Outputs", MapScores, RefinedScores, SegmentationScores)
+
+
+def _outputs(kind: type[Outputs], stage: Stage) -> Outputs:
+    try:
+        return cast(Outputs, at_key(".outputs", kind, stage.record["outputs"]))
+    except TypeError as error:
+        raise RunFolderError(
+            f"{stage.record_path} is not the record of a stage ({error}); move it away, and the stage is computed again"
+        ) from error
+
+
+def map_scores_from(plain: dict[str, Any], key: str, classes: int) -> dict[str, MapScores]:
+    """Scores of response maps by split from plain values, as a run's record has them.
+
+    key: where in the record the entry lies that has them. classes: of the run.
+
+    Raises:
+        TypeError: they are no scores of so many classes; says at which key.
+    """
+    by_split: dict[str, MapScores] = at_key(f"{key}.scores", dict[str, MapScores], plain, lenient=True)
+    for split, found in by_split.items():
+        where = f"{key}.scores.{split}"
+        for name, values in (("fixed", found.fixed), ("best", found.best)):
+            _check_values(values, f"{where}.{name}", classes)
+        _check_length(found.class_average_precision, f"{where}.class_average_precision", classes)
+        _check_length(found.miou_curve, f"{where}.miou_curve", len(found.thresholds))
+    return by_split
+
+
+def refined_scores_from(plain: dict[str, Any], key: str, classes: int, *, counts: str) -> dict[str, RefinedScores]:
+    """Scores of pseudo masks by split, likewise; `counts`: the variant that must be among them."""
+    by_split: dict[str, RefinedScores] = at_key(f"{key}.scores", dict[str, RefinedScores], plain, lenient=True)
+    for split, found in by_split.items():
+        if counts not in found.variants:
+            raise TypeError(f"{key}.scores.{split}.variants: expected the key {counts!r}")
+        for variant, values in found.variants.items():
+            _check_values(values, f"{key}.scores.{split}.variants.{variant}", classes)
+        _check_length(found.walk_curve, f"{key}.scores.{split}.walk_curve", len(found.alphas))
+    return by_split
+
+
+def segmentation_scores_from(plain: dict[str, Any], key: str, classes: int) -> dict[str, dict[str, ScoreValues]]:
+    """Scores of a network's masks by split and output, likewise; raises as `map_scores_from`."""
+    kind = dict[str, dict[str, ScoreValues]]
+    by_split: dict[str, dict[str, ScoreValues]] = at_key(f"{key}.scores", kind, plain, lenient=True)
+    for split, outputs in by_split.items():
+        for name, values in outputs.items():
+            _check_values(values, f"{key}.scores.{split}.{name}", classes)
+    return by_split
+
+
+def _check_values(values: ScoreValues, key: str, classes: int) -> None:
+    _check_length(values["iou"], f"{key}.iou", classes + 1)
+    _check_length(values["matrix"], f"{key}.matrix", classes + 1)
+    for place, row in enumerate(values["matrix"]):
+        _check_length(row, f"{key}.matrix[{place}]", classes + 1)
+
+
+def _check_length(entries: Sequence[Any], key: str, expected: int) -> None:
+    if len(entries) != expected:
+        raise TypeError(f"{key}: expected {expected} entries, got {len(entries)}")
 
 
 def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *, title: str) -> MapScores:
@@ -267,7 +348,7 @@ def _count(image_set: ImageSet, masks: Stage, variants: tuple[str, ...], *, titl
     return matrices
 
 
-def summary(result: Scores) -> dict[str, Any]:
+def summary(result: Scores) -> ScoreValues:
     """The scores that are kept of one confusion matrix, and the matrix."""
     return {
         "miou": result.miou,

@@ -29,7 +29,7 @@ from subcam.report.gather.images import (
     thresholded,
 )
 from subcam.results import open_images, read_run
-from subcam.runtime.files import as_plain, from_plain
+from subcam.runtime.documents.plain_values import as_plain, from_plain
 from subcam.settings import RunSettings
 
 CLASSES = 5

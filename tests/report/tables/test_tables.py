@@ -14,7 +14,7 @@ from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.tables.formats import Spread, csv_table, markdown_table, terminal_table
 from subcam.report.tables.tables import BEST_NOTE, ablation_table, class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult
-from subcam.runtime.files import as_plain
+from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import MapScores, RefinedScores

@@ -18,7 +18,8 @@ from PIL import Image
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Count, Range, Seed, Settings, Share
 from subcam.data.images import voc_palette, write_mask
-from subcam.runtime.files import as_plain, atomic_write, read_json, write_json
+from subcam.runtime.documents.plain_values import as_plain
+from subcam.runtime.files import atomic_write, read_json, write_json
 
 CLASSES = ("ringtail", "checkerback", "crossbill", "dotfish")
 SUBTYPES = ("large-flat-meadow", "small-upright-meadow", "large-slanted-sea", "small-flat-sea")

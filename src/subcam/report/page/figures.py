@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,15 +19,14 @@ from subcam.report.figures.clusters import weights_tsne
 from subcam.report.figures.confusion import confusion_figure
 from subcam.report.figures.curves import Curve, cost_figure, k_figure, threshold_curves, training_curves
 from subcam.report.figures.style import GREY, GRID_GREY
+from subcam.report.gather.ablation import Summary, read_summary
 from subcam.report.gather.clusters import head_weights
 from subcam.report.gather.names import round_name
 from subcam.report.page.headline import headline_split
 from subcam.results import FinishedRun
 from subcam.run_record import StageCost
-from subcam.runtime.files import read_json
 
 _LONGEST_WORDS = 80
-ABLATION = "ablate.json"
 GRID_K = "discover.num_subcategories"
 MAPS_OF_ROUND = r"response maps: round (\d+)"
 MAPS_OF_ROUND_0 = "response maps: round 0"
@@ -200,36 +198,35 @@ def _losses(path: Path) -> dict[str, Curve]:
 
 def _k_figures(run: FinishedRun) -> Iterator[PageFigure]:
     """Figure 4 from the file of `subcam ablate`: mIoU of the last round by K, for each setting of the other axes."""
-    path = run.result.out / ABLATION
     split = headline_split(run)
-    summary = read_json(path)["summary"] if path.is_file() else []
-    rests: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
-    for entry in summary:
-        others = {name: value for name, value in entry["grid"].items() if name != GRID_K}
-        if GRID_K in entry["grid"] and entry["split"] == split:
+    rests: dict[str, dict[int, dict[str, Summary]]] = {}
+    for entry in read_summary(run.result.out):
+        others = {name: value for name, value in entry.grid.items() if name != GRID_K}
+        k = entry.grid.get(GRID_K)
+        if isinstance(k, int) and entry.split == split:
             steps = rests.setdefault(", ".join(f"{name} = {value}" for name, value in others.items()), {})
-            steps.setdefault(int(entry["grid"][GRID_K]), {})[entry["what"]] = entry
+            steps.setdefault(k, {})[entry.what] = entry
     for number, (rest, by_k) in enumerate(rests.items(), start=1):
         last = {k: _last_round(steps) for k, steps in sorted(by_k.items())}
         points = {k: entry for k, entry in last.items() if entry is not None}
         if len(points) < 2:
             continue
-        plain = [steps[MAPS_OF_ROUND_0]["mean"] for steps in by_k.values() if MAPS_OF_ROUND_0 in steps]
+        plain = [steps[MAPS_OF_ROUND_0].mean for steps in by_k.values() if MAPS_OF_ROUND_0 in steps]
         yield PageFigure(
             name=f"figure-4-subcategories-{number}",
             title=f"Figure 4. mIoU on {split} by number of sub-categories K" + (f" ({rest})" if rest else ""),
             figure=k_figure(
                 list(points),
-                [entry["mean"] for entry in points.values()],
-                [np.nan if entry["std"] is None else entry["std"] for entry in points.values()],
+                [entry.mean for entry in points.values()],
+                [np.nan if entry.std is None else entry.std for entry in points.values()],
                 baseline=float(np.mean(plain)) if plain else None,
-                seeds=min(entry["n"] for entry in points.values()),
+                seeds=min(entry.n for entry in points.values()),
             ),
             caption="Response maps of the last round at the fixed threshold; the paper marks plain CAM at K = 1.",
         )
 
 
-def _last_round(steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _last_round(steps: dict[str, Summary]) -> Summary | None:
     """Of one grid point's scores by step, that of the last round's response maps."""
     rounds = {int(match[1]): entry for what, entry in steps.items() if (match := re.fullmatch(MAPS_OF_ROUND, what))}
     return rounds[max(rounds)] if rounds else None

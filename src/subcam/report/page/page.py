@@ -15,8 +15,9 @@ from subcam.report.page.image_figures import image_figures
 from subcam.report.page.packing import pack_images, thumbnails
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import class_tables, tables_of
-from subcam.results import RECORD, open_images, read_run
+from subcam.results import RECORD, FinishedRun, open_images, read_run
 from subcam.runtime.files import atomic_write
+from subcam.runtime.run_folder import RunFolder
 
 MEGABYTE = 1_000_000
 IMAGES_BUDGET = 10 * MEGABYTE
@@ -46,11 +47,17 @@ def write_report(
         record: the file in the run's folder that lists what was run.
 
     Raises:
-        SubcamError: the run is not finished, images are missing, or the folder cannot be written.
+        SubcamError: the run is not finished, images are missing, or the folder cannot be written, perhaps because
+            another process writes a report there.
     """
     run = read_run(run_folder, record=record)
     dataset = dataset or open_images(run, data=data)
     out = out or run_folder / "report"
+    with RunFolder(path=out).lock(leave=False):
+        return _write(run, dataset, out, images)
+
+
+def _write(run: FinishedRun, dataset: Dataset, out: Path, images: int) -> Path:
     gathered = gather_images(run, dataset, limit=images)
     parents = gather_clusters(run, dataset, most_images=MOST_CLUSTER_IMAGES)
     tables = sorted([*tables_of(run.result), *class_tables(run.result)], key=lambda table: table.name)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich import box
 from rich.table import Table
 
 from subcam.runtime.files import atomic_write
+from subcam.runtime.progress import text_table
 
 ABSENT = "–"
 
@@ -147,17 +147,14 @@ def _best(
 
 def terminal_table(table: ScoreTable) -> Table:
     """The table for the terminal; tables of scores by round fit into 80 columns."""
-    shown = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for position, column in enumerate(table.columns):
-        if position < table.text_columns:
-            shown.add_column(column, overflow="fold")
-        else:
-            shown.add_column(column, justify="right", no_wrap=True)
-    for index, row in enumerate(table.rows):
-        if index in table.sections:
-            shown.add_section()
-        shown.add_row(*row)
-    return shown
+    return text_table(
+        table.columns,
+        table.rows,
+        title=table.title,
+        text_columns=table.text_columns,
+        sections=table.sections,
+        wrap_numbers=False,
+    )
 
 
 def markdown_table(table: ScoreTable) -> str:

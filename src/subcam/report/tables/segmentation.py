@@ -1,15 +1,16 @@
 """Tables 3 and 4 of a run: IoU of each class by step, and the segmentation networks beside full supervision."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from subcam.refine.scores_and_masks import GIVEN
 from subcam.report.gather.names import ENDINGS, GIVEN_MAPS, GIVEN_MASKS, masks_name, network_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table
 from subcam.results import RunResult, SegmentedResult
-from subcam.runtime.files import read_json
+from subcam.runtime.files import read_as
 from subcam.runtime.run_folder import Stage
+from subcam.stages.evaluate import ScoreValues
 
 
 def class_table(result: RunResult, split: str) -> ScoreTable:
@@ -39,7 +40,7 @@ def class_table(result: RunResult, split: str) -> ScoreTable:
     )
 
 
-def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _final_steps(result: RunResult, split: str) -> Iterator[tuple[str, ScoreValues]]:
     """Short name and scores of plain CAM, the last round and its control, pseudo masks and segmentation networks."""
     for entry in result.rounds:
         if split in entry.scores and entry.given:
@@ -125,9 +126,24 @@ def _supervision(network: SegmentedResult) -> str:
     return {"truth": "masks", "given": GIVEN_MASKS}.get(network.trained_on, "labels")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Backbone:
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Config:
+    """Of a saved network's config what a table shows."""
+
+    architecture: str = ""
+    network: _Backbone = _Backbone()
+
+
 def _backbone(model: Stage) -> str:
     """Architecture and backbone as the saved configuration names them."""
     path = model.path / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    parts = [config.get("architecture", ""), config.get("network", {}).get("name", "")]
-    return " ".join(part for part in parts if part)
+    if not path.is_file():
+        return ""
+    mend = "restore the folder, or move it away and give the run's command again"
+    config: _Config = read_as(_Config, path, what="the config of a network", mend=mend)
+    return " ".join(part for part in (config.architecture, config.network.name) if part)

@@ -5,7 +5,6 @@ In: the results of a run (`RunResult`). Out: `ScoreTable`, and files in the run'
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.gather.names import GIVEN_MAPS, VARIANT_COLUMNS, network_name, row_name
@@ -27,7 +26,7 @@ from subcam.report.tables.segmentation import class_table, segmentation_table
 from subcam.results import ComparisonResult, RoundResult, RunResult
 from subcam.runtime.files import atomic_write
 from subcam.settings import RunSettings
-from subcam.stages.evaluate import MapScores, RefinedScores
+from subcam.stages.evaluate import MapScores, RefinedScores, ScoreValues
 
 __all__ = [
     "BEST_NOTE",
@@ -173,12 +172,13 @@ def _in_table_1(result: RunResult) -> list[RoundResult | ComparisonResult]:
 def _masks_row(result: RunResult, entry: RoundResult | ComparisonResult, split: str) -> list[Cell]:
     maps = entry.scores[split]
     refined = _refined_scores(result, entry, split)
+    variants = refined.variants if refined else {}
     alpha, best = refined.best_walk if refined else (None, None)
     return [
         split,
         row_name(entry),
         maps.fixed["miou"],
-        *(refined.variants.get(variant, {}).get("miou") if refined else None for variant in VARIANTS),
+        *(variants[variant]["miou"] if variant in variants else None for variant in VARIANTS),
         maps.best["miou"],
         best,
         alpha,
@@ -279,7 +279,7 @@ def write_tables(result: RunResult) -> None:
             file.write(content)
 
 
-def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, ScoreValues]]:
     """Split, round, what was scored and its scores; nothing whose threshold was chosen with masks."""
     for entry in _all_maps(result):
         for split, scores in entry.scores.items():

@@ -1,0 +1,60 @@
+"""Work in processes of its own: forked, so that nothing is imported anew, and ended without what pytest would do."""
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+DONE, REFUSED, FAILED = 0, 2, 1
+"""How a process ends: as it should, with an error for a person, with any other."""
+
+PATIENCE = 60.0
+
+
+def at_once(*works: Callable[[], object]) -> list[int]:
+    """Do each in a process of its own, all begun together; returns how they ended."""
+    ready, go = os.pipe()
+    processes = [_begin(work, ready, go) for work in works]
+    os.close(ready)
+    os.close(go)  # the last end of the pipe that is written to: all who wait for it begin
+    return [_ended(process) for process in processes]
+
+
+def _begin(work: Callable[[], object], ready: int, go: int) -> int:
+    process = os.fork()
+    if process:
+        return process
+    status = FAILED
+    try:
+        from subcam.errors import SubcamError
+
+        os.close(go)
+        os.read(ready, 1)
+        try:
+            work()
+            status = DONE
+        except SubcamError as error:
+            print(f"refused: {error}", flush=True)
+            status = REFUSED
+        except BaseException:
+            traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _ended(process: int) -> int:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return FAILED
+
+
+def one_whole(ends: Sequence[int]) -> bool:
+    """Whether at least one did all, and no other ended in anything but an error for a person."""
+    return DONE in ends and set(ends) <= {DONE, REFUSED}
