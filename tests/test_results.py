@@ -82,7 +82,11 @@ WRONG = {
     "a number among them": (changed("class_names", 1, to=3), r"\.class_names\[1\]: expected a text, got 3"),
     "no command": (changed("command", to=None), "expected the key 'command'"),
     "versions as a list": (changed("versions", to=[]), r"\.versions: expected an object"),
-    "no rounds": (changed("rounds", to=[]), r"\.rounds: expected one or more"),
+    "no rounds": (lambda content: content.update(rounds=[], refined=[]), r"\.rounds: expected one or more"),
+    "the control alone": (
+        lambda content: content.update(rounds=[{**content["rounds"][0], "control": True}], refined=[]),
+        r"\.rounds: expected one or more that are no control",
+    ),
     "a round as text": (changed("rounds", 0, to="x"), r"\.rounds\[0\]: expected the fields of"),
     "a round's number": (
         changed("rounds", 0, "round", to="0"),
@@ -105,7 +109,7 @@ WRONG = {
         changed("segment", 0, "trained_on", to="x"),
         r"\.trained_on: expected one of pseudo, truth",
     ),
-    "a variant": (changed("refined", 0, "scores", "val", "variants", "crf", to=None), "expected the key 'crf'"),
+    "a variant": (changed("refined", 0, "scores", "val", "variants", "walk", to=None), "expected the key 'walk'"),
     "a matrix": (changed("rounds", 0, "scores", "val", "best", "matrix", to=[]), r"\.best\.matrix: expected 3 entries"),
     "a row of it": (changed("rounds", 0, "scores", "val", "fixed", "matrix", 1, to=[1]), r"\.matrix\[1\]: expected 3"),
     "a curve": (changed("rounds", 0, "scores", "val", "miou_curve", to=[]), r"\.miou_curve: expected 1 entries, got 0"),

@@ -170,7 +170,7 @@ def a_run() -> RunResult:
     return replace(
         made_run.a_run(Path("nowhere")),
         rounds=(a_round(0, 0.1, 0.2), a_round(1, 0.3, 0.4), a_round(1, 0.5, 0.6, control=True)),
-        refined=(RefinedResult(round_index=1, masks=NOWHERE, scores={"val": masks}),),
+        refined=(RefinedResult(round_index=1, masks=NOWHERE, scores={"val": masks}, variant="crf"),),
         segmented=tuple(
             SegmentedResult(
                 trained_on=kind,  # type: ignore[arg-type]

@@ -7,14 +7,14 @@ read and none ends the audit; only a data set without a usable list of images do
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from subcam.audit.duplicates_and_masks import duplicate_findings, mask_findings, overlap_findings
-from subcam.audit.files import Facts, facts_of, file_findings
+from subcam.audit.files import Facts, facts_of, file_findings, turns_of
 from subcam.audit.finding import Example, Finding, Severity, counted, in_order
 from subcam.audit.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
 from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
@@ -116,6 +116,8 @@ def audit_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int 
         for record, inspected in zip(records, inspect_all(records, workers=workers), strict=True):
             facts.append(facts_of(record, inspected, train.mask_values))
             progress.advance()
+    turns = _turns(sets, dict(zip((record.image for record in records), facts, strict=True)))
+    records = [replace(record, mask_turn=turns[record.image]) for record in records]
     findings = _findings(settings, splits, train, scored, records, facts)
     recipe, reason = _recipe(splits.layout, train)
     return Audit(
@@ -131,6 +133,16 @@ def audit_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int 
         subcategories=fitting_subcategories(count_classes(train)),
         seconds=time.monotonic() - started,
     )
+
+
+def _turns(sets: Sequence[ImageSet], facts: Mapping[Path, Facts]) -> dict[Path, int]:
+    """How a run turns the mask of each image: each split by itself; of an image in two, the first counts."""
+    turns: dict[Path, int] = {}
+    for images in sets:
+        own = turns_of([facts[record.image] for record in images.records])
+        for record, turn in zip(images.records, own, strict=True):
+            turns.setdefault(record.image, turn)
+    return turns
 
 
 def _findings(

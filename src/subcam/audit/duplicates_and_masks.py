@@ -111,13 +111,18 @@ def mask_findings(records: Sequence[Record], facts: Sequence[Facts], class_names
         for value, count in sorted(mask.counts.items(), key=lambda entry: -entry[1]):
             if value not in (0, 255) and value - 1 not in record.labels:
                 text = f"{record.name}: {class_names[value - 1]} has {count / pixels:.1%} of the mask and no label"
-                unlabelled.append((count / pixels, Example(text=text, images=(record.image,), mask=record.mask)))
+                unlabelled.append(
+                    (
+                        count / pixels,
+                        Example(text=text, images=(record.image,), mask=record.mask, mask_turn=record.mask_turn),
+                    )
+                )
         for label in record.labels:
             if label + 1 not in mask.counts:
                 ignored = mask.counts.get(255, 0) / pixels
                 rest = f" ({ignored:.1%} of it is not scored)" if ignored else ""
                 text = f"{record.name}: labelled {class_names[label]}, no such pixel in the mask{rest}"
-                unseen.append(Example(text=text, images=(record.image,), mask=record.mask))
+                unseen.append(Example(text=text, images=(record.image,), mask=record.mask, mask_turn=record.mask_turn))
     findings = []
     if unlabelled:
         examples = [example for _, example in sorted(unlabelled, key=lambda entry: -entry[0])]

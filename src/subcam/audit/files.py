@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from subcam.audit.finding import Example, Finding, Severity, counted
 from subcam.data.image_file import named_otherwise
 from subcam.data.images import check_mask_size, check_mask_values
-from subcam.data.inspection import ImageFacts, Inspected, MaskFacts, grid_of
+from subcam.data.inspection import Grid, ImageFacts, Inspected, MaskFacts, grid_of, turns_by_grid
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 
@@ -29,13 +29,13 @@ class MaskOutcome:
     """A mask by what its values mean: pixels of 0 background, 1..C classes, 255 not scored.
 
     wrong: the kind of what is wrong with it, "" if nothing is. problem: the same in words.
-    unclear: whether it fits an image that EXIF turns, turned or not.
+    grid: on which of its image's pixels it may lie; None where that is unknown or it does not fit.
     """
 
     counts: dict[int, int]
     wrong: str = ""
     problem: str = ""
-    unclear: bool = False
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,17 +71,24 @@ def _mask_outcome(
     counts: Counter[int] = Counter()
     for value, count in mask.counts.items():
         counts[mask_values[value]] += count
+    grid = grid_of(image, mask) if image is not None else None
     try:
-        if image is not None and grid_of(image, mask) == "neither":
+        if image is not None and grid == "neither":
             check_mask_size(record.mask, (mask.height, mask.width), (image.height, image.width))
     except BadInputError as error:
         return MaskOutcome(counts=dict(counts), wrong="mask-size", problem=str(error))
-    unclear = image is not None and grid_of(image, mask) == "either"
-    return MaskOutcome(counts=dict(counts), unclear=unclear)
+    return MaskOutcome(counts=dict(counts), grid=grid)
+
+
+def turns_of(facts: Sequence[Facts]) -> tuple[int, ...]:
+    """By which EXIF orientation a run turns the mask of each record of a set; those that cannot be used have no say."""
+    return turns_by_grid(
+        [(each.image.orientation, each.mask.grid if each.mask else None) if each.image else (1, None) for each in facts]
+    )
 
 
 def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Severity) -> list[Finding]:
-    """What single files show; `bad` is how much a file matters that cannot be used."""
+    """What single files show; `bad` is how much a file matters that cannot be used, and records know their turns."""
     findings = [
         _finding(
             "image-bad",
@@ -106,8 +113,23 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
     unclear = [
         Example(text=record.name, images=(record.image,), mask=record.mask)
         for record, each in zip(records, facts, strict=True)
-        if each.mask is not None and each.mask.unclear
+        if each.mask is not None and each.mask.grid == "either" and record.mask_turn == 1
     ]
+    stored = [
+        Example(text=record.name, images=(record.image,), mask=record.mask, mask_turn=record.mask_turn)
+        for record in records
+        if record.mask_turn != 1
+    ]
+    findings.append(
+        _finding(
+            "mask-stored",
+            "note",
+            stored,
+            "on the stored pixels of images that EXIF turns",
+            "They are turned with their images; where sizes do not tell, as the others of their split.",
+            one="mask",
+        )
+    )
     findings.append(
         _finding(
             "mask-turned",

@@ -13,11 +13,12 @@ SEVERITIES: tuple[Severity, ...] = ("stop", "warning", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One file or pair that a finding is about; the images are shown side by side."""
+    """One file or pair that a finding is about; the images are shown side by side. mask_turn: as in a `Record`."""
 
     text: str
     images: tuple[Path, ...] = ()
     mask: Path | None = None
+    mask_turn: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,12 +127,15 @@ def read_mask(
     Raises:
         BadInputError: see `read_indices`; also a mask of another size, or with a value that has no meaning.
     """
-    indices = read_indices(path)
-    if turn in _MAKE_UPRIGHT:
-        indices = np.asarray(Image.fromarray(indices).transpose(_MAKE_UPRIGHT[turn]))
+    indices = turned(read_indices(path), turn)
     check_mask_size(path, indices.shape, size)
     check_mask_values(path, np.unique(indices).tolist(), mask_values)
     return np.asarray(mask_values)[indices].astype(np.uint8)
+
+
+def turned(indices: UInt8[np.ndarray, "h w"], turn: int) -> UInt8[np.ndarray, "upright_h upright_w"]:
+    """A mask that was drawn on the stored pixels of an image of EXIF orientation `turn`, for the upright image."""
+    return np.asarray(Image.fromarray(indices).transpose(_MAKE_UPRIGHT[turn])) if turn in _MAKE_UPRIGHT else indices
 
 
 def check_mask_size(path: Path, got: tuple[int, ...], expected: tuple[int, int] | None) -> None:

@@ -114,10 +114,14 @@ def mask_turns(facts: Sequence[tuple[ImageFacts, MaskFacts | None]]) -> tuple[in
     turned by 180 degrees, a mask lies as the others of its set do where all of these lie on stored pixels, else on the
     upright image, as most tools show it.
     """
-    grids = ["upright" if mask is None else grid_of(image, mask) for image, mask in facts]
-    turned = {grid for grid, (image, mask) in zip(grids, facts, strict=True) if mask and image.orientation != 1}
+    return turns_by_grid([(image.orientation, grid_of(image, mask) if mask else None) for image, mask in facts])
+
+
+def turns_by_grid(masks: Sequence[tuple[int, Grid | None]]) -> tuple[int, ...]:
+    """`mask_turns` of a set by each image's orientation and the grid of its mask; None where it has no mask."""
+    turned = {grid for orientation, grid in masks if grid and orientation != 1}
     stored = {"stored", "either"} if turned - {"either"} == {"stored"} else {"stored"}
-    return tuple(image.orientation if grid in stored else 1 for grid, (image, _) in zip(grids, facts, strict=True))
+    return tuple(orientation if grid in stored else 1 for orientation, grid in masks)
 
 
 def inspect_mask(path: Path) -> MaskFacts:

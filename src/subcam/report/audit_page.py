@@ -9,7 +9,7 @@ from typing import Any
 
 from subcam.audit.dataset import Audit
 from subcam.audit.finding import Example, Finding, counted
-from subcam.data.images import read_image, read_indices
+from subcam.data.images import read_image, read_indices, turned
 from subcam.data.overlay import overlay_mask
 from subcam.errors import BadInputError
 from subcam.report.figures.thumbnails import thumbnail
@@ -129,7 +129,7 @@ def _images(example: Example) -> list[str]:
     """Thumbnails of an example's images, then of the first with its mask; none of a file that cannot be read."""
     uris = [_thumbnail(path) for path in example.images]
     if example.mask is not None:
-        uris.append(_masked(example.images[0], example.mask))
+        uris.append(_masked(example.images[0], example.mask, example.mask_turn))
     return [uri for uri in uris if uri]
 
 
@@ -140,8 +140,8 @@ def _thumbnail(path: Path) -> str:
         return ""
 
 
-def _masked(image: Path, mask: Path) -> str:
-    pixels, indices = read_image(image), read_indices(mask)
+def _masked(image: Path, mask: Path, turn: int) -> str:
+    pixels, indices = read_image(image), turned(read_indices(mask), turn)
     return thumbnail(overlay_mask(pixels, indices), _SIDE) if indices.shape == pixels.shape[:2] else ""
 
 
