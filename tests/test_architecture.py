@@ -38,6 +38,7 @@ FLOORS = {
     "refine": 7,
     "export": 8,
     "predict": 8,
+    "methods": 8,
     "stages": 9,
     "settings": 10,
     "preflight": 11,

@@ -26,6 +26,7 @@ from subcam.data.records import ImageSet as ImageSet
 from subcam.data.records import Record as Record
 from subcam.errors import BadInputError as BadInputError
 from subcam.errors import CheckpointError as CheckpointError
+from subcam.errors import MethodError as MethodError
 from subcam.errors import RunFolderError as RunFolderError
 from subcam.errors import SettingsError as SettingsError
 from subcam.errors import SubcamError as SubcamError
@@ -35,6 +36,7 @@ from subcam.export.mask_folder import evaluate as evaluate
 from subcam.hub.model import Model as Model
 from subcam.hub.model import Prediction as Prediction
 from subcam.hub.model import load as load
+from subcam.methods.protocol import Method as Method
 from subcam.metrics.confusion import confusion_matrix as confusion_matrix
 from subcam.metrics.folders import FolderScores as FolderScores
 from subcam.metrics.paired import Interval as Interval

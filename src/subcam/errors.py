@@ -17,5 +17,9 @@ class SettingsError(SubcamError):
     """Settings that contradict each other or the data."""
 
 
+class MethodError(SubcamError):
+    """Somebody's method that raised or returned something else than it should. The message names it and the image."""
+
+
 class RunFolderError(SubcamError):
     """The run folder cannot be used: locked by another run, read-only, or full."""

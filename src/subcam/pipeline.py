@@ -36,6 +36,7 @@ from pathlib import Path
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
+from subcam.methods.registry import choose
 from subcam.preflight import check_early, say_images
 from subcam.refine.scores_and_masks import GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
@@ -79,7 +80,7 @@ def run(
     Raises:
         SubcamError: bad input, settings or weights, a folder in use or full; says what to do.
     """
-    settings.compare.check_packages()
+    choose(settings.compare)
     join(settings.machine)
     folder = RunFolder(path=out)
     with folder.lock(), log_to(out / LOG_FILE, title=called()):
@@ -117,7 +118,7 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
         rounds = route(settings, context)
         if rounds[-1].round_index == settings.rounds and rounds[-1].maps:
             further = route(settings, context, control_of=rounds) if settings.control else []
-            compared = [compare(settings, context, method, plain=rounds[0]) for method in settings.compare.methods]
+            compared = [compare(settings, context, method, plain=rounds[0]) for method in choose(settings.compare)]
     if settings.until in ("refine", "segment"):
         refined += [
             refine(settings, context, result)

@@ -18,6 +18,8 @@ from subcam.data.dataset import Dataset
 from subcam.data.mask_crops import only_masked
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
+from subcam.methods.registry import choose
+from subcam.methods.trial import try_method
 from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.segmenter import DEEPLAB
 from subcam.networks.trial_step import Network, try_step
@@ -44,6 +46,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         BadInputError: a table of clusters that cannot be used, or a network is to learn from ground truth that is not
             there.
         CheckpointError: a file of weights is missing.
+        MethodError: somebody else's method fails on noise.
     """
     train, parts = dataset.train.image_set, parts_of(settings)
     if settings.last_round and settings.discover.clusters and parts.classify:
@@ -62,6 +65,8 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     if settings.cam.attention_layers and parts.classify:
         check_attention(settings.network, layers=settings.cam.attention_layers)
     check_training(settings, train)
+    for chosen in choose(settings.compare) if parts.classify else ():
+        try_method(chosen, network=settings.network, class_names=train.class_names, settings=settings.cam)
 
 
 @dataclass(frozen=True, kw_only=True)

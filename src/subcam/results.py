@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from subcam.checks.fields import shortly
-from subcam.comparisons.methods import TITLES, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import CheckpointError, RunFolderError
+from subcam.methods.built_in import title_of
 from subcam.run_record import MEND, MasksOf, RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
 from subcam.runtime.documents.plain_values import from_plain
 from subcam.runtime.files import RECORD_FILE, write_json
@@ -71,17 +71,16 @@ class RoundResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonResult:
-    """Response maps of another kind: the stages of their network (perhaps round 0's) and of them, scores by split."""
+    """Response maps of another method: the stages of its network (perhaps round 0's) and of them, scores by split.
 
-    method: Comparison
+    title: what tables call the method.
+    """
+
+    method: str
+    title: str
     model: Stage
     maps: Stage
     scores: dict[str, MapScores]
-
-    @property
-    def title(self) -> str:
-        """What tables call it."""
-        return TITLES[self.method]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +170,7 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
             "compared": [
                 {
                     "method": entry.method,
+                    "title": entry.title,
                     "model": entry.model.path.relative_to(result.out),
                     "maps": entry.maps.path.relative_to(result.out),
                     "scores": entry.scores,
@@ -289,9 +289,6 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
 
 
 def _result(content: RunRecord, folder: Path) -> RunResult:
-    unknown = [entry.method for entry in content.compared if entry.method not in TITLES]
-    if unknown:
-        raise TypeError(f"there is no comparison {shortly(unknown[0])}")
     if not content.refined and not any(not entry.control for entry in content.rounds):
         raise TypeError(".rounds: expected one or more that are no control")
     classes = len(content.class_names)
@@ -341,7 +338,8 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
         ),
         compared=tuple(
             ComparisonResult(
-                method=cast(Comparison, entry.method),
+                method=entry.method,
+                title=title_of(entry.method, entry.title),
                 model=_stage(folder, entry.model),
                 maps=_stage(folder, entry.maps),
                 scores=map_scores_from(entry.scores, f".compared[{place}]", classes),

@@ -42,6 +42,7 @@ class RecordedComparison:
     model: str
     maps: str
     scores: dict[str, Any]
+    title: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

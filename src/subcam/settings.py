@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from subcam.cam.settings import CamSettings
 from subcam.checks.fields import Range, Seed, Settings, checked, leaves, shortly
-from subcam.comparisons.methods import CompareSettings
 from subcam.data.dataset import DatasetSettings
 from subcam.data.records import suggest
 from subcam.errors import SettingsError
+from subcam.methods.settings import CompareSettings
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import DEEPLAB, FurtherScales, SegmentationConfig
 from subcam.predict.tiles import InferenceSettings

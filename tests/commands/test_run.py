@@ -90,3 +90,12 @@ def test_mistakes(
     (tmp_path / "run.toml").write_text('recipe = "toy"\nsed = 3\n')
     assert cli.main(["run", *words]) == cli.EXIT_USER
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_the_code_of_a_file_s_methods_runs_where_the_command_names_it_too(run_with: Callable, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('recipe = "toy"\ncompare.methods = ["erasing", "a.b:C"]\n')
+    for words in (("--method", "erasing", "a.b:C"), ("--compare.methods=a.b:C",)):
+        settings, _, _ = run_with("--config", "run.toml", *words)
+        assert settings.compare.methods == tuple(words[0].partition("=")[2].split() or words[1:])
+    for words in ((), ("--method", "erasing"), ("--method", "a.b:D")):
+        assert cli.main(["run", "--config", "run.toml", *words]) == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings, erased
+from subcam.comparisons.erasing import ErasingSettings, erased, erasing_losses
 from subcam.errors import SettingsError
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
@@ -48,12 +48,11 @@ def test_erased_equals_loops() -> None:
 
 
 def test_losses_equal_the_equations() -> None:
-    learner = ErasingClassifier(network().eval(), ErasingSettings(threshold=0.5, weight=0.25))
-    own = learner.network
+    own, settings = network().eval(), ErasingSettings(threshold=0.5, weight=0.25)
     assert own.subcategory_head is not None
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     labels = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0]], dtype=torch.uint8)
-    found = learner(images, torch.cat([labels, labels], 1))
+    found = erasing_losses(own, images, labels, settings=settings)
     features = own.feature_map(images)
     rest = erased(features, own.parent_head.weight, labels, threshold=0.5)
     assert not torch.equal(rest, features)
@@ -65,11 +64,11 @@ def test_losses_equal_the_equations() -> None:
 
 
 def test_the_second_loss_teaches_features_and_its_own_classifier_alone() -> None:
-    learner = ErasingClassifier(network().train(), ErasingSettings())
-    own = learner.network
+    own = network().train()
     assert own.subcategory_head is not None
-    labels = torch.tensor([[1, 0, 1, 1, 0, 1]], dtype=torch.uint8).expand(2, 6)
-    learner(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), labels)["erased_loss"].backward()
+    labels = torch.tensor([[1, 0, 1]], dtype=torch.uint8).expand(2, 3)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    erasing_losses(own, images, labels, settings=ErasingSettings())["erased_loss"].backward()
     assert own.subcategory_head.weight.grad is not None
     assert own.subcategory_head.weight.grad.abs().sum() > 0
     assert own.parent_head.weight.grad is None
@@ -77,9 +76,10 @@ def test_the_second_loss_teaches_features_and_its_own_classifier_alone() -> None
 
 
 def test_there_must_be_a_second_classifier() -> None:
+    images, labels = torch.zeros(1, 3, 32, 32), torch.ones(1, 3)
     for count in (0, 3):
         with pytest.raises(ValueError, match=f"expected one sub-category a parent, got {count}"):
-            ErasingClassifier(network(count), ErasingSettings())
+            erasing_losses(network(count), images, labels, settings=ErasingSettings())
 
 
 @pytest.mark.parametrize("wrong", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}])

@@ -1,6 +1,7 @@
 """Configuration files: what a run leaves is read back as the same, and what is no setting is an error of the file."""
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +161,31 @@ def test_a_revision_is_that_of_the_checkout_that_has_the_package(tmp_path: Path)
     (package / "code.py").write_text("one = 2\n")
     revision.cache_clear()
     assert revision(package) == f"{git('rev-parse', 'HEAD')}-dirty"
+
+
+def test_a_file_runs_no_code_that_the_command_does_not_name(tmp_path: Path) -> None:
+    """Whoever gives it has to name the code once more; nothing is imported to find out."""
+    path = written(tmp_path, 'recipe = "toy"\n[compare]\nmethods = ["erasing", "evil_module:EVIL", "b:B"]\n')
+    config = read_config(path)
+    for code in ((), ("--method", "erasing"), ("evil_module:EVIL",), ("evil_module", "B", "b:B")):
+        with pytest.raises(SettingsError) as error:
+            config.settings(code=code)
+        assert str(error.value).startswith(f"{path}: its methods would run the code of ")
+        assert "if you trust that code, name it in the command too: --method erasing evil_module:EVIL b:B" in str(
+            error.value
+        )
+    assert config.settings(code=("b:B", "evil_module:EVIL")).compare.methods == ("erasing", "evil_module:EVIL", "b:B")
+    assert "evil_module" not in sys.modules
+    one = written(tmp_path, 'recipe = "toy"\ncompare.methods = "evil_module:EVIL"\n')
+    with pytest.raises(SettingsError, match=r"compare\.methods: expected|would run the code of evil_module:EVIL"):
+        read_config(one).settings()
+
+
+def test_the_head_of_a_file_names_the_code_that_its_run_ran(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    write_config(path, RunSettings(), recipe="")
+    assert "subcam run --config config.toml --out DIR\n" in path.read_text()
+    settings = RunSettings().with_({"compare.methods": ["erasing", "a.b:C"]})
+    write_config(path, settings, recipe="")
+    assert "subcam run --config config.toml --out DIR --method erasing a.b:C\n" in path.read_text()
+    assert read_config(path).settings(code=["a.b:C"]) == settings

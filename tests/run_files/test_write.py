@@ -146,11 +146,12 @@ def test_a_log_is_plain_text_of_whole_tables(tmp_path: Path) -> None:
     table = Table(*(f"column {index}" for index in range(15)))
     table.add_row(*("[b]cell[/b]" for _ in range(15)))
     with log_to(tmp_path / "run.log"):
-        say("[bold]class[/bold] \udcff\x1b[31m")
+        say("[bold]class[/bold] \udcff\x1b[31m :x: my_module:X:")
         show(table)
     say("after")
     text = (tmp_path / "run.log").read_text("utf-8")
     assert text.splitlines()[0].startswith("[bold]class[/bold] \\udcff")
+    assert ":x: my_module:X:" in text, "a sign was put in the place of what is none"
     assert "column 14" in text
     assert "after" not in text
 

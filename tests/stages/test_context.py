@@ -13,9 +13,11 @@ from typing import Any, Union
 
 import pytest
 
+from subcam.comparisons.erasing import ErasingSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
+from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig
 from subcam.runtime.devices import Device
@@ -79,6 +81,11 @@ def made(kind: Any, device: Device) -> Any:
         return CheckedImages(image_set=image_set, sizes=(), digest="one")
     if kind is Device:
         return device
+    if kind is ChosenMethod:
+        method = Method(name="a", losses=lambda *_: {}, options=ErasingSettings())
+        return ChosenMethod(method=method, reference="m:A", source="one")
+    if kind is MethodTraining:
+        return MethodTraining(chosen=made(ChosenMethod, device))
     if kind is SegmentationConfig:
         return SegmentationConfig(network=NetworkSettings(), class_names=("cat",))
     return {int: 3, str: "plain"}[kind] if kind in (int, str) else kind()
@@ -92,6 +99,13 @@ def variations(value: Any) -> Iterator[tuple[str, Any]]:
         yield "digest", replace(value, digest="two")
     elif isinstance(value, Device):
         yield "precision", replace(value, precision="bf16-mixed")
+    elif isinstance(value, MethodTraining):
+        for what, changed in variations(value.chosen):
+            yield what, MethodTraining(chosen=changed)
+    elif isinstance(value, ChosenMethod):
+        yield "source", replace(value, source="two")
+        for name, other in (("name", "b"), ("version", "2"), ("options", ErasingSettings(threshold=0.1))):
+            yield name, replace(value, method=replace(value.method, **{name: other}))
     elif dataclasses.is_dataclass(value):
         for entry in dataclasses.fields(value):
             for what, changed in variations(getattr(value, entry.name)):

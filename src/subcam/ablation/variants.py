@@ -18,6 +18,7 @@ from subcam.ablation.grid import SEED, shown
 from subcam.clustering.clusters_csv import clusters_digest
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
+from subcam.methods.registry import choose
 from subcam.refine.scores_and_masks import GIVEN
 from subcam.report.gather.ablation import Summary
 from subcam.report.tables.formats import ScoreTable, Spread
@@ -26,6 +27,7 @@ from subcam.results import RefinedResult, RunResult
 from subcam.runtime.files import file_digest
 from subcam.runtime.run_folder import fingerprint
 from subcam.settings import RunSettings
+from subcam.stages.context import key_of
 
 _LONGEST_NAME = 80
 
@@ -92,15 +94,19 @@ def record_name(variant: Variant, dataset: Dataset) -> str:
     """A file name, without suffix, for the variant's record: readable, and different whenever the results could be.
 
     The digits at its end are a fingerprint of all settings but those that say where and how fast, of the images and
-    of the bytes of every file that the settings name.
+    of the bytes of every file that the settings name,
+    and of the code of somebody else's methods.
 
     Raises:
         BadInputError: such a file cannot be read.
+        SettingsError: such a method cannot be found.
     """
     settings, machine = variant.settings, variant.settings.machine
     own = {entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(settings)}
     own["dataset"] = [dataset.train.digest, {split: images.digest for split, images in dataset.scored.items()}]
     own["machine"] = [machine.precision, machine.resolved_inference_precision]
+    if others := [one for one in choose(settings.compare) if not one.is_ours]:
+        own["methods"] = [key_of(one) for one in others]
     texts = sorted({text for text in _texts(settings) if _is_file(text)})
     clusters = settings.discover.clusters
     edited = clusters_digest(Path(clusters)) if clusters else ""

@@ -42,6 +42,13 @@ class Entries:
     most: int = 100_000
 
 
+@dataclass(frozen=True)
+class Alias:
+    """A short flag of a setting, beside the one of its name."""
+
+    flag: str
+
+
 Epochs = Annotated[int, Range(0, 1_000_000)]
 Steps = Annotated[int, Range(0, 1_000_000_000)]
 BatchSize = Annotated[int, Range(1, 100_000)]

@@ -5,7 +5,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +20,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from subcam.checks.fields import Range, Settings, check_all, types_of, unchecked
+from subcam.checks.fields import Alias, Range, Settings, check_all, leaves, types_of, unchecked
+from subcam.errors import SettingsError
 
 Given = TypeVar("Given", bound=Settings)
 
@@ -45,9 +46,11 @@ def read_flags(
         config: markers of tyro.
 
     Raises:
-        SettingsError: a value out of its range, or values that contradict each other; names the flag.
+        SettingsError: a value out of its range, values that contradict each other, or a flag of several values that
+            comes twice; names the flag.
         SystemExit: help was asked for, or the words are no flags of the command.
     """
+    _refuse_twice(kind, words, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     registry = ConstructorRegistry()
     registry.struct_rule(_as_flags)
     given = tyro.cli(
@@ -61,6 +64,19 @@ def read_flags(
     )
     check_all(given, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     return given
+
+
+def _refuse_twice(kind: type, words: Sequence[str], *, called: Callable[[str], str]) -> None:
+    """Refuse a flag that takes several values and comes twice: of these the last would count alone."""
+    given = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for name, hint in leaves(kind):
+        beside = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+        plain = typing.get_args(hint)[0] if beside else hint
+        flags = {called(name), *(entry.flag for entry in beside if isinstance(entry, Alias))}
+        if typing.get_origin(plain) is tuple and sum(word in flags for word in given) > 1:
+            raise SettingsError(
+                f"expected {' or '.join(sorted(flags, key=len))} once with all values after it, got it several times"
+            )
 
 
 def flag_of(kind: type, name: str, *, prefixes: bool = True) -> str:
@@ -122,7 +138,9 @@ def _parsed(kind: Any) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         ranges = [entry for entry in parts[1:] if isinstance(entry, Range)]
-        return Annotated[(_parsed(parts[0]), *parts[1:], *(_number(parts[0], limit) for limit in ranges))]
+        aliases = [entry.flag for entry in parts[1:] if isinstance(entry, Alias)]
+        named = [tyro.conf.arg(aliases=aliases)] if aliases else []
+        return Annotated[(_parsed(parts[0]), *parts[1:], *named, *(_number(parts[0], limit) for limit in ranges))]
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(_parsed, parts))]  # noqa: UP007 - of parts that are known at run time only
     if origin in (tuple, dict):

@@ -96,7 +96,7 @@ def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
         settings = RECIPES[recipe]()
     else:
         config = read_config(file)
-        settings = config.settings(recipe)
+        settings = config.settings(recipe, code=[part for word in words for part in (word, word.partition("=")[2])])
         recipe = config.recipe if recipe is None else recipe
     given = read_flags(
         Arguments,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
@@ -80,41 +80,38 @@ def equivariance_loss(
     return weight * (moved - peak_normalised(transformed))[which].abs().mean()
 
 
-class EquivariantClassifier(nn.Module):
-    """{E, H_p} of a network, which sees each batch twice: as it is, and resized and perhaps mirrored."""
+def equivariance_losses(
+    network: ClassificationNetwork,
+    images: Shaped[Tensor, "batch 3 h w"],
+    labels: Shaped[Tensor, "batch classes"],
+    *,
+    settings: EquivarianceSettings,
+) -> dict[str, Float[Tensor, ""]]:
+    """Mean of L_p over both views of a batch, plus weight times the difference of their maps; and both terms.
 
-    def __init__(self, network: ClassificationNetwork, settings: EquivarianceSettings) -> None:
-        super().__init__()
-        self.network = network
-        self.settings = settings
+    The network sees the batch as it is, and resized and perhaps mirrored. Scale and mirroring are drawn from torch's
+    generator, which the training seeds at each step; of several processes from the first one's.
 
-    def forward(
-        self, images: Shaped[Tensor, "batch 3 h w"], labels: Shaped[Tensor, "batch columns"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Mean of L_p over both views, plus weight times the difference of their maps; and both terms.
-
-        Scale and mirroring are drawn from torch's generator, which the training seeds at each step; of several
-        processes from the first one's.
-
-        Args:
-            images: RGB 0..255.
-            labels: multi-hot labels of the parents; further columns are not used.
-        """
-        settings, weights = self.settings, self.network.parent_head.weight
-        least, most = settings.scale
-        drawn, chance = distributed.of_first(torch.rand(2)).tolist()
-        flip = chance < settings.flip
-        size = scaled_size(images.shape[2], images.shape[3], least + drawn * (most - least))
-        size = whole_patches(size, self.network.backbone.pad_multiple)
-        view = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
-        own = labels[:, : len(weights)]
-        features = [self.network.feature_map(one) for one in (images, view.flip(-1) if flip else view)]
-        parents = [joint_loss(self.network.classify(one).parent, own, subcategory_weight=0.0) for one in features]
-        maps, transformed = (response_maps(one, weights.to(one)) for one in features)
-        parent = (parents[0].parent + parents[1].parent) / 2
-        difference = equivariance_loss(maps, transformed, own, flip=flip)
-        return {
-            "loss": parent + settings.weight * difference,
-            "parent_loss": parent,
-            "equivariance_loss": difference,
-        }
+    Args:
+        network: {E, H_p}.
+        images: RGB 0..255.
+        labels: multi-hot.
+        settings: of attention consistency.
+    """
+    weights = network.parent_head.weight
+    least, most = settings.scale
+    drawn, chance = distributed.of_first(torch.rand(2)).tolist()
+    flip = chance < settings.flip
+    size = scaled_size(images.shape[2], images.shape[3], least + drawn * (most - least))
+    size = whole_patches(size, network.backbone.pad_multiple)
+    view = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    features = [network.feature_map(one) for one in (images, view.flip(-1) if flip else view)]
+    parents = [joint_loss(network.classify(one).parent, labels, subcategory_weight=0.0) for one in features]
+    maps, transformed = (response_maps(one, weights.to(one)) for one in features)
+    parent = (parents[0].parent + parents[1].parent) / 2
+    difference = equivariance_loss(maps, transformed, labels, flip=flip)
+    return {
+        "loss": parent + settings.weight * difference,
+        "parent_loss": parent,
+        "equivariance_loss": difference,
+    }

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Integer, Shaped, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
@@ -56,36 +56,31 @@ def erased(
     return features * kept
 
 
-class ErasingClassifier(nn.Module):
-    """{E, H_p} of a network and, as the second classifier, its H_s with one sub-category a parent.
+def erasing_losses(
+    network: ClassificationNetwork,
+    images: Shaped[Tensor, "batch 3 h w"],
+    labels: Shaped[Tensor, "batch classes"],
+    *,
+    settings: ErasingSettings,
+) -> dict[str, Float[Tensor, ""]]:
+    """L_p(H_p(f), Y) + weight L_p(H_s(erased f), Y), and both terms.
+
+    Args:
+        network: {E, H_p} and, as the second classifier, its H_s with one sub-category a parent.
+        images: RGB 0..255.
+        labels: multi-hot.
+        settings: of erasing.
 
     Raises:
         ValueError: the network has another number of sub-categories.
     """
-
-    def __init__(self, network: ClassificationNetwork, settings: ErasingSettings) -> None:
-        super().__init__()
-        if network.config.num_subcategories != 1:
-            raise ValueError(f"expected one sub-category a parent, got {network.config.num_subcategories}")
-        self.network = network
-        self.settings = settings
-
-    def forward(
-        self, images: Shaped[Tensor, "batch 3 h w"], labels: Shaped[Tensor, "batch columns"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """L_p(H_p(f), Y) + weight L_p(H_s(erased f), Y), and both terms.
-
-        Args:
-            images: RGB 0..255.
-            labels: multi-hot labels of the parents; further columns are not used.
-        """
-        settings, parent_weights = self.settings, self.network.parent_head.weight
-        own = labels[:, : len(parent_weights)]
-        features = self.network.feature_map(images)
-        rest = erased(features, parent_weights, own, threshold=settings.threshold)
-        first, second = self.network.classify(features).parent, self.network.classify(rest).subcategory
-        joint = joint_loss(first, own, second, own, subcategory_weight=settings.weight)
-        return {"loss": joint.total, "parent_loss": joint.parent, "erased_loss": joint.subcategory}
+    if network.config.num_subcategories != 1:
+        raise ValueError(f"expected one sub-category a parent, got {network.config.num_subcategories}")
+    features = network.feature_map(images)
+    rest = erased(features, network.parent_head.weight, labels, threshold=settings.threshold)
+    first, second = network.classify(features).parent, network.classify(rest).subcategory
+    joint = joint_loss(first, labels, second, labels, subcategory_weight=settings.weight)
+    return {"loss": joint.total, "parent_loss": joint.parent, "erased_loss": joint.subcategory}
 
 
 def fused_response(

@@ -4,13 +4,14 @@ TOML: settings by their names as on the command line, with `_` for `-` and a tab
 settings that the file changes. The table `provenance` says what computed a run, and is not read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from subcam.data.records import suggest
 from subcam.errors import BadInputError, SettingsError
+from subcam.methods.settings import is_code
 from subcam.recipes import RECIPES
 from subcam.run_files.provenance import provenance
 from subcam.runtime.documents import toml_text
@@ -28,7 +29,7 @@ ONLY_FLAGS = {"out": "--out DIR", "report": "--report", "data": 'root = "DIR" in
 """What people know as flags of `subcam run` and is no setting, and what to write."""
 
 _HEAD = """\
-# All settings of a run. This does it again: subcam run --config {name} --out DIR
+# All settings of a run. This does it again: subcam run --config {name} --out DIR{method}
 # Relative paths are relative to the folder in which a command is given.
 
 """
@@ -46,14 +47,16 @@ class Config:
     recipe: str | None
     values: Mapping[str, Any]
 
-    def settings(self, recipe: str | None = None) -> RunSettings:
+    def settings(self, recipe: str | None = None, *, code: Collection[str] = ()) -> RunSettings:
         """The settings of the recipe, changed as the file says.
 
         recipe: of the command; None takes the file's.
+        code: methods whose code may be run, package.module:name. A file from elsewhere runs none by itself: whoever
+            gives it names them once more.
 
         Raises:
-            SettingsError: neither names a recipe, they name two, or a setting is unknown or has a wrong value; names
-                the file.
+            SettingsError: neither names a recipe, they name two, a setting is unknown or has a wrong value, or a method
+                would run code that `code` does not name; names the file.
         """
         if recipe is None and self.recipe is None:
             raise SettingsError(
@@ -67,9 +70,19 @@ class Config:
         name = self.recipe if recipe is None else recipe
         start = RECIPES[name]() if name else RunSettings()
         try:
-            return start.with_(self.values)
+            settings = start.with_(self.values)
         except SettingsError as error:
             raise SettingsError(f"{self.path}: {error}") from None
+        self._refuse_code(settings.compare.methods, named=code)
+        return settings
+
+    def _refuse_code(self, methods: tuple[str, ...], *, named: Collection[str]) -> None:
+        unnamed = [one for one in methods if is_code(one) and one not in named]
+        if unnamed:
+            raise SettingsError(
+                f"{self.path}: its methods would run the code of {' and '.join(unnamed)}; if you trust that code, name"
+                f" it in the command too: --method {' '.join(methods)}. Else take it out of the file"
+            )
 
 
 def read_config(path: Path) -> Config:
@@ -101,8 +114,10 @@ def write_config(path: Path, settings: RunSettings, *, recipe: str) -> None:
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
+    methods = settings.compare.methods
     content = {RECIPE: recipe, **_with_none_named(as_plain(settings)), PROVENANCE: provenance()}
-    text = _HEAD.format(name=path.name).encode() + toml_text.dumps(content)
+    method = f" --method {' '.join(methods)}" if any(map(is_code, methods)) else ""
+    text = _HEAD.format(name=path.name, method=method).encode() + toml_text.dumps(content)
     if path.is_file() and not path.is_symlink() and read_bytes(path) == text:
         return
     with atomic_write(path) as file:

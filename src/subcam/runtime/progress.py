@@ -191,7 +191,7 @@ def show(table: Table) -> None:
 
 
 def _print(to: Console, text: str) -> None:
-    to.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+    to.print(harmless(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

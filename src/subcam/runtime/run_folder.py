@@ -50,6 +50,12 @@ def by_content(digest: Callable[[Path], str] = file_digest) -> dict[str, Callabl
     return {CONTENT: lambda text: digest(Path(text)) if text and Path(text).exists() else text}
 
 
+class Keyed:
+    """What says by its `key` what of it decides results."""
+
+    key: Any
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage's folder.

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from subcam.cam.map_files import ResponseMaps, coarsen_on_device, maps_path, write_response_maps
-from subcam.cam.multiscale import ImageResponse, multiscale_response
+from subcam.cam.multiscale import ImageResponse
 from subcam.cam.settings import CamSettings
-from subcam.comparisons.methods import RESPONSES, Comparison
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.inference_batches import inference_batches, same_size_batches
+from subcam.methods.compute import responses_of
+from subcam.methods.protocol import ChosenMethod
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device, HostCopy, thread_count
@@ -31,13 +32,12 @@ def run(
     images: CheckedImages,
     model: Stage,
     device: Device,
-    method: Comparison | None = None,
+    method: ChosenMethod | None = None,
 ) -> None:
     """Write the response maps of every image.
 
     method: another way to make them; None for class activation maps (Eq. 1).
     """
-    respond = multiscale_response if method is None else RESPONSES[method]
     machine, fabric = device.machine, device.fabric
     records = images.image_set.records
     labels = torch.from_numpy(images.image_set.labels)
@@ -55,15 +55,13 @@ def run(
         for batch, pixels in inference_batches(
             records, batches, workers=machine.workers, decoded=decoded_images(machine)
         ):
-            responses = respond(
+            responses = responses_of(
+                method,
                 network,
                 fabric.to_device(pixels),
                 labels[list(batch)],
-                scales=settings.scales,
-                flip=settings.flip,
-                subcategories=settings.subcategory_maps,
-                attention_layers=settings.attention_layers,
-                attention_steps=settings.attention_steps,
+                settings=settings,
+                names=[records[index].name for index in batch],
             )
             yield from zip(batch, [_OnItsWay(one, settings.storage_stride) for one in responses], strict=True)
 

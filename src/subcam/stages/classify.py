@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from subcam.checks.fields import BatchSize, Entries, Epochs, Settings, Share, Steps, Weight
 from subcam.clustering.subcategories import read_subcategories
-from subcam.comparisons.equivariance import EquivarianceSettings, EquivariantClassifier
-from subcam.comparisons.erasing import ErasingClassifier, ErasingSettings
 from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.training_batches import TrainingImages
 from subcam.errors import SettingsError
+from subcam.methods.compute import MethodLearner
+from subcam.methods.protocol import MethodTraining
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.classifier import prototype_loss
@@ -102,7 +102,7 @@ def run(
     clusters: Stage | None = None,
     prototypes: Stage | None = None,
     prototype_labels: Stage | None = None,
-    comparison: ErasingSettings | EquivarianceSettings | None = None,
+    comparison: MethodTraining | None = None,
 ) -> None:
     """Train one round and save its network; resume an interrupted training.
 
@@ -118,7 +118,7 @@ def run(
         clusters: the sub-categories to learn (Y_s); None in round 0 and in the lambda = 0 control.
         prototypes: the network whose prototypes `prototype_labels` name.
         prototype_labels: what each position of the training images shows; None to learn from whole images alone.
-        comparison: another way to learn from the labels in the place of Eq. 3; None for Eq. 3.
+        comparison: a method's losses in the place of Eq. 3; None for Eq. 3.
 
     Raises:
         SubcamError: the loss is not finite; the last good checkpoint stays.
@@ -171,7 +171,7 @@ def run(
     if prototype_labels is not None and cells is not None:
         targets = PrototypeTargets(grids=read_label_grids(prototype_labels.path), sizes=images.sizes)
         crops = PrototypeTrainingImages(labelled, targets, cells=cells)
-    learner = _learner(model, comparison)
+    learner = model if comparison is None else MethodLearner(model, comparison)
     body, heads = model.body_and_heads()
     train(
         Training(
@@ -195,19 +195,13 @@ def run(
 
 
 def _subcategory_labels(
-    image_set: ImageSet, clusters: Stage | None, comparison: ErasingSettings | EquivarianceSettings | None
+    image_set: ImageSet, clusters: Stage | None, comparison: MethodTraining | None
 ) -> UInt8[np.ndarray, "images subcategories"] | None:
-    """Y_s, multi-hot; None where H_s is not there. The second classifier of erasing is an H_s of K = 1."""
-    if isinstance(comparison, ErasingSettings):
-        return image_set.labels
+    """Y_s, multi-hot; None where H_s is not there. A method's further classifiers get the image's labels."""
+    if comparison is not None:
+        count = comparison.chosen.method.num_subcategories
+        return np.repeat(image_set.labels, count, axis=1) if count else None
     return None if clusters is None else read_subcategories(clusters.path).labels
-
-
-def _learner(network: ClassificationNetwork, comparison: ErasingSettings | EquivarianceSettings | None) -> nn.Module:
-    """The network, or what gives the losses of a comparison with it."""
-    if isinstance(comparison, ErasingSettings):
-        return ErasingClassifier(network, comparison)
-    return network if comparison is None else EquivariantClassifier(network, comparison)
 
 
 def _own_loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:

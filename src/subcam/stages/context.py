@@ -16,7 +16,7 @@ from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.runtime.devices import Device, MachineSettings
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import CONTENT, RunFolder, Stage
+from subcam.runtime.run_folder import CONTENT, Keyed, RunFolder, Stage
 
 Given = ParamSpec("Given")
 
@@ -100,7 +100,8 @@ def inputs_of(work: Callable[..., None], given: dict[str, Any]) -> dict[str, Any
 def key_of(value: Any) -> Any:
     """What of a value decides results, as JSON knows it.
 
-    Of a stage its key, of images their digest, of a device its precision, of a file that a setting names its content.
+    Of a stage its key, of images their digest, of a device its precision, of a file that a setting names its content,
+    of a method its name, or of somebody else's its code.
 
     Raises:
         TypeError: nothing says what of such a value decides results.
@@ -111,6 +112,8 @@ def key_of(value: Any) -> Any:
         return value.digest
     if isinstance(value, Device):
         return value.precision
+    if isinstance(value, Keyed):
+        return key_of(value.key)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {entry.name: _key_of_field(entry, getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from subcam.comparisons.methods import Comparison
 from subcam.data.dataset import union
+from subcam.methods.protocol import ChosenMethod
 from subcam.results import ComparisonResult, RoundResult
 from subcam.settings import RunSettings
 from subcam.stages import cam, classify
@@ -11,12 +11,12 @@ from subcam.stages.context import Context
 from subcam.steps.score import score_maps
 
 
-def compare(settings: RunSettings, context: Context, method: Comparison, *, plain: RoundResult) -> ComparisonResult:
-    """Response maps of another kind for the scored images, on the network of round 0 (`plain`) or one of their own."""
-    name, training, train = f"compare-{method}", settings.compare.training(method), context.dataset.train
+def compare(settings: RunSettings, context: Context, chosen: ChosenMethod, *, plain: RoundResult) -> ComparisonResult:
+    """A method's response maps of the scored images, on the network of round 0 (`plain`) or one of its own."""
+    name, training, train = f"compare-{chosen.method.name}", chosen.training, context.dataset.train
     model = plain.classifier
     if training is not None:
-        # As in round 0, from the same weights on the same crops, by the losses of the comparison.
+        # As in round 0, from the same weights on the same crops, by the losses of the method.
         round0 = replace(settings.classify, round0_checkpoint="").of_round(0, with_subcategories=False)
         model = context.run(
             f"{name}-classify",
@@ -36,6 +36,12 @@ def compare(settings: RunSettings, context: Context, method: Comparison, *, plai
         images=union(*(context.dataset.scored.values() or (train,))),
         model=model,
         device=context.inference,
-        method=method,
+        method=chosen,
     )
-    return ComparisonResult(method=method, model=model, maps=maps, scores=score_maps(settings, context, name, maps))
+    return ComparisonResult(
+        method=chosen.method.name,
+        title=chosen.method.title,
+        model=model,
+        maps=maps,
+        scores=score_maps(settings, context, name, maps),
+    )

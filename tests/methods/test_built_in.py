@@ -7,7 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +22,13 @@ from subcam.ablation.variants import scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
 from subcam.comparisons.equivariance import EquivarianceSettings
-from subcam.comparisons.methods import RESPONSES, TITLES, CompareSettings, Comparison
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
+from subcam.methods.built_in import TITLES
+from subcam.methods.compute import responses_of
+from subcam.methods.registry import choose
+from subcam.methods.settings import CompareSettings
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.gather.images import gather_images
@@ -39,8 +42,8 @@ from subcam.stages.evaluate import RefinedScores
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 
-METHODS: tuple[Comparison, ...] = get_args(Comparison)
-OWN_NETWORK: tuple[Comparison, ...] = ("erasing", "equivariance")
+METHODS = tuple(TITLES)
+OWN_NETWORK = ("erasing", "equivariance")
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,10 @@ def stages(folder: Path) -> set[str]:
     return {path.name.rpartition("-")[0] for path in (folder / "stages").iterdir()}
 
 
-def test_every_method_is_known_everywhere() -> None:
-    assert set(METHODS) == set(TITLES) == set(RESPONSES)
+def test_each_is_found_by_its_name() -> None:
+    chosen = choose(CompareSettings(methods=METHODS))
+    assert [one.method.name for one in chosen] == [one.key for one in chosen] == list(METHODS)
+    assert [one.training is not None for one in chosen] == [name in OWN_NETWORK for name in METHODS]
 
 
 def test_each_has_maps_and_scores_of_the_scored_images(finished: RunResult) -> None:
@@ -92,7 +97,8 @@ def test_stored_maps_are_those_of_the_method(finished: RunResult, dataset: Datas
     pixels = torch.from_numpy(read_image(record.image)).permute(2, 0, 1)[None]
     for found in finished.compared:
         network = ClassificationNetwork.load(found.model.path).eval()
-        (response,) = RESPONSES[found.method](network, pixels, row, scales=cam.scales, flip=cam.flip)
+        (chosen,) = choose(CompareSettings(methods=(found.method,)))
+        (response,) = responses_of(chosen, network, pixels, row, settings=cam, names=["a"])
         stored = read_response_maps(maps_path(found.maps.path, record.name))
         assert stored.classes.tolist() == list(record.labels)
         assert stored.subcategory_maps.shape[1] == 0
@@ -224,7 +230,7 @@ def test_a_second_run_does_nothing_and_a_setting_changes_its_own_stages(finished
 
 @pytest.mark.parametrize("method", OWN_NETWORK)
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(
-    finished: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Comparison
+    finished: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     undisturbed = next(found for found in finished.compared if found.method == method)
     folder = tmp_path / "run"
@@ -267,7 +273,7 @@ def test_a_missing_package_is_said_before_anything_is_done(
     with pytest.raises(SettingsError, match=r"need the package grad-cam.*pip install 'subcam\[compare\]'"):
         pipeline.run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    CompareSettings(methods=OWN_NETWORK).check_packages()
+    choose(CompareSettings(methods=OWN_NETWORK))
 
 
 def test_a_method_that_is_named_twice_is_refused() -> None:

@@ -1,0 +1,3 @@
+"""What the tests of methods share."""
+
+from methods.plugins import module as module

@@ -1,0 +1,80 @@
+"""A method says what it is, and nothing that it could not mean."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+
+from subcam.cam.multiscale import multiscale_response
+from subcam.cam.settings import CamSettings
+from subcam.comparisons.erasing import ErasingSettings
+from subcam.errors import SettingsError
+from subcam.methods.protocol import ChosenMethod, Method, plain_maps
+from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+
+
+def test_what_a_method_does_not_say_is_plain_cam() -> None:
+    method = Method(name="a")
+    assert (method.title, method.maps, method.refine, method.losses) == ("a", plain_maps, None, None)
+    network = ClassificationNetwork(
+        ModelConfig(network=NetworkSettings(name="tiny", weights="none"), class_names=("a", "b"))
+    ).eval()
+    images, labels = torch.randint(0, 256, (2, 3, 24, 40), dtype=torch.uint8), torch.tensor([[1, 0], [1, 1]])
+    found = method.maps(network, images, labels, CamSettings(scales=(1.0, 0.5), flip=False))
+    expected = multiscale_response(network, images, labels, scales=(1.0, 0.5), flip=False)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.maps, other.maps)  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def types_unchecked() -> Iterator[None]:
+    """As users have it: the tests' own check of types would be first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": ""}, 'name: expected at most 40 small letters, digits, "-" and "+", got \'\''),
+        ({"name": "../a"}, "name: expected at most 40"),
+        ({"name": "A"}, "name: expected"),
+        ({"name": "a" * 41}, "name: expected"),
+        ({"name": "-a"}, "name: expected"),
+        ({"name": None}, "name: expected"),
+        ({"title": "a\n"}, "title: expected at most 40 printable characters"),
+        ({"title": "a" * 41}, "title: expected"),
+        ({"title": 1}, "title: expected"),
+        ({"version": 1.5}, "version: expected a whole number or text, got 1.5"),
+        ({"version": True}, "version: expected"),
+        ({"maps": None}, "maps: expected a function, got None"),
+        ({"maps": 3}, "maps: expected a function, got 3"),
+        ({"refine": 3}, "refine: expected a function"),
+        ({"losses": "x"}, "losses: expected a function"),
+        ({"needs": 1}, "needs: expected a function"),
+        ({"num_subcategories": -1}, "num_subcategories: expected a whole number from 0 to 10000, got -1"),
+        ({"num_subcategories": True}, "num_subcategories: expected"),
+        ({"options": {"a": 1}}, "options: expected a group of settings or none"),
+    ],
+)
+@pytest.mark.usefixtures("types_unchecked")
+def test_what_no_method_is(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Method(**{"name": "a", **wrong})
+    assert str(error.value).startswith(message)
+
+
+def test_somebody_else_s_is_known_by_its_code_and_ours_by_its_name() -> None:
+    method = Method(name="a", version="2b", losses=lambda *_: {}, options=ErasingSettings(threshold=0.5))
+    ours = ChosenMethod(method=method, reference="a")
+    assert (ours.key, ours.training and ours.training.key) == ("a", method.options)
+    theirs = ChosenMethod(method=method, reference="m:A", source="12ab")
+    expected = {"name": "a", "version": "2b", "source": "12ab", "options": method.options}
+    assert theirs.key == expected
+    assert theirs.training is not None
+    assert theirs.training.key == expected
+    assert ChosenMethod(method=Method(name="a"), reference="a").training is None
