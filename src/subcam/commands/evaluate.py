@@ -80,6 +80,8 @@ def evaluate(words: list[str]) -> None:
         missing=given.missing,
         unlabelled=given.unlabelled,
         two_valued=given.two_valued,
+        colours=dict(predictions.colours),
+        true_colours=dict(truth.colours),
     )
     show(table_of(result))
     say(summary_line(result))

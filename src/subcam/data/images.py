@@ -264,6 +264,7 @@ def _indices_of_voc_colours(image: Image.Image, path: Path) -> UInt8[np.ndarray,
         wrong = int(codes[palette[order][place] != codes][0])
         raise BadInputError(
             f"{path}: expected a mask, got RGB with the colour ({wrong >> 16}, {wrong >> 8 & 255}, {wrong & 255}), "
-            f"which is not in PASCAL VOC's colour map; {advice}"
+            f"which is not in PASCAL VOC's colour map; {advice}, or say the colours in a labelmap.txt beside the masks"
+            f" (a line a class: NAME:{wrong >> 16},{wrong >> 8 & 255},{wrong & 255}::)"
         )
     return order[place].astype(np.uint8)

@@ -5,13 +5,13 @@ In: folders as `open_masks` finds them, classes matched by name. Out: `Paired`. 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from subcam.checks.arguments import takes_arrays
-from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, mask_values_of, suggest
 from subcam.errors import BadInputError, SettingsError
@@ -31,12 +31,8 @@ class Truth:
     @classmethod
     def of_folder(cls, masks: MaskFolder) -> "Truth":
         """The masks of a folder."""
-        readers = {name: _reader(path) for name, path in masks.files.items()}
+        readers = {name: partial(masks.stored, path) for name, path in masks.files.items()}
         return cls(read=readers, class_names=masks.class_names)
-
-
-def _reader(path: Path) -> Callable[[], UInt8[np.ndarray, "h w"]]:
-    return lambda: read_indices(path)
 
 
 @takes_arrays()
@@ -77,7 +73,7 @@ def compare(
     counts = []
     for name in track(images, "comparing", len(images)):
         labels = _mapped(true.read[name](), true_table, where=f"the ground truth of {name}")
-        found = [_read(masks.files[name], table, labels.shape) for masks, table in zip(opened, tables, strict=True)]
+        found = [_read(masks, name, table, labels.shape) for masks, table in zip(opened, tables, strict=True)]
         open_ = np.any([each == IGNORE_INDEX for each in found], axis=0)
         labels = np.where(open_, np.uint8(IGNORE_INDEX), labels)
         counts.append([class_counts(each, labels, num_classes=len(class_names) + 1) for each in found])
@@ -138,8 +134,9 @@ def _images(
     return images
 
 
-def _read(path: Path, table: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
-    labels = read_indices(path)
+def _read(masks: MaskFolder, name: str, table: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
+    path = masks.files[name]
+    labels = masks.stored(path)
     if labels.shape != shape:
         raise BadInputError(
             f"{path}: expected a mask as large as its ground truth, {shape[1]} x {shape[0]} pixels (width x height), "

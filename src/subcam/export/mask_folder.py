@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.files import images_below, name_of
-from subcam.data.images import read_indices
 from subcam.data.readers.class_names import LEGEND_FILE, ClassList, listed_classes, read_class_list
+from subcam.data.readers.colour_masks import read_stored
 from subcam.data.readers.voc import VOC_MASK_FOLDERS, voc_classes
 from subcam.data.records import IGNORE_INDEX, first_of, require_room
 from subcam.errors import BadInputError
@@ -32,7 +32,7 @@ from subcam.runtime.run_folder import RECORD
 logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
-CLASS_FILES = ("classes.csv", LEGEND_FILE)
+CLASS_FILES = ("classes.csv", LEGEND_FILE, "labelmap.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,13 @@ class MaskFolder:
 
     files: path by name, which is the path below the folder, POSIX, without suffix.
     class_names: class i has the value i + 1 (0 is background, 255 unlabelled); None where nothing says it.
+    colours: the value of each colour of masks in colours, where the list of classes says other ones than PASCAL VOC's.
     """
 
     root: Path
     files: dict[str, Path]
     class_names: tuple[str, ...] | None = None
+    colours: tuple[tuple[tuple[int, int, int], int], ...] = ()
 
     def only(self, names: Sequence[str]) -> "MaskFolder":
         """The masks of these names, in this order.
@@ -67,9 +69,13 @@ class MaskFolder:
             return self.class_names
         highest = 0
         for path in track(self.files.values(), "looking for classes", len(self.files)):
-            values = read_indices(path)
+            values = self.stored(path)
             highest = max(highest, int(values[values != IGNORE_INDEX].max(initial=0)))
         return names_of_values(highest)
+
+    def stored(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+        """The values in one of the files, whatever they mean; raises as `read_stored`."""
+        return read_stored(path, dict(self.colours))
 
     def read(self, name: str, *, num_classes: int) -> UInt8[np.ndarray, "h w"]:
         """One mask: 0 background, 1..num_classes the classes, 255 unlabelled.
@@ -77,7 +83,7 @@ class MaskFolder:
         Raises:
             BadInputError: the file is no mask, or has another value.
         """
-        labels = read_indices(self.files[name])
+        labels = self.stored(self.files[name])
         allowed = np.zeros(VALUES, bool)
         allowed[: num_classes + 1] = allowed[IGNORE_INDEX] = True
         refuse_values(np.bincount(labels.ravel(), minlength=VALUES) > 0, allowed, self.files[name])
@@ -94,8 +100,9 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
     """Find the masks in a folder, in its sub-folder `masks`, or in that of a VOC folder; no mask is read.
 
     Of a run's folder these are the pseudo masks of the run that ended last in it, with its class names. Of others the
-    names are those given, else those of `classes.csv` (columns index, name) or `classes.txt` (one a line) in the folder
-    or beside its `masks`, else VOC's in a VOC folder, else unknown.
+    names are those given, else those of `classes.csv` (columns index, name), `classes.txt` (one a line) or
+    `labelmap.txt` in the folder or beside its `masks`, else VOC's in a VOC folder, else unknown. The table and the
+    label map may say the colours of masks in RGB.
 
     Raises:
         BadInputError: no such folder, no PNG in it, a stage's folder of several kinds of masks, a run without pseudo
@@ -117,7 +124,14 @@ def open_masks(folder: Path, *, class_names: Sequence[str] = ()) -> MaskFolder:
         raise BadInputError(
             f"{root}: expected a folder of masks, got one that holds several: {first_of(kinds)}; give one of these"
         )
-    return MaskFolder(root=root, files=_masks_below(root), class_names=_class_names(class_names, folder, root))
+    listed = _class_list(folder, root)
+    names = without_background(class_names, where="the given names") if class_names else None
+    return MaskFolder(
+        root=root,
+        files=_masks_below(root),
+        class_names=names or (listed.names if listed else None),
+        colours=listed.colours if listed else (),
+    )
 
 
 def masks_digest(folder: Path) -> str:
@@ -127,7 +141,7 @@ def masks_digest(folder: Path) -> str:
         BadInputError: as `open_masks`, or a file cannot be read.
     """
     masks = open_masks(folder)
-    return " ".join([files_digest(masks.files), *(masks.class_names or ())])
+    return " ".join([files_digest(masks.files), *(masks.class_names or ()), *map(str, masks.colours)])
 
 
 def _masks_below(root: Path) -> dict[str, Path]:
@@ -207,17 +221,17 @@ def evaluate(
         missing=missing,
         unlabelled=unlabelled,
         two_valued=two_valued,
+        colours=dict(predicted.colours),
+        true_colours=dict(true.colours),
     )
 
 
-def _class_names(given: Sequence[str], folder: Path, root: Path) -> tuple[str, ...] | None:
-    if given:
-        return without_background(given, where="the given names")
+def _class_list(folder: Path, root: Path) -> ClassList | None:
     # A folder of masks may be given by itself: what lies beside it then says what is in it.
     homes = (folder, root, root.parent) if root.name == MASK_FOLDER else (folder, root)
     for path in (home / name for home in dict.fromkeys(homes) for name in CLASS_FILES):
         if path.is_file():
-            return read_class_names(path)
+            return _in_order(read_class_list(path), where=str(path))
     if root.name not in VOC_MASK_FOLDERS:
         return None
     home = folder if folder != root else root.parent
@@ -238,21 +252,16 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         BadInputError: the file cannot be read, or its values are not 1..C.
     """
-    return _in_order(read_class_list(path), where=str(path))
+    return _in_order(read_class_list(path), where=str(path)).names
 
 
-def _in_order(classes: ClassList, *, where: str) -> tuple[str, ...]:
-    if classes.colours:
-        raise BadInputError(
-            f"{where}: expected masks in the colours of PASCAL VOC's colour map, in which a colour is a value, got a "
-            "label map with others; make indexed PNGs of them, and list their classes in classes.txt"
-        )
-    if classes != ClassList.numbered(classes.names):
+def _in_order(classes: ClassList, *, where: str) -> ClassList:
+    if replace(classes, colours=()) != ClassList.numbered(classes.names):
         raise BadInputError(
             f"{where}: expected classes of the values 1..{len(classes.names)}, got {classes}; renumber the masks"
         )
     require_room(classes.names, where=where)
-    return classes.names
+    return classes
 
 
 def without_background(names: Sequence[str], *, where: str) -> tuple[str, ...]:

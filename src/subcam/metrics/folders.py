@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from subcam.checks.arguments import takes_arrays
-from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
+from subcam.data.readers.colour_masks import read_stored
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, first_of, suggest
 from subcam.errors import BadInputError, SettingsError
@@ -61,6 +61,8 @@ def score_folders(
     missing: WhenMissing = "stop",
     unlabelled: WhenUnlabelled = "stop",
     two_valued: bool = False,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+    true_colours: Mapping[tuple[int, int, int], int] | None = None,
 ) -> FolderScores:
     """Count true against predicted pixels over all masks, then divide once.
 
@@ -78,6 +80,8 @@ def score_folders(
         unlabelled: what to do about predicted pixels without a label.
         two_valued: there is one class, and 255 is its value in the ground truth, and in the predictions where these
             hold 255 and no 1.
+        colours: of predictions in RGB, the value of each colour (0..255), where they are none of VOC's.
+        true_colours: the same of the ground truth.
 
     Raises:
         BadInputError: a mask is missing, damaged, of another size than its truth, or has a value that no class has; or
@@ -97,7 +101,7 @@ def score_folders(
     scored = [name for name in truth if missing != "skip" or name in predictions]
     total = np.zeros((VALUES, VALUES), np.int64)
     for name in track(scored, "scoring", len(scored)):
-        counts = _count(predictions.get(name), truth[name])
+        counts = _count(predictions.get(name), truth[name], colours or {}, true_colours or {})
         if meaning is not None and not two_valued:
             meaning.check(counts, truth[name], predictions.get(name), unlabelled=unlabelled)
         total += counts
@@ -138,10 +142,15 @@ def _nothing_to_score(counts: Int64[np.ndarray, "256 256"], class_names: Sequenc
     )
 
 
-def _count(predicted_path: Path | None, true_path: Path) -> Int64[np.ndarray, "256 256"]:
+def _count(
+    predicted_path: Path | None,
+    true_path: Path,
+    colours: Mapping[tuple[int, int, int], int],
+    true_colours: Mapping[tuple[int, int, int], int],
+) -> Int64[np.ndarray, "256 256"]:
     """Pixels of one image by stored true value and stored predicted value; no prediction is all background."""
-    true_labels = read_indices(true_path)
-    predicted = np.zeros_like(true_labels) if predicted_path is None else read_indices(predicted_path)
+    true_labels = read_stored(true_path, true_colours)
+    predicted = np.zeros_like(true_labels) if predicted_path is None else read_stored(predicted_path, colours)
     if predicted.shape != true_labels.shape:
         (height, width), (true_height, true_width) = predicted.shape, true_labels.shape
         swapped = (

@@ -3,11 +3,12 @@
 In: names as a file has them. Out: the classes of the values 1, 2, ..., without background and what is not scored.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from subcam.data.readers.csv_file import read_csv, read_lines
+from subcam.data.readers.csv_file import CsvFile, CsvRow, read_csv, read_lines
 from subcam.data.records import IGNORE_INDEX, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
@@ -123,9 +124,9 @@ class ClassList:
 def read_class_list(path: Path) -> ClassList:
     """The classes of a list: a text file with one a line, a table with columns index and name, or a `labelmap.txt`.
 
-    In a table the rows of values 0 and 255 are passed over. In a label map (`name:red,green,blue:parts:actions`, as
-    CVAT writes it) a class has the value that its colour has in PASCAL VOC's colour map; where a colour is none of
-    these, masks are in the colours themselves.
+    In a table the rows of values 0 and 255 are passed over; it may have a column "colour" (#804000). In a label map
+    (`name:red,green,blue:parts:actions`, as CVAT writes it) a class has the value that its colour has in PASCAL VOC's
+    colour map. Where a colour is none of these, masks are in the colours themselves.
 
     Raises:
         BadInputError: the file cannot be read or understood, or has no class; names it.
@@ -158,7 +159,24 @@ def _from_table(path: Path) -> ClassList:
     values = sorted(value for value in rows if value not in (0, IGNORE_INDEX))
     if values != list(range(1, len(values) + 1)):
         raise BadInputError(f"{path}: expected the values 1..{len(values)}, got {values}; correct the table")
-    return ClassList.numbered(listed_classes([rows[value] for value in values], where=str(path)))
+    classes = ClassList.numbered(listed_classes([rows[value] for value in values], where=str(path)))
+    column = next((place for place, title in enumerate(table.columns) if title in ("colour", "color")), None)
+    if column is None:
+        return classes
+    colours = {int(row.cells[index]): _hex_colour(row, column, table) for row in table.rows}
+    if len(set(colours.values())) < len(colours):
+        raise BadInputError(f"{path}: expected each colour once, got one twice; correct the table")
+    if all(_value_of_colour(*colour) == value for value, colour in colours.items()):
+        return classes
+    return replace(classes, colours=tuple((colour, value) for value, colour in colours.items()))
+
+
+def _hex_colour(row: CsvRow, column: int, table: CsvFile) -> tuple[int, int, int]:
+    text = row.cells[column].strip() if column < len(row.cells) else ""
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        raise BadInputError(f"{table.at(row)}: expected a colour such as #804000, got {text!r:.100}; correct the table")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
 
 
 def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages
-from subcam.data.images import read_indices, voc_palette, write_mask
+from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, first_of
 from subcam.errors import BadInputError
@@ -80,7 +80,7 @@ def run(stage: Stage, *, settings: GivenMasksSettings, images: CheckedImages, ne
     for index in track(left, stage.name, len(left)):
         name = images.image_set.records[index].name
         path = masks.files[name]
-        stored = read_indices(path)
+        stored = masks.stored(path)
         if stored.shape != images.sizes[index]:
             (height, width), (own_height, own_width) = images.sizes[index], stored.shape
             raise BadInputError(
