@@ -8,7 +8,7 @@
     python -m benchmarks gpu --help                       # the whole path on a GPU, a command of its own
 
 Ends with status 1 if a bound was missed, but not with --quick: what is a bound on the sizes that it is meant for says
-nothing about the smallest. `benchmarks/precision.py` and `benchmarks/thresholds.py` study a run of your own.
+nothing about the smallest. `precision.py`, `thresholds.py` and `map_shifts.py` in this folder study a run of your own.
 """
 
 import argparse
