@@ -164,11 +164,17 @@ MISTAKES_IN_FORMATS = {
         message="voc: expected a folder for each class, or tags beside images, got a data set in PASCAL VOC's layout, which a"
         " run reads as it is: subcam run RECIPE --data voc (--kind folders or --kind tags reads it all the same)",
     ),
-    "YOLO's boxes for tags": Mistake(
+    "YOLO's boxes without names": Mistake(
         command=f"{LABELS} images",
         prepare=(file("images/a.txt", "0 0.5 0.5 0.2 0.2\n"), file("images/b.txt", "1 0.5 0.5 0.2 0.2\n")),
-        message="images: expected a folder for each class, or tags beside images, got a data set of YOLO, whose texts are"
-        " numbers of classes and boxes; export it as COCO, and give that file (--kind<...>",
+        message="images: expected a list of what YOLO's numbers mean (data.yaml, data.yml, dataset.yaml, classes.txt,"
+        " obj.names), got none; put it there, or give it in place of the folder, with --images",
+    ),
+    "a number that no class of YOLO has": Mistake(
+        command=f"{LABELS} images --out images/new.csv",
+        prepare=(file("images/a.txt", "2 0.5 0.5 0.2 0.2\n"), file("images/data.yaml", "names: [cat, dog]\n")),
+        message="images/a.txt:1: expected the number of a class of images/data.yaml, which are 0 cat, 1 dog, got 2; this"
+        " list is of another set, or the text is damaged",
     ),
     "tasks that nobody annotated": Mistake(
         command=f"{LABELS} tasks.json --images images",

@@ -112,8 +112,8 @@ OTHERS = {
     "COCO": (("annotations/instances_train.json", "train/a.jpg"), "a data set with COCO's files"),
     "Roboflow": (("train/_annotations.coco.json", "train/a.jpg"), "a data set with COCO's files"),
     "shards": (("train-0.tar",), "a folder of shards"),
-    "YOLO beside": (("a.jpg", "YOLO a.txt"), "a data set of YOLO"),
-    "YOLO": (("images/train/a.jpg", "YOLO labels/train/a.txt", "data.yaml"), "a data set of YOLO"),
+    "YOLO beside": (("a.jpg", "YOLO a.txt"), "expected a list of what YOLO's numbers mean"),
+    "YOLO": (("images/train/a.jpg", "YOLO labels/train/a.txt", "data.yaml"), "data.yaml: expected `names`, a list of"),
     "classes and masks": (("cat/a.jpg", "masks/a.png"), "folders of which masks would be classes"),
     "classes and masks of splits": (
         ("train/cat/a.jpg", "train/masks/a.png"),

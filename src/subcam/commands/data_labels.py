@@ -1,4 +1,4 @@
-"""`subcam data labels SOURCE`: a CSV of image-level labels from folders, COCO, Label Studio or tags."""
+"""`subcam data labels SOURCE`: a CSV of image-level labels from folders, COCO, Label Studio, tags or YOLO."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
 
 folders: a folder for each class; an image in several has all of their names. coco: an annotation file. label-studio:
-an export as JSON. tags: NAME.txt beside each image, or one JSON, JSON-lines or CSV file.
+an export as JSON. tags: NAME.txt beside each image, or one JSON, JSON-lines or CSV file. yolo: folders images and
+labels with data.yaml or classes.txt, or that file.
 """
 
-Kind = Literal["auto", "folders", "coco", "label-studio", "tags"]
+Kind = Literal["auto", "folders", "coco", "label-studio", "tags", "yolo"]
 _SHOWN = 5
 _MOST_NAMES = 40
 
@@ -98,7 +99,7 @@ def labels(words: list[str]) -> None:
 
 def _read(source: Path, kind: str, *, root: Path, options: dict[str, Any]) -> "SourceLabels":
     """The labels of a source; options: those of the flags that belong to one kind, by the parameter's name."""
-    from subcam.labels import from_annotation_tools, from_folders_and_tags
+    from subcam.labels import from_annotation_tools, from_folders_and_tags, from_yolo
 
     if kind == "folders":
         return from_folders_and_tags.labels_from_folders(source, same=options["same"])
@@ -106,6 +107,8 @@ def _read(source: Path, kind: str, *, root: Path, options: dict[str, Any]) -> "S
         return from_annotation_tools.labels_from_coco(source, root=root, crowd_labels=options["crowd_labels"])
     if kind == "label-studio":
         return from_annotation_tools.labels_from_label_studio(source, root=root, label_keys=options["label_keys"])
+    if kind == "yolo":
+        return from_yolo.labels_from_yolo(source, root=root)
     if source.is_dir():
         return from_folders_and_tags.labels_from_tag_files(source)
     return from_folders_and_tags.labels_from_tag_table(source, root=root, least_score=options["least_score"])

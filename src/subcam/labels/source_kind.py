@@ -16,7 +16,7 @@ from subcam.data.readers.json_stream import json_entries
 from subcam.errors import BadInputError, SettingsError
 from subcam.labels.from_folders_and_tags import SPLIT_NAMES
 
-SourceKind = Literal["folders", "coco", "label-studio", "tags"]
+SourceKind = Literal["folders", "coco", "label-studio", "tags", "yolo"]
 
 _OF_VOC = frozenset(
     {"jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationclassaug", "segmentationobject"}
@@ -38,6 +38,8 @@ def kind_of(source: Path) -> SourceKind:
         return _kind_of_folder(source)
     if not source.is_file():
         raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
+    if source.suffix.lower() in (".yaml", ".yml"):
+        return "yolo"
     return _kind_of_json(source) if source.suffix.lower() == ".json" else "tags"
 
 
@@ -56,10 +58,7 @@ def _kind_of_folder(source: Path) -> SourceKind:
     texts = [path.with_suffix(".txt") for path in images if path.with_suffix(".txt").is_file()]
     elsewhere = source.rglob("*.txt") if names & {"labels"} else iter(())
     if _are_boxes(texts) or _are_boxes(path for path in elsewhere if "labels" in path.relative_to(source).parts):
-        raise _other(
-            source,
-            "a data set of YOLO, whose texts are numbers of classes and boxes; export it as COCO, and give that file",
-        )
+        return "yolo"
     if texts:
         return "tags"
     below = names

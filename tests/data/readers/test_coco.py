@@ -333,3 +333,16 @@ def test_what_a_run_cannot_open(tmp_path: Path, changes: dict[str, Any], message
     plain(tmp_path / "mine", [annotation(1, 17)])
     with pytest.raises((SettingsError, BadInputError), match=message):
         open_dataset(DatasetSettings(root=str(tmp_path / "mine"), **changes), work_folder=tmp_path / "work")
+
+
+def test_images_without_an_annotation_are_counted_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They show none of the categories, by COCO's rule; those that show others than the chosen ones are no news."""
+    folder = plain(tmp_path / "set", [annotation(1, 17), annotation(2, 1)], "a.png", "b.png", "c.png", "d.png")
+    caplog.set_level("WARNING")
+    assert [record.name for record in read_plain(folder, classes=["cat"]).records] == ["a"]
+    (said,) = caplog.messages
+    assert "left out 2 of 4 images that have no annotation: COCO's rule is that they show none" in said
+    caplog.clear()
+    kept = read_plain(folder, keep_unlabelled=True)
+    assert [record.labels for record in kept.records][2:] == [(), ()]
+    assert caplog.messages == []

@@ -79,7 +79,8 @@ def read_coco(
         classes: the names to learn, in this order; None for all categories in the order of their ids. Other classes'
             pixels are not scored.
         keep_unlabelled: keep images with none of `classes`, as examples of their absence; else they are left out and
-            their number is logged, as in published numbers on COCO (82,081 of 82,783 images of train2014).
+            their number is logged, as in published numbers on COCO (82,081 of 82,783 images of train2014). An image
+            without any annotation is one of them, for COCO's annotations are of all objects of its categories.
         crowd_labels: whether a class counts that is in an image only as a group ("iscrowd").
         crowd_masks: draw groups as objects of their class; else their pixels are not scored.
         mask_folder: where masks are drawn, once for each annotation file (`coco_masks` says how); None for no masks.
@@ -110,7 +111,7 @@ def read_coco(
         problems |= _draw(file, places, masks, crowd_masks=crowd_masks, stop=on_bad_input == "stop")
     records: list[Record] = []
     skipped = [Skipped(file=str(path), reason=reason) for reason in strays]
-    unlabelled = 0
+    unlabelled = bare = 0
     for image in file.images:
         place = problems.get(image.id, places[image.id])
         if isinstance(place, BadInputError):
@@ -127,8 +128,17 @@ def read_coco(
             records.append(record)
         else:
             unlabelled += 1
+            bare += image.id not in file.present and image.id not in file.crowds
     if unlabelled:
         logger.info("%s: left out %d of %d images with none of the classes", path, unlabelled, len(file.images))
+    if bare:
+        logger.warning(
+            "%s: left out %d of %d images that have no annotation: COCO's rule is that they show none of the"
+            " categories, and published numbers leave them out. A CSV may list them without labels (data labels)",
+            path,
+            bare,
+            len(file.images),
+        )
     if not records:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(

@@ -1,0 +1,41 @@
+"""YAML as texts, lists and dicts, whatever stands in it: nothing becomes an object, and every scalar is text.
+
+So a class may be called `no`, `on`, `1e3` or `null`. What the library raises is one kind of error here.
+"""
+
+from typing import Any, ClassVar
+
+import yaml  # type: ignore[import-untyped]
+
+MOST_BYTES = 4_000_000
+"""Of a text; a list of a hundred thousand names has less."""
+
+
+class _Texts(yaml.SafeLoader):
+    """Reads plain scalars as the texts that they are, and refuses a key that stands twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A dict of the node's keys."""
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            raise ValueError("a key stands twice")
+        return mapping
+
+
+def loads(text: bytes) -> Any:
+    """What a text in YAML says, in UTF-8 or UTF-16 with its mark: texts, lists, dicts, and "" where nothing stands.
+
+    Raises:
+        ValueError: it is no YAML, is nested too deep, longer than four megabytes, or has a key twice.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    loader = _Texts(text)
+    try:
+        return loader.get_single_data()
+    except (yaml.YAMLError, RecursionError, TypeError, AttributeError) as error:
+        raise ValueError(" ".join(str(error).split()) or "it is nested too deep") from error
+    finally:
+        loader.dispose()
