@@ -49,7 +49,8 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def test_unknown_words(mistake: Callable) -> None:
-    commands = "run, demo, recipes, predict, evaluate, compare, export, report, ablate, data"
+    commands = "run, classify, discover, cam, refine, segment, demo, recipes, predict, evaluate, compare, export"
+    commands += ", report, ablate, data"
     assert mistake("trian") == f"there is no command 'trian'; there are: {commands}"
     recipes = "toy, small, voc12_paper, voc12_reference, coco14"
     assert mistake("run") == f"expected a recipe after 'run', got nothing; there are: {recipes}"

@@ -21,6 +21,12 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
                                    from labelled images: response maps, pseudo masks, a segmentation network and a
                                    report page; subcam run RECIPE --help lists every setting
   subcam run --config FILE         the same with settings from a file, such as the config.toml that each run writes
+  subcam classify|discover|cam|refine|segment RECIPE
+                                   the same, up to one stage, in the same folder
+  subcam refine --maps DIR --data DIR
+                                   pseudo masks from response maps of any program
+  subcam segment --masks DIR --data DIR
+                                   a segmentation network from masks of any program
   subcam recipes                   the recipes, with hardware, time and scores
   subcam predict MODEL IMAGES...   masks and overlays of any images from a trained network or run; no labels needed
   subcam evaluate --predictions DIR --truth DIR
@@ -41,6 +47,7 @@ The same command again continues an interrupted run.
 
 COMMANDS = {
     "run": "subcam.commands.run:run",
+    **{stage: f"subcam.commands.run:{stage}" for stage in ("classify", "discover", "cam", "refine", "segment")},
     "demo": "subcam.commands.run:demo",
     "recipes": "subcam.commands.run:recipes",
     "predict": "subcam.commands.predict:predict",

@@ -59,7 +59,7 @@ from subcam.stages import (
 )
 from subcam.stages.context import Context
 from subcam.steps.compare import compare
-from subcam.steps.given import take_maps, take_masks
+from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
 
@@ -113,6 +113,9 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
         refined = [take_masks(settings, context)]
     elif settings.given_maps.folder:
         rounds = [take_maps(settings, context)]
+    elif settings.given_features.file and settings.until == "discover":
+        clusters = discover_in_features(settings, context, settings.last_round)
+        rounds = [RoundResult(round_index=settings.last_round, control=False, clusters=clusters)]
     else:
         route = {"subcategories": subcategory_rounds, "prototypes": prototype_rounds}[settings.route]
         rounds = route(settings, context)
@@ -155,7 +158,9 @@ def subcategory_rounds(
     for index in range(1, settings.last_round + 1):
         before = results[-1].classifier
         clusters = None
-        if not control:
+        if not control and settings.given_features.file:
+            clusters = discover_in_features(settings, context, index)
+        elif not control:
             clusters = context.run(
                 f"round{index}-discover",
                 discover.run,

@@ -49,7 +49,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         MethodError: somebody else's method fails on noise.
     """
     train, parts = dataset.train.image_set, parts_of(settings)
-    if settings.last_round and settings.discover.clusters and parts.classify:
+    if settings.last_round and settings.discover.clusters and (parts.classify or settings.given_features.file):
         read_clusters(Path(settings.discover.clusters), train)
     for setting, file in _weights(settings, parts).items():
         if file not in NO_FILE and not Path(file).exists():
@@ -84,7 +84,9 @@ def parts_of(settings: RunSettings) -> Parts:
     refines = settings.refine.rounds != "none" and not given_masks and settings.until in ("refine", "segment")
     networks = settings.segment.train_on if settings.until == "segment" else ()
     return Parts(
-        classify=not (given_masks or settings.given_maps.folder),
+        classify=not (
+            given_masks or settings.given_maps.folder or (settings.given_features.file and settings.until == "discover")
+        ),
         affinity=refines and settings.refine.random_walk,
         segment=tuple(masks for masks in networks if masks == "truth" or refines or given_masks),
     )

@@ -21,7 +21,7 @@ from subcam.predict.tiles import InferenceSettings
 from subcam.runtime.devices import MachineSettings
 from subcam.stages.affinity import AffinitySettings
 from subcam.stages.classify import ClassifySettings
-from subcam.stages.discover import DiscoverSettings
+from subcam.stages.discover import DiscoverSettings, GivenFeaturesSettings
 from subcam.stages.evaluate import EvaluateSettings
 from subcam.stages.given.maps import GivenMapsSettings
 from subcam.stages.given.masks import GivenMasksSettings
@@ -150,6 +150,7 @@ class RunSettings(Settings):
     seed: Seed = 0
     until: Literal["classify", "discover", "cam", "refine", "segment"] = "segment"
     until_round: Annotated[int, Range(0, 1000)] | None = None
+    given_features: GivenFeaturesSettings = field(default_factory=GivenFeaturesSettings)
     given_maps: GivenMapsSettings = field(default_factory=GivenMapsSettings)
     given_masks: GivenMasksSettings = field(default_factory=GivenMasksSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
@@ -167,6 +168,10 @@ class RunSettings(Settings):
     def check_together(self) -> None:
         """A run begins with images, maps or masks, and ends after it began."""
         given = self.given_maps.folder or self.given_masks.folder
+        if self.given_features.file and self.route != "subcategories":
+            raise SettingsError(
+                "sub-categories are found in given features, and prototypes are not; leave --features out"
+            )
         of_rounds = self.until in ("classify", "discover", "cam")
         if self.given_maps.folder and self.given_masks.folder:
             raise SettingsError("a run begins with given maps or with given masks; leave --maps or --masks out")

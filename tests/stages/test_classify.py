@@ -19,12 +19,13 @@ from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.label_files import write_label_grids
+from subcam.results import read_run
 from subcam.runtime.devices import Device, MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import classify
 from subcam.stages.classify import ClassifySettings
-from subcam.stages.context import compute
+from subcam.stages.context import compute, key_of
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.losses import JointLoss, joint_loss
@@ -318,6 +319,40 @@ def test_a_published_classifier_can_be_round_0(
     assert torch.equal(weights["parent_head.weight"], state["fc8.weight"].flatten(1))
     assert torch.equal(weights["backbone.body.convs.0.weight"], state["convs.0.weight"])
     assert stage.record["outputs"] == {"epochs": 0, "steps": 0}
+
+
+def ready(settings: ClassifySettings, checkpoint: Path) -> ClassifySettings:
+    return replace(settings, round0_checkpoint=str(checkpoint)).of_round(0, with_subcategories=False)
+
+
+def test_a_timm_classifier_of_the_classes_can_be_round_0(
+    run: Callable, settings: ClassifySettings, given: dict[str, Any], tmp_path: Path
+) -> None:
+    """As `torch.save(model.state_dict())` of a model with its own classifier has it; another head is no classifier."""
+    body = ClassificationNetwork(ModelConfig(network=given["network"], class_names=("a",))).backbone.body.state_dict()
+    head = torch.randn(4, 128)
+    torch.save(body | {"classifier.weight": head, "classifier.bias": torch.ones(4)}, tmp_path / "own.pth")
+    stage = run(tmp_path, ready(settings, tmp_path / "own.pth"), round_index=0, clusters=None)
+    weights = load_file(stage.path / "model.safetensors")
+    assert torch.equal(weights["parent_head.weight"], head)
+    assert torch.equal(weights["backbone.body.convs.0.weight"], body["convs.0.weight"])
+    torch.save(body | {"classifier.weight": torch.randn(1000, 128)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="parent classifier"):
+        run(tmp_path, ready(settings, tmp_path / "other.pth"), round_index=0, clusters=None)
+
+
+def test_a_saved_classifier_and_that_of_a_run_can_be_round_0(
+    run: Callable, settings: ClassifySettings, given: dict[str, Any], refined_run: Path, tmp_path: Path
+) -> None:
+    own = read_run(refined_run).result.last.classifier.path
+    for folder in (own, refined_run):
+        stage = run(tmp_path / folder.name, ready(settings, folder), round_index=0, clusters=None)
+        expected, weights = (load_file(where / "model.safetensors") for where in (own, stage.path))
+        assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+    assert key_of(ready(settings, own)) == key_of(ready(settings, refined_run))
+    images = replace(given["images"], image_set=replace(given["images"].image_set, class_names=("a", "b", "c", "d")))
+    with pytest.raises(CheckpointError, match="expected a classifier of a, b, c, d in this order, got one of ringtail"):
+        run(tmp_path / "other", ready(settings, own), round_index=0, clusters=None, images=images)
 
 
 def test_settings_of_a_round() -> None:

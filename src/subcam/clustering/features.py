@@ -16,6 +16,7 @@ from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import Fabric, HostCopy, MachineSettings, one_behind
+from subcam.runtime.documents.regular_file import open_file
 from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import bar
 
@@ -86,6 +87,40 @@ def read_features(folder: Path, *, mapped_above_bytes: int = MAPPED_ABOVE_BYTES)
             for part in parts:
                 part.tofile(file)
     return np.load(whole, mmap_mode="r", allow_pickle=False)
+
+
+def write_features(folder: Path, features: Float32[np.ndarray, "images dim"]) -> None:
+    """Write features in parts, as `extract_features` leaves them."""
+    for start in range(0, len(features), IMAGES_PER_PART):
+        indices = range(start, min(start + IMAGES_PER_PART, len(features)))
+        with atomic_write(_part_path(folder, indices)) as file:
+            np.save(file, features[start : indices.stop])
+
+
+def read_given_features(path: Path, *, count: int) -> Float32[np.ndarray, "images dim"]:
+    """Features of another program from an `.npy` file, a row for each of `count` images.
+
+    Raises:
+        BadInputError: it is no such file, has another number of rows, or numbers that are not finite; names it.
+    """
+    try:
+        with open_file(path) as file:
+            features = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInputError(f"{path}: expected an .npy of features, got something else ({error}); check it") from error
+    if not isinstance(features, np.ndarray) or features.ndim != 2 or features.dtype.kind not in "fiu":
+        got = f"{list(features.shape)} {features.dtype}" if isinstance(features, np.ndarray) else "several"
+        raise BadInputError(f"{path}: expected an array of images x dim numbers, got {got}; write it so")
+    if len(features) != count or not features.shape[1]:
+        raise BadInputError(
+            f"{path}: expected a row for each of {count} training images, in the order of the data set, got"
+            f" {list(features.shape)}; write them again"
+        )
+    features = features.astype(np.float32)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
+        raise BadInputError(f"{path}: expected finite features, got others in row {row}; mend them")
+    return features
 
 
 def _part(path: Path) -> Float32[np.ndarray, "images dim"]:

@@ -1,12 +1,113 @@
-"""`subcam run RECIPE`, `subcam demo`, `subcam recipes`: all stages by a recipe; flags and files change its settings."""
+"""`subcam run RECIPE` does all stages by a recipe, `classify`, ..., `segment` those up to one; `demo`, `recipes`.
 
+Flags and files change the settings of the recipe. All these commands share their run folders: what one has computed no
+other computes again.
+"""
+
+import shlex
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings
 from subcam.errors import SubcamError
+
+if TYPE_CHECKING:
+    from subcam.results import RunResult
+    from subcam.settings import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCommand:
+    """A command that ends with one stage: what it does and takes, what it leaves, and the command that goes on."""
+
+    does: str
+    takes: str
+    leaves: str
+    then: str
+
+
+STAGES = {
+    "classify": StageCommand(
+        does="Train the classifier of the last round, or of --until-round N (0: plain CAM), and all that it rests on.",
+        takes="images with labels (--data). --network.name takes any timm model; --classify.round0-checkpoint a trained"
+        " classifier for round 0: a run's folder, a saved network's, or a file of its weights.",
+        leaves="stages/roundN-classify-...: config.json, model.safetensors, training.csv",
+        then="cam",
+    ),
+    "discover": StageCommand(
+        does="Find the sub-categories of every class for the last round, or --until-round N; with --route prototypes"
+        " the prototypes.",
+        takes="images with labels (--data), whose features the classifier of the round before gives; or features of"
+        " your own (--features FILE.npy), for which nothing is trained.",
+        leaves="stages/roundN-discover-...: clusters.csv, which you may edit and give back with --discover.clusters",
+        then="cam",
+    ),
+    "cam": StageCommand(
+        does="Write the response maps of the last round, or --until-round N, and score them by ground truth, if any.",
+        takes="images with labels (--data); a classifier as `subcam classify` does.",
+        leaves="stages/roundN-cam-.../maps: an npz for each image; tables; the page",
+        then="refine",
+    ),
+    "refine": StageCommand(
+        does="Make pseudo masks of response maps by dense CRF and random walk, and score them.",
+        takes="images with labels (--data); response maps of your own (--maps DIR, in the place of all rounds), or"
+        " none, to make them. --refine.no-random-walk --refine.masks.pseudo-mask crf trains no AffinityNet.",
+        leaves="masks: a PNG for each image, classes.txt; tables; the page",
+        then="segment",
+    ),
+    "segment": StageCommand(
+        does="Train a segmentation network on pseudo masks, and score it beside them.",
+        takes="images (--data); masks of your own (--masks DIR, indexed PNGs, 255 where nothing is known), or response"
+        " maps (--maps DIR), or none, to make them.",
+        leaves="model: config.json, model.safetensors; masks; tables; the page",
+        then="predict",
+    ),
+}
+DEFAULT_RECIPE = "small"
+"""Of a stage's command that begins with a flag."""
+
+
+def classify(words: list[str]) -> None:
+    """`subcam classify RECIPE [settings]`."""
+    _run_until("classify", words)
+
+
+def discover(words: list[str]) -> None:
+    """`subcam discover RECIPE [settings]`."""
+    _run_until("discover", words)
+
+
+def cam(words: list[str]) -> None:
+    """`subcam cam RECIPE [settings]`."""
+    _run_until("cam", words)
+
+
+def refine(words: list[str]) -> None:
+    """`subcam refine [RECIPE] --maps DIR [settings]`."""
+    _run_until("refine", words)
+
+
+def segment(words: list[str]) -> None:
+    """`subcam segment [RECIPE] --masks DIR [settings]`."""
+    _run_until("segment", words)
+
+
+def _run_until(stage: str, words: list[str]) -> None:
+    """One of the commands that end with a stage."""
+    command = STAGES[stage]
+    if any(word.partition("=")[0] == "--until" for word in words):
+        raise SubcamError(f"'{stage}' ends with its own stage; leave --until out, or give `subcam run RECIPE --until`")
+    if words[:1] in (["-h"], ["--help"]):
+        print(f"{command.does}\n\nTakes: {command.takes}\nLeaves, in --out: {command.leaves}\n")
+    if words[:1] and words[0].startswith("--config"):
+        _execute(None, words, prog=f"subcam {stage}", until=stage)
+        return
+    if words[:1] and words[0].startswith("--") and words[0] != "--help":
+        words = [DEFAULT_RECIPE, *words]
+    recipe = recipe_of(words, command=stage, then="--data DIR --out DIR [settings of subcam run]")
+    _execute(recipe, words[1:], prog=f"subcam {stage} {recipe}", until=stage)
 
 
 def run(words: list[str]) -> None:
@@ -56,10 +157,14 @@ def config_named(words: list[str]) -> Path | None:
     return None if named is None else Path(named)
 
 
-def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
+def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = "") -> None:
     """Read the settings that differ from the recipe's, run, print the tables and write the page.
 
-    recipe: None takes that of the file that `--config` names.
+    Args:
+        recipe: None takes that of the file that `--config` names.
+        words: after the recipe.
+        prog: the command with the recipe.
+        until: the stage whose command this is; "" for `run`.
     """
     import tyro
 
@@ -98,11 +203,14 @@ def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
         config = read_config(file)
         settings = config.settings(recipe, code=[part for word in words for part in (word, word.partition("=")[2])])
         recipe = config.recipe if recipe is None else recipe
+    if until:
+        settings = _until(settings, until, words)
+    description = RECIPES[recipe].__doc__ if recipe else None
     given = read_flags(
         Arguments,
         words,
         prog=prog,
-        description=RECIPES[recipe].__doc__ if recipe else None,
+        description=f"{STAGES[until].does} {description}" if until else description,
         default=Arguments(settings=settings, out=Path("runs") / (recipe or "mine")),
     )
     machine = given.settings.machine
@@ -125,6 +233,48 @@ def _execute(recipe: str | None, words: list[str], *, prog: str) -> None:
             from subcam.report.page.page import write_report
 
             say(f"report page: {write_report(given.out)}")
+        if until:
+            say(_ending(result, until, prog.split()[2:], words))
+
+
+def _until(settings: "RunSettings", stage: str, words: list[str]) -> "RunSettings":
+    """The settings of a run that ends with a stage, before flags: with refinement and a network where it needs them."""
+    changes: dict[str, object] = {"until": stage}
+    if stage in ("refine", "segment"):
+        changes["until_round"] = None
+        if settings.refine.rounds == "none":
+            changes["refine.rounds"] = "last"
+    if stage == "segment" and ("pseudo" not in settings.segment.train_on or "--masks" in words):
+        changes["segment.train_on"] = ("pseudo",)
+    return settings.with_(changes)
+
+
+def _ending(result: "RunResult", stage: str, recipe: list[str], words: list[str]) -> str:
+    """Where a stage's result is, and the command that goes on from it."""
+    from subcam.run_files.write import MASKS_FOLDER, MODEL_FOLDER
+
+    last = result.rounds[-1] if result.rounds else None
+    found = {
+        "classify": last and last.model,
+        "discover": last and (last.clusters or last.model),
+        "cam": last and last.maps,
+    }.get(stage)
+    where = found.path if found else result.out / (MASKS_FOLDER if stage == "refine" else MODEL_FOLDER)
+    if stage == "segment":
+        return f"result: {where}\nnext: subcam predict {shlex.quote(str(result.out))} IMAGES --out predictions"
+    flags = _without(words, "--until-round")
+    return f"result: {where}\nnext: {shlex.join(['subcam', STAGES[stage].then, *recipe, *flags])}"
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    """A command's words without a flag and its value."""
+    kept = []
+    passed_over = False
+    for word in words:
+        if not passed_over and word.partition("=")[0] != flag:
+            kept.append(word)
+        passed_over = word == flag
+    return kept
 
 
 def recipes(words: list[str]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -135,7 +136,10 @@ class ClassificationNetwork(nn.Module):
         return copy.train(self.training)
 
     def load_reference(self, path: str) -> None:
-        """Take E, H_p and, where this network has one, H_s from a checkpoint of AffinityNet or SC-CAM.
+        """Take E, H_p and, where this network has one, H_s from a file of weights.
+
+        It is a checkpoint of AffinityNet or SC-CAM, or the weights of a timm model of this name with its classifier,
+        whose bias is left out: it is the same at each position.
 
         Raises:
             CheckpointError: the file, its names or its shapes do not fit; lists them.
@@ -143,6 +147,16 @@ class ClassificationNetwork(nn.Module):
         state = load_state(path)
         load_into(self.backbone.body, state, drop=CLASSIFIER_HEADS, source=path)
         heads = reference_heads(state)
+        wanted = self.parent_head.weight.shape
+        fitting = [
+            name
+            for name, tensor in state.items()
+            if any(fnmatchcase(name, pattern) for pattern in CLASSIFIER_HEADS)
+            and tensor.ndim in (2, 4)
+            and tensor.flatten(1).shape == wanted
+        ]
+        if "parent" not in heads and len(fitting) == 1:
+            heads["parent"] = state[fitting[0]].flatten(1)
         for name, head in (("parent", self.parent_head), ("subcategory", self.subcategory_head)):
             if head is not None:
                 weight = {"weight": heads[name]} if name in heads else {}

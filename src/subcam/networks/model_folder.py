@@ -12,7 +12,7 @@ from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
 from subcam.run_record import read_record
 from subcam.runtime.documents.plain_values import as_plain
-from subcam.runtime.files import read_json, write_json
+from subcam.runtime.files import file_digest, read_json, write_json
 from subcam.runtime.run_folder import RECORD
 
 CONFIG_FILE = "config.json"
@@ -90,6 +90,27 @@ def segmentation_of_run(folder: Path) -> Path:
     return folder / network.model
 
 
+def classifier_of_run(folder: Path) -> Path:
+    """The folder of the classifier of a run's last round.
+
+    Raises:
+        CheckpointError: the run has none.
+        RunFolderError: its record is none; see `read_record`.
+    """
+    models = [entry.model for entry in read_record(folder / RECORD).rounds if entry.model and not entry.control]
+    if not models:
+        raise CheckpointError(f"{folder} is a run without a classifier; give another, or the folder of a saved one")
+    return folder / models[-1]
+
+
+def weights_digest(path: Path) -> str:
+    """Digest of a file of weights, or of that in the folder of a saved network, or of a run's last classifier."""
+    if path.is_dir() and not (path / WEIGHTS_FILE).is_file() and (path / RECORD).is_file():
+        path = classifier_of_run(path)
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    return file_digest(file) if file.is_file() else path.as_posix()
+
+
 def load_network(
     folder: Path,
     expected: ModelFormat,
@@ -100,7 +121,7 @@ def load_network(
     """Read what `save_network` wrote.
 
     Args:
-        folder: where it lies; for a segmentation network also that of a run that trained one.
+        folder: where it lies; for a classifier or a segmentation network also that of a run that trained one.
         expected: what it must hold.
         build: makes the network, its weights not yet in place, from the config's values.
         renamed: fields of the config and modules of the network by the names that older versions gave them.
@@ -111,8 +132,9 @@ def load_network(
         RunFolderError: a file is no JSON, or a run's record is none.
     """
     now = renamed or {}
-    if expected == SEGMENTATION and not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
-        folder = segmentation_of_run(folder)
+    of_run = {SEGMENTATION.name: segmentation_of_run, CLASSIFICATION.name: classifier_of_run}.get(expected.name)
+    if of_run is not None and not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
+        folder = of_run(folder)
     path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
         kind = expected.title.partition(" ")[2]

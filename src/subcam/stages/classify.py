@@ -1,6 +1,7 @@
 """Training {E, H_p} (round 0) and {E, H_p, H_s} (later rounds) by Eq. 3. Labelled images in, a saved network out."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,11 +16,12 @@ from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.records import ImageSet
 from subcam.data.training_batches import TrainingImages
-from subcam.errors import SettingsError
+from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.compute import MethodLearner
 from subcam.methods.protocol import MethodTraining
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.model_folder import weights_digest
 from subcam.prototypes.classifier import prototype_loss
 from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages
 from subcam.prototypes.label_files import read_label_grids
@@ -49,8 +51,10 @@ class ClassifySettings(Settings):
         prototype_weight: weight of the prototype classifier's loss, where positions are labelled (not in the paper).
         start: whether each round starts from the pretrained weights with new heads ("restart", the published code) or
             goes on with E and H_p of the round before and a new H_s ("continue", Algorithm 1 as it reads).
-        round0_checkpoint: a published classifier on ResNet-38 (AffinityNet's or SC-CAM's .pth) to take as round 0
-            instead of training it; empty to train.
+        round0_checkpoint: a classifier to take as round 0 instead of training it; empty to train. The folder of one
+            that subcam saved, or of a run, whose last is meant; the weights of a timm model of the network's name with
+            a classifier of the classes in their order; or a published one on ResNet-38 (AffinityNet's or SC-CAM's
+            .pth).
         head_dropout: share of channels of the feature map dropped in training; 0.5 in the published code.
     """
 
@@ -62,7 +66,7 @@ class ClassifySettings(Settings):
     subcategory_weight: Weight = 5.0
     prototype_weight: Weight = 0.3
     start: Literal["restart", "continue"] = "restart"
-    round0_checkpoint: str = field(default="", metadata=by_content())
+    round0_checkpoint: str = field(default="", metadata=by_content(weights_digest))
     head_dropout: Share = 0.0
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -218,7 +222,9 @@ def _initial_network(
     start_from: Stage | None,
     prototypes: Stage | None,
 ) -> ClassificationNetwork:
-    """A network with new heads on the pretrained backbone, or with E and H_p of the round before."""
+    """A network with new heads on the pretrained backbone, or with E and H_p of the round before, or a saved one."""
+    if settings.round0_checkpoint and Path(settings.round0_checkpoint).is_dir():
+        return _saved(Path(settings.round0_checkpoint), class_names=class_names)
     earlier = None if start_from is None else ClassificationNetwork.load(start_from.path)
     torch.manual_seed(seed)
     own = None if earlier is None else earlier.config.network
@@ -229,7 +235,9 @@ def _initial_network(
         num_subcategories=columns // len(class_names),
         head_dropout=settings.head_dropout,
     )
-    model = ClassificationNetwork(config, weights=None if earlier is None else "none")
+    # Weights that are replaced at once need not be fetched.
+    ready = earlier is not None or (settings.round0_checkpoint and network.weights == "timm")
+    model = ClassificationNetwork(config, weights="none" if ready else None)
     if settings.round0_checkpoint:
         model.load_reference(settings.round0_checkpoint)
     if earlier is not None:
@@ -241,6 +249,21 @@ def _initial_network(
             raise SettingsError(f"the network in {prototypes.path} has no prototypes; expected one that has")
         model = model.with_prototypes(
             source.prototype_classifier.prototypes.detach(), num_objects=source.config.num_objects
+        )
+    return model
+
+
+def _saved(folder: Path, *, class_names: tuple[str, ...]) -> ClassificationNetwork:
+    """A classifier that was trained before.
+
+    Raises:
+        CheckpointError: there is none, or it is of other classes.
+    """
+    model = ClassificationNetwork.load(folder)
+    if model.config.class_names != class_names:
+        raise CheckpointError(
+            f"{folder}: expected a classifier of {', '.join(class_names)} in this order, got one of"
+            f" {', '.join(model.config.class_names)}; choose its classes with --dataset.classes"
         )
     return model
 

@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import tyro
+from jaxtyping import Float32
+
 from subcam.checks.fields import BatchSize, Count, Range, Settings
 from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
-from subcam.clustering.clusters_csv import clusters_digest, read_clusters, write_clusters
-from subcam.clustering.features import extract_features
+from subcam.clustering.clusters_csv import NamedClusters, clusters_digest, read_clusters, write_clusters
+from subcam.clustering.features import extract_features, read_given_features, write_features
 from subcam.clustering.subcategories import (
     Normalisation,
     discover_subcategories,
@@ -93,6 +97,20 @@ def run(
     if not distributed.is_first():  # clusters are found once; the others wait for them
         stage.finish()
         return
+    _find(stage, settings, images, features, given=given, seed=seed)
+
+
+def _find(
+    stage: Stage,
+    settings: DiscoverSettings,
+    images: CheckedImages,
+    features: Float32[np.ndarray, "images dim"],
+    *,
+    given: NamedClusters | None,
+    seed: int,
+) -> None:
+    """Find the sub-categories, or take the given ones; write them and end the stage."""
+    image_set = images.image_set
     features = prepared(features, image_set.labels, normalisation=settings.normalisation)
     choices: tuple[Choice | None, ...] = (None,) * image_set.num_classes
     if given is not None:
@@ -141,6 +159,37 @@ def run(
             "sizes": subcategories.sizes,
         }
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenFeaturesSettings(Settings):
+    """Features of another program, in the place of a classifier's.
+
+    Attributes:
+        file: an .npy of a row for each training image, in the order of the data set (of its CSV, list or COCO file).
+            Sub-categories are then found in these. Empty to take those of the classifier of the round before.
+    """
+
+    file: Annotated[str, tyro.conf.arg(name="features", prefix_name=False, metavar="FILE")] = field(
+        default="", metadata=by_content()
+    )
+
+
+def run_on_features(
+    stage: Stage, *, settings: DiscoverSettings, features: GivenFeaturesSettings, images: CheckedImages, seed: int
+) -> None:
+    """Find the sub-categories of every parent class in given features; writes what `run` does.
+
+    Raises:
+        BadInputError: the file of features or that of clusters cannot be used; names it.
+    """
+    given = read_clusters(Path(settings.clusters), images.image_set) if settings.clusters else None
+    if distributed.is_first():
+        own = read_given_features(Path(features.file), count=len(images.image_set))
+        write_features(stage.path, own)
+        _find(stage, settings, images, own, given=given, seed=seed)
+    else:
+        stage.finish()
 
 
 def _record(choice: Choice) -> dict[str, Any]:

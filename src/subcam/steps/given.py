@@ -1,4 +1,4 @@
-"""Where a run begins with another program's work: response maps in the place of all rounds, masks of pseudo masks."""
+"""Where a run begins with another program's work: features, response maps, masks."""
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import union
@@ -7,11 +7,23 @@ from subcam.results import RefinedResult, RoundResult
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
-from subcam.stages import evaluate
+from subcam.stages import discover, evaluate
 from subcam.stages.context import Context
 from subcam.stages.given import maps as given_maps
 from subcam.stages.given import masks as given_masks
 from subcam.steps.score import score_maps
+
+
+def discover_in_features(settings: RunSettings, context: Context, index: int) -> Stage:
+    """The sub-categories of a round in given features, which are the same in every round."""
+    return context.run(
+        f"round{index}-discover",
+        discover.run_on_features,
+        settings=settings.discover,
+        features=settings.given_features,
+        images=context.dataset.train,
+        seed=context.seed,
+    )
 
 
 def take_maps(settings: RunSettings, context: Context) -> RoundResult:

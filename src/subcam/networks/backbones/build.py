@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from subcam.checks.fields import Range, Settings
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones import mobilenetv2, resnet38, tiny
-from subcam.networks.model_folder import WEIGHTS_FILE, read_backbone
+from subcam.networks.model_folder import WEIGHTS_FILE, read_backbone, weights_digest
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
 from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
@@ -27,7 +27,6 @@ from subcam.networks.weight_files import (
     read_metadata,
     split_heads,
 )
-from subcam.runtime.files import file_digest
 from subcam.runtime.run_folder import by_content
 
 Triple = tuple[float, float, float]
@@ -37,12 +36,6 @@ ModelArgument = bool | Annotated[int, Range(-(10**9), 10**9)] | Annotated[float,
 
 SAME = {"pad_type": "same"}
 """Arguments of timm that our own MobileNetV2 knows too."""
-
-
-def _weights_digest(path: Path) -> str:
-    """Digest of a file of weights, or of that in a saved network's folder."""
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    return file_digest(file) if file.is_file() else path.as_posix()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +61,7 @@ class NetworkSettings(Settings):
     """
 
     name: str = "mobilenetv2_100"
-    weights: str = field(default="timm", metadata=by_content(_weights_digest))
+    weights: str = field(default="timm", metadata=by_content(weights_digest))
     output_stride: Annotated[int, Range(1, 256)] | None = None
     neck_channels: Annotated[int, Range(0, 65_536)] = 0
     mean: tuple[Mean, Mean, Mean] | None = None

@@ -81,7 +81,7 @@ def page_html(
         tables_note=explanation(result),
         images=[_image(image, result.class_names) for image in packed],
         gallery_note=sentences.gallery_note(images, len(packed)),
-        iou_note=sentences.iou_note(has_truth),
+        iou_note=sentences.iou_note(has_truth) if run.mapped else "",
         class_options=class_options,
         split_options=[("", "all", ""), *((split, split, "") for split in splits)],
         orders=_orders(packed),

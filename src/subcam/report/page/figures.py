@@ -181,7 +181,7 @@ def _training(run: FinishedRun) -> Iterator[PageFigure]:
 
 def _losses(path: Path) -> dict[str, Curve]:
     """Loss -> (epochs, values) of one training, without the total where its parts were logged."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # of a network that was ready: no step, not even a header
         return {}
     rows = read_csv(path, needed=("epoch",)).dicts()
     columns = [name for name in (rows[0] if rows else ()) if name.endswith("loss")]
