@@ -5,6 +5,7 @@ scores alone; the others wait for it.
 """
 
 from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast, get_args
 
@@ -284,8 +285,10 @@ def _score_maps(settings: EvaluateSettings, image_set: ImageSet, maps: Stage, *,
         best_threshold=best.threshold,
         best=summary(best.scores),
         best_used_masks=True,
-        mean_average_precision=mean_average_precision(logits, image_set.labels) if judged else np.nan,
-        class_average_precision=class_average_precision(logits, image_set.labels).tolist() if judged else [],
+        mean_average_precision=mean_average_precision(logits, image_set.labels) if judged else math.nan,
+        class_average_precision=(
+            class_average_precision(logits, image_set.labels).tolist() if judged else [math.nan] * image_set.num_classes
+        ),
         thresholds=sweep.thresholds.tolist(),
         miou_curve=sweep.curve().tolist(),
         class_thresholds=list(by_class),
