@@ -43,11 +43,48 @@ def test_a_run_beside_a_folder_against_the_run_s_own_truth(
     assert "differ most" not in capsys.readouterr().out
 
 
+def test_without_truth_they_agree_or_not(
+    crf_masks: Path, refined_run: Path, toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "out.json", tmp_path / "page.html"
+    words = ["compare", str(crf_masks), str(refined_run / "masks"), "--out", str(out), "--page", str(page)]
+    assert cli.main([*words, "--image-folder", str(toy_folder / "images"), "--resamples", "50"]) == 0
+    printed = capsys.readouterr().out
+    assert "there is no ground truth: this says how far they agree, not which is right" in printed
+    assert "masks and crf only agree least on (mean IoU of the two, per cent):" in printed
+    found = json.loads(out.read_text("utf-8"))
+    assert found.keys() == {
+        "compared",
+        "images",
+        "resamples",
+        "seed",
+        "equal_pixels",
+        "agreement",
+        "classes",
+        "by_image",
+    }
+    interval = found["agreement"]["masks"]
+    assert interval["low"] <= interval["value"] <= interval["high"] < 1
+    assert f"{100 * interval['value']:.1f}" in printed
+    text = page.read_text("utf-8")
+    assert "There is no ground truth" in text
+    assert "image of val-" in text, "the folder's images are shown"
+
+
+def test_the_page_of_a_run_shows_its_images_and_truth(refined_run: Path, crf_masks: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ["compare", str(crf_masks), str(refined_run), "--page", str(page), "--page-images", "2"]
+    assert cli.main([*words, "--resamples", "50", "--images", "0"]) == 0
+    text = page.read_text("utf-8")
+    assert text.count("ground truth of val-") == text.count("image of val-") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((".",), "expected two folders or more to compare, got 1"),
-        (("masks", "masks"), "no run is among the folders, whose data set would have ground truth; give --truth DIR"),
+        (("masks", "masks", "--page", "page"), "--page page: expected the name of a page, such as compare.html"),
+        (("masks", "masks", "--image-folder", "gone"), "gone: expected a folder of images, got none"),
         (("masks", "gone", "--truth", "masks"), "gone: expected a folder of masks, got none; check the path"),
         (("masks", "masks", "--resamples", "0"), "--resamples: expected a whole number from 1"),
     ],

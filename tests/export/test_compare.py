@@ -8,7 +8,7 @@ import pytest
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.errors import BadInputError, SettingsError
-from subcam.export.compare import compare
+from subcam.export.compare import agreeing, compare, open_folders
 from subcam.export.mask_folder import evaluate
 
 CLASSES = ("cat", "dog")
@@ -97,3 +97,23 @@ def test_what_cannot_be_compared(three: tuple[Path, ...], tmp_path: Path) -> Non
     empty = write(tmp_path / "empty", {"a": [[0, 0, 0, 255]]})
     with pytest.raises(BadInputError, match="expected pixels of cat, dog in the ground truth of 1 images, got none"):
         compare([first, second], truth=empty)
+
+
+def test_without_truth_each_is_held_against_the_first(three: tuple[Path, ...]) -> None:
+    """On all images that both have, in the classes of the first; pixels without a label in one count in none."""
+    _, first, second = three
+    side = open_folders([first, second], truth=None)
+    assert (side.images, side.truth) == (("a", "b/c"), None)
+    found = agreeing(side, resamples=10)
+    assert found.counts[0].sum(0).tolist() == [[3, 2, 1], [3, 3, 2], [4, 2, 2]]
+    open_ = write(first.parent / "open", {"a": [[0, 255, 255, 1]], "b/c": [[0] * 4]})
+    found = agreeing(open_folders([first, open_, second], truth=None), resamples=10)
+    assert found.counts[:, :, 1].sum((1, 2)).tolist() == [6, 6]
+    small = write(first.parent / "small", {"a": [[0, 1]]})
+    with pytest.raises(BadInputError, match=r"small/a.png: expected a mask as large as that of one, 4 x 1 .*"):
+        agreeing(open_folders([first, small], truth=None))
+    nothing = write(first.parent / "nothing", {"a": [[255] * 4]})
+    with pytest.raises(BadInputError, match="expected pixels with a label in all folders, got none in 1 images"):
+        agreeing(open_folders([first, nothing], truth=None))
+    with pytest.raises(BadInputError, match="expected images that all folders have, got none; the first of each: a, z"):
+        open_folders([first, write(first.parent / "other", {"z": [[0]]})], truth=None)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -13,15 +13,15 @@ from subcam.errors import SettingsError
 from subcam.runtime.files import write_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from subcam.export.compare import Truth
-    from subcam.metrics.paired import Interval, Paired
+    from subcam.metrics.agreement import Agreement
+    from subcam.metrics.paired import Paired
 
 DESCRIPTION = """Score runs and folders of masks side by side, on the images that all of them have.
 
 Differences are to the first. Their intervals hold 95 of 100 resamplings of the images (paired bootstrap): where 0 is
-outside, the images at hand are enough to tell the two apart. They do not say how another seed would come out.
+outside, the images at hand are enough to tell the two apart. They do not say how another seed would come out. Without
+ground truth only how far they agree can be said.
 """
 
 
@@ -31,7 +31,8 @@ class Arguments(Settings):
 
     Attributes:
         folders: each that of a run, whose pseudo masks are meant, or of masks.
-        truth: a folder of ground-truth masks, or one in PASCAL VOC's layout; else those of the first run's data set.
+        truth: a folder of ground-truth masks, or one in PASCAL VOC's layout; else those of the first run's data set,
+            if it has some.
         data: where the first run's images are now, if they have moved.
         list: a file of the names to score, one a line, such as a split of VOC; else every image that all have.
         classes: names of the values 1, 2, ... of folders that do not say them, or a file of these (.txt, .csv).
@@ -39,6 +40,9 @@ class Arguments(Settings):
         seed: of the resampling.
         images: how many of the images in which two differ most are listed.
         out: a file for all numbers (.json), replaced if it is there.
+        page: a file for a page of all that (.html) with the images that differ most, replaced if it is there.
+        page_images: how many of these images the page shows, of each two.
+        image_folder: the folder of the images, for the page; else those of the first run's data set.
     """
 
     folders: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN|MASKS")]]
@@ -50,6 +54,9 @@ class Arguments(Settings):
     seed: Seed = 0
     images: Annotated[int, Range(0, 100_000)] = 5
     out: Path | None = None
+    page: Path | None = None
+    page_images: Annotated[int, Range(0, 1000)] = 24
+    image_folder: Path | None = None
 
 
 def compare(words: list[str]) -> None:
@@ -57,38 +64,58 @@ def compare(words: list[str]) -> None:
     given = read_flags(Arguments, words, prog="subcam compare", description=DESCRIPTION)
 
     from subcam.data.readers.voc import read_names
-    from subcam.export.compare import compare as compare_folders
+    from subcam.export.compare import agreeing, open_folders, scored
+    from subcam.export.images import find_images
     from subcam.export.mask_folder import class_names_in
+    from subcam.report.tables.comparison import class_table, numbers, table_of
     from subcam.runtime.progress import say, show
 
-    paired = compare_folders(
+    if given.page is not None and given.page.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"--page {given.page}: expected the name of a page, such as compare.html")
+    of_run = run_images(given.folders, data=given.data)
+    side = open_folders(
         given.folders,
-        truth=given.truth or truth_of_run(given.folders, data=given.data),
+        truth=given.truth or (of_run.truth if of_run else None),
         names=None if given.list is None else read_names(given.list),
         classes=class_names_in(given.classes),
-        resamples=given.resamples,
-        seed=given.seed,
     )
-    show(table_of(paired))
-    show(class_table(paired))
-    for index, label in enumerate(paired.labels[1:], start=1):
-        apart = paired.images_that_differ(index, most=given.images)
-        if apart:
-            say(f"{label} and {paired.labels[0]} differ most in (mIoU of the image, per cent):")
-        for name, first, other in apart:
-            say(f"  {name}: {100 * first:.1f} -> {100 * other:.1f}")
-    drawn = f"{paired.resamples} resamplings with seed {paired.seed}"
-    say(f"{len(paired.images)} images, {drawn}; differences are to {paired.labels[0]}")
+    files = of_run.files if of_run else {}
+    if given.image_folder is not None:
+        found_images = find_images(side.images, given.image_folder)
+        files = {name: given.image_folder / found_images.file_name(name) for name in side.images}
+    drawing = {"resamples": given.resamples, "seed": given.seed}
+    found = agreeing(side, **drawing) if side.truth is None else scored(side, **drawing)
+    for table in (table_of(found), class_table(found)):
+        show(table)
+    for index, label in enumerate(found.labels[1:], start=1):
+        _list_images(found, index, label, most=given.images)
+    drawn = f"{found.resamples} resamplings with seed {found.seed}"
+    say(f"{len(found.images)} images, {drawn}; differences are to {found.labels[0]}")
+    if side.truth is None:
+        say("there is no ground truth: this says how far they agree, not which is right; --truth DIR scores them")
     if given.out is not None:
-        write_json(given.out, numbers(paired))
+        write_json(given.out, numbers(found))
         say(f"all numbers in {given.out}")
+    if given.page is not None:
+        from subcam.report.compare_page import write_comparison
+
+        write_comparison(given.page, side, found, images=files, most=given.page_images, words=words)
+        say(f"page: {given.page}")
 
 
-def truth_of_run(folders: tuple[Path, ...], *, data: str) -> "Truth":
-    """The ground truth of the first folder that is a run's, from its data set.
+@dataclass(frozen=True, kw_only=True)
+class RunImages:
+    """The images of a run's data set by name, and its ground truth, if it has some."""
+
+    files: dict[str, Path]
+    truth: "Truth | None"
+
+
+def run_images(folders: tuple[Path, ...], *, data: str) -> RunImages | None:
+    """The images of the first folder that is a run's, from its data set; None if none is.
 
     Raises:
-        SettingsError: none is a run's, or its data set has no masks.
+        SubcamError: they are not where they were, or one of the files cannot be used.
     """
     from subcam.data.images import read_mask
     from subcam.export.compare import Truth
@@ -97,7 +124,7 @@ def truth_of_run(folders: tuple[Path, ...], *, data: str) -> "Truth":
 
     run = next((folder for folder in folders if (folder / RECORD).is_file()), None)
     if run is None:
-        raise SettingsError("no run is among the folders, whose data set would have ground truth; give --truth DIR")
+        return None
     dataset = open_images(read_run(run), data=data)
     read = {}
     for split in dataset.scored.values():
@@ -105,69 +132,27 @@ def truth_of_run(folders: tuple[Path, ...], *, data: str) -> "Truth":
             if record.mask is not None:
                 values = split.image_set.mask_values
                 read[record.name] = partial(read_mask, record.mask, values, turn=record.mask_turn)
-    if not read:
-        raise SettingsError(f"the data set of {run} has no masks to score against; give --truth DIR")
-    return Truth(read=read, class_names=dataset.train.image_set.class_names)
+    return RunImages(
+        files={record.name: record.image for split in dataset.all for record in split.image_set.records},
+        truth=Truth(read=read, class_names=dataset.train.image_set.class_names) if read else None,
+    )
 
 
-def table_of(paired: "Paired") -> "Table":
-    """Scores of each, and the difference in mIoU to the first, in per cent."""
-    from subcam.runtime.progress import text_table
+def _list_images(found: "Paired | Agreement", index: int, label: str, *, most: int) -> None:
+    """Say on which images a set differs most from the first."""
+    from subcam.metrics.paired import Paired
+    from subcam.runtime.progress import say
 
-    columns = ("masks", "mIoU", "pixel accuracy", "difference in mIoU", "95% interval")
-    rows = []
-    for index, label in enumerate(paired.labels):
-        scores = (_percent(paired.miou[index]), _percent(paired.pixel_accuracy[index]))
-        rows.append((label, *scores, *(_cells(paired.difference(index)) if index else ("", ""))))
-    return text_table(columns, rows, title="Scores (per cent)")
-
-
-def class_table(paired: "Paired") -> "Table":
-    """IoU of each class in the first, and in the others with the interval of the difference, in per cent."""
-    from subcam.runtime.progress import text_table
-
-    header = [part for label in paired.labels[1:] for part in (label, "difference", "95% interval")]
-    rows = []
-    for place, name in enumerate(paired.class_names):
-        cells = [_percent(paired.iou[0, place])]
-        for index in range(1, len(paired.labels)):
-            cells += [_percent(paired.iou[index, place]), *_cells(paired.class_difference(index, place))]
-        rows.append((name, *cells))
-    return text_table(("class", paired.labels[0], *header), rows, title="IoU by class (per cent)")
-
-
-def numbers(paired: "Paired") -> dict[str, Any]:
-    """All scores, differences and intervals, as shares, and the mIoU of each image."""
-    others = range(1, len(paired.labels))
-    return {
-        "compared": paired.labels,
-        "images": len(paired.images),
-        "resamples": paired.resamples,
-        "seed": paired.seed,
-        "miou": dict(zip(paired.labels, paired.miou.tolist(), strict=True)),
-        "difference": {paired.labels[index]: paired.difference(index) for index in others},
-        "classes": [
-            {
-                "class": name,
-                "iou": dict(zip(paired.labels, paired.iou[:, place].tolist(), strict=True)),
-                "difference": {paired.labels[index]: paired.class_difference(index, place) for index in others},
-            }
-            for place, name in enumerate(paired.class_names)
-        ],
-        "by_image": {
-            name: dict(zip(paired.labels, paired.image_miou[:, place].tolist(), strict=True))
-            for place, name in enumerate(paired.images)
-        },
-    }
-
-
-def _cells(interval: "Interval") -> tuple[str, str]:
-    """A difference, with a star where 0 is outside of its interval, and the interval."""
-    if interval.value != interval.value:
-        return "-", "-"
-    star = " *" if interval.is_sure else ""
-    return f"{100 * interval.value:+.1f}{star}", f"{100 * interval.low:+.1f} .. {100 * interval.high:+.1f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if share == share else "-"
+    if isinstance(found, Paired):
+        what = "differ most in (mIoU of the image, per cent)"
+        lines = [
+            f"  {name}: {100 * first:.1f} -> {100 * other:.1f}"
+            for name, first, other in found.images_that_differ(index, most=most)
+        ]
+    else:
+        what = "agree least on (mean IoU of the two, per cent)"
+        lines = [f"  {name}: {100 * share:.1f}" for name, share in found.images_that_differ(index, most=most)]
+    if lines:
+        say(f"{label} and {found.labels[0]} {what}:")
+    for line in lines:
+        say(line)

@@ -1,9 +1,10 @@
 """Folders of masks side by side on the same images: which images these are, and the counts of each against the truth.
 
-In: folders as `open_masks` finds them, classes matched by name. Out: `Paired`. One image's masks are in memory at once.
+In: folders as `open_masks` finds them, classes matched by name. Out: `Paired`, or `Agreement` where there is no truth.
+One image's masks are in memory at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.records import FORBIDDEN, IGNORE_INDEX, mask_values_of, suggest
 from subcam.errors import BadInputError, SettingsError
 from subcam.export.mask_folder import MaskFolder, open_masks
+from subcam.metrics.agreement import Agreement
 from subcam.metrics.folders import first_of
 from subcam.metrics.paired import Paired, class_counts
 from subcam.runtime.progress import track
@@ -33,6 +35,41 @@ class Truth:
         """The masks of a folder."""
         readers = {name: partial(masks.stored, path) for name, path in masks.files.items()}
         return cls(read=readers, class_names=masks.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideBySide:
+    """Folders of masks that are compared, on the images that all of them, and the truth if there is one, have.
+
+    labels: what tells them apart. class_names: background first. truth: None where there is none.
+    """
+
+    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
+    images: tuple[str, ...]
+    masks: tuple[MaskFolder, ...]
+    truth: Truth | None
+
+    def read(self, name: str) -> tuple[list[UInt8[np.ndarray, "h w"]], UInt8[np.ndarray, "h w"] | None]:
+        """The masks of an image in the classes of the comparison, and its ground truth.
+
+        Raises:
+            BadInputError: a mask of another size than the truth, or than the first, or with a value that no class has.
+        """
+        true, like = None, "its ground truth"
+        if self.truth is not None:
+            table = self._table(self.truth.class_names)
+            true = _mapped(self.truth.read[name](), table, where=f"the ground truth of {name}")
+        shape, found = None if true is None else true.shape, []
+        for masks in self.masks:
+            found.append(_read(masks, name, self._table(masks.class_names), shape, like=like))
+            if shape is None:
+                shape, like = found[0].shape, f"that of {self.labels[0]}"
+        return found, true
+
+    def _table(self, class_names: tuple[str, ...] | None) -> np.ndarray:
+        own = self.class_names[1:]
+        return np.array(mask_values_of(class_names or own, own))
 
 
 @takes_arrays()
@@ -62,39 +99,91 @@ def compare(
         BadInputError: no image that all have, a mask of another size than its truth or with a value that no class has.
         SettingsError: fewer than two folders, or folders of different classes.
     """
+    side = open_folders(folders, truth=truth, names=names, classes=classes)
+    return scored(side, resamples=resamples, seed=seed)
+
+
+def open_folders(
+    folders: Sequence[Path | str],
+    *,
+    truth: Path | str | Truth | None,
+    names: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
+) -> SideBySide:
+    """Find what is compared; no mask is read. Arguments and errors are those of `compare`; the truth may be None."""
     if len(folders) < 2:
         raise SettingsError(f"expected two folders or more to compare, got {len(folders)}; name them")
-    opened = [open_masks(Path(folder)) for folder in folders]
-    true = truth if isinstance(truth, Truth) else Truth.of_folder(open_masks(Path(truth)))
+    opened = tuple(open_masks(Path(folder)) for folder in folders)
+    true = truth if isinstance(truth, Truth | None) else Truth.of_folder(open_masks(Path(truth)))
     class_names = _classes(opened, folders, true, tuple(classes))
-    tables = [np.array(mask_values_of(masks.class_names or class_names, class_names)) for masks in opened]
-    true_table = np.array(mask_values_of(true.class_names or class_names, class_names))
-    images = _images(opened, folders, true, names)
+    return SideBySide(
+        labels=_labels(folders),
+        class_names=(BACKGROUND_NAME, *class_names),
+        images=tuple(_images(opened, folders, true, names)),
+        masks=opened,
+        truth=true,
+    )
+
+
+def scored(side: SideBySide, *, resamples: int = 2000, seed: int = 0) -> Paired:
+    """Scores of each against the truth.
+
+    Raises:
+        BadInputError: a mask cannot be used, or the truth has none of the classes.
+    """
     counts = []
-    for name in track(images, "comparing", len(images)):
-        labels = _mapped(true.read[name](), true_table, where=f"the ground truth of {name}")
-        found = [_read(masks, name, table, labels.shape) for masks, table in zip(opened, tables, strict=True)]
-        open_ = np.any([each == IGNORE_INDEX for each in found], axis=0)
-        labels = np.where(open_, np.uint8(IGNORE_INDEX), labels)
-        counts.append([class_counts(each, labels, num_classes=len(class_names) + 1) for each in found])
+    for name in track(side.images, "comparing", len(side.images)):
+        found, labels = side.read(name)
+        assert labels is not None
+        labels = _without_open(labels, found)
+        counts.append([class_counts(each, labels, num_classes=len(side.class_names)) for each in found])
     stacked = np.array(counts).transpose(1, 0, 2, 3)
     if not stacked[:, :, 1, 1:].any():
         raise BadInputError(
-            f"expected pixels of {first_of(class_names)} in the ground truth of {len(images)} images, got none: there"
-            " is nothing to score"
+            f"expected pixels of {first_of(side.class_names[1:])} in the ground truth of {len(side.images)} images, got"
+            " none: there is nothing to score"
         )
     return Paired(
-        labels=_labels(folders),
-        class_names=(BACKGROUND_NAME, *class_names),
-        images=tuple(images),
+        labels=side.labels,
+        class_names=side.class_names,
+        images=side.images,
         counts=stacked,
         resamples=resamples,
         seed=seed,
     )
 
 
+def agreeing(side: SideBySide, *, resamples: int = 2000, seed: int = 0) -> Agreement:
+    """How far each agrees with the first, on the pixels that all give a label.
+
+    Raises:
+        BadInputError: a mask cannot be used, or no pixel has a label in all.
+    """
+    counts = []
+    for name in track(side.images, "comparing", len(side.images)):
+        (first, *others), _ = side.read(name)
+        first = _without_open(first, others)
+        counts.append([class_counts(each, first, num_classes=len(side.class_names)) for each in others])
+    stacked = np.array(counts).transpose(1, 0, 2, 3)
+    if not stacked.any():
+        raise BadInputError(f"expected pixels with a label in all folders, got none in {len(side.images)} images")
+    return Agreement(
+        labels=side.labels,
+        class_names=side.class_names,
+        images=side.images,
+        counts=stacked,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _without_open(labels: UInt8[np.ndarray, "h w"], others: Sequence[UInt8[np.ndarray, "h w"]]) -> np.ndarray:
+    """The labels, 255 where one of the others has none."""
+    return np.where(np.any([each == IGNORE_INDEX for each in others], axis=0), np.uint8(IGNORE_INDEX), labels)
+
+
 def _classes(
-    opened: Sequence[MaskFolder], folders: Sequence[Path | str], truth: Truth, given: tuple[str, ...]
+    opened: Sequence[MaskFolder], folders: Sequence[Path | str], truth: Truth | None, given: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The classes of the comparison: those of the first folder that names them, else those given, or the truth's."""
     known = [(folder, masks.class_names) for folder, masks in zip(folders, opened, strict=True) if masks.class_names]
@@ -104,42 +193,48 @@ def _classes(
             raise SettingsError(
                 f"expected masks of the same classes, got others in {known[0][0]} than in {folder}: {first_of(other)}"
             )
-    class_names = known[0][1] if known else given or truth.class_names
+    of_truth = truth.class_names if truth else None
+    class_names = known[0][1] if known else given or of_truth
     if not class_names:
         raise SettingsError(
             "nothing says what the values of the masks mean; name the classes of 1, 2, ... with --classes"
         )
-    if truth.class_names and not set(class_names) & set(truth.class_names):
+    if of_truth and not set(class_names) & set(of_truth):
         raise SettingsError(
             f"no class of the masks is one of the ground truth's: {class_names[0]!r},"
-            f" {suggest(class_names[0], truth.class_names)} give the names with --classes"
+            f" {suggest(class_names[0], of_truth)} give the names with --classes"
         )
     return class_names
 
 
 def _images(
-    opened: Sequence[MaskFolder], folders: Sequence[Path | str], truth: Truth, names: Sequence[str] | None
+    opened: Sequence[MaskFolder], folders: Sequence[Path | str], truth: Truth | None, names: Sequence[str] | None
 ) -> list[str]:
     """The names that the truth and every folder have, or those given, which all must have."""
+    there: list[tuple[str, Collection[str]]] = [("the ground truth", truth.read)] if truth else []
+    there += [(str(folder), masks.files) for folder, masks in zip(folders, opened, strict=True)]
     for name in names or ():
-        for where, there in (("the ground truth", truth.read), *zip(folders, (m.files for m in opened), strict=True)):
-            if name not in there:
+        for where, own in there:
+            if name not in own:
                 raise BadInputError(f"{where}: expected a mask of {name}, got none; take it off the list")
-    images = [name for name in names or truth.read if all(name in masks.files for masks in opened)]
+    images = [name for name in names or there[0][1] if all(name in own for _, own in there)]
     if not images:
-        firsts = ", ".join(next(iter(each), "none") for each in (truth.read, *(masks.files for masks in opened)))
+        firsts = ", ".join(next(iter(own), "none") for _, own in there)
         raise BadInputError(
-            f"expected images that the ground truth and all folders have, got none; the first of each: {firsts}"
+            f"expected images that {'the ground truth and ' if truth else ''}all folders have, got none; the first of"
+            f" each: {firsts}"
         )
     return images
 
 
-def _read(masks: MaskFolder, name: str, table: np.ndarray, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
+def _read(
+    masks: MaskFolder, name: str, table: np.ndarray, shape: tuple[int, ...] | None, *, like: str
+) -> UInt8[np.ndarray, "h w"]:
     path = masks.files[name]
     labels = masks.stored(path)
-    if labels.shape != shape:
+    if shape is not None and labels.shape != shape:
         raise BadInputError(
-            f"{path}: expected a mask as large as its ground truth, {shape[1]} x {shape[0]} pixels (width x height), "
+            f"{path}: expected a mask as large as {like}, {shape[1]} x {shape[0]} pixels (width x height), "
             f"got {labels.shape[1]} x {labels.shape[0]}"
         )
     return _mapped(labels, table, where=str(path))

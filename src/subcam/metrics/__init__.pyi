@@ -1,5 +1,6 @@
 """The public names of `subcam.metrics`."""
 
+from subcam.metrics.agreement import Agreement as Agreement
 from subcam.metrics.confusion import confusion_matrix as confusion_matrix
 from subcam.metrics.folders import FolderScores as FolderScores
 from subcam.metrics.folders import score_folders as score_folders

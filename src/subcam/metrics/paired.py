@@ -100,25 +100,17 @@ class Paired:
     @cached_property
     def resampled(self) -> Float64[np.ndarray, "resamples sets classes"]:
         """IoU of each class in resamplings: as many images, drawn with replacement, the same for all sets."""
-        sets, images, parts, classes = self.counts.shape
-        flat = self.counts.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)
-        generator = np.random.default_rng(self.seed)
-        found = []
-        for start in range(0, self.resamples, max(1, _AT_ONCE // images)):
-            draws = min(max(1, _AT_ONCE // images), self.resamples - start)
-            times = generator.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float64)
-            found.append(iou_of((times @ flat).reshape(draws, sets, parts, classes)))
-        return np.concatenate(found)
+        return iou_of(resampled_sums(self.counts, resamples=self.resamples, seed=self.seed))
 
     def difference(self, index: int) -> Interval:
         """In mIoU of a set to the first."""
         means = miou_of(self.resampled)
-        return _interval(self.miou[index] - self.miou[0], means[:, index] - means[:, 0])
+        return interval_of(self.miou[index] - self.miou[0], means[:, index] - means[:, 0])
 
     def class_difference(self, index: int, place: int) -> Interval:
         """In IoU of the class at this place, of a set to the first."""
         resampled = self.resampled[:, :, place]
-        return _interval(self.iou[index, place] - self.iou[0, place], resampled[:, index] - resampled[:, 0])
+        return interval_of(self.iou[index, place] - self.iou[0, place], resampled[:, index] - resampled[:, 0])
 
     def images_that_differ(self, index: int, *, most: int) -> list[tuple[str, float, float]]:
         """Names and mIoU in the first set and in this one, of the images in which it differs most; equal ones not."""
@@ -128,7 +120,22 @@ class Paired:
         return [(self.images[i], float(first[i]), float(other[i])) for i in order if apart[i] > 0]
 
 
-def _interval(value: float, resampled: Float64[np.ndarray, " resamples"]) -> Interval:
+def resampled_sums(
+    counts: Int64[np.ndarray, "sets images 3 classes"], *, resamples: int, seed: int
+) -> Float64[np.ndarray, "resamples sets 3 classes"]:
+    """Sums of the counts over resamplings: as many images, drawn with replacement, the same for all sets."""
+    sets, images, parts, classes = counts.shape
+    flat = counts.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, resamples, max(1, _AT_ONCE // images)):
+        draws = min(max(1, _AT_ONCE // images), resamples - start)
+        times = generator.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float64)
+        found.append((times @ flat).reshape(draws, sets, parts, classes))
+    return np.concatenate(found)
+
+
+def interval_of(value: float, resampled: Float64[np.ndarray, " resamples"]) -> Interval:
     """Percentiles of the resamplings in which the score exists."""
     there = resampled[np.isfinite(resampled)]
     tail = 50 * (1 - LEVEL)
