@@ -185,7 +185,7 @@ def voc(root: Path, lists: dict[str, str]) -> Path:
         image(root / "JPEGImages" / f"{name}.jpg", SIZE)
         path = root / "Annotations" / f"{name}.xml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("<a><object><name>cat</name></object></a>")
+        path.write_text("<annotation><object><name>cat</name></object></annotation>")
     for split, names in lists.items():
         path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """One rule for all: what counts as an image, which file a name or a list means, and that none lies outside."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from subcam.audit.dataset import audit_dataset
 from subcam.commands.data_labels import labels
+from subcam.data.check import check_images
 from subcam.data.dataset import DatasetSettings
 from subcam.data.files import (
     files_by_name,
@@ -22,6 +24,7 @@ from subcam.data.images import read_image
 from subcam.data.readers.folder import read_folder
 from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, mask_values_of, suggest
 from subcam.errors import BadInputError
+from subcam.export.mask_folder import open_masks
 from subcam.predict.find_images import find_images
 
 FORMATS = {".jpe": "JPEG", ".jfif": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".pnm": "PPM", ".j2k": "JPEG2000"}
@@ -187,3 +190,49 @@ def test_a_name_is_found_in_any_case_of_its_suffix(tmp_path: Path, suffix: str) 
     path.touch()
     assert image_named(tmp_path, "a") == path
     assert (mask_named(tmp_path, "a") == path) == (suffix.lower() == ".png")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to("nowhere.png")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [pipe, link_to_nothing, link_to_itself])
+def test_what_is_called_like_an_image_is_never_passed_over(
+    tmp_path: Path, put: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set of links whose disk is not mounted looked like a smaller one."""
+    write(tmp_path / "mine" / "cat" / "a.png")
+    put(tmp_path / "mine" / "cat" / "b.png")
+    assert [path.name for path in images_below(tmp_path / "mine").images] == ["a.png", "b.png"]
+    for same in ("content", "name", "never"):
+        labels([str(tmp_path / "mine"), "--same", same, "--overwrite"])
+        assert "b.png" in capsys.readouterr().out
+    assert (tmp_path / "mine" / "labels.csv").read_text().splitlines()[1:] == ["cat/a.png,cat"]
+
+
+@pytest.mark.parametrize("put", [pipe, link_to_nothing, link_to_itself, folder])
+@pytest.mark.parametrize("name", ["classes.txt", "masks/a.png"])
+def test_what_may_be_there_is_read_once_it_is(tmp_path: Path, put: Callable[[Path], None], name: str) -> None:
+    write(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,cat\n")
+    (tmp_path / "masks").mkdir()
+    if name == "classes.txt":
+        write(tmp_path / "masks" / "a.png")
+    put(tmp_path / name)
+    with pytest.raises(BadInputError, match=name.replace(".", r"\.")):
+        check_images(read_folder(tmp_path))
+    if name == "classes.txt":
+        with pytest.raises(BadInputError, match=r"classes\.txt"):
+            open_masks(tmp_path)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, Skipped
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import is_there
 from subcam.runtime.files import fault_of_name
 
 
@@ -22,7 +23,7 @@ from subcam.runtime.files import fault_of_name
 class FolderImages:
     """What lies below a folder, sorted.
 
-    images: files of a kind that is read, by suffix.
+    images: files of a kind that is read, by suffix; a pipe or a link to nothing too: who reads it says what it is.
     unread: files that are images by their suffix and of a kind that is not read, such as .heic.
     """
 
@@ -85,7 +86,7 @@ def images_below(folder: Path, *, exclude: Path | None = None) -> FolderImages:
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in sorted(folders) if enters(Path(parent, name))]
         files += [Path(parent, name) for name in names if not name.startswith(".") and looks_like_image(PurePath(name))]
-    files = sorted(path for path in files if path.is_file())
+    files.sort()
     return FolderImages(
         images=tuple(path for path in files if is_image(path)),
         unread=tuple(path for path in files if not is_image(path)),
@@ -118,12 +119,12 @@ def _capital(suffix: str) -> str:
 def _first_there(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
     """The first file of this name with one of the suffixes; a Mac may have stored its accents decomposed.
 
-    Where there is no file but a folder or a pipe, that: who reads it says what it is.
+    Where there is no file but a folder, a pipe or a link to nothing, that: who reads it says what it is.
     """
     forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
     candidates = [folder / f"{form}{suffix}" for form in forms for suffix in suffixes]
     files = (path for path in candidates if path.is_file())
-    return next(files, None) or next((path for path in candidates if path.exists()), None)
+    return next(files, None) or next(filter(is_there, candidates), None)
 
 
 def files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -185,7 +186,10 @@ def require_inside(root: Path, file: Path, *, where: str) -> None:
     """
     fits = _holds_images(root, file.parent)
     if file.is_symlink():
-        target = file.resolve()
+        try:
+            target = file.resolve()
+        except (OSError, RuntimeError) as error:  # which of them, is for the version of Python to choose
+            raise BadInputError(f"{where}: {file} is a link to itself; put the image there") from error
         fits = target.is_relative_to(root.resolve()) or (fits and target.is_relative_to(file.parent.resolve()))
     if not fits:
         raise BadInputError(

@@ -1,6 +1,7 @@
 """What every reader returns: which images there are, what is in them, and where their masks lie."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,11 @@ UNREAD_SUFFIXES = (
 )
 """Images of kinds that are not read; where one lies among images, it is named."""
 
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]"
+)
+"""Characters that are not shown by themselves; the joiners, which scripts and emoji need, are none of them."""
+
 OnBadInput = Literal["stop", "skip"]
 """What to do with a file or row that cannot be used: stop with one error, or leave it out, counted and named."""
 
@@ -77,6 +83,20 @@ def require_name(name: str, *, where: str) -> None:
         raise BadInputError(f"{where}: outputs cannot be named {name!r:.300}: {fault}; rename it")
 
 
+def require_class_names(names: Iterable[str], *, where: str = "") -> None:
+    """Raise `BadInputError` unless each name can be shown and told from others; names `where` it stands.
+
+    No name has control characters, what turns the direction of writing, or what nobody sees, and each is text in UTF-8.
+    """
+    for name in names:
+        unseen = _UNSEEN.search(name)
+        if unseen:
+            raise BadInputError(
+                f"{where and f'{where}: '}no class can be called {name!r:.300}: it has the character "
+                f"U+{ord(unseen[0]):04X}, which no eye sees; rename it"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
     """A file or row that was left out, and why (the text of the error it would have been)."""
@@ -100,13 +120,7 @@ class ImageSet:
     skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in self.class_names:
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise BadInputError(
-                    f"no class can be called {name!r:.100}, which is no text in UTF-8; rename it"
-                ) from error
+        require_class_names(self.class_names)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -148,7 +162,8 @@ def mask_values_of(
     # Classes beyond the values of a mask have none; where there are masks, readers refuse them (`require_room`).
     stored = stored_as or range(1, min(len(known), MOST_CLASSES) + 1)
     for value, name in zip(stored, known[: len(stored)], strict=True):
-        values[value] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+        if value < IGNORE_INDEX:
+            values[value] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
     values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
     return tuple(values)
 

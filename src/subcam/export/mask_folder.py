@@ -25,6 +25,7 @@ from subcam.metrics.folders import (
     score_folders,
 )
 from subcam.run_record import pseudo_masks_of
+from subcam.runtime.documents.regular_file import is_there
 from subcam.runtime.files import RECORD_FILE, below, files_digest
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import RECORD
@@ -230,7 +231,7 @@ def _class_list(folder: Path, root: Path) -> ClassList | None:
     # A folder of masks may be given by itself: what lies beside it then says what is in it.
     homes = (folder, root, root.parent) if root.name == MASK_FOLDER else (folder, root)
     for path in (home / name for home in dict.fromkeys(homes) for name in CLASS_FILES):
-        if path.is_file():
+        if is_there(path):
             return _in_order(read_class_list(path), where=str(path))
     if root.name not in VOC_MASK_FOLDERS:
         return None

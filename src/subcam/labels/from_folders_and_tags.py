@@ -18,7 +18,7 @@ from subcam.data.readers.label_table import IMAGE_KEYS
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
-from subcam.runtime.documents.regular_file import open_file
+from subcam.runtime.documents.regular_file import is_there, open_file, require_file
 
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of these names hold splits, not classes, if all of a folder's own folders are of such names."""
@@ -79,6 +79,7 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
             image = path.relative_to(root).as_posix()
             try:
                 require_inside(root, path, where=image)
+                require_file(path)
                 key = (split, _identity(path, same))
             except BadInputError as error:
                 skipped.append(Skipped(file=image, reason=str(error)))
@@ -112,7 +113,8 @@ def labels_from_tag_files(root: Path) -> SourceLabels:
         image, text = path.relative_to(root).as_posix(), path.with_suffix(".txt")
         try:
             require_inside(root, path, where=image)
-            if not text.is_file():
+            require_file(path)
+            if not is_there(text):
                 raise BadInputError(f"{path}: expected its tags in {text.name} beside it, got no such file")
             require_inside(root, text, where=image)
             images.append(LabelledImage(image=image, names=tags_of(read_text(text), where=str(text))))

@@ -4,8 +4,8 @@ Each has a function that writes the scores into the stage's record and one that 
 scores alone; the others wait for it.
 """
 
-from collections.abc import Sequence
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast, get_args
 

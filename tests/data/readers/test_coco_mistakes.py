@@ -133,7 +133,7 @@ def test_files_that_are_none_of_coco_s(tmp_path: Path, content: str, message: st
         ({"split": "test2014"}, r"instances_test2014\.json: no such split; there are: train2014, val2014"),
         ({"classes": ("cats",)}, r"unknown class name 'cats': did you mean 'cat'\?"),
         ({"classes": ("cat", "cat")}, "expected each class once, got cat, cat"),
-        ({"classes": ()}, "expected each class once, got none"),
+        ({"classes": ()}, "expected the names of the classes, got none"),
         ({"split": "val2014", "classes": ("dog",)}, r"got none of 2 \(0 bad, 2 without the classes\)"),
     ],
 )

@@ -105,6 +105,42 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
     assert "unknown class name 'cow' of c" in found.skipped[1].reason
 
 
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ((("a.jpg", b"x"), ("a.txt", b"dog")), "a.jpg stands in it twice"),
+        ((("a.txt", b"dog"),), "a.txt stands in it twice"),
+        ((("./a.txt", b"dog"),), "a.txt stands in it twice"),
+        ((("a.TXT", b"dog"),), "a.TXT stands in it twice"),
+        ((("a.png", b"x"),), "a has several images, a.jpg, a.png: .*name a mask a.mask.png"),
+    ],
+)
+def test_of_two_files_none_is_chosen_in_silence(
+    tmp_path: Path, added: tuple[tuple[str, bytes], ...], message: str
+) -> None:
+    """As `tar -r` leaves an archive that was appended to."""
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        for name, data in (("a.jpg", jpeg()), ("a.txt", b"cat"), ("b.jpg", jpeg()), ("b.txt", b"dog"), *added):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(BadInputError, match=rf"train\.tar: {message}"):
+        read_shards(tmp_path)
+    found = read_shards(tmp_path, on_bad_input="skip")
+    assert [(record.name, record.labels) for record in found.records] == [("b", (found.class_names.index("dog"),))]
+
+
+@pytest.mark.parametrize("size", [b"\x80\0\0\0\x7f" + b"\xff" * 7, b"\xff" * 12, b"77777777777\0", b"not a size\0\0"])
+def test_a_member_of_an_impossible_size_is_one_error(tmp_path: Path, size: bytes) -> None:
+    write_tar(tmp_path / "train.tar", {"a.jpg": jpeg(), "a.txt": b"cat"})
+    header = bytearray((tmp_path / "train.tar").read_bytes())
+    header[124:136], header[148:156] = size, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    (tmp_path / "train.tar").write_bytes(header)
+    with pytest.raises(BadInputError, match=r"train\.tar: expected"):
+        read_shards(tmp_path)
+
+
 def test_what_a_mac_and_plain_tar_add_is_no_sample(tmp_path: Path) -> None:
     """As `COPYFILE_DISABLE= tar -cf train.tar .` writes it on a Mac: ./ before each name, and files beside them."""
     files = {"./a.jpg": jpeg(), "./a.txt": b"cat", "./in/b.jpg": jpeg(), "./in/b.json": b'{"labels": []}'}

@@ -150,7 +150,7 @@ def test_the_folder_above_is_recognised(root: Path, tmp_path_factory: pytest.Tem
     [
         (("cat", "hors"), "unknown class name 'hors': did you mean 'horse'"),
         (("cat", "cat"), "expected each class once, got cat, cat"),
-        ((), "expected each class once, got none"),
+        ((), "expected the names of the classes, got none"),
     ],
 )
 def test_bad_choices_of_classes(root: Path, classes: tuple[str, ...], message: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subcam.data.readers.csv_file import CsvFile, CsvRow, read_csv, read_lines
-from subcam.data.records import IGNORE_INDEX, suggest
+from subcam.data.records import IGNORE_INDEX, require_class_names, suggest
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
@@ -62,6 +62,7 @@ def listed_classes(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     if "" in classes or len(set(classes)) < len(classes):
         double = next((name for place, name in enumerate(classes) if name in classes[:place]), "")
         raise BadInputError(f"{where}: expected each class once, got {double!r} twice; remove the repeated name")
+    require_class_names(classes, where=where)
     return tuple(classes)
 
 
@@ -76,8 +77,11 @@ def chosen_classes(classes: Sequence[str] | None, known: Sequence[str], *, where
     for name in chosen:
         if name not in among:
             raise BadInputError(f"{where}: unknown class name {name!r}: {suggest(name, known)}")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise BadInputError(f"{where}: expected each class once, got {', '.join(chosen) or 'none'}; correct the list")
+    if not chosen:
+        raise BadInputError(f"{where}: expected the names of the classes, got none; label the images")
+    if len(set(chosen)) < len(chosen):
+        raise BadInputError(f"{where}: expected each class once, got {', '.join(chosen)}; correct the list")
+    require_class_names(known, where=where)
     return chosen
 
 

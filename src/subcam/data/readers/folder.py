@@ -17,6 +17,7 @@ from subcam.data.readers.class_names import chosen_classes, is_missing, read_cla
 from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, missing_label, read_label_table
 from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, require_room, suggest
 from subcam.errors import BadInputError
+from subcam.runtime.documents.regular_file import is_there
 from subcam.runtime.files import atomic_write
 
 CLASSES_FILE = "classes.txt"
@@ -151,7 +152,7 @@ def folder_splits(root: Path, *, labels: str = "labels.csv") -> tuple[str, ...]:
 def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All classes in the order of their mask values, and those to learn."""
     file = table.path.parent / CLASSES_FILE
-    if file.exists():
+    if is_there(file):
         known = read_class_list(file).names
         where = str(file)
     elif table.class_columns:

@@ -21,7 +21,7 @@ from subcam.data.image_file import read_file
 from subcam.data.readers.class_names import chosen_classes, is_background, is_missing, listed_classes
 from subcam.data.readers.csv_file import read_lines
 from subcam.data.readers.label_table import missing_label
-from subcam.data.readers.tar_member import member_names, read_member
+from subcam.data.readers.tar_member import member_names, read_member, repeated_names
 from subcam.data.records import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
@@ -36,7 +36,7 @@ from subcam.data.records import (
 )
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
-from subcam.runtime.documents.regular_file import read_bytes
+from subcam.runtime.documents.regular_file import is_there, read_bytes
 from subcam.runtime.files import atomic_write, below
 
 MASK = ".mask.png"
@@ -50,11 +50,15 @@ logger = logging.getLogger(__name__)
 
 
 class _Sample(NamedTuple):
-    """Files in an archive that share a name; ending by ending, as in `.mask.png`, with their names in it."""
+    """Files in an archive that share a name; ending by ending, as in `.mask.png`, with their names in it.
+
+    doubles: files of an ending that the sample has already, in small or capital letters.
+    """
 
     name: str
     archive: Path
     files: dict[str, str]
+    doubles: tuple[str, ...]
 
 
 @takes_arrays()
@@ -89,7 +93,7 @@ def read_shards(
             " folder and the split"
         )
     file = root / CLASSES_FILE
-    listed = read_lines(file) if file.exists() else ()
+    listed = read_lines(file) if is_there(file) else ()
     known = listed_classes(listed, where=str(file)) or _all_names(root)
     chosen = chosen_classes(classes, known, where=str(file if listed else root))
     among, places = dict.fromkeys(known), {name: index for index, name in enumerate(chosen)}
@@ -168,14 +172,19 @@ def write_shards(root: Path, image_set: ImageSet, *, split: str, images_each: in
 
 def _samples(archive: Path) -> Iterator[_Sample]:
     files: dict[str, dict[str, str]] = {}
+    doubles: dict[str, list[str]] = {}
+    repeated = repeated_names(archive)
     for name in member_names(archive):
         path = PurePosixPath(name)
         stem, dot, ending = path.name.partition(".")
         if stem and dot and stem.casefold() not in _STRAYS:
-            files.setdefault((path.parent / stem).as_posix(), {})[f".{ending.lower()}"] = name
+            key = (path.parent / stem).as_posix()
+            if name in repeated or f".{ending.lower()}" in files.get(key, {}):
+                doubles.setdefault(key, []).append(name)
+            files.setdefault(key, {})[f".{ending.lower()}"] = name
     for name, endings in files.items():
         if any(ending in _OURS for ending in endings):
-            yield _Sample(name, archive, endings)
+            yield _Sample(name, archive, endings, tuple(doubles.get(name, ())))
         else:
             logger.info("%s: left out %s, which has no ending that is read", archive, ", ".join(endings.values()))
 
@@ -194,8 +203,15 @@ def _record(
 ) -> tuple[tuple[str, ...], Record]:
     """All names of a sample, and it as a record of those that are learned, by their `places`."""
     require_name(sample.name, where=str(sample.archive))
-    image = next((sample.files[ending] for ending in IMAGE_SUFFIXES if ending in sample.files), None)
-    if image is None:
+    images = [sample.files[ending] for ending in IMAGE_SUFFIXES if ending in sample.files]
+    if sample.doubles:
+        raise BadInputError(f"{sample.archive}: {sample.doubles[0]} stands in it twice; write the archive again")
+    if len(images) > 1:
+        raise BadInputError(
+            f"{sample.archive}: {sample.name} has several images, {', '.join(images)}: which is meant cannot be told; "
+            f"name a mask {sample.name}{MASK}, and leave others out"
+        )
+    if not images:
         raise BadInputError(
             f"{sample.archive}: {sample.name} has no image of a kind that is read ({', '.join(IMAGE_SUFFIXES)}), only "
             f"{', '.join(sample.files)}"
@@ -210,7 +226,7 @@ def _record(
             )
     return names, Record(
         name=sample.name,
-        image=sample.archive / image,
+        image=sample.archive / images[0],
         labels=tuple(sorted(places[name] for name in set(names) if name in places)),
         mask=sample.archive / sample.files[MASK] if MASK in sample.files else None,
     )

@@ -7,6 +7,7 @@ import functools
 import tarfile
 import time
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import open_file
@@ -66,29 +67,46 @@ def member_names(archive: Path) -> tuple[str, ...]:
     Raises:
         BadInputError: it is missing or no uncompressed tar; names it.
     """
-    return tuple(_contents_now(archive))
+    return tuple(_contents_now(archive).positions)
+
+
+def repeated_names(archive: Path) -> frozenset[str]:
+    """The names of `member_names` that stand in an archive more than once, as in one that was appended to.
+
+    Raises:
+        BadInputError: as `member_names`.
+    """
+    return _contents_now(archive).repeated
 
 
 def _position(archive: Path, name: str) -> tuple[int, int]:
-    contents = _contents_now(archive)
+    contents = _contents_now(archive).positions
     if name not in contents:
         raise BadInputError(f"{archive}: holds no {name}; copy the archive again or take the name off the list")
     return contents[name]
 
 
-def _contents_now(archive: Path) -> dict[str, tuple[int, int]]:
+class _Contents(NamedTuple):
+    """Offset and size of each member by its name, and the names that there are several of."""
+
+    positions: dict[str, tuple[int, int]]
+    repeated: frozenset[str]
+
+
+def _contents_now(archive: Path) -> _Contents:
     try:
         return _contents(archive, stamp_of(archive))
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:  # sizes may be any number
         raise BadInputError(
             f"{archive}: expected an uncompressed tar, got something else ({error}); copy it again"
         ) from error
 
 
 @functools.cache
-def _contents(archive: Path, stamp: tuple[int, int, int]) -> dict[str, tuple[int, int]]:  # noqa: ARG001
+def _contents(archive: Path, stamp: tuple[int, int, int]) -> _Contents:  # noqa: ARG001
     # The stamp is in the key, so that an archive that was written anew is read anew.
     positions: dict[str, tuple[int, int]] = {}
+    repeated: set[str] = set()
     last = -1
     with open_file(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
@@ -96,5 +114,8 @@ def _contents(archive: Path, stamp: tuple[int, int, int]) -> dict[str, tuple[int
                 raise tarfile.ReadError(f"{member.name!r:.100} lies before its forerunner")
             last = member.offset
             if member.isreg() and not member.issparse():
-                positions[PurePosixPath(member.name).as_posix()] = (member.offset_data, member.size)
-    return positions
+                name = PurePosixPath(member.name).as_posix()
+                if name in positions:
+                    repeated.add(name)
+                positions[name] = (member.offset_data, member.size)
+    return _Contents(positions, frozenset(repeated))

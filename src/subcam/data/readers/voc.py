@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError
-from subcam.runtime.documents.regular_file import open_file
+from subcam.runtime.documents.regular_file import is_there, open_file
 from subcam.runtime.documents.xml_file import read_xml
 
 VOC_CLASSES = (
@@ -187,7 +188,7 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     """
     for folder in _LIST_FOLDERS:
         paths = sorted((root / _LISTS / folder).glob("*.txt"))
-        splits = tuple(path.stem for path in paths if not _is_of_one_class(_first_line(path)))
+        splits = tuple(path.stem for path in paths if "_" not in path.stem or not _is_of_one_class(_first_line(path)))
         if splits:
             return splits
     return ()
@@ -220,7 +221,7 @@ def voc_classes(root: Path) -> ClassList | None:
 
 
 def _listed(root: Path) -> ClassList | None:
-    path = next((root / name for name in VOC_CLASS_FILES if (root / name).is_file()), None)
+    path = next((root / name for name in VOC_CLASS_FILES if is_there(root / name)), None)
     return None if path is None else read_class_list(path)
 
 
@@ -260,7 +261,7 @@ def _split_file(root: Path, split: str | None) -> Path | None:
     if split is None:
         return None
     paths = [root / _LISTS / folder / f"{split}.txt" for folder in _LIST_FOLDERS]
-    return next((path for path in paths if path.is_file()), paths[0])
+    return next(filter(is_there, paths), paths[0])
 
 
 def _names_in_split(root: Path, split: str | None) -> tuple[str, ...]:
@@ -277,7 +278,7 @@ def _names_in_split(root: Path, split: str | None) -> tuple[str, ...]:
         if not names:
             raise BadInputError(f"{annotations}: expected an XML file for each image, got none; export them again")
         return names
-    if not path.is_file():
+    if not is_there(path):
         there = ", ".join(voc_splits(root))
         raise BadInputError(f"{path}: no such split; there are: {there or 'none'}")
     return read_names(path)
@@ -372,6 +373,11 @@ def _occurring(annotated: "Iterable[frozenset[str] | BadInputError]") -> set[str
     return {name for name in named if not is_missing(name)}
 
 
+def _is_called(element: Element, name: str) -> bool:
+    """Whether an element has this name, in whatever namespace."""
+    return element.tag.rpartition("}")[2].casefold() == name
+
+
 def _annotated(path: Path) -> "frozenset[str] | BadInputError":
     """The classes that an annotation names, or why it says nothing."""
     try:
@@ -382,5 +388,9 @@ def _annotated(path: Path) -> "frozenset[str] | BadInputError":
         return BadInputError(f"{path}: cannot be read ({error.strerror}); check its rights")
     except BadInputError as error:
         return error
-    names = {(element.text or "").strip() for element in tree.iterfind("object/name")}
+    if not _is_called(tree, "annotation"):
+        return BadInputError(f"{path}: expected an <annotation> in PASCAL VOC's format, got <{tree.tag}>; export it so")
+    objects = [element for element in tree if _is_called(element, "object")]
+    named = ([child for child in element if _is_called(child, "name")] for element in objects)
+    names = {"".join(parts[0].itertext()).strip() if parts else "" for parts in named}
     return frozenset(name for name in names if not is_background(name) and not is_ignored(name))

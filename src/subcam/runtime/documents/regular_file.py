@@ -43,6 +43,20 @@ def open_file(path: Path) -> io.BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything has this name, be it a folder, a pipe, or a link to nothing: who reads it says what it is."""
+    return os.path.lexists(path)
+
+
+def require_file(path: Path) -> None:
+    """Raise `BadInputError` unless there is a regular file, or a link to one; names it."""
+    try:
+        _require_regular(path, os.stat(path))  # noqa: PTH116 - as in `open_file`
+    except OSError as error:
+        what = "a link to nothing" if is_there(path) else "none"
+        raise BadInputError(f"{path}: expected a file, got {what} ({error.strerror}); restore it") from error
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file; raises as `open_file`."""
     with open_file(path) as file:
