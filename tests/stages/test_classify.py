@@ -17,6 +17,7 @@ from tests.stages.given import stage_at
 from subcam.clustering.subcategories import subcategories_of, write_subcategories
 from subcam.data.check import CheckedImages
 from subcam.errors import CheckpointError, SettingsError, SubcamError
+from subcam.methods import rounds
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.label_files import write_label_grids
 from subcam.results import read_run
@@ -256,7 +257,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
     message = r"the loss is nan at step 6 in .*; the last good checkpoint is kept\. Try a lower learning rate"
     with monkeypatch.context() as patch:
-        patch.setattr(classify, "joint_loss", explodes)
+        patch.setattr(rounds, "joint_loss", explodes)
         with pytest.raises(SubcamError, match=message):
             run(tmp_path / "exploded")
     (path,) = tmp_path.glob("exploded/stages/*/checkpoint.pt")

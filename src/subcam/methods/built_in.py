@@ -12,7 +12,7 @@ from subcam.methods.settings import CompareSettings
 
 
 def built_in(settings: CompareSettings) -> dict[str, Method]:
-    """Each by its name, with its settings. Response maps of the rounds are those of `PLAIN`."""
+    """Each by its name, with its settings; those of the rounds are in `methods/rounds.py`."""
     methods = (
         _from_gradients("grad-cam++", "Grad-CAM++"),
         _from_gradients("layer-cam", "LayerCAM"),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from subcam.cam.multiscale import ImageResponse
 from subcam.cam.settings import CamSettings
 from subcam.errors import MethodError
-from subcam.methods.protocol import ChosenMethod, MethodTraining, plain_maps
+from subcam.methods.protocol import ChosenMethod, MethodTraining
+from subcam.methods.rounds import PLAIN
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime.failures import explain
 
@@ -32,10 +33,10 @@ def responses_of(
     settings: CamSettings,
     names: Sequence[str],
 ) -> list[ImageResponse]:
-    """A method's response maps of images of one size, refined where it refines; class activation maps of None.
+    """A method's response maps of images of one size, refined where it refines.
 
     Args:
-        chosen: the method.
+        chosen: the method; None for that of the rounds.
         network: in evaluation mode, on the images' device.
         images: RGB 0..255.
         labels: multi-hot, on the CPU.
@@ -46,8 +47,7 @@ def responses_of(
         MethodError: somebody else's method raised, or returned something else than maps of these images in 0..1; names
             method and image.
     """
-    if chosen is None:
-        return list(plain_maps(network, images, labels, settings))  # type: ignore[arg-type]
+    chosen = chosen or PLAIN
     method, found = chosen.method, []
     step = len(images) if method.batched else 1
     for start in range(0, len(images), step):

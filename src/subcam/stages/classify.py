@@ -19,17 +19,16 @@ from subcam.data.training_batches import TrainingImages
 from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.compute import MethodLearner
 from subcam.methods.protocol import MethodTraining
+from subcam.methods.rounds import RoundLosses
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.networks.model_folder import weights_digest
-from subcam.prototypes.classifier import prototype_loss
 from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages
 from subcam.prototypes.label_files import read_label_grids
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import Stage, by_content
 from subcam.runtime.seeds import derive_seed
 from subcam.training.loop import Training, train
-from subcam.training.losses import joint_loss
 from subcam.training.optimiser import OptimiserSettings
 
 VERSION = 1
@@ -140,26 +139,13 @@ def run(
         prototypes=prototypes,
     )
     cells = None if prototype_labels is None else _cells_of_crop(model, settings.augmentation.crop)
-    num_classes = image_set.num_classes
-    image_columns = num_classes * (1 + model.config.num_subcategories)
-
-    def loss(learner: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = learner(pixels)
-        joint = joint_loss(
-            logits.parent,
-            labels[:, :num_classes],
-            logits.subcategory,
-            labels[:, num_classes:image_columns] if logits.subcategory is not None else None,
-            subcategory_weight=settings.subcategory_weight,
-        )
-        terms = {"loss": joint.total, "parent_loss": joint.parent, "subcategory_loss": joint.subcategory}
-        if cells is None:
-            return terms
-        by_position = prototype_loss(
-            logits.prototypes, labels[:, image_columns:].unflatten(1, cells), labels[:, :num_classes]
-        )
-        return terms | {"loss": joint.total + settings.prototype_weight * by_position, "prototype_loss": by_position}
-
+    losses = RoundLosses(
+        num_classes=image_set.num_classes,
+        num_subcategories=model.config.num_subcategories,
+        cells=cells,
+        subcategory_weight=settings.subcategory_weight,
+        prototype_weight=settings.prototype_weight,
+    )
     labels = image_set.labels
     if subcategory_labels is not None:
         labels = np.concatenate([labels, subcategory_labels], axis=1)
@@ -183,7 +169,7 @@ def run(
             body=body,
             heads=heads,
             images=crops,
-            loss=loss if learner is model else _own_loss,
+            loss=losses if comparison is None else _own_losses,
             optimiser=settings.optimiser,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
@@ -208,7 +194,7 @@ def _subcategory_labels(
     return None if clusters is None else read_subcategories(clusters.path).labels
 
 
-def _own_loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _own_losses(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return model(pixels, labels)
 
 
