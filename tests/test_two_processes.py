@@ -1,10 +1,9 @@
 """The whole pipeline as two processes, which share each batch and all images: what one process makes, and no less.
 
-The run of two is killed on its way, so that the same tests show that an interrupted run ends as it should.
+The thorough tests end the run of two on its way, by a kill -9 of the second process and by a SIGTERM of the first.
 """
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -67,16 +66,15 @@ def one(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def two(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A run of two processes that a kill -9 of the second ended, and that was resumed; `attempts.json` says how."""
+    """A run of two processes; `printed.txt` is what they printed."""
 
     def make(folder: Path) -> None:
-        attempts = [killed(folder), to_the_end(folder)]
-        (folder / ATTEMPTS).write_text(json.dumps(attempts), "utf-8")
+        (folder / PRINTED).write_text(to_the_end(folder), "utf-8")
 
     return once("two-processes", make)
 
 
-ATTEMPTS = "attempts.json"
+PRINTED = "printed.txt"
 TWO = ("--machine.devices", "2")
 
 
@@ -90,9 +88,7 @@ def signalled(out: Path) -> dict[str, Any]:
 
 
 def killed(out: Path) -> dict[str, Any]:
-    """Start, and kill the second process in the second training; where there is no /proc to find it in, nothing."""
-    if not Path("/proc/self/environ").exists():
-        return {}
+    """Start, and kill the second process in the second training."""
     process = started([*WORDS, "--out", str(out), *TWO])
     until_seen(out, "round1-classify-*/checkpoint.pt", process)
     children = {rank: child for child in children_of(process.pid) if (rank := rank_of(child)) is not None}
@@ -108,16 +104,16 @@ def killed(out: Path) -> dict[str, Any]:
     }
 
 
-def to_the_end(out: Path) -> dict[str, Any]:
+def to_the_end(out: Path) -> str:
     status, printed = ended(started([*WORDS, "--out", str(out), *TWO]))
     assert status == 0, printed
-    return {"status": status, "printed": printed}
+    return printed
 
 
 def files(folder: Path) -> dict[str, Path]:
     """All files of the stages and the run by their path, but TensorBoard's, whose names hold the time."""
     by_name = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path for name, path in by_name.items() if "tensorboard" not in name and name != ATTEMPTS}
+    return {name: path for name, path in by_name.items() if "tensorboard" not in name and name != PRINTED}
 
 
 def pairs(one: Path, two: Path, name: str) -> Iterator[tuple[Path, Path]]:
@@ -159,48 +155,44 @@ def test_two_processes_find_the_clusters_of_one(one: Path, two: Path) -> None:
             np.testing.assert_allclose(got["centroids"], expected["centroids"], **CLOSE)
 
 
-def attempts_of(two: Path) -> list[dict[str, Any]]:
-    return json.loads((two / ATTEMPTS).read_text("utf-8"))
-
-
 @pytest.mark.slow
+def test_the_first_speaks_for_both(two: Path) -> None:
+    printed = (two / PRINTED).read_text("utf-8")
+    assert printed.count("24 training images") == 1
+    assert "Table 2" in printed
+
+
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-def test_one_is_killed_and_so_do_the_others_end(two: Path) -> None:
-    attempt = attempts_of(two)[0]
+def test_one_is_killed_and_so_do_the_others_end_and_the_same_command_resumes(two: Path, tmp_path: Path) -> None:
+    attempt = killed(tmp_path)
     assert attempt["ranks"] == ["0", "1"]
     assert attempt["status"] == 2, attempt["printed"]
     assert "process 2 of 2 was ended by SIGKILL" in attempt["printed"]
     assert "Traceback" not in attempt["printed"]
     assert attempt["seconds"] < 100
     assert attempt["alive"] == []
-
-
-@pytest.mark.slow
-def test_the_same_command_goes_on_to_the_end(two: Path) -> None:
-    second, last = attempts_of(two)
-    printed = last["printed"]
+    printed = to_the_end(tmp_path)
     assert printed.count("24 training images") == 1
-    assert f"round{1 if second else 0}-classify: resumed" in printed
-    assert "Table 2" in printed
+    assert "round1-classify: resumed" in printed
+    assert_same(tmp_path, two)
 
 
 @pytest.mark.thorough
-def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint_and_all_end_alike(two: Path, tmp_path: Path) -> None:
-    """A run that a SIGTERM ended and that was resumed, one that was killed (`two`), and one that was left alone."""
-    undisturbed, resumed = tmp_path / "undisturbed", tmp_path / "resumed"
-    attempt = signalled(resumed)
+def test_a_signal_to_who_started_them_ends_all_with_a_checkpoint(two: Path, tmp_path: Path) -> None:
+    attempt = signalled(tmp_path)
     assert attempt["status"] == 143, attempt["printed"]
     assert "the same command resumes" in attempt["printed"]
     assert attempt["printed"].count("24 training images") == 1  # the first process speaks for both
     assert attempt["checkpoints"]
-    to_the_end(resumed)
-    printed = to_the_end(undisturbed)["printed"]
-    assert printed.count("24 training images") == 1
-    assert "Table 2" in printed
-    for other in (two, resumed):
-        assert set(files(other)) == set(files(undisturbed))
-        for mine, theirs in [*pairs(undisturbed, other, "*.safetensors"), *pairs(undisturbed, other, "*.png")]:
-            assert theirs.read_bytes() == mine.read_bytes(), theirs
+    to_the_end(tmp_path)
+    assert_same(tmp_path, two)
+
+
+def assert_same(resumed: Path, undisturbed: Path) -> None:
+    assert set(files(resumed)) == set(files(undisturbed))
+    for mine, theirs in [*pairs(undisturbed, resumed, "*.safetensors"), *pairs(undisturbed, resumed, "*.png")]:
+        assert theirs.read_bytes() == mine.read_bytes(), theirs
 
 
 def until_seen(out: Path, pattern: str, process: subprocess.Popen[str]) -> None:

@@ -1,16 +1,16 @@
 """Processes of one run: who they are by torchrun's and SLURM's environment, and how they agree; alone, nothing."""
 
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.runtime.two_ranks import find_out
 
 from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
@@ -39,21 +39,26 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
+def one_of_two(out: Path, environment: dict[str, str], log: Path) -> None:
+    """What a process does that was started with this environment; it prints into `log`."""
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    find_out(out)
+
+
 def two_processes(out: Path, environments: list[dict[str, str]]) -> list[dict]:
-    """What both found, by rank."""
-    script = Path(__file__).with_name("two_ranks.py")
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(out)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for environment in environments
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
+    """What both found, by rank. They are forks, which need not import everything anew."""
+    context = multiprocessing.get_context("fork")
+    logs = [out / f"log-{number}" for number in range(len(environments))]
+    given = zip(environments, logs, strict=True)
+    running = [context.Process(target=one_of_two, args=(out, environment, log)) for environment, log in given]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(300)
+    assert [process.exitcode for process in running] == [0, 0], "\n".join(log.read_text("utf-8") for log in logs)
     return [json.loads((out / f"found-{rank}.json").read_text("utf-8")) for rank in (0, 1)]
 
 
@@ -85,7 +90,8 @@ def by_slurm() -> list[dict[str, str]]:
     return [both | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("environments", [by_torchrun, pytest.param(by_slurm, marks=pytest.mark.thorough)])
+@pytest.mark.usefixtures("fabric")  # imports what the forks would import each
+@pytest.mark.parametrize("environments", [by_torchrun, by_slurm])
 def test_two_processes_agree(tmp_path: Path, environments: Callable[[], list[dict[str, str]]]) -> None:
     first, second = two_processes(tmp_path, environments())
     assert [first["rank"], second["rank"]] == [0, 1]

@@ -1,10 +1,9 @@
-"""Two processes that join as one run and try all of `subcam.runtime.distributed`; each prints what it found as JSON.
+"""Two processes that join as one run and try all of `subcam.runtime.distributed`; each writes what it found as JSON.
 
-Started by runtime/test_distributed.py, once for each process, with the environment that torchrun or srun would give it.
+Called by runtime/test_distributed.py in each process, with the environment that torchrun or srun would give it.
 """
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -34,8 +33,8 @@ def normalised(whole: torch.Tensor) -> dict:
     }
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
+def find_out(out: Path) -> None:
+    """Join the other, try all, and write `found-RANK.json`."""
     machine = MachineSettings(accelerator="cpu", threads=1)
     device = join(machine)
     fabric = build_fabric(machine, precision="32-true")
@@ -73,7 +72,3 @@ def main() -> None:
     }
     distributed.barrier()
     (out / f"found-{rank}.json").write_text(json.dumps(results), "utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig
 from subcam.runtime.devices import Device
-from subcam.runtime.run_folder import RunFolder, Stage
+from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder, Stage
 from subcam.stages import (
     affinity,
     cam,
@@ -255,6 +255,14 @@ CALLS: list[tuple[int, str]] = []
 def work(stage: Stage, *, number: int, text: str = "a") -> None:
     CALLS.append((number, text))
     stage.finish({"number": number})
+
+
+def test_checkpoints_of_who_was_killed_as_a_stage_ended_are_dropped(here: Context) -> None:
+    stage = here.run("round0-classify", work, number=1)
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
+        (stage.path / name).touch()
+    here.run("round0-classify", work, number=1)
+    assert [path.name for path in stage.path.iterdir()] == [stage.record_path.name]
 
 
 def test_a_stage_is_done_once_and_anew_when_something_changes(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, RunFolderError, SubcamError
+from subcam.runtime.run_folder import Stage
 from subcam.training import checkpoint
 from subcam.training.checkpoint import TrainingCheckpoint, TrainingLog
 
@@ -69,7 +70,7 @@ def test_the_last_two_are_kept_and_the_newer_is_taken_up(written: list[Training]
     found.checkpoint.save(next_step=3)
     steps = [torch.load(path, weights_only=True)["next_step"] for path in sorted(tmp_path.glob("*.pt"))]
     assert steps == [2, 3]  # checkpoint-previous.pt, checkpoint.pt
-    found.checkpoint.discard()
+    Stage(name="trained", key="", path=tmp_path).drop_checkpoints()
     assert [path.name for path in tmp_path.iterdir()] == ["training.csv"]
 
 

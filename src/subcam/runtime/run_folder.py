@@ -29,6 +29,9 @@ FORMAT = 2
 RECORD = "run.json"
 """The file in a run's folder that lists what was run."""
 
+CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.pt", "checkpoint-previous.pt"
+"""The state of a training that goes on, and the one before it."""
+
 CONTENT = "content"
 """In a field's metadata: what of its value counts in a key."""
 
@@ -82,6 +85,12 @@ class Stage:
     def done(self) -> bool:
         """Whether every file of the stage is there."""
         return self.record_path.is_file()
+
+    def drop_checkpoints(self) -> None:
+        """Delete the state of a training that is finished: its network is saved, and nothing else would read it."""
+        if distributed.is_first():
+            for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
+                (self.path / name).unlink(missing_ok=True)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from subcam.errors import CheckpointError, SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.files import atomic_write
 from subcam.runtime.progress import say
+from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 
 WRITING_SHARE = 0.05
 """Share of the time that writing checkpoints may take; large models are written less often."""
@@ -126,8 +127,8 @@ class TrainingCheckpoint:
         *,
         least_seconds: float,
     ) -> None:
-        self.path = folder / "checkpoint.pt"
-        self.previous = folder / "checkpoint-previous.pt"
+        self.path = folder / CHECKPOINT
+        self.previous = folder / PREVIOUS_CHECKPOINT
         self.network = network
         self.parts: dict[str, Stateful] = {"network": network, **others}
         self.log = log
@@ -200,13 +201,6 @@ class TrainingCheckpoint:
             part.load_state_dict(state[name])
         self.log.rows = list(state["rows"])
         return int(state["next_step"])
-
-    def discard(self) -> None:
-        """Drop the state of a training that is finished: its network is saved, and nothing else would read it."""
-        if not distributed.is_first():
-            return
-        self.path.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
 
 
 def _kind(error: Exception) -> str:

@@ -147,7 +147,7 @@ def train(
             save()
     log.close()
     stage.finish({"epochs": training.epochs, "steps": training.epochs * steps_per_epoch, **log.last})
-    checkpoint.discard()
+    stage.drop_checkpoints()
 
 
 def _long_enough(training: Training) -> Training:
