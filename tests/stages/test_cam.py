@@ -23,6 +23,7 @@ from subcam.data.readers.toy import ToySettings, write_toy
 from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet
 from subcam.errors import BadInputError, SettingsError
+from subcam.methods.compute import responses_of
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
@@ -208,11 +209,11 @@ def test_a_stage_that_was_cut_off_goes_on_and_ends_the_same(
             run(settings, trained, tmp_path / "killed")
     sizes: list[int] = []
 
-    def counted(network: ClassificationNetwork, images: torch.Tensor, *args: Any, **kwargs: Any) -> list:
+    def counted(chosen: None, network: ClassificationNetwork, images: torch.Tensor, *args: Any, **kwargs: Any) -> list:
         sizes.append(len(images))
-        return multiscale_response(network, images, *args, **kwargs)
+        return responses_of(chosen, network, images, *args, **kwargs)
 
-    monkeypatch.setattr(cam, "multiscale_response", counted)
+    monkeypatch.setattr(cam, "responses_of", counted)
     stage = run(settings, trained, tmp_path / "killed")
     assert sizes == [20, 8]  # of 20 + 20 + 8 the first batch was complete
     for name in names:
