@@ -79,6 +79,17 @@ def test_an_unknown_class_is_said_with_the_one_that_was_meant(mistake: Callable,
     assert mistake(*words) == f"{folder / 'labels.csv'}:3: unknown class name 'dgo': did you mean 'dog'?"
 
 
+def test_a_word_that_is_longer_than_any_name_is_cut(mistake: Callable, tmp_path: Path) -> None:
+    long = tmp_path / "list.txt"
+    long.write_text(f"{'x' * 100_000}.png and what is said after it")
+    text = mistake("predict", str(tmp_path), "--list", str(long), "--out", str(tmp_path / "out"))
+    assert len(text) < 4000
+    for length in (300, 3000, 5000):
+        text = mistake("data", "check", "y" * length)
+        assert "yyy" in text
+        assert len(text) < 2000
+
+
 def test_settings_that_contradict_each_other(mistake: Callable, tmp_path: Path) -> None:
     assert mistake("run", "toy", "--classify.augmentation.crop", "0").startswith(
         "--classify.augmentation.crop: expected"

@@ -1,6 +1,7 @@
 """The command line: finds the subcommand, runs it and sets the exit status. A user's mistake is one line of text."""
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ COMMANDS = {
 }
 """Each subcommand's function, which takes the words after it; imported when it is asked for."""
 
+_SHOWN = 400
+
 EXIT_OK, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
 
 
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SubcamError as error:
         if debug:
             traceback.print_exc()
-        print(f"{_who()}error: {harmless(str(error))}", file=sys.stderr)
+        print(f"{_who()}error: {harmless(_cut(str(error)))}", file=sys.stderr)
         return EXIT_USER
     except Exception as error:
         # Libraries report a full disk, too little memory and killed processes in their own words.
@@ -106,6 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\nstopped; the same command resumes", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _cut(text: str) -> str:
+    """An error's text without what is left of words that are longer than any name; a list may say anything."""
+    return re.sub(rf"(\S{{{_SHOWN}}})\S{{{_SHOWN},}}", r"\1...", text)
 
 
 def _who() -> str:

@@ -217,6 +217,8 @@ def with_values(settings: Group, values: Mapping[str, Any]) -> Group:
     Raises:
         SettingsError: as there.
     """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"expected settings by their names, as in {{'seed': 1}}, got {shortly(values)}")
     kinds, groups = setting_types(settings), group_types(settings)
     known: dict[str, Any] = {}
     for name, value in values.items():

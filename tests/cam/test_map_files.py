@@ -114,3 +114,29 @@ def test_other_arrays_are_no_response_maps(tmp_path: Path, content: dict[str, np
         read_response_maps(path)
     with pytest.raises(BadInputError, match=r"missing\.npz holds no response maps"):
         read_response_maps(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"maps": np.full((2, 51, 76), np.nan, np.float32)}, ""),
+        ({"maps": np.zeros((2, 51), np.uint8)}, ""),
+        ({"maps": np.zeros((3, 51, 76), np.uint8)}, ""),
+        ({"classes": np.array([3, 20], np.int16)}, r"2 maps of the classes \[3, 20\] among 20"),
+        ({"classes": np.array([-1, 3], np.int16)}, r"2 maps of the classes \[-1, 3\] among 20"),
+        ({"classes": np.array([3, 3], np.int16)}, r"2 maps of the classes \[3, 3\] among 20"),
+        ({"size": np.array([10**6, 10**6])}, "for an image of"),
+        ({"size": np.array([0, 301])}, "for an image of"),
+        ({"size": np.array([203])}, "not enough values"),
+        ({"subcategory_maps": np.zeros((2, 5, 3, 3), np.uint8)}, ""),
+    ],
+)
+def test_maps_that_do_not_belong_together_are_named(
+    tmp_path: Path, maps: ResponseMaps, changed: dict[str, np.ndarray], message: str
+) -> None:
+    path = maps_path(tmp_path, "a")
+    write_response_maps(path, maps)
+    read = dict(np.load(path))
+    np.savez(path, **{**read, **changed})
+    with pytest.raises(BadInputError, match=rf"a\.npz holds no response maps .*{message}"):
+        read_response_maps(path)

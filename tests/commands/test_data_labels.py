@@ -181,3 +181,11 @@ def test_data_of_a_task_are_no_labels(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "labels.csv").read_text().split() == ["image,labels", "a.jpg,cat", "b.jpg,dog"]
     labels([str(tmp_path / "min.json"), "--label-keys", "city", "--overwrite"])
     assert (tmp_path / "labels.csv").read_text().split() == ["image,labels", "a.jpg,Paris", "b.jpg,Paris"]
+
+
+@pytest.mark.parametrize("name", ["annotations.xml", "export.zip", "labels.XLSX"])
+def test_files_that_are_not_read_are_said_with_what_is(tmp_path: Path, name: str) -> None:
+    """CVAT's XML was "no JSON; export the file again"."""
+    (tmp_path / name).write_bytes(b"<annotations></annotations>")
+    with pytest.raises(BadInputError, match=rf"{name}: expected JSON, JSON lines, CSV or a folder, got "):
+        labels([str(tmp_path / name)])

@@ -237,5 +237,5 @@ def test_of_masks_of_two_values_the_higher_is_the_class(tmp_path: Path, predicte
     with pytest.raises(SettingsError, match="two_valued is for one class"):
         score_folders(found, truth, class_names=NAMES, two_valued=True)
     mixed = write(tmp_path / "m", {"a": [[0, 1, 255, 255]]})
-    with pytest.raises(BadInputError, match=r"the ground truth: expected the values 0, 255, got 1"):
+    with pytest.raises(BadInputError, match=r"m/a\.png: expected the values 0, 255, got 1"):
         score_folders(found, mixed, two_valued=True)

@@ -88,3 +88,14 @@ def test_what_is_missing_is_named(saved: Path) -> None:
     (saved / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"holds no saved segmentation network: config\.json is missing"):
         load_network(saved, SEGMENTATION, build)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_named(saved: Path, number: float) -> None:
+    """A network of them segments every image, into one class."""
+    network = nn.Linear(3, 2)
+    with torch.no_grad():
+        network.bias[1] = number
+    save_network(saved, network, Width(width=3), SEGMENTATION)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: expected finite numbers, got others in bias"):
+        load_network(saved, SEGMENTATION, build)

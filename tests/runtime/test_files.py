@@ -251,6 +251,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         put(tmp_path / "file" / "below.txt", lambda file: file.write(b"new"))
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="this system has no /proc")
+def test_a_place_in_which_only_the_system_makes_folders() -> None:
+    with pytest.raises(RunFolderError, match=r"cannot make the folder /proc/nowhere .*choose another"):
+        put(Path("/proc/nowhere/file"), lambda file: file.write(b"new"))
+
+
 def test_a_file_that_the_caller_misses_is_no_fault_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         put(tmp_path / "out", lambda file: file.write((tmp_path / "missing").read_bytes()))

@@ -12,6 +12,9 @@ from torch import Tensor
 from subcam.checks.arguments import takes_arrays
 from subcam.runtime.files import atomic_write, below, open_arrays
 
+MOST_PIXELS = 1 << 30
+"""No image has more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseMaps:
@@ -86,13 +89,30 @@ def read_response_maps(path: Path) -> ResponseMaps:
     """
     with open_arrays(path, what="response maps") as arrays:
         height, width = arrays["size"].tolist()
-        return ResponseMaps(
+        read = ResponseMaps(
             maps=arrays["maps"],
             classes=arrays["classes"],
             subcategory_maps=arrays["subcategory_maps"],
             logits=arrays["logits"],
             size=(height, width),
         )
+        _require_parts(read)
+    return read
+
+
+def _require_parts(read: ResponseMaps) -> None:
+    """Raise `ValueError` unless the parts are what `write_response_maps` writes, and belong together."""
+    maps, inner, grid = read.maps, read.subcategory_maps, read.maps.shape[1:]
+    if maps.dtype != np.uint8 or maps.ndim != 3 or inner.dtype != np.uint8 or inner.ndim != 4:
+        raise ValueError(f"maps of {maps.dtype} in {maps.ndim} axes, {inner.dtype} in {inner.ndim}")
+    height, width = read.size
+    if not (0 < grid[0] <= height and 0 < grid[1] <= width and height * width <= MOST_PIXELS):
+        raise ValueError(f"maps of {grid} cells for an image of {read.size} pixels")
+    places = read.classes.tolist()
+    if len(places) != len(maps) or len({place for place in places if 0 <= place < read.logits.size}) != len(maps):
+        raise ValueError(f"{len(maps)} maps of the classes {places} among {read.logits.size}")
+    if len(inner) != len(maps) or (inner.shape[1] and inner.shape[2:] != grid):
+        raise ValueError(f"maps of {maps.shape}, and of sub-categories of {inner.shape}")
 
 
 def upsampled(maps: UInt8[Tensor, "maps grid_h grid_w"], size: tuple[int, int]) -> Float32[Tensor, "maps height width"]:

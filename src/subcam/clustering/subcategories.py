@@ -102,6 +102,8 @@ def discover_subcategories(
         ValueError: rows differ in number, or a feature is not finite (says which image).
     """
     features = prepared(features, labels, normalisation=normalisation)
+    if labels.size and not 0 <= labels.min() <= labels.max() <= 1:
+        raise ValueError(f"labels: expected 0 and 1, got values from {labels.min()} to {labels.max()}")
 
     num_images, num_classes = labels.shape
     assignments = np.full((num_images, num_classes), -1, np.int16)

@@ -1,6 +1,7 @@
 """What every reader returns: which images there are, what is in them, and where their masks lie."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from subcam.runtime.files import LONGEST_NAME, fault_of_name
 
 IGNORE_INDEX = 255
 BACKGROUND = 0
+VALUES = 256
+"""A mask of 8 bits may hold so many."""
+
 FORBIDDEN = -1
 """In `mask_values`: a stored value that may not occur; reading a mask that has it is an error."""
 
@@ -121,6 +125,25 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         require_class_names(self.class_names)
+        if len(self.mask_values) != VALUES or not set(self.mask_values) <= {
+            *range(FORBIDDEN, self.num_classes + 1),
+            IGNORE_INDEX,
+        }:
+            raise BadInputError(
+                f"expected {VALUES} mask_values of -1, 0..{self.num_classes} or {IGNORE_INDEX}, got "
+                f"{len(self.mask_values)}, the highest {max(self.mask_values, default='none')}; give one for each value"
+            )
+        names: set[str] = set()
+        for record in self.records:
+            labels = record.labels
+            inside = not labels or (labels[0] >= 0 and labels[-1] < self.num_classes)
+            if not inside or any(one >= other for one, other in itertools.pairwise(labels)):
+                raise BadInputError(
+                    f"{record.image}: expected sorted indices of the {self.num_classes} classes, got {labels!r:.200}"
+                )
+            if record.name in names:
+                raise BadInputError(f"{record.image}: there are two records called {record.name!r}; rename one")
+            names.add(record.name)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -158,7 +181,7 @@ def mask_values_of(
 
     stored_as: the value of each of `known` in masks, where it is not i + 1.
     """
-    values = [FORBIDDEN] * 256
+    values = [FORBIDDEN] * VALUES
     # Classes beyond the values of a mask have none; where there are masks, readers refuse them (`require_room`).
     stored = stored_as or range(1, min(len(known), MOST_CLASSES) + 1)
     for value, name in zip(stored, known[: len(stored)], strict=True):

@@ -26,6 +26,9 @@ _LOOKED_AT = 100
 _NUMBERS = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}", re.IGNORECASE)
 """A line of YOLO's: the number of a class, and a box or an outline."""
 
+_NO_TEXT_OF_LABELS = frozenset({".xml", ".zip", ".gz", ".xlsx", ".xls", ".ods", ".parquet"})
+"""How files of labels may end that other programs write, and that are not read."""
+
 
 def kind_of(source: Path) -> SourceKind:
     """What a source is: a folder with texts beside images or with folders of images, or a file.
@@ -40,6 +43,11 @@ def kind_of(source: Path) -> SourceKind:
         raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
     if source.suffix.lower() in (".yaml", ".yml"):
         return "yolo"
+    if source.suffix.lower() in _NO_TEXT_OF_LABELS:
+        raise BadInputError(
+            f"{source}: expected JSON, JSON lines, CSV or a folder, got {source.suffix}, which is not read; unpack it, "
+            "or export the labels as COCO or CSV"
+        )
     return _kind_of_json(source) if source.suffix.lower() == ".json" else "tags"
 
 

@@ -16,13 +16,11 @@ from subcam.checks.arguments import takes_arrays
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.readers.colour_masks import read_stored
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.data.records import BACKGROUND, IGNORE_INDEX, first_of, suggest
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, VALUES, first_of, suggest
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
 from subcam.runtime.progress import track
-
-VALUES = 256
 
 WhenMissing = Literal["stop", "skip", "background"]
 """What to do about a mask that has no prediction: stop, leave it out, or count it as all background."""
@@ -104,6 +102,8 @@ def score_folders(
         counts = _count(predictions.get(name), truth[name], colours or {}, true_colours or {})
         if meaning is not None and not two_valued:
             meaning.check(counts, truth[name], predictions.get(name), unlabelled=unlabelled)
+        if two_valued:
+            refuse_values(np.asarray(counts.any(1)), np.isin(np.arange(VALUES), (0, IGNORE_INDEX)), truth[name])
         total += counts
     if two_valued:
         total = _as_one_class(total)
@@ -126,7 +126,6 @@ def score_folders(
 def _as_one_class(counts: Int64[np.ndarray, "256 256"]) -> Int64[np.ndarray, "256 256"]:
     """Counts in which 255 has become 1: of the true values, and of the predicted ones where these have no 1."""
     merged = counts.copy()
-    refuse_values(np.asarray(counts.any(1)), np.isin(np.arange(VALUES), (0, IGNORE_INDEX)), "the ground truth")
     merged[1], merged[IGNORE_INDEX] = counts[IGNORE_INDEX], 0
     if not counts[:, 1].any():
         merged[:, 1], merged[:, IGNORE_INDEX] = merged[:, IGNORE_INDEX].copy(), 0

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from torch import Tensor, nn
 
 from subcam.checks.fields import shortly
-from subcam.errors import CheckpointError, SettingsError
+from subcam.errors import CheckpointError, SubcamError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
 from subcam.run_record import read_record
 from subcam.runtime.documents.plain_values import as_plain
@@ -147,7 +147,7 @@ def load_network(
     _check_format(config, path, weights, expected)
     try:
         network = build({now.get(key, key): value for key, value in config.items() if key not in ("format", "version")})
-    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, RuntimeError, SettingsError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, RuntimeError, SubcamError) as error:
         # The last ones: values that are right alone and ask for too much, or for what this timm cannot build.
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(
@@ -157,6 +157,11 @@ def load_network(
     for name, value in load_state(weights).items():
         module, dot, rest = name.partition(".")
         state[f"{now.get(module, module)}{dot}{rest}"] = value
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{weights}: expected finite numbers, got others in {broken[0]}; copy the folder again, or train it again"
+        )
     load_into(network, state, source=str(weights))
     return network
 

@@ -30,6 +30,8 @@ def explain(error: BaseException) -> str | None:
         return f"another process of this run has ended, and says why, or who started it does; {_AGAIN}"
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
+            return f"the system takes no path that is so long: {str(cause.filename)!r:.300}; correct it"
         words = str(cause).partition("\n")[0].strip()
         if _WORKER in words:
             return (

@@ -95,7 +95,7 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
         RunFolderError: the disk is full, or the folder cannot be written; says which and what to do.
     """
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         partial, descriptor = _open_partial(path)
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
             try:
@@ -109,6 +109,13 @@ def atomic_write(path: Path, mode: str = "wb", *, durable: bool = True) -> Itera
                 with contextlib.suppress(OSError):
                     partial.unlink(missing_ok=True)
                 raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # where the system itself makes all names, as in /proc
+        raise RunFolderError(f"cannot make the folder {folder} ({error.strerror}); choose another") from error
 
 
 @contextlib.contextmanager

@@ -110,3 +110,21 @@ def test_numbers_beside_the_classes_are_said(root: Path, caplog: pytest.LogCaptu
     labels(root, "image,cat\na.png,0.7\nb.png,0.1\n")  # how sure a program is: neither yes nor no
     with pytest.raises(BadInputError, match=r"in column 'cat', got '0\.7'"):
         read_folder(root)
+
+
+@pytest.mark.parametrize("numbers", [("7", "3"), ("1", "0"), ("105", "9")])
+@pytest.mark.parametrize("header", ["image,labels", "image,cat,dog"])
+def test_a_first_column_without_a_name_numbers_the_rows_in_any_order(
+    root: Path, numbers: tuple[str, str], header: str
+) -> None:
+    """As pandas writes a table that was shuffled or of which rows were left out."""
+    first, second = ("cat", "dog") if "labels" in header else ("1,0", "0,1")
+    labels(root, f",{header}\n{numbers[0]},a.png,{first}\n{numbers[1]},b.png,{second}\n")
+    assert named(read_folder(root)) == {"a": {"cat"}, "b": {"dog"}}
+
+
+@pytest.mark.parametrize("numbers", [("7", "7"), ("7", "x"), ("0.5", "1"), ("", "1")])
+def test_a_column_without_a_name_that_numbers_no_rows_is_asked_about(root: Path, numbers: tuple[str, str]) -> None:
+    labels(root, f",image,labels\n{numbers[0]},a.png,cat\n{numbers[1]},b.png,dog\n")
+    with pytest.raises(BadInputError, match="column names that differ and are not empty"):
+        read_folder(root)

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from report.legible import said
 
 from subcam.cli import main
 from subcam.data.images import read_mask
+from subcam.errors import RunFolderError
 from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.page.content import _finals, script_json
 from subcam.report.page.figures import PageFigure, file_name, inline_svg, kind_of, number_figures
@@ -234,6 +236,16 @@ def bare_run(finished_run: Path, tmp_path: Path) -> Path:
     for path in (finished_run / "stages", *finished_run.glob("toy-*")):
         (folder / path.name).symlink_to(path)
     return folder
+
+
+def test_nothing_is_written_through_a_link_in_the_place_of_the_report(bare_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    run = tmp_path / "run"
+    shutil.copytree(bare_run, run, ignore=shutil.ignore_patterns("report"))
+    (run / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunFolderError, match=r"report is a link that leads out of"):
+        write_report(run)
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_run_without_masks_or_later_rounds_has_a_page(bare_run: Path) -> None:

@@ -108,7 +108,9 @@ def _named(file: CsvFile) -> list[str]:
         if _holds_data(cells) and name:
             data.append(name)
             header[place] = f"{_NO_CLASS}{name}"
-        elif name.casefold() in _INDEX_COLUMNS and _counts(cells):
+        elif (place == 0 and not name and _numbers_rows(cells)) or (
+            name.casefold() in _INDEX_COLUMNS and _counts(cells)
+        ):
             header[place] = f"{_NO_CLASS}{name or place}"
     if data and "labels" not in folded:
         logger.warning("%s: no classes, as they hold numbers: %s", file.at(file.header), ", ".join(data))
@@ -122,6 +124,14 @@ def _holds_data(cells: Sequence[str]) -> bool:
     except ValueError:
         return False
     return any(not 0 <= number <= 1 for number in numbers) and not {0, 1} & set(numbers)
+
+
+def _numbers_rows(cells: Sequence[str]) -> bool:
+    """Whether a first column that has no name holds whole numbers of which each is there once, as pandas numbers rows.
+
+    They are in any order where rows were shuffled, or some left out.
+    """
+    return 1 < len(cells) == len(set(cells)) and all(cell.isdecimal() for cell in cells)
 
 
 def _counts(cells: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from subcam.report.page.packing import pack_images, thumbnails
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import class_tables, tables_of
 from subcam.results import RECORD, FinishedRun, open_images, read_run
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, below
 from subcam.runtime.run_folder import RunFolder
 
 MEGABYTE = 1_000_000
@@ -52,7 +52,7 @@ def write_report(
     """
     run = read_run(run_folder, record=record)
     dataset = dataset or open_images(run, data=data)
-    out = out or run_folder / "report"
+    out = out or below(run_folder, "report/index", ".html").parent  # not through a link to another place
     with RunFolder(path=out).lock(leave=False):
         return _write(run, dataset, out, images)
 
