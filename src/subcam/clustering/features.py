@@ -17,7 +17,7 @@ from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
 from subcam.runtime.devices import Fabric, HostCopy, MachineSettings, one_behind
 from subcam.runtime.documents.regular_file import open_file
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, save_array
 from subcam.runtime.progress import bar
 
 IMAGES_PER_PART = 256
@@ -58,7 +58,7 @@ def extract_features(
             progress.advance(len(batch))
             if len(rows) == len(left[0]):
                 with atomic_write(_part_path(folder, left[0])) as file:
-                    np.save(file, np.stack([rows.pop(index) for index in left.pop(0)]))
+                    save_array(file, np.stack([rows.pop(index) for index in left.pop(0)]))
     with distributed.first_goes_ahead():
         return read_features(folder)
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from subcam.data.images import read_image
 from subcam.data.readers.tar_member import stamp_of
 from subcam.runtime.devices import MachineSettings
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, save_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class DecodedImages:
         if not kept.is_file():
             image = read_image(path)
             with atomic_write(kept, durable=False) as file:
-                np.save(file, image)
+                save_array(file, image)
         return np.load(kept, mmap_mode="r", allow_pickle=False)
 
     def _name(self, path: Path) -> str:

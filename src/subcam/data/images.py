@@ -50,7 +50,7 @@ def read_image(path: Path | str, *, data: bytes | None = None) -> UInt8[np.ndarr
         BadInputError: the file is missing, empty, truncated, not an image, too large or of an unknown kind.
     """
     path = Path(path)
-    with open_image(path, data=read_file(path) if data is None else data) as image:
+    with open_image(path, data=read_file(path) if data is None else data) as image, naming(path):
         return np.array(upright_rgb(image, path))
 
 

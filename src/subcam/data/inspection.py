@@ -179,6 +179,8 @@ def _facts_or_error(facts: Callable[[Path], Facts], path: Path) -> Facts | BadIn
         return facts(path)
     except BadInputError as error:
         return error
+    except MemoryError as error:
+        raise MemoryError(str(error) or f"while {path} was read") from error
 
 
 def _traits(image: Image.Image, data: bytes) -> tuple[str, ...]:

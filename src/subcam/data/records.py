@@ -182,11 +182,12 @@ def mask_values_of(
     stored_as: the value of each of `known` in masks, where it is not i + 1.
     """
     values = [FORBIDDEN] * VALUES
+    places = {name: place for place, name in enumerate(chosen, start=1)}
     # Classes beyond the values of a mask have none; where there are masks, readers refuse them (`require_room`).
     stored = stored_as or range(1, min(len(known), MOST_CLASSES) + 1)
     for value, name in zip(stored, known[: len(stored)], strict=True):
         if value < IGNORE_INDEX:
-            values[value] = chosen.index(name) + 1 if name in chosen else IGNORE_INDEX
+            values[value] = places.get(name, IGNORE_INDEX)
     values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
     return tuple(values)
 

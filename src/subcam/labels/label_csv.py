@@ -78,11 +78,12 @@ def edit_labels(
     ]
     counts = Counter(name for image in renamed for name in image.names)
     _require_known([*drop, *only], counts)
+    dropped, kept_alone = frozenset(drop), frozenset(only)
     left_out: dict[str, tuple[int, str]] = {}
     for name, count in counts.most_common():
-        if name in drop:
+        if name in dropped:
             left_out[name] = (count, "dropped")
-        elif only and name not in only:
+        elif only and name not in kept_alone:
             left_out[name] = (count, "not among those to keep")
         elif count < min_count:
             left_out[name] = (count, f"in fewer than {min_count} images")

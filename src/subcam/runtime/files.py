@@ -31,7 +31,17 @@ _LONGEST_PATH = 1000
 """Bytes of a path below a folder; systems take 1,024 or 4,096 with the folder's own."""
 
 _NOT_WRITABLE = frozenset(
-    {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EROFS,
+        errno.EPERM,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EFBIG,
+    }
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -169,6 +179,18 @@ def partial_of(path: Path) -> Path:
     if len(os.fsencode(name)) > LONGEST_NAME:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
     return path.with_name(name)
+
+
+class _Plain:
+    """A file that numpy does not take for one of the system's."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
+
+
+def save_array(file: IO[bytes], array: np.ndarray) -> None:
+    """`np.save` into an open file, where a full disk is the system's own error; numpy's own writing does not say it."""
+    np.save(_Plain(file), array, allow_pickle=False)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -4,6 +4,7 @@ In: names as a file has them. Out: the classes of the values 1, 2, ..., without 
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def listed_classes(names: Sequence[str], *, where: str) -> tuple[str, ...]:
                 "masks; move it up or take it out"
             )
     if "" in classes or len(set(classes)) < len(classes):
-        double = next((name for place, name in enumerate(classes) if name in classes[:place]), "")
+        double = next((name for name, count in Counter(classes).items() if count > 1), "")
         raise BadInputError(f"{where}: expected each class once, got {double!r} twice; remove the repeated name")
     require_class_names(classes, where=where)
     return tuple(classes)
@@ -162,7 +163,7 @@ def _from_table(path: Path) -> ClassList:
         raise BadInputError(f"{path}: expected each value once, got one twice; correct the table")
     values = sorted(value for value in rows if value not in (0, IGNORE_INDEX))
     if values != list(range(1, len(values) + 1)):
-        raise BadInputError(f"{path}: expected the values 1..{len(values)}, got {values}; correct the table")
+        raise BadInputError(f"{path}: expected the values 1..{len(values)}, got {str(values)[:100]}; correct the table")
     classes = ClassList.numbered(listed_classes([rows[value] for value in values], where=str(path)))
     column = next((place for place, title in enumerate(table.columns) if title in ("colour", "color")), None)
     if column is None:
@@ -189,6 +190,7 @@ def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:
         # Datumaro leaves colours out where they are those of the places in the list.
         return ClassList.numbered(listed_classes([line.partition(":")[0] for line in entries], where=str(path)))
     colours: dict[str, tuple[int, int, int]] = {}
+    seen: set[tuple[int, int, int]] = set()
     for line in entries:
         name, *rest = line.split(":")
         try:
@@ -197,9 +199,10 @@ def _from_label_map(lines: Sequence[str], path: Path) -> ClassList:
             raise BadInputError(
                 f"{path}: expected lines NAME:RED,GREEN,BLUE:PARTS:ACTIONS, got {line!r:.300}; export the set again"
             ) from error
-        if name in colours or (red, green, blue) in colours.values():
+        if name in colours or (red, green, blue) in seen:
             raise BadInputError(f"{path}: expected each class and colour once, got {line!r:.300}; correct it")
         colours[name] = (red, green, blue)
+        seen.add(colours[name])
     values = {name: _value_of_colour(*colour) for name, colour in colours.items()}
     if None in values.values():
         names = [name for name in colours if not is_background(name) and not is_ignored(name)]

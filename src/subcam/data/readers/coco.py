@@ -100,6 +100,7 @@ def read_coco(
     chosen = chosen_classes(classes, known, where=str(path))
     if masks is not None and not _can_draw(file, crowd_masks=crowd_masks):
         masks = None
+    numbers = {class_name: index for index, class_name in enumerate(chosen)}
     strays = [str(problem) for problem in file.strays]
     if strays and on_bad_input == "stop":
         raise file.strays[0]
@@ -121,7 +122,7 @@ def read_coco(
         record = Record(
             name=place.name,
             image=place.image,
-            labels=tuple(index for index, class_name in enumerate(chosen) if class_name in present),
+            labels=tuple(sorted(numbers[class_name] for class_name in present if class_name in numbers)),
             mask=below(masks, place.name, ".png") if masks is not None else None,
         )
         if record.labels or keep_unlabelled:

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,12 @@ class CocoFile:
     def names_in(self, image: _ID, *, crowd_labels: bool) -> tuple[str, ...]:
         """The classes that are in an image; crowd_labels: those too that are in it only as a group."""
         present = self.present.get(image, set()) | (self.crowds.get(image, set()) if crowd_labels else set())
-        return tuple(name for number, name in self.categories.items() if number in present)
+        return tuple(self.categories[number] for number in sorted(present & self.categories.keys(), key=_in_order))
+
+
+def _in_order(number: _ID) -> tuple[bool, _ID]:
+    """What ids are sorted by: numbers, then texts."""
+    return isinstance(number, str), number
 
 
 def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
@@ -136,14 +142,16 @@ def read_coco_file(path: Path, *, outlines: bool = False) -> CocoFile:
         logger.warning("%s: left out %s, which only heads other categories", path, heads)
     categories: dict[_ID, str] = {}
     without_class: dict[_ID, int] = {}
-    for number in sorted(listed.keys() - roots, key=lambda key: (isinstance(key, str), key)):
+    named: set[str] = set()
+    for number in sorted(listed.keys() - roots, key=_in_order):
         name = listed[number].name
         if is_background(name) or is_ignored(name):
             without_class[number] = BACKGROUND if is_background(name) else IGNORE_INDEX
-        elif name in categories.values():
+        elif name in named:
             raise _twice(path, listed[number])
         else:
             categories[number] = name
+            named.add(name)
     if not images or not listed:
         raise BadInputError(
             f"{path}: expected a COCO file with the lists images, categories and annotations, got "
@@ -187,12 +195,13 @@ def _twice(path: Path, category: _Category) -> BadInputError:
 def _roots(categories: dict[_ID, _Category], annotations: "_Annotations") -> set[_ID]:
     """Ids of categories that stand above others, below none, and that no annotation names."""
     used = set().union(*annotations.present.values(), *annotations.crowds.values())
+    heads = Counter(category.parent for category in categories.values())
     return {
         number
         for number, category in categories.items()
         if number not in used
         and category.parent.casefold() in _NO_PARENT
-        and any(other.parent == category.name for other in categories.values() if other.id != number)
+        and heads[category.name] > (category.parent == category.name)
     }
 
 

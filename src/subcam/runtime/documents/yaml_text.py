@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-MOST_BYTES = 4_000_000
-"""Of a text; a list of a hundred thousand names has less."""
+MOST_BYTES = 1_000_000
+"""Of a text; a list of fifty thousand names has less."""
 
 
 class _Texts(yaml.SafeLoader):
@@ -28,7 +28,7 @@ def loads(text: bytes) -> Any:
     """What a text in YAML says, in UTF-8 or UTF-16 with its mark: texts, lists, dicts, and "" where nothing stands.
 
     Raises:
-        ValueError: it is no YAML, is nested too deep, longer than four megabytes, or has a key twice.
+        ValueError: it is no YAML, is nested too deep, longer than a megabyte, or has a key twice.
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
