@@ -2,6 +2,7 @@
 
 from subcam import hub as hub
 from subcam._version import __version__ as __version__
+from subcam.affinity.network import AffinityNetwork as AffinityNetwork
 from subcam.affinity.random_walk import PixelAffinity as PixelAffinity
 from subcam.affinity.random_walk import pixel_affinity as pixel_affinity
 from subcam.affinity.random_walk import random_walk as random_walk
@@ -31,6 +32,7 @@ from subcam.errors import RunFolderError as RunFolderError
 from subcam.errors import SettingsError as SettingsError
 from subcam.errors import SubcamError as SubcamError
 from subcam.estimator import SubCategoryCAM as SubCategoryCAM
+from subcam.estimator import segment as segment
 from subcam.export.compare import compare as compare
 from subcam.export.mask_folder import evaluate as evaluate
 from subcam.hub.model import Model as Model
@@ -53,5 +55,7 @@ from subcam.predict.tiles import InferenceSettings as InferenceSettings
 from subcam.predict.tiles import segment_labels as segment_labels
 from subcam.predict.tiles import segment_probabilities as segment_probabilities
 from subcam.recipes import RECIPES as RECIPES
+from subcam.refine.one_image import Refined as Refined
+from subcam.refine.one_image import refine as refine
 from subcam.results import RunResult as RunResult
 from subcam.settings import RunSettings as RunSettings

@@ -14,6 +14,7 @@ from subcam.cam.multiscale import multiscale_response
 from subcam.cam.response import background_score
 from subcam.cam.settings import read_maps_file, write_maps_file
 from subcam.cam.threshold import threshold_of_maps
+from subcam.checks.arguments import takes_arrays
 from subcam.crf.dense_crf import dense_crf_many
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import check_images
@@ -33,6 +34,7 @@ from subcam.runtime.documents.plain_values import from_plain
 from subcam.runtime.files import read_json, write_json
 from subcam.runtime.run_folder import RECORD
 from subcam.settings import RunSettings
+from subcam.stages.given.masks import GivenMasksSettings
 
 Image = UInt8[np.ndarray, "height width 3"] | str | Path
 """RGB 0..255, or a file."""
@@ -76,11 +78,7 @@ class SubCategoryCAM:
     """
 
     def __init__(self, settings: RunSettings | str = "small") -> None:
-        if isinstance(settings, str):
-            if settings not in RECIPES:
-                raise SettingsError(f"there is no recipe {settings!r}; there are: {', '.join(RECIPES)}")
-            settings = RECIPES[settings]()
-        self.settings = settings
+        self.settings = _settings(settings)
         self.network_: ClassificationNetwork | None = None
         self.segmenter_: SegmentationNetwork | None = None
         self.source_: Source = "maps"
@@ -318,6 +316,45 @@ class SubCategoryCAM:
         if self.network_ is None:
             raise SettingsError("this model was not trained yet; call fit or load first")
         return self.network_
+
+
+@takes_arrays()
+def segment(
+    masks: Path | str,
+    data: Path | str,
+    *,
+    out: Path | str,
+    settings: RunSettings | str = "small",
+    classes: Sequence[str] = (),
+    unknown: Literal["stop", "ignore"] = "stop",
+) -> RunResult:
+    """Train a segmentation network on a folder of masks, as `subcam segment --masks` does; `load(out)` then predicts.
+
+    Args:
+        masks: a folder of indexed PNGs named after the training images, 255 where nothing is known; or a run's folder.
+        data: what `--data` takes.
+        out: the run's folder, in which an interrupted training resumes.
+        settings: of the run, or the name of a recipe.
+        classes: what the values 1, 2, ... of the masks are called; none takes those of `classes.txt` or `classes.csv`
+            in the folder, else the data set's in its order.
+        unknown: what to do about pixels of a class that the data set does not have: stop, or learn nothing from them.
+
+    Raises:
+        SubcamError: as `run`; or a mask is missing or cannot be used.
+    """
+    given = GivenMasksSettings(folder=str(masks), classes=tuple(classes), unknown=unknown)
+    changes = {"dataset.root": str(data), "given_masks": given, "until": "segment", "segment.train_on": ("pseudo",)}
+    recipe = settings if isinstance(settings, str) else ""
+    return run(_settings(settings).with_({"until_round": None} | changes), Path(out), recipe=recipe)
+
+
+def _settings(settings: RunSettings | str) -> RunSettings:
+    """The settings of a recipe by its name, or these."""
+    if not isinstance(settings, str):
+        return settings
+    if settings not in RECIPES:
+        raise SettingsError(f"there is no recipe {settings!r}; there are: {', '.join(RECIPES)}")
+    return RECIPES[settings]()
 
 
 def _ready(network: SegmentationNetwork) -> SegmentationNetwork:

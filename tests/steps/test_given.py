@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import subcam
 from subcam import cli
+from subcam.data.images import read_indices
 from subcam.data.readers.toy import CLASSES
+from subcam.errors import SettingsError
+from subcam.refine.scores_and_masks import mask_path
 from subcam.results import read_run
+from subcam.run_files.config_file import read_config
 
 
 def maps_of_a_stranger(run: Path, out: Path) -> None:
@@ -133,3 +138,19 @@ def test_other_masks_are_other_inputs(from_masks: Path, tmp_path: Path, capsys: 
     words = ["--config", str(run / "config.toml"), "--masks", str(masks), "--out", str(run), "--no-report"]
     assert cli.main(["segment", *words, "--segment.train.epochs", "0"]) == 0
     assert "given-masks: computed anew, because settings.folder changed" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_from_python_it_is_the_same_run(from_masks: Path, toy_folder: Path, tmp_path: Path) -> None:
+    """Nothing is left to compute in a folder of the command; what it holds then predicts."""
+    run = shutil.copytree(from_masks, tmp_path / "run")
+    before = sorted(path.name for path in (run / "stages").iterdir())
+    settings = read_config(run / "config.toml").settings().with_({"given_masks.folder": ""})
+    masks = from_masks.parent / "masks"
+    result = subcam.segment(masks, toy_folder, out=run, settings=settings)
+    assert sorted(path.name for path in (run / "stages").iterdir()) == before
+    image = toy_folder / "images" / "val-00000.png"
+    (prediction,) = subcam.load(run).predict(image)
+    predicted = mask_path(result.segmented[0].masks.path, "masks", "val-00000")
+    assert (prediction.mask == read_indices(predicted)).all()
+    with pytest.raises(SettingsError, match="there is no recipe 'smal'"):
+        subcam.segment(masks, toy_folder, out=run, settings="smal")

@@ -98,7 +98,9 @@ def _one_of(value: Any, kinds: tuple[Any, ...], name: str, sizes: Sizes, may_be_
         return value
     choices = [kind for kind in kinds if kind is not type(None)]
     if str in choices and Path in choices:
-        choices = [Path] if not isinstance(value, str) else [str]
+        others = [kind for kind in choices if kind not in (str, Path)]
+        path = [str] if isinstance(value, str) else [Path]
+        choices = path if not others or isinstance(value, str | os.PathLike) else others
     for kind in choices[:-1]:
         try:
             own = dict(sizes)

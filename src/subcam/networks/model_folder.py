@@ -12,8 +12,8 @@ from subcam.errors import CheckpointError, SubcamError
 from subcam.networks.weight_files import load_into, load_state, read_metadata, save_model
 from subcam.run_record import read_record
 from subcam.runtime.documents.plain_values import as_plain
-from subcam.runtime.files import file_digest, read_json, write_json
-from subcam.runtime.run_folder import RECORD
+from subcam.runtime.files import RECORD_FILE, file_digest, read_json, write_json
+from subcam.runtime.run_folder import RECORD, read_stage_record
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -103,6 +103,25 @@ def classifier_of_run(folder: Path) -> Path:
     return folder / models[-1]
 
 
+def affinity_of_run(folder: Path) -> Path:
+    """The folder of the AffinityNet by whose affinities the maps of a run's last refined round walked.
+
+    Raises:
+        CheckpointError: the run has none.
+        RunFolderError: its record is none; see `read_record`.
+    """
+    refined = read_record(folder / RECORD).refined
+    path: Path | None = folder / refined[-1].masks if refined else None
+    for before in ("walked", "affinity"):
+        file = path / RECORD_FILE if path else None
+        key = read_stage_record(file).get("inputs", {}).get(before) if file and file.is_file() else None
+        found = (folder / "stages").glob(f"*-{key[:10]}") if isinstance(key, str) and key.isalnum() else iter(())
+        path = next(found, None)
+    if path is None:
+        raise CheckpointError(f"{folder} is a run without an AffinityNet; give another, or the folder of a saved one")
+    return path
+
+
 def weights_digest(path: Path) -> str:
     """Digest of a file of weights, or of that in the folder of a saved network, or of a run's last classifier."""
     if path.is_dir() and not (path / WEIGHTS_FILE).is_file() and (path / RECORD).is_file():
@@ -121,7 +140,7 @@ def load_network(
     """Read what `save_network` wrote.
 
     Args:
-        folder: where it lies; for a classifier or a segmentation network also that of a run that trained one.
+        folder: where it lies, or that of a run that trained one.
         expected: what it must hold.
         build: makes the network, its weights not yet in place, from the config's values.
         renamed: fields of the config and modules of the network by the names that older versions gave them.
@@ -132,9 +151,9 @@ def load_network(
         RunFolderError: a file is no JSON, or a run's record is none.
     """
     now = renamed or {}
-    of_run = {SEGMENTATION.name: segmentation_of_run, CLASSIFICATION.name: classifier_of_run}.get(expected.name)
-    if of_run is not None and not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
-        folder = of_run(folder)
+    if not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
+        of_run = {SEGMENTATION: segmentation_of_run, CLASSIFICATION: classifier_of_run, AFFINITY: affinity_of_run}
+        folder = of_run[expected](folder)
     path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
         kind = expected.title.partition(" ")[2]
