@@ -58,7 +58,7 @@ def test_the_stub_is_the_list_of_what_a_package_offers(package):
     assert face.__all__ == sorted(listed) == dir(face)
     for name, (module, original) in listed.items():
         value = getattr(face, name)
-        if module == package or package == "subcam" and name in ("predict", "refine"):
+        if module == package or (package == "subcam" and name in ("predict", "refine")):
             assert value is import_module(f"{package}.{name}")
         else:
             assert value is getattr(import_module(module), original), name

@@ -1,11 +1,13 @@
 """Response maps of other programs: every way to write them is read as the same, and what cannot be meant is refused."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from subcam.cam.given_maps import maps_digest, open_maps
 from subcam.cam.map_files import ResponseMaps, maps_path, write_response_maps
@@ -159,3 +161,21 @@ def test_the_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     third = maps_digest(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n")
     assert len({first, second, third, maps_digest(tmp_path)}) == 4
+
+
+@pytest.mark.parametrize("kind", ["psa", "irn"])
+def test_the_converter_of_the_page_does_its_work(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a dict of maps as psa and SEAM save it, and on one as IRN and ReCAM do."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "own-maps-and-masks.md").read_text("utf-8")
+    (code,) = re.findall(r"```python no-run\n(import sys\n.*?)```", page, re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    saved = {0: CAT, 2: DOG}
+    if kind == "irn":
+        saved = {"keys": torch.tensor([0, 2]), "cam": torch.zeros(2, 3, 4), "high_res": np.stack([CAT, DOG])}
+    (tmp_path / "saved").mkdir()
+    np.save(tmp_path / "saved" / "a.npy", saved, allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match="convert it to npz"):
+        read(tmp_path / "saved")
+    monkeypatch.setattr("sys.argv", ["convert.py", str(tmp_path / "saved"), str(tmp_path / "maps")])
+    exec(compile(code, "convert.py", "exec"), {})
+    assert (read(tmp_path / "maps").maps == STORED[[0, 2]]).all()
