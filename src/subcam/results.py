@@ -10,6 +10,7 @@ from typing import Any
 
 from subcam.checks.fields import shortly
 from subcam.data.dataset import Dataset, open_dataset
+from subcam.data.records import first_of
 from subcam.errors import CheckpointError, RunFolderError
 from subcam.methods.built_in import title_of
 from subcam.run_record import MEND, MasksOf, RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
@@ -277,15 +278,19 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
     Raises:
         SubcamError: they are not there, or one of the files cannot be used.
     """
-    settings = run.result.settings.dataset
-    settings = dataclasses.replace(settings, root=data or settings.root)
+    settings = dataclasses.replace(run.result.settings.dataset, root=data or run.result.settings.dataset.root)
     if settings.root != "toy" and not Path(settings.root).is_dir():
         raise RunFolderError(
             f"the run's images are no longer at {settings.root}; say where they are with --data DIR"
             if not data
             else f"--data {data} is no folder; give the one that holds the run's images"
         )
-    return open_dataset(settings, work_folder=run.result.out)
+    dataset = open_dataset(settings, work_folder=run.result.out)
+    there, known = dataset.train.image_set.class_names, run.result.class_names
+    if there != known:
+        reason = f".class_names: expected those of the images, {first_of(there)}, got {first_of(known) or 'none'}"
+        raise RunFolderError(f"{run.result.out / RECORD}: {reason}; give the run's command again")
+    return dataset
 
 
 def _result(content: RunRecord, folder: Path) -> RunResult:

@@ -205,3 +205,10 @@ def test_alpha_of_a_half_is_one_and_of_an_end_is_none() -> None:
     for end in (0.0, 1.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             alpha_of_threshold(end)
+
+
+def test_a_class_beyond_their_number_is_refused() -> None:
+    shares = [split_shares(np.linspace(0, 1, 16).reshape(4, 4), np.ones((4, 4, 3)), classes=[1, 7])]
+    assert len(choose_threshold(shares, num_classes=8).by_class) == 8
+    with pytest.raises(ValueError, match="expected classes below num_classes = 7, got 7"):
+        choose_threshold(shares, num_classes=7)

@@ -133,6 +133,27 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
         assert upright_size(image) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "value"),
+    [
+        (2, 2, b"6\0\0\0"),  # a text
+        (2, 2, b"x\0\0\0"),
+        (3, 1, b"\x09\0\0\0"),
+        (3, 1, b"\0\0\0\0"),
+        (4, 1, b"\xff\xff\xff\xff"),
+        (5, 1, b"\x08\0\0\0"),  # a fraction
+        (12, 1, b"\x08\0\0\0"),  # floating point
+    ],
+)
+def test_an_orientation_that_is_none_is_passed_over_as_by_other_programs(
+    tmp_path: Path, kind: int, count: int, value: bytes
+) -> None:
+    entry = struct.pack("<HHI", 0x0112, kind, count) + value
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (8, 12, 3)
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_large_jpegs_are_decoded_at_a_fraction(tmp_path: Path, photograph: Image.Image, orientation: int) -> None:
     exif = Image.Exif()

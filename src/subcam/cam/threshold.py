@@ -137,10 +137,13 @@ def choose_threshold(
     image has colours to split, responses alone decide. The lowest of equal thresholds is chosen.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or one shows a class beyond `num_classes`.
     """
     if not images:
         raise ValueError("a threshold is chosen on one image or more, got none")
+    highest = max((c for image in images for c in image.classes), default=-1)
+    if highest >= num_classes:
+        raise ValueError(f"images: expected classes below num_classes = {num_classes}, got {highest}")
     shares = np.array([(image.response, image.colour) for image in images])
     means = shares.mean(0)
 

@@ -215,8 +215,9 @@ def voc_palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation of an opened image, 1 (upright) where it has none."""
-    return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    """The EXIF orientation of an opened image; 1 (upright) where it has none, or one that is no number in 1..8."""
+    value = image.getexif().get(_ORIENTATION_TAG, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _as_rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -126,6 +126,16 @@ def test_clusters_are_found_in_a_record_that_does_not_name_them(finished_run: Pa
     assert run.result.segmented == ()
 
 
+@pytest.mark.parametrize("edited", [(), ("ringtail",), ("ringtail", "a", "b", "c"), ("a", "b", "c", "d", "e")])
+def test_classes_of_a_record_that_are_not_those_of_its_images_are_named(
+    finished_run: Path, edited: tuple[str, ...]
+) -> None:
+    run = read_run(finished_run)
+    run = replace(run, result=replace(run.result, class_names=edited))
+    with pytest.raises(RunFolderError, match=r"run\.json: \.class_names: expected those of the images"):
+        open_images(run)
+
+
 def test_images_that_moved_are_asked_for(finished_run: Path, tmp_path: Path) -> None:
     run = read_run(finished_run)
     (images,) = finished_run.glob("toy-*")
