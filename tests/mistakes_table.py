@@ -6,7 +6,6 @@ Every message is one that names the file or setting, says what was expected and 
 
 # ruff: noqa: E501 - a message stands as it is printed
 
-import json
 import os
 from pathlib import Path
 
@@ -33,13 +32,10 @@ from tests.mistakes import (
     rows,
     write_tar,
 )
-from tests.test_results import record as run_record
 
 MISTAKES = {
     # --- words
-    "a command misspelt": Mistake(
-        command="trian", message="there is no command 'trian'; there are: run, demo, recipes, <...>"
-    ),
+    "a command misspelt": Mistake(command="trian", message="there is no command 'trian'; there are: run, <...>"),
     "a recipe misspelt": Mistake(
         command="run smal --data images",
         message="expected a recipe after 'run', got smal; there are: toy, small, voc12_paper, voc12_reference<...>",
@@ -267,18 +263,6 @@ MISTAKES = {
         command=PREDICT,
         message="model: expected the folder of a saved network (config.json and model.safetensors) or of a run (run.json),"
         " got neither; check the path",
-    ),
-    "a run that is not finished": Mistake(
-        command=PREDICT,
-        prepare=(file("model/run.json", '{"segment": [{"round": 1}]}'),),
-        message="model/run.json is not the record of a run (<...>.segment[0]: expected the key 'trained_on', got ['round']); move it away and give the"
-        " run's command again",
-    ),
-    "a run without segmentation": Mistake(
-        command=PREDICT,
-        prepare=(file("model/run.json", json.dumps(run_record() | {"segment": []})),),
-        message="model is a run without a segmentation network; train one by running it again with segmentation, or give"
-        " the folder of another",
     ),
     "a classifier in place of a segmentation network": Mistake(
         command=PREDICT,

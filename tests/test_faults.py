@@ -334,6 +334,10 @@ def test_a_killed_worker_is_one_line_that_says_what_to_change(
             BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
             "raise its limit (ulimit -u, -v), or lower",
         ),
+        (
+            RuntimeError("padded input size: (1 x 1). Kernel size can't be greater than actual input size"),
+            "smaller than the network can take (padded input size",
+        ),
         (OSError(errno.ENOSPC, "full"), "); free some space and run the same command again"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "ended by the system (DataLoader"),
     ],

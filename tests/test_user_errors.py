@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from tests.mistakes import IMAGES, RUN, Mistake, rows
 from tests.mistakes_in_formats import MISTAKES_IN_FORMATS
+from tests.mistakes_in_outputs import MISTAKES_IN_OUTPUTS
 from tests.mistakes_table import MISTAKES
 
 from subcam import cli
@@ -53,7 +54,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
     return said
 
 
-EVERY_MISTAKE = MISTAKES | MISTAKES_IN_FORMATS
+EVERY_MISTAKE = MISTAKES | MISTAKES_IN_FORMATS | MISTAKES_IN_OUTPUTS
 
 
 @pytest.mark.parametrize("mistake", EVERY_MISTAKE.values(), ids=EVERY_MISTAKE)
@@ -67,7 +68,8 @@ def test_the_message_of(mistake: Mistake, said: Callable[[str], str]) -> None:
 
 
 def test_there_are_enough_and_each_message_says_enough() -> None:
-    assert len(EVERY_MISTAKE) == len(MISTAKES) + len(MISTAKES_IN_FORMATS) >= 80
+    parts = (MISTAKES, MISTAKES_IN_FORMATS, MISTAKES_IN_OUTPUTS)
+    assert len(EVERY_MISTAKE) == sum(map(len, parts)) >= 100
     says_what_to_do = re.compile(r";|\bGive\b|\bIf you\b|\. Check|did you mean|expected")
     assert [name for name, mistake in EVERY_MISTAKE.items() if not says_what_to_do.search(mistake.message)] == []
 

@@ -1,4 +1,7 @@
-"""What the machine ran out of, read from the errors of libraries: disk, memory, processes; and what to do about it."""
+"""What the machine or an image ran out of, read from the errors of libraries, and what to do about it.
+
+Disk, memory, processes; pixels.
+"""
 
 import errno
 
@@ -8,6 +11,7 @@ _AGAIN = "the same command resumes"
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory")
 _NO_THREAD = "can't start new thread"
 _WORKER = "DataLoader worker (pid"
+_TOO_SMALL = "Kernel size can't be greater than actual input size"
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 _COLLECTIVE = ("gloo", "NCCL", "ProcessGroup")
 
@@ -44,6 +48,11 @@ def explain(error: BaseException) -> str | None:
             return (
                 f"the system starts no further thread or process, or gives it no memory ({words}); raise its limit"
                 f" (ulimit -u, -v), or lower --machine.threads and --machine.workers. {_AGAIN.capitalize()}"
+            )
+        if isinstance(cause, RuntimeError) and _TOO_SMALL in words:
+            return (
+                f"an image, at one of the scales, is smaller than the network can take ({words}); take larger images,"
+                f" leave out small scales (--cam.scales), or choose another network. {_AGAIN.capitalize()}"
             )
         if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and any(w in words for w in _NO_MEMORY)):
             return (

@@ -15,7 +15,7 @@ from subcam.data.image_file import read_file
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards, shard_splits, write_shards
-from subcam.data.records import ImageSet, Record
+from subcam.data.records import ImageSet, Record, mask_values_of
 from subcam.errors import BadInputError
 
 
@@ -189,7 +189,8 @@ def test_names_of_shards_end_at_the_first_dot(tmp_path: Path) -> None:
         for name in names:
             (tmp_path / f"{name}.jpg").write_bytes(jpeg())
         records = tuple(Record(name=name, image=tmp_path / f"{name}.jpg", labels=(0,)) for name in names)
-        return ImageSet(class_names=(class_name,), records=records, mask_values=tuple(range(256)))
+        values = mask_values_of([class_name], [class_name])
+        return ImageSet(class_names=(class_name,), records=records, mask_values=values)
 
     write_shards(tmp_path / "shards", images("a.b", "c"), split="train")
     assert [record.name for record in read_shards(tmp_path / "shards").records] == ["a_b", "c"]

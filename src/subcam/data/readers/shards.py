@@ -29,6 +29,7 @@ from subcam.data.records import (
     OnBadInput,
     Record,
     Skipped,
+    first_of,
     mask_values_of,
     require_name,
     require_room,
@@ -95,6 +96,11 @@ def read_shards(
     file = root / CLASSES_FILE
     listed = read_lines(file) if is_there(file) else ()
     known = listed_classes(listed, where=str(file)) or _all_names(root)
+    if not known:
+        raise BadInputError(
+            f"{first_of([str(archive) for archive in archives])}: expected images with their labels beside them (a.jpg"
+            " with a.cls, a.txt or a.json), got none; `subcam data shards` writes such archives"
+        )
     chosen = chosen_classes(classes, known, where=str(file if listed else root))
     among, places = dict.fromkeys(known), {name: index for index, name in enumerate(chosen)}
     records: dict[str, Record] = {}
