@@ -23,7 +23,7 @@ REASONS = (
 )
 """Why the tests do not run a block; a line "*Not run in CI: REASON, REASON.*" above it says so to the reader."""
 
-LONG = ("run", "demo", "ablate")
+LONG = ("run", "demo", "ablate", "classify", "discover", "cam", "segment")
 """Subcommands that train: the tests only parse their words."""
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)

@@ -119,7 +119,7 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
     else:
         route = {"subcategories": subcategory_rounds, "prototypes": prototype_rounds}[settings.route]
         rounds = route(settings, context)
-        if rounds[-1].round_index == settings.rounds and rounds[-1].maps:
+        if settings.ends_after_the_rounds:
             further = route(settings, context, control_of=rounds) if settings.control else []
             compared = [compare(settings, context, method, plain=rounds[0]) for method in choose(settings.compare)]
     if settings.until in ("refine", "segment"):

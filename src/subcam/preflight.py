@@ -56,6 +56,10 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
             raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
     if settings.until == "segment" and "pseudo" in settings.segment.train_on and "pseudo" not in parts.segment:
         say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
+    wanted = {"the control": settings.control, "maps of other methods": bool(settings.compare.methods)}
+    if any(wanted.values()) and not (parts.classify and settings.ends_after_the_rounds):
+        left = " and ".join(name for name, is_wanted in wanted.items() if is_wanted)
+        say(f"left out, as the run begins after its rounds or ends in them: {left}")
     if parts.classify:
         _check_classes(train)
     if "truth" in parts.segment:

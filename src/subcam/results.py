@@ -53,7 +53,10 @@ class RoundResult:
             CheckpointError: it has none.
         """
         if self.model is None:
-            raise CheckpointError("the run holds no classifier: it began with given maps, or ended before it had one")
+            raise CheckpointError(
+                "the run holds no classifier, as it began with given maps or ended before it had one; train a"
+                " segmentation network in it (subcam segment), or give another run"
+            )
         return self.model
 
     @property

@@ -192,6 +192,11 @@ class RunSettings(Settings):
         """The round after which no other comes."""
         return self.rounds if self.until_round is None else self.until_round
 
+    @property
+    def ends_after_the_rounds(self) -> bool:
+        """Whether the run comes to the response maps of its last round; only then is there something to compare."""
+        return self.until not in ("classify", "discover") and self.last_round == self.rounds
+
     def ends_with(self, stage: str, round_index: int) -> bool:
         """Whether the run ends with this stage of this round."""
         return self.until == stage and round_index == self.last_round

@@ -115,6 +115,11 @@ def test_such_runs_are_evaluated_exported_and_predict(
     for run in (from_maps, from_masks):
         assert cli.main(["evaluate", "--predictions", str(run), "--truth", str(run)]) == 0
         assert "mIoU 100.0" in capsys.readouterr().out.replace("\n", " ")
+    card = (subcam.hub.write_folder(from_masks, tmp_path / "hub") / "README.md").read_text("utf-8")
+    assert "It learned from masks that were given" in card
+    assert "masks of another program in the place of its rounds, seed 0" in card
+    assert "image-level labels alone" not in card
+    assert "-supervised" not in card
     assert cli.main(["predict", str(from_masks), str(toy_folder / "images"), "--out", str(tmp_path / "p")]) == 0
     capsys.readouterr()
 

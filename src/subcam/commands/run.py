@@ -97,7 +97,7 @@ def segment(words: list[str]) -> None:
 def _run_until(stage: str, words: list[str]) -> None:
     """One of the commands that end with a stage."""
     command = STAGES[stage]
-    if any(word.partition("=")[0] == "--until" for word in words):
+    if _gives("--until", words):
         raise SubcamError(f"'{stage}' ends with its own stage; leave --until out, or give `subcam run RECIPE --until`")
     if words[:1] in (["-h"], ["--help"]):
         print(f"{command.does}\n\nTakes: {command.takes}\nLeaves, in --out: {command.leaves}\n")
@@ -225,7 +225,8 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
             show(terminal_table(table))
         say(explanation(result))
         if result.refined:
-            say(f"pseudo masks: {given.out / MASKS_FOLDER}")
+            kind = "masks" if given.settings.given_masks.folder else "pseudo masks"
+            say(f"{kind}: {given.out / MASKS_FOLDER}")
         say(
             f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}"
         )
@@ -244,9 +245,13 @@ def _until(settings: "RunSettings", stage: str, words: list[str]) -> "RunSetting
         changes["until_round"] = None
         if settings.refine.rounds == "none":
             changes["refine.rounds"] = "last"
-    if stage == "segment" and ("pseudo" not in settings.segment.train_on or "--masks" in words):
+    if stage == "segment" and ("pseudo" not in settings.segment.train_on or _gives("--masks", words)):
         changes["segment.train_on"] = ("pseudo",)
     return settings.with_(changes)
+
+
+def _gives(flag: str, words: list[str]) -> bool:
+    return any(word.partition("=")[0] == flag for word in words)
 
 
 def _ending(result: "RunResult", stage: str, recipe: list[str], words: list[str]) -> str:

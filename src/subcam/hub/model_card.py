@@ -18,6 +18,7 @@ from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
 from subcam.report.gather.names import ENDINGS, network_name
 from subcam.results import FinishedRun, RoundResult, SegmentedResult
+from subcam.settings import RunSettings
 
 FEW_IMAGES = 20
 """A class with fewer training images is named among the limits."""
@@ -73,6 +74,13 @@ class CardSource:
         """Whether it learned from masks that people drew."""
         return isinstance(self.network, SegmentedResult) and self.network.trained_on == "truth"
 
+    @property
+    def given(self) -> str:
+        """What another program made that it learned from, by way of pseudo masks or at once; "" where it is a run's."""
+        if not isinstance(self.network, SegmentedResult) or self.fully_supervised:
+            return ""
+        return "masks" if self.network.trained_on == "given" else "response maps" if self.network.of_given else ""
+
 
 def model_card(source: CardSource) -> str:
     """The whole card: metadata, then sections."""
@@ -107,12 +115,14 @@ def metadata(source: CardSource) -> dict[str, Any]:
         }
         for split, scores in splits.items()
     ]
-    supervision = "fully-supervised" if source.fully_supervised else "weakly-supervised"
+    supervision = ["fully-supervised" if source.fully_supervised else "weakly-supervised"]
+    if source.given:  # which of the two, nobody here knows
+        supervision = []
     return {
         **({"license": source.license} if source.license else {}),
         "library_name": "subcam",
         "pipeline_tag": task,
-        "tags": ["image-segmentation", "semantic-segmentation", supervision, "subcam"],
+        "tags": ["image-segmentation", "semantic-segmentation", *supervision, "subcam"],
         **({"model-index": [{"name": source.name, "results": results}]} if results else {}),
     }
 
@@ -159,6 +169,8 @@ def _what_it_is(source: CardSource) -> str:
         learned = (
             "It learned from masks that people drew."
             if source.fully_supervised
+            else f"It learned from {source.given} that were given; the folder does not say how they were made."
+            if source.given
             else "It learned from image-level labels alone: which classes an image shows, not where."
             if source.network
             else "The folder does not say what it learned from."
@@ -212,8 +224,7 @@ def _training(source: CardSource) -> str:
     start = {"timm": "timm's published weights", "none": "random weights"}.get(weights, f"`{PurePath(weights).name}`")
     said = [
         f"Training images: {images} of {source.dataset or 'a data set without a name'}.",
-        f"Recipe: `{run.result.recipe or 'none'}`, {settings.rounds} rounds after plain CAM, sub-categories of "
-        f"{'positions' if settings.route == 'prototypes' else 'images'}, seed {settings.seed}.",
+        f"Recipe: `{run.result.recipe or 'none'}`, {_rounds(source, settings)}, seed {settings.seed}.",
         f"The network started from {start}.",
     ]
     if isinstance(source.network, SegmentedResult):
@@ -224,6 +235,13 @@ def _training(source: CardSource) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
     said.append(f"Versions: {versions}.")
     return _bullets(said)
+
+
+def _rounds(source: CardSource, settings: RunSettings) -> str:
+    if source.given:
+        return f"{source.given} of another program in the place of its rounds"
+    kind = "positions" if settings.route == "prototypes" else "images"
+    return f"{settings.last_round} rounds after plain CAM, sub-categories of {kind}"
 
 
 def _scores(source: CardSource) -> str:
@@ -241,8 +259,8 @@ def _use_of_masks(source: CardSource) -> str:
     said = []
     if source.fully_supervised:
         said.append("The network was trained on ground truth. Do not compare it with weakly supervised ones.")
-    elif isinstance(source.network, SegmentedResult) and source.network.trained_on == "given":
-        said.append("The masks that it learned from were given; nothing is known of how they were made.")
+    elif source.given:
+        said.append(f"Nothing is known of how the {source.given} were made that it learned from.")
     elif source.segments:
         masks = source.run.result.settings.refine.masks
         said.append("No mask took part in the training.")
