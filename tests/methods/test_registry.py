@@ -1,6 +1,5 @@
 """One door: ours, a package's and a module's methods are found by what settings name, and nothing else is imported."""
 
-import importlib.metadata
 import json
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
@@ -96,9 +95,16 @@ def test_a_name_that_two_packages_have(module: WriteModule, register: list[Entry
     assert chosen("erasing")[0].is_ours, "a package's method took the name of ours"
 
 
-def test_packages_are_asked_by_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert registry.entry_points is importlib.metadata.entry_points
-    assert GROUP == "subcam.methods"
+def test_an_installed_package_is_found_by_its_metadata(
+    module: WriteModule, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = module().parent / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[subcam.methods]\nin-the-middle = own_method:MINE\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    assert chosen("in-the-middle")[0].method.title == "Centre"
+    assert capsys.readouterr().out == "method in-the-middle: runs the code of the package mine (own_method:MINE)\n"
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,11 @@ def compare(words: list[str]) -> None:
     for index, label in enumerate(found.labels[1:], start=1):
         _list_images(found, index, label, most=given.images)
     drawn = f"{found.resamples} resamplings with seed {found.seed}"
-    say(f"{len(found.images)} images, {drawn}; differences are to {found.labels[0]}")
     if side.truth is None:
+        say(f"{len(found.images)} images, {drawn}")
         say("there is no ground truth: this says how far they agree, not which is right; --truth DIR scores them")
+    else:
+        say(f"{len(found.images)} images, {drawn}; differences are to {found.labels[0]}")
     if given.out is not None:
         write_json(given.out, numbers(found))
         say(f"all numbers in {given.out}")
