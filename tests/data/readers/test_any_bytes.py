@@ -33,8 +33,10 @@ from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.errors import SubcamError
+from subcam.export.mask_folder import open_masks
 from subcam.labels.from_annotation_tools import labels_from_label_studio
 from subcam.labels.from_folders_and_tags import labels_from_tag_table
+from subcam.labels.from_yolo import labels_from_yolo
 from subcam.predict.run import find_model
 from subcam.results import read_run
 
@@ -195,8 +197,26 @@ def checked(root: Path) -> tuple[Path, Callable[[], object]]:
     return cache, lambda: check_images(read(), cache=cache)  # type: ignore[arg-type]
 
 
+def yolo(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    (root / "data.yaml").write_text("names: [cat, 'd: og']\nnc: 2\n")
+    (root / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n0 0.1 0.1 0.9 0.1 0.5 0.8\n")
+    return root / "a.txt", lambda: labels_from_yolo(root, root=root)
+
+
+def yolo_names(root: Path) -> tuple[Path, Callable[[], object]]:
+    _, read = yolo(root)
+    return root / "data.yaml", read
+
+
+def label_map(root: Path) -> tuple[Path, Callable[[], object]]:
+    path, _ = mask(root)
+    (root / "labelmap.txt").write_text("background:0,0,0::\ncat:9,8,7::\n")
+    return root / "labelmap.txt", lambda: open_masks(root).read(path.stem, num_classes=1)
+
+
 READERS = (table, wide_table, coco, voc, voc_list, shard, label_studio, tags, image, mask, maps)
-READERS += (record, stage_record, maps_file, config, checked)
+READERS += (yolo, yolo_names, label_map, record, stage_record, maps_file, config, checked)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,11 +10,23 @@ import yaml  # type: ignore[import-untyped]
 MOST_BYTES = 1_000_000
 """Of a text; a list of fifty thousand names has less."""
 
+MOST_LEVELS = 50
+
 
 class _Texts(yaml.SafeLoader):
     """Reads plain scalars as the texts that they are, and refuses a key that stands twice."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node with all in it, unless it is nested deeper than any list of names."""
+        self.depth += 1
+        if self.depth > MOST_LEVELS:
+            raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """A dict of the node's keys."""
@@ -32,10 +44,7 @@ def loads(text: bytes) -> Any:
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    loader = _Texts(text)
     try:
-        return loader.get_single_data()
-    except (yaml.YAMLError, RecursionError, TypeError, AttributeError) as error:
-        raise ValueError(" ".join(str(error).split()) or "it is nested too deep") from error
-    finally:
-        loader.dispose()
+        return _Texts(text).get_single_data()
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
