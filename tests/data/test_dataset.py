@@ -14,7 +14,7 @@ from subcam.data.dataset import ALL, Dataset, DatasetSettings, open_dataset, ope
 from subcam.data.images import read_indices, voc_palette, write_mask
 from subcam.data.readers.shards import write_shards
 from subcam.data.readers.toy import CLASSES, ToySettings
-from subcam.data.records import ImageSet, Record
+from subcam.data.records import ImageSet, Record, mask_values_of
 from subcam.errors import BadInputError, SettingsError
 
 TOY = ToySettings(train_images=6, val_images=3, size=16)
@@ -199,7 +199,8 @@ def test_more_classes_than_a_mask_holds_stop_before_an_image_is_read(plain: Path
     (plain / "images" / "0.png").write_bytes(b"")
     with pytest.raises(BadInputError, match=r"plain: expected at most 254 classes, .* got 255; merge some, or choose"):
         open_dataset(write(255), work_folder=tmp_path)
-    images = ImageSet(class_names=tuple(map(str, range(300))), records=(), mask_values=())
+    names = tuple(map(str, range(300)))
+    images = ImageSet(class_names=names, records=(), mask_values=mask_values_of(names, names))
     with pytest.raises(BadInputError, match="the training images: expected at most 254 classes"):
         Dataset(train=CheckedImages(image_set=images, sizes=(), digest=""), scored={})
 
@@ -225,7 +226,11 @@ def shards(root: Path, splits: dict[str, list[str]]) -> Path:
         for stem in stems:
             image(root / "from" / f"{stem}.png")
         images = tuple(Record(name=stem, image=root / "from" / f"{stem}.png", labels=(0,)) for stem in stems)
-        write_shards(root, ImageSet(class_names=("cat",), records=images, mask_values=tuple(range(256))), split=split)
+        write_shards(
+            root,
+            ImageSet(class_names=("cat",), records=images, mask_values=mask_values_of(["cat"], ["cat"])),
+            split=split,
+        )
     return root
 
 
