@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subcam.checks.fields import shortly
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.records import first_of
 from subcam.errors import CheckpointError, RunFolderError
 from subcam.methods.built_in import title_of
-from subcam.run_record import MEND, MasksOf, RecordedRound, RunRecord, StageCost, inputs_of, read_record, stage_costs
+from subcam.run_record import (
+    MEND,
+    MasksOf,
+    RecordedRound,
+    RunRecord,
+    StageCost,
+    inputs_of,
+    read_record,
+    stage_costs,
+)
 from subcam.runtime.documents.plain_values import from_plain
 from subcam.runtime.files import RECORD_FILE, write_json
 from subcam.runtime.resources import peak_memory_mib, versions
@@ -300,7 +308,6 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
     if not content.refined and not any(not entry.control for entry in content.rounds):
         raise TypeError(".rounds: expected one or more that are no control")
     classes = len(content.class_names)
-    _check_splits(content)
     settings = from_plain(RunSettings, content.settings, lenient=True)
     return RunResult(
         settings=settings,
@@ -357,17 +364,6 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
         seconds=content.seconds_this_time,
         recipe=content.recipe,
     )
-
-
-def _check_splits(content: RunRecord) -> None:
-    """All of a run that was scored was scored on the same splits."""
-    known: list[str] = []
-    for name in ("rounds", "compared", "refined", "segment"):
-        for place, entry in enumerate(getattr(content, name)):
-            splits = sorted(entry.scores)
-            known = known or splits
-            if splits and splits != known:
-                raise TypeError(f".{name}[{place}].scores: expected those of {known}, got {shortly(splits)}")
 
 
 def _stage(folder: Path, relative: str) -> Stage:

@@ -101,12 +101,27 @@ def read_record(path: Path) -> RunRecord:
             outside the run's; names file and key.
     """
     record: RunRecord = read_as(RunRecord, path, what="the record of a run", mend=MEND)
+    try:
+        _check_splits(record)
+    except TypeError as error:
+        raise RunFolderError(f"{path} is not the record of a run ({error}); {MEND}") from error
     for key, folder in _folders(record):
         if fault := fault_of_name(folder):
             raise RunFolderError(
                 f"{path} is not the record of a run ({key}: no folder can be called {folder!r:.100}: {fault}); {MEND}"
             )
     return record
+
+
+def _check_splits(record: RunRecord) -> None:
+    """Raise `TypeError` with the key unless all of a run that was scored was scored on the same splits."""
+    known: list[str] = []
+    for name in ("rounds", "compared", "refined", "segment"):
+        for place, entry in enumerate(getattr(record, name)):
+            splits = sorted(entry.scores)
+            known = known or splits
+            if splits and splits != known:
+                raise TypeError(f".{name}[{place}].scores: expected those of {known}, got {shortly(splits)}")
 
 
 def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:

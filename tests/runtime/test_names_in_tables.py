@@ -17,10 +17,11 @@ from tests.report.made_run import a_run
 from subcam import cli
 from subcam.ablation.variants import Summary, summary_tables
 from subcam.audit.dataset import ClassRow
-from subcam.commands import compare, data_check, evaluate
+from subcam.commands import data_check, evaluate
 from subcam.data.images import voc_palette, write_mask
 from subcam.export.compare import compare as compare_folders
 from subcam.export.mask_folder import evaluate as score
+from subcam.report.tables import comparison
 from subcam.report.tables.formats import terminal_table
 from subcam.report.tables.tables import class_tables, tables_of
 from subcam.runtime.progress import HarmlessLines, text_table
@@ -57,7 +58,7 @@ def test_evaluate(folders: tuple[Path, Path]) -> None:
 
 def test_compare(folders: tuple[Path, Path]) -> None:
     paired = compare_folders(folders, truth=folders[0], classes=NAMES, resamples=10)
-    both, by_class = printed(compare.table_of(paired)), printed(compare.class_table(paired))
+    both, by_class = printed(comparison.table_of(paired)), printed(comparison.class_table(paired))
     assert all_there(by_class)
     for label in ("[bold]", "[green]"):
         assert label in both
