@@ -243,3 +243,13 @@ def test_each_kind_of_mask_is_trained_on_once() -> None:
 def test_which_rounds_are_refined(rounds: str, refined: list[int]) -> None:
     refine = SETTINGS.with_({"refine.rounds": rounds}).refine
     assert [index for index in range(3) if refine.refines(index, last=2)] == refined
+
+
+def test_a_run_ends_with_a_stage_of_its_last_round_or_of_another() -> None:
+    settings = RunSettings(rounds=2, until="cam")
+    assert [settings.ends_with("cam", index) for index in range(3)] == [False, False, True]
+    assert settings.ends_after_the_rounds
+    earlier = settings.with_({"until_round": 1})
+    assert [earlier.ends_with("cam", index) for index in range(3)] == [False, True, False]
+    assert not earlier.ends_after_the_rounds
+    assert not settings.ends_with("classify", 2)

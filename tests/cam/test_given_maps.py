@@ -43,7 +43,7 @@ def of_a_stage(folder: Path) -> None:
     ("write", "channels"),
     [
         (lambda folder: np.save(folder / "a.npy", MAPS), ()),
-        (lambda folder: np.save(folder / "a.npy", MAPS.astype(np.float64)), ()),
+        (lambda folder: np.save(folder / "a.npy", (MAPS.astype(np.float64) - 0.4 / 255).clip(0)), ()),
         (lambda folder: np.save(folder / "a.npy", MAPS[[0, 2]]), ()),
         (lambda folder: np.save(folder / "a.npy", MAPS[::-1]), ("dog", "cow", "cat")),
         (lambda folder: np.save(folder / "a.npy", np.stack([DOG, -CAT, CAT])), ("dog", "background", "cat")),
@@ -179,3 +179,10 @@ def test_the_converter_of_the_page_does_its_work(kind: str, tmp_path: Path, monk
     monkeypatch.setattr("sys.argv", ["convert.py", str(tmp_path / "saved"), str(tmp_path / "maps")])
     exec(compile(code, "convert.py", "exec"), {})
     assert (read(tmp_path / "maps").maps == STORED[[0, 2]]).all()
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", np.zeros((3, 400, 400)))
+    monkeypatch.setattr("subcam.cam.given_maps._MOST_BYTES", 1 << 20)
+    with pytest.raises(BadInputError, match=r"a\.npz: expected at most .* of maps, got 3,840,128 bytes"):
+        read(tmp_path)
