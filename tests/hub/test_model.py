@@ -87,5 +87,7 @@ def test_a_run_without_a_segmentation_network_has_maps(refined_run: Path, toy_fo
 def test_where_there_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder; give that of a run or of a saved network"):
         subcam.load(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="no such folder; give that of a run or of a saved network"):
+        subcam.load("a" * 5000)
     with pytest.raises(CheckpointError, match="expected a segmentation network or a classifier that subcam saved"):
         subcam.load(tmp_path)

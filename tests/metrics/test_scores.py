@@ -52,6 +52,12 @@ def test_absent_classes():
     assert found.miou == pytest.approx(6 / 8)
 
 
+def test_sums_of_great_counts_do_not_overflow():
+    found = scores(np.array([[2**62, 2**62], [0, 2**62]]))
+    assert found.iou == pytest.approx([1 / 2, 1 / 2])
+    assert found.pixel_accuracy == pytest.approx(2 / 3)
+
+
 def test_nothing_scored_is_nan():
     found = scores(np.zeros((3, 3), np.int64))
     assert np.isnan([found.miou, found.f_score, found.pixel_accuracy, found.frequency_weighted_iou]).all()

@@ -3,6 +3,7 @@
 In: a run's folder, a saved network's, or what `SubCategoryCAM.save` wrote. Out: masks as arrays with names of classes.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,13 +138,13 @@ def load(folder: Path | str, *, settings: InferenceSettings | None = None, devic
     """
     folder = Path(folder)
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    if not os.path.isdir(folder):  # noqa: PTH112 - that of `Path` raises where a path is longer than paths can be
+        raise CheckpointError(f"{str(folder):.300}: no such folder; give that of a run or of a saved network")
     if not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
         run = read_run(folder)
         if not run.result.segmented:
             return Model(_on(SubCategoryCAM.load(folder), where))
         settings = settings or run.result.settings.segment.predict
-    elif not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; give that of a run or of a saved network")
     elif kind_of(folder) == "classification":
         return Model(_on(SubCategoryCAM.load(folder), where))
     network = SegmentationNetwork.load(folder).eval()

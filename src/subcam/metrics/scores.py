@@ -25,11 +25,11 @@ class Scores:
 
     @cached_property
     def _true(self) -> Float64[np.ndarray, " classes"]:
-        return self.matrix.sum(1).astype(np.float64)
+        return self.matrix.sum(1, dtype=np.float64)
 
     @cached_property
     def _predicted(self) -> Float64[np.ndarray, " classes"]:
-        return self.matrix.sum(0).astype(np.float64)
+        return self.matrix.sum(0, dtype=np.float64)
 
     @property
     def present(self) -> Bool[np.ndarray, " classes"]:
