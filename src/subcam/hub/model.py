@@ -139,7 +139,7 @@ def load(folder: Path | str, *, settings: InferenceSettings | None = None, devic
     folder = Path(folder)
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     if not os.path.isdir(folder):  # noqa: PTH112 - that of `Path` raises where a path is longer than paths can be
-        raise CheckpointError(f"{str(folder):.300}: no such folder; give that of a run or of a saved network")
+        raise CheckpointError(f"{folder!s:.300}: no such folder; give that of a run or of a saved network")
     if not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
         run = read_run(folder)
         if not run.result.segmented:
