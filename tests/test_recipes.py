@@ -49,8 +49,20 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield name, entry
 
 
+SHORT = {
+    "dataset.root": "--data",
+    "given_features.file": "--features",
+    "given_maps.folder": "--maps",
+    "given_maps.classes": "--maps-classes",
+    "given_masks.folder": "--masks",
+    "given_masks.classes": "--masks-classes",
+    "given_masks.unknown": "--masks-unknown",
+}
+"""Flags that do not repeat where their setting stands."""
+
+
 def flag(name: str) -> str:
-    return "--data" if name == "dataset.root" else f"--{name.replace('_', '-')}"
+    return SHORT.get(name, f"--{name.replace('_', '-')}")
 
 
 # The numbers
