@@ -363,7 +363,7 @@ MISTAKES = {
     # --- data
     "a word after data misspelt": Mistake(
         command="data downlod voc2012 --to .",
-        message="expected a word after 'data', got downlod; there are: download, check, labels, shards",
+        message="expected a word after 'data', got downlod; there are: download, check, labels, masks, shards",
     ),
     "nothing to check": Mistake(
         command="data check nowhere",
@@ -372,6 +372,10 @@ MISTAKES = {
     "no source of labels": Mistake(
         command="data labels exported.json --out labels.csv",
         message="exported.json: expected a folder of images or a file of labels, got none; check its name",
+    ),
+    "no masks from Label Studio": Mistake(
+        command="data masks exported.json --out masks",
+        message="exported.json: expected a JSON file, got none (No such file or directory); check its name",
     ),
     # --- ablate
     "a grid over a setting that is not there": Mistake(

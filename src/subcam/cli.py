@@ -37,9 +37,10 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
   subcam report RUN                write the report page of a run again: all tables and figures
   subcam ablate RECIPE --grid SETTING=VALUES... --seeds 0 1 2
                                    many runs that share their common stages; means and standard deviations
-  subcam data download|check|labels
+  subcam data download|check|labels|masks
                                    download data sets from their own sites; check a folder before a long run;
-                                   make a CSV of labels from folders, COCO, Label Studio or tags
+                                   make a CSV of labels from folders, COCO, Label Studio or tags; read masks that
+                                   people drew in Label Studio
   subcam --version
 
 Every command takes --help, and --debug, which shows where in the code an error arose.

@@ -187,7 +187,7 @@ class Captured(Exception):  # noqa: N818 - no error: it carries what a command a
 
 COMMANDS = (
     *("run small", "demo", "ablate small", "predict", "evaluate", "report x"),
-    *("data check", "data download", "data labels", "data shards"),
+    *("data check", "data download", "data labels", "data masks", "data shards"),
     *("export voc", "export coco-rle", "export coco-panoptic", "export label-studio", "export cvat"),
     *("export cvat-masks", "export onnx", "export torch", "export hub"),
 )

@@ -15,13 +15,15 @@ def test_usage_for_no_word_and_for_help(capsys: pytest.CaptureFixture[str]) -> N
     for words in (["data"], ["data", "--help"], ["data", "-h"]):
         assert cli.main(words) == cli.EXIT_OK
         said = capsys.readouterr().out
-        assert all(f"subcam data {word} " in said for word in ("download", "check", "labels", "shards"))
+        assert all(f"subcam data {word} " in said for word in ("download", "check", "labels", "masks", "shards"))
 
 
 def test_an_unknown_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "dowload"]) == cli.EXIT_USER
     said = capsys.readouterr().err
-    assert said == "error: expected a word after 'data', got dowload; there are: download, check, labels, shards\n"
+    assert (
+        said == "error: expected a word after 'data', got dowload; there are: download, check, labels, masks, shards\n"
+    )
 
 
 def test_every_word_has_its_function() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.data.readers.made_coco import coco_2014, image
 
-from subcam.commands.data_check import check
+from subcam.commands.data.check import check
 from subcam.errors import BadInputError, SettingsError
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from subcam.audit.dataset import audit_dataset
-from subcam.commands.data_labels import labels
+from subcam.commands.data.labels import labels
 from subcam.data.check import check_images
 from subcam.data.dataset import DatasetSettings
 from subcam.data.files import (

@@ -171,7 +171,20 @@ def write_all(folder: Path, truth: dict[str, np.ndarray], classes: list[str]) ->
     tasks = [label_studio_task(name, labels, classes) for name, labels in truth.items()]
     (theirs / "label-studio.json").write_text(json.dumps(tasks))
     drawn = COCO(str(written))
-    return {f"supervision/{name}": labels for name, labels in by_pycocotools(drawn)}
+    alphas = soft_brushes(theirs / "soft-brushes.json", truth)
+    return {f"supervision/{name}": labels for name, labels in by_pycocotools(drawn)} | alphas
+
+
+def soft_brushes(path: Path, truth: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Brushes in any colours, see-through by any degree, by Label Studio's encoder; returns what its decoder reads."""
+    codes, alphas = {}, {}
+    for number, (name, labels) in enumerate(truth.items()):
+        pixels = np.random.default_rng(number).integers(0, 256, (*labels.shape, 4), dtype=np.uint8)
+        pixels[labels == 0] = 0
+        codes[name] = brush.encode_rle(pixels.ravel())
+        alphas[f"label-studio-sdk, soft/{name}"] = brush.decode_rle(codes[name]).reshape(pixels.shape)[..., 3]
+    path.write_text(json.dumps(codes))
+    return alphas
 
 
 def label_studio_task(name: str, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:

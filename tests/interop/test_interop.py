@@ -32,7 +32,9 @@ from subcam.export import (
     open_masks,
 )
 from subcam.export.images import find_images
+from subcam.labels.brush_code import mask_of_brush
 from subcam.labels.from_annotation_tools import labels_from_label_studio
+from subcam.labels.masks_from_label_studio import masks_from_label_studio
 
 PYTHON = os.environ.get("SUBCAM_INTEROP", "")
 PROGRAM = Path(__file__).parent / "other_programs.py"
@@ -182,6 +184,26 @@ def test_webdataset_s_shards(folder: Path, truth: dict[str, np.ndarray]) -> None
 def test_label_studio_s_brush_gives_labels(folder: Path, tmp_path: Path) -> None:
     found = labels_from_label_studio(folder / "theirs" / "label-studio.json", root=folder / "images")
     assert {Path(image.image).stem: set(image.names) for image in found.images} == {name: set(NAMES) for name in SIZES}
+
+
+def test_label_studio_s_brush_comes_back(folder: Path, truth: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = folder / "theirs" / "label-studio.json"
+    done = masks_from_label_studio(path, root=folder / "images", out=tmp_path / "out", class_names=NAMES)
+    assert (done.masks, done.skipped) == (len(truth), ())
+    found = open_masks(tmp_path / "out")
+    assert found.class_names == NAMES
+    same({name: found.read(name, num_classes=3) for name in found.files}, truth)
+
+
+def test_label_studio_s_decoder_and_ours_agree(
+    folder: Path, read: dict[str, np.ndarray], truth: dict[str, np.ndarray]
+) -> None:
+    """On soft edges and colours, of which their decoder keeps how far each pixel is seen."""
+    for name, labels in truth.items():
+        rle = json.loads((folder / "theirs" / "soft-brushes.json").read_text())[name]
+        alpha = read[f"drawn|label-studio-sdk, soft|{name}"]
+        assert len(np.unique(alpha)) > 100
+        np.testing.assert_array_equal(mask_of_brush(rle, labels.shape), alpha > 127)
 
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.data.readers.made_coco import image
 
-from subcam.commands.data_labels import labels
+from subcam.commands.data.labels import labels
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
 from subcam.labels.from_yolo import labels_from_yolo, read_yolo_names

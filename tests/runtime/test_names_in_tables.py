@@ -17,7 +17,8 @@ from tests.report.made_run import a_run
 from subcam import cli
 from subcam.ablation.variants import Summary, summary_tables
 from subcam.audit.dataset import ClassRow
-from subcam.commands import data_check, evaluate
+from subcam.commands import evaluate
+from subcam.commands.data import check as data_check
 from subcam.data.images import voc_palette, write_mask
 from subcam.export.compare import compare as compare_folders
 from subcam.export.mask_folder import evaluate as score

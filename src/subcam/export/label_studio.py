@@ -10,7 +10,6 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.images import voc_palette
@@ -18,6 +17,7 @@ from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
+from subcam.labels.brush_code import brush_rle
 from subcam.runtime.files import atomic_write
 from subcam.runtime.run_folder import RunFolder
 
@@ -26,9 +26,6 @@ LOCAL_FILES = "/data/local-files/?d="
 """How Label Studio's server calls images that lie on its own disk."""
 
 FROM_NAME, TO_NAME = "label", "image"
-CHANNELS = 4
-WORD_BITS = 8
-SIZE_BITS = (3, 4, 8, 16)
 
 
 @takes_arrays()
@@ -123,38 +120,3 @@ def _polygons(region: Region, size: tuple[int, ...], tolerance: float) -> list[d
         {"points": (ring * per_cent).round(4).tolist(), "closed": True}
         for ring in outlines(region, tolerance=tolerance)
     ]
-
-
-def brush_rle(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, " bytes"]:
-    """A mask as Label Studio's brush code: the bytes of an RGBA image (0 or 255 in each channel) in runs.
-
-    The format is that of thi.ng's rle-pack, bits in order from the highest: 32 for the number of values, 5 for the bits
-    of a value less 1, four times 4 for the bits of each size of run less 1. Then for each run a bit 1, two bits for
-    which size, the run's length less 1 in that size, and the value. (Single values, marked by a bit 0, do not occur:
-    no run is shorter than the four channels of a pixel.)
-    """
-    values = mask.ravel()
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    lengths = np.diff(np.concatenate([starts, [values.size]])) * CHANNELS
-    longest = 1 << SIZE_BITS[-1]
-    # A run longer than the largest size holds becomes several.
-    parts = -(-lengths // longest)
-    run_values = np.repeat(values[starts], parts) * 255
-    run_lengths = np.full(parts.sum(), longest, np.int64)
-    run_lengths[np.cumsum(parts) - 1] = lengths - (parts - 1) * longest
-    which = np.searchsorted([1 << bits for bits in SIZE_BITS], run_lengths)
-    size_bits = np.array(SIZE_BITS)[which]
-    codes = (((0b100 + which) << size_bits) + run_lengths - 1 << WORD_BITS) + run_values
-    head = [(values.size * CHANNELS, 32), (WORD_BITS - 1, 5), *((bits - 1, 4) for bits in SIZE_BITS)]
-    return _pack(
-        np.concatenate([np.array([number for number, _ in head], np.int64), codes]),
-        np.concatenate([np.array([bits for _, bits in head], np.int64), 3 + size_bits + WORD_BITS]),
-    )
-
-
-def _pack(numbers: np.ndarray, bits: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
-    """Numbers one after another in so many bits each, the highest bit first; filled up with zeros to whole bytes."""
-    ends = np.cumsum(bits)
-    place = np.arange(ends[-1])
-    owner = np.repeat(np.arange(len(numbers)), bits)
-    return np.packbits((numbers[owner] >> (ends[owner] - 1 - place)) & 1)

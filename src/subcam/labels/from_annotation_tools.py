@@ -10,10 +10,20 @@ from typing import Any
 from subcam.data.files import ImagesByEnd, looks_like_image, path_in
 from subcam.data.readers.coco import place_images
 from subcam.data.readers.coco_file import read_coco_file
-from subcam.data.readers.json_stream import json_entries
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.labels.from_folders_and_tags import LabelledImage, SourceLabels, merged
+from subcam.labels.label_studio_tasks import (
+    address_of,
+    entries,
+    is_drawn,
+    is_full,
+    names_of_region,
+    results_of,
+    submitted,
+    tasks_of,
+    texts,
+)
 
 _OF_THE_EXPORT = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "history"})
 """Keys of JSON-MIN that are neither a task's data nor what was said of it."""
@@ -68,20 +78,15 @@ def labels_from_label_studio(path: Path, *, root: Path, label_keys: Sequence[str
     images: list[LabelledImage] = []
     unknown: list[tuple[str, Skipped]] = []
     keys: dict[str, None] = {}
-    for number, (key, task) in enumerate(json_entries(path)):
-        where = f"{path}: task {number}"
-        if key or not isinstance(task, dict):
-            raise BadInputError(f"{path}: expected Label Studio's export, a list of tasks, got {key or task!r:.40}")
-        address = _address(task.get("data", task))
-        image = ""
+    for where, task in tasks_of(path):
+        image, address = "", where
         try:
-            if address is None:
-                raise BadInputError(f"{where}: expected the address of an image, got {str(task)[:60]}")
+            address = address_of(task, where)
             image = by_end.find(address, where=where).relative_to(root).as_posix()
             images.append(LabelledImage(image=image, names=tuple(dict.fromkeys(_names(task, where, label_keys)))))
             keys |= dict.fromkeys(_label_keys(task, label_keys))
         except BadInputError as error:
-            unknown.append((image, Skipped(file=address or where, reason=str(error))))
+            unknown.append((image, Skipped(file=address, reason=str(error))))
     known = {labelled.image for labelled in images}  # another task may say what an image shows
     skipped = [skip for image, skip in unknown if image not in known]
     how = f"what stands under {', '.join(keys)}" if keys else "the annotations of each task"
@@ -93,7 +98,7 @@ def _label_keys(task: Mapping[str, Any], given: Sequence[str]) -> list[str]:
 
     In JSON-MIN the data of a task come first, then its id, then what was said of it.
     """
-    if "annotations" in task or "completions" in task:
+    if is_full(task):
         return []
     if given:
         return [key for key in task if key in given]
@@ -114,72 +119,30 @@ def _names(task: Mapping[str, Any], where: str, label_keys: Sequence[str]) -> li
     Raises:
         BadInputError: nobody said what the image shows.
     """
-    annotations = task.get("annotations", task.get("completions"))
-    if "annotations" not in task and "completions" not in task:
+    if not is_full(task):
         return [name for key in _label_keys(task, label_keys) for name in _names_in_short(task[key])]
-    kept = [entry for entry in _entries(annotations) if not (entry.get("was_cancelled") or entry.get("skipped"))]
-    if not kept:
-        how = "skipped" if _entries(annotations) else "not annotated"
-        raise BadInputError(f"{where}: was {how}, so what its image shows is unknown; annotate it, or leave it out")
     names: list[str] = []
-    for annotation in kept:
-        results = annotation.get("result")
-        if not isinstance(results, list):
-            raise BadInputError(f"{where}: expected a list of results, got {str(results)[:40]}; export the tasks again")
-        of_this = [name for region in _entries(results) for name in _names_of_region(region)]
-        if not of_this and any(_is_drawn(region) for region in _entries(results)):
+    for annotation in submitted(task, where):
+        results = results_of(annotation, where)
+        of_this = [name for region in results for name in names_of_region(region)]
+        if not of_this and any(is_drawn(region) for region in results):
             raise BadInputError(f"{where}: has regions without a label, so what its image shows is unknown; label them")
         names += of_this
     return names
 
 
-def _names_of_region(region: Mapping[str, Any]) -> Iterator[str]:
-    """Names stand under a region's type: choices, rectanglelabels, polygonlabels, brushlabels, ..."""
-    value = region.get("value")
-    if isinstance(value, dict):
-        yield from _texts(value.get(str(region.get("type"))))
-
-
-def _is_drawn(region: Mapping[str, Any]) -> bool:
-    value = region.get("value")
-    return isinstance(value, dict) and not {"x", "points", "rle", "vertices"}.isdisjoint(value)
-
-
 def _names_in_short(value: Any) -> Iterator[str]:
     """JSON-MIN: "choice": "cat", or {"choices": [...]}, or a list of regions each with its labels."""
     if isinstance(value, dict):
-        yield from _texts(value.get("choices"))
+        yield from texts(value.get("choices"))
     elif isinstance(value, str):
         if not looks_like_image(path_in(value)) and "/" not in value:
-            yield from _texts(value)
+            yield from texts(value)
     else:
-        for region in _entries(value):
+        for region in entries(value):
             for key, names in region.items():
                 if key == "choices" or key.endswith("labels"):
-                    yield from _texts(names)
-
-
-def _entries(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Names in a text, a list, or the paths of a taxonomy, of which the last word counts."""
-    if isinstance(value, str) and value.strip():
-        yield value.strip()
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry[-1] if isinstance(entry, list) and entry else entry)
-
-
-def _address(data: Any) -> str | None:
-    """The text of a task that is an image's address: under "image" if there is one, else the first with a suffix."""
-    if not isinstance(data, dict):
-        return None
-    texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    if "image" in texts:
-        return texts["image"]
-    return next((text for text in texts.values() if looks_like_image(path_in(text))), None)
+                    yield from texts(names)
 
 
 def _something(path: Path, images: list[LabelledImage], skipped: list[Skipped], *, understood: str) -> SourceLabels:

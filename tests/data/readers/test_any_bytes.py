@@ -5,6 +5,7 @@ A few examples in every run; with `-m thorough` a thousand of each.
 
 import contextlib
 import io
+import itertools
 import json
 import resource
 import tarfile
@@ -34,9 +35,11 @@ from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.errors import SubcamError
 from subcam.export.mask_folder import open_masks
+from subcam.labels.brush_code import brush_rle
 from subcam.labels.from_annotation_tools import labels_from_label_studio
 from subcam.labels.from_folders_and_tags import labels_from_tag_table
 from subcam.labels.from_yolo import labels_from_yolo
+from subcam.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.predict.run import find_model
 from subcam.results import read_run
 
@@ -140,6 +143,24 @@ def label_studio(root: Path) -> tuple[Path, Callable[[], object]]:
     return root / "x.json", lambda: labels_from_label_studio(root / "x.json", root=root)
 
 
+def drawn_masks(root: Path) -> tuple[Path, Callable[[], object]]:
+    """A brush, a polygon, a rectangle and an ellipse; each reading writes into a folder of its own."""
+    with_image(root)
+    size = {"original_width": 8, "original_height": 6, "image_rotation": 0}
+    values: dict[str, dict[str, object]] = {
+        "brushlabels": {"format": "rle", "rle": brush_rle(np.eye(6, 8, dtype=bool)).tolist()},
+        "polygonlabels": {"points": [[0, 0], [90.5, 0], [50, 80]], "closed": True},
+        "rectanglelabels": {"x": 10, "y": 20, "width": 50, "height": 30, "rotation": 15},
+        "ellipselabels": {"x": 50, "y": 50, "radiusX": 20, "radiusY": 30, "rotation": 0},
+    }
+    results = [{"id": kind, "type": kind, "value": value | {kind: ["cat"]}} | size for kind, value in values.items()]
+    annotation = {"id": 1, "result": results, "was_cancelled": False, "updated_at": "2024-05-01T12:00:00.5Z"}
+    path = root / "tasks.json"
+    path.write_text(json.dumps([{"id": 1, "data": {"image": "/data/upload/1/a.png"}, "annotations": [annotation]}]))
+    outs = (root.parent / f"{root.name}-masks-{number}" for number in itertools.count())
+    return path, lambda: masks_from_label_studio(path, root=root, out=next(outs))
+
+
 def tags(root: Path) -> tuple[Path, Callable[[], object]]:
     with_image(root)
     (root / "x.jsonl").write_text('{"image": "a.png", "tags": ["cat", "dog"]}\n')
@@ -216,7 +237,7 @@ def label_map(root: Path) -> tuple[Path, Callable[[], object]]:
 
 
 READERS = (table, wide_table, coco, voc, voc_list, shard, label_studio, tags, image, mask, maps)
-READERS += (yolo, yolo_names, label_map, record, stage_record, maps_file, config, checked)
+READERS += (yolo, yolo_names, label_map, drawn_masks, record, stage_record, maps_file, config, checked)
 
 
 @pytest.fixture(scope="module", autouse=True)

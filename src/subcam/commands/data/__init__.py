@@ -1,4 +1,4 @@
-"""`subcam data download|check|labels|shards`: published data sets, what is wrong with one, other forms of them."""
+"""`subcam data download|check|labels|masks|shards`: published data sets, what is wrong with one, its other forms."""
 
 from importlib import import_module
 
@@ -10,6 +10,8 @@ USAGE = """subcam data: bring images and labels into a form that can be run
                              published data sets from their own sites, checked and unpacked; resumable
   subcam data check DIR      what is wrong with a data set, before hours are spent on it
   subcam data labels ...     a CSV of image-level labels from folders, COCO, Label Studio or tags
+  subcam data masks EXPORT.json --images DIR --out DIR
+                             masks that people drew in Label Studio, as ground truth
   subcam data shards DIR --out DIR
                              a data set as tar files, for millions of images
 
@@ -17,16 +19,17 @@ Each takes --help.
 """
 
 COMMANDS = {
-    "download": "subcam.commands.data_download:download",
-    "check": "subcam.commands.data_check:check",
-    "labels": "subcam.commands.data_labels:labels",
-    "shards": "subcam.commands.data_shards:shards",
+    "download": "subcam.commands.data.download:download",
+    "check": "subcam.commands.data.check:check",
+    "labels": "subcam.commands.data.labels:labels",
+    "masks": "subcam.commands.data.masks:masks",
+    "shards": "subcam.commands.data.shards:shards",
 }
 """Each word's function, which takes the words after it; imported when it is asked for."""
 
 
 def data(words: list[str]) -> None:
-    """`subcam data download|check|labels|shards ...`."""
+    """`subcam data download|check|labels|masks|shards ...`."""
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return
