@@ -104,9 +104,11 @@ def classify_steps_with_prototypes(work: Work, fabric: Any, out: Path, batches: 
 
 
 def equivariance_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:
-    from subcam.comparisons.equivariance import EquivarianceSettings
+    from subcam.methods.registry import choose
+    from subcam.methods.settings import CompareSettings
 
-    classify_steps(work, fabric, out, batches, comparison=EquivarianceSettings())
+    (method,) = choose(CompareSettings(methods=("equivariance",)))
+    classify_steps(work, fabric, out, batches, comparison=method.training)
 
 
 def affinity_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:

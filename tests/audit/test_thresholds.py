@@ -127,7 +127,7 @@ def test_four_of_many_duplicates_are_shown() -> None:
     ],
 )
 def test_which_recipe_is_proposed(layout: str, classes: tuple[str, ...], images: int, recipe: str) -> None:
-    train = ImageSet(class_names=classes, records=(record("a", 0),) * images, mask_values=())
+    train = ImageSet(class_names=classes, records=tuple(record(str(i), 0) for i in range(images)), mask_values=())
     assert _recipe(layout, train)[0] == recipe
 
 

@@ -16,7 +16,7 @@ import pytest
 from subcam.comparisons.erasing import ErasingSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
-from subcam.data.records import ImageSet
+from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig
@@ -77,7 +77,7 @@ def made(kind: Any, device: Device) -> Any:
     if kind is Stage:
         return Stage(name="earlier", key="one", path=Path("one"))
     if kind is CheckedImages:
-        image_set = ImageSet(class_names=("cat",), records=(), mask_values=tuple(range(256)))
+        image_set = ImageSet(class_names=("cat",), records=(), mask_values=(0, 1, *[IGNORE_INDEX] * 254))
         return CheckedImages(image_set=image_set, sizes=(), digest="one")
     if kind is Device:
         return device
@@ -173,7 +173,7 @@ def key_in(work: Callable[..., None], given: dict[str, Any]) -> str:
 def test_every_stage_is_looked_at() -> None:
     files = {path.stem for path in Path(inspect.getfile(context)).parent.glob("*.py")}
     assert files == {module.__name__.rpartition(".")[2] for module in MODULES} | {"context", "__init__"}
-    assert len(STAGES) == 14
+    assert len(STAGES) == 15
     assert all(isinstance(module.VERSION, int) for module in MODULES)
 
 

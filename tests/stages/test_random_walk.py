@@ -161,7 +161,7 @@ def test_a_stage_that_is_done_asks_for_no_model(run: Callable, tmp_path: Path) -
 
 def test_a_network_gone_wrong_names_the_image(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     network = AffinityNetwork.load(given["affinity"].path)
-    torch.nn.init.constant_(network.head.f9.weight, torch.nan)
+    torch.nn.init.constant_(network.head.f9.weight, 3e38)
     network.save(tmp_path / "model")
     with pytest.raises(BadInputError, match=r"two-classes\.png: pixel_affinity: expected finite features"):
         run(tmp_path, affinity=stage_at(tmp_path / "model"))

@@ -114,7 +114,7 @@ class ImageSet:
     """Images with image-level labels.
 
     class_names: the C parent classes, without background.
-    mask_values: 256 entries; a pixel of value v in a mask file means class `mask_values[v]`:
+    mask_values: 256 entries, or none where no mask is read; a pixel of value v in a mask means class `mask_values[v]`:
         0 background, 1..C parent class + 1, 255 not scored, -1 (`FORBIDDEN`) an error where it occurs.
     """
 
@@ -125,7 +125,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         require_class_names(self.class_names)
-        if len(self.mask_values) != VALUES or not set(self.mask_values) <= {
+        if len(self.mask_values) not in (0, VALUES) or not set(self.mask_values) <= {
             *range(FORBIDDEN, self.num_classes + 1),
             IGNORE_INDEX,
         }:
