@@ -43,8 +43,9 @@ MOST_WORKERS = 4
 WORKERS_FROM = 25
 """Files of tests from which workers are worth the seconds that it takes to start them."""
 
-LONGEST = ("test_two_processes.py", "test_killed_run.py", "test_tour.py")
-"""Files whose tests begin: at the end one worker would take over half of them, and wait for what the other makes."""
+FIRST = ("test_machine_limits.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
+"""Files whose tests begin: that of memory which runs out, while the process has kept little; then the longest, as at the
+end one worker would take over half of them, and wait for what the other makes."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = (
@@ -71,8 +72,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest first; and leave out the thorough tests unless -m speaks of them."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Some first; and leave out the thorough tests unless -m speaks of them."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     if "thorough" in config.option.markexpr:
         return
     thorough = [item for item in items if item.get_closest_marker("thorough")]

@@ -39,10 +39,10 @@ SMALLER = {
     "ToySettings(train_images=320, val_images=40)": "ToySettings(train_images=48, val_images=8)",
     '"control": False,': '"control": False, "classify.epochs": 1,',
 }
-"""What is changed so that the usual test takes seconds; the site's build runs the notebook as it stands."""
+"""What is changed so that a test takes seconds. CI runs the notebook as it stands, as it builds the site."""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_it_runs_on_fewer_images(tour):
     for before, after in SMALLER.items():
         (cell,) = [cell for cell in tour.cells if before in cell.source]

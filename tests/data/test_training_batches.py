@@ -231,7 +231,7 @@ def alive(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGKILL])
 def test_no_process_is_left_behind(images: TrainingImages, how: signal.Signals) -> None:
     folder = str(images.records[0].image.parent)
     process = subprocess.Popen(

@@ -123,7 +123,7 @@ def test_deeplab_v3plus(tmp_path: Path) -> None:
     assert check_onnx(tmp_path / "network.onnx", network, output="logits", shapes=UNSEEN) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_multi_scale_inputs(tmp_path: Path) -> None:
     network = small_network(multi_scale_inputs=(0.5,))
     assert export_onnx(network, tmp_path / "network.onnx") < 1e-4
