@@ -44,8 +44,8 @@ WORKERS_FROM = 25
 """Files of tests from which workers are worth the seconds that it takes to start them."""
 
 FIRST = ("test_machine_limits.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
-"""Files whose tests begin: that of memory which runs out, while the process has kept little; then the longest, as at the
-end one worker would take over half of them, and wait for what the other makes."""
+"""Files whose tests begin: that of memory which runs out, while the process has kept little; then the longest, as at
+the end one worker would take over half of them, and wait for what the other makes."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = (
