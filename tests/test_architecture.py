@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -72,9 +73,14 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in FILES}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names of what a file imports, wherever in it, for type checking too; `from a import b` gives `a.b`."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -200,7 +206,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 def test_no_file_needs_an_optional_package_to_be_imported() -> None:
     faults = []
     for path in FILES:
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in parsed(path).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             faults += [f"{relative(path)} imports {name}" for name in names if name.partition(".")[0] in OPTIONAL]
@@ -234,7 +240,7 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
 
 
 def test_nothing_from_a_file_is_ever_run() -> None:
-    faults = [f"{relative(path)}, {fault}" for path in FILES for fault in unsafe(ast.parse(path.read_text("utf-8")))]
+    faults = [f"{relative(path)}, {fault}" for path in FILES for fault in unsafe(parsed(path))]
     assert faults == []
 
 
@@ -298,7 +304,7 @@ def images_opened(tree: ast.AST) -> list[str]:
 
 def test_images_are_opened_at_one_door() -> None:
     """Pillow starts other programs for some kinds of files, so the kinds that it may try are written at the door."""
-    faults = {relative(path): images_opened(ast.parse(path.read_text("utf-8"))) for path in FILES}
+    faults = {relative(path): images_opened(parsed(path)) for path in FILES}
     (opened,) = faults.pop(THE_DOOR)
     assert opened.endswith("uses PIL.Image.open")
     assert {name: found for name, found in faults.items() if found} == {}
@@ -355,7 +361,7 @@ KNOWN |= {"self.open", "file.open", "torch.export.load", "np.load", "urllib.requ
 
 def test_files_are_read_through_one_door() -> None:
     """`regular_file` never waits for a pipe, `json_text` and `xml_file` raise one kind of error whatever they meet."""
-    faults = {relative(path): sorted(set(files_opened(ast.parse(path.read_text("utf-8")))) - KNOWN) for path in FILES}
+    faults = {relative(path): sorted(set(files_opened(parsed(path))) - KNOWN) for path in FILES}
     assert {name: found for name, found in faults.items() if found and name not in OWN_FILES} == {
         "runtime/documents/json_text.py": ["json.loads"]
     }

@@ -1,9 +1,11 @@
 """A disk that is really full, memory that really runs out, threads that really do not start: one line, nothing half."""
 
+import ctypes
 import os
 import re
 import resource
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,9 +28,12 @@ from subcam.report.audit_page import write_audit
 from subcam.report.figures.style import save_figure
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import tables_of
+from subcam.runtime.malloc import M_MMAP_MAX
 from subcam.runtime.resources import versions
 
 MIB = 1 << 20
+M_MMAP_THRESHOLD = -3
+"""glibc's number of this setting (malloc.h)."""
 
 # A full disk
 
@@ -113,7 +118,9 @@ def test_the_decoded_image_is_right_after_a_full_disk(tmp_path: Path) -> None:
 
 
 def room(mib: float) -> None:
-    """Let this process take so much more of address space, and no more."""
+    """Let this process take so much more of address space, and no more; nothing large comes out of what it has kept."""
+    mallopt = ctypes.CDLL(None).mallopt
+    assert mallopt(M_MMAP_MAX, 65536) == mallopt(M_MMAP_THRESHOLD, MIB) == 1
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + int(mib * MIB)
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
@@ -158,10 +165,12 @@ def test_memory_that_runs_out_names_the_image(
 
 @needs_proc
 def test_threads_that_do_not_start(one_is_huge: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The stack of each takes 8 MiB of address space, and there are 4."""
+    """The stack of each takes 64 MiB of address space, and there are 4."""
+    (one_is_huge / "huge.jpg").unlink()
     audit_dataset(DatasetSettings(root=str(one_is_huge)), work_folder=one_is_huge / "work", workers=1)
 
     def work() -> None:
+        threading.stack_size(64 * MIB)  # none of the stacks that glibc keeps is so large
         room(4)
         assert cli.main(["data", "check", str(one_is_huge), "--workers", "4"]) == cli.EXIT_USER
 

@@ -76,7 +76,7 @@ def test_the_number_of_processes_changes_nothing(images: TrainingImages, workers
     assert_same(collect(training_loader(images, batch_size=4, epochs=3, workers=workers)), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_way_processes_start_changes_nothing(images: TrainingImages) -> None:
     expected = collect(training_loader(images, batch_size=4, epochs=1, workers=0))
     got = collect(training_loader(images, batch_size=4, epochs=1, workers=1, start_method="spawn"))
@@ -229,9 +229,9 @@ def alive(process: int) -> bool:
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes through /proc")
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left_behind(images: TrainingImages, how: signal.Signals) -> None:
     folder = str(images.records[0].image.parent)
     process = subprocess.Popen(

@@ -165,7 +165,7 @@ def test_storing_costs_little(trained: Model, run: Callable, tmp_path: Path) -> 
 
 
 @pytest.mark.data
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_storing_costs_little_on_real_photographs(
     voc_animals: Path, shared: Path, run: Callable, tmp_path: Path
 ) -> None:
