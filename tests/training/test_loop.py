@@ -8,33 +8,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
-from tests.training.one_number import OneNumber, rows, training_of
+from tests.training.one_number import OneNumber, rows
 from torch import Tensor, nn
 
 from subcam.runtime.devices import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.loop import Training, train
-
-
-@pytest.fixture
-def network() -> OneNumber:
-    return OneNumber()
-
-
-@pytest.fixture
-def training(network: OneNumber) -> Training:
-    return training_of(network)
-
-
-@pytest.fixture
-def run(fabric: Fabric, machine: MachineSettings) -> Callable[..., Stage]:
-    def run(training: Training, folder: Path, save: Callable[[], None] = lambda: None) -> Stage:
-        stage = RunFolder(path=folder).stage("train")
-        train(training, stage=stage, fabric=fabric, machine=machine, save=save)
-        return stage
-
-    return run
 
 
 def falling(steps: int, total: int) -> float:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.readers.class_names import BACKGROUND_NAME
@@ -19,7 +19,7 @@ from subcam.errors import BadInputError, SettingsError
 from subcam.export.mask_folder import MaskFolder, open_masks
 from subcam.metrics.agreement import Agreement
 from subcam.metrics.folders import first_of
-from subcam.metrics.paired import Paired, class_counts
+from subcam.metrics.paired import TRUE, Paired, class_counts
 from subcam.runtime.progress import track
 
 
@@ -131,14 +131,8 @@ def scored(side: SideBySide, *, resamples: int = 2000, seed: int = 0) -> Paired:
     Raises:
         BadInputError: a mask cannot be used, or the truth has none of the classes.
     """
-    counts = []
-    for name in track(side.images, "comparing", len(side.images)):
-        found, labels = side.read(name)
-        assert labels is not None
-        labels = _without_open(labels, found)
-        counts.append([class_counts(each, labels, num_classes=len(side.class_names)) for each in found])
-    stacked = np.array(counts).transpose(1, 0, 2, 3)
-    if not stacked[:, :, 1, 1:].any():
+    counts = _counted(side)
+    if not counts[:, :, TRUE, 1:].any():
         raise BadInputError(
             f"expected pixels of {first_of(side.class_names[1:])} in the ground truth of {len(side.images)} images, got"
             " none: there is nothing to score"
@@ -147,7 +141,7 @@ def scored(side: SideBySide, *, resamples: int = 2000, seed: int = 0) -> Paired:
         labels=side.labels,
         class_names=side.class_names,
         images=side.images,
-        counts=stacked,
+        counts=counts,
         resamples=resamples,
         seed=seed,
     )
@@ -159,22 +153,28 @@ def agreeing(side: SideBySide, *, resamples: int = 2000, seed: int = 0) -> Agree
     Raises:
         BadInputError: a mask cannot be used, or no pixel has a label in all.
     """
-    counts = []
-    for name in track(side.images, "comparing", len(side.images)):
-        (first, *others), _ = side.read(name)
-        first = _without_open(first, others)
-        counts.append([class_counts(each, first, num_classes=len(side.class_names)) for each in others])
-    stacked = np.array(counts).transpose(1, 0, 2, 3)
-    if not stacked.any():
+    counts = _counted(side)
+    if not counts.any():
         raise BadInputError(f"expected pixels with a label in all folders, got none in {len(side.images)} images")
     return Agreement(
         labels=side.labels,
         class_names=side.class_names,
         images=side.images,
-        counts=stacked,
+        counts=counts,
         resamples=resamples,
         seed=seed,
     )
+
+
+def _counted(side: SideBySide) -> Int64[np.ndarray, "sets images 3 classes"]:
+    """Counts of each set of masks against the truth, or without one of each other set against the first."""
+    counts = []
+    for name in track(side.images, "comparing", len(side.images)):
+        found, true = side.read(name)
+        labels, others = (found[0], found[1:]) if true is None else (true, found)
+        labels = _without_open(labels, others)
+        counts.append([class_counts(each, labels, num_classes=len(side.class_names)) for each in others])
+    return np.array(counts).transpose(1, 0, 2, 3)
 
 
 def _without_open(labels: UInt8[np.ndarray, "h w"], others: Sequence[UInt8[np.ndarray, "h w"]]) -> np.ndarray:

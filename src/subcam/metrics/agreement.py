@@ -9,7 +9,16 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from subcam.metrics.paired import HITS, PREDICTED, TRUE, Interval, interval_of, miou_of, resampled_sums
+from subcam.metrics.paired import (
+    HITS,
+    PREDICTED,
+    TRUE,
+    Interval,
+    equal_pixels_of,
+    interval_of,
+    miou_of,
+    resampled_sums,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +50,7 @@ class Agreement:
     @property
     def equal_pixels(self) -> Float64[np.ndarray, " others"]:
         """Share of the pixels that have the same label in both."""
-        total = self.counts.sum((1, 3)).astype(np.float64)
-        return total[:, HITS] / total[:, TRUE]
+        return equal_pixels_of(self.counts)
 
     @cached_property
     def image_miou(self) -> Float64[np.ndarray, "others images"]:

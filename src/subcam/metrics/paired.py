@@ -89,8 +89,7 @@ class Paired:
     @property
     def pixel_accuracy(self) -> Float64[np.ndarray, " sets"]:
         """Share of the pixels that are right."""
-        total = self.counts.sum((1, 3)).astype(np.float64)
-        return total[:, HITS] / total[:, TRUE]
+        return equal_pixels_of(self.counts)
 
     @cached_property
     def image_miou(self) -> Float64[np.ndarray, "sets images"]:
@@ -118,6 +117,12 @@ class Paired:
         apart = np.nan_to_num(np.abs(other - first))
         order = np.lexsort((np.arange(len(apart)), -apart))[:most]
         return [(self.images[i], float(first[i]), float(other[i])) for i in order if apart[i] > 0]
+
+
+def equal_pixels_of(counts: Int64[np.ndarray, "sets images 3 classes"]) -> Float64[np.ndarray, " sets"]:
+    """Share of the counted pixels that have the same label in both, by set."""
+    total = counts.sum((1, 3)).astype(np.float64)
+    return total[:, HITS] / total[:, TRUE]
 
 
 def resampled_sums(
