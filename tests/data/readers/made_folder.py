@@ -14,6 +14,13 @@ def image(path: Path) -> None:
     Image.new("RGB", (6, 4), (90, 90, 90)).save(path)
 
 
+def without_labels(folder: Path) -> Path:
+    """A folder with images a, b and sub/c, in `images`, and no labels yet."""
+    for name in ("a", "b", "sub/c"):
+        image(folder / "images" / f"{name}.png")
+    return folder
+
+
 def labels(root: Path, text: str, *, encoding: str = "utf-8") -> None:
     (root / "labels.csv").write_bytes(text.encode(encoding))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.readers.made_folder import image, labels, mask, named
+from tests.data.readers.made_folder import image, labels, mask, named, without_labels
 
 from subcam.data.images import read_mask
 from subcam.data.readers.folder import folder_splits, read_folder, write_labels_csv
@@ -17,11 +17,7 @@ from subcam.errors import BadInputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with images a, b and c, in `images`, and no labels yet."""
-    folder = tmp_path / "set"
-    for name in ("a", "b", "sub/c"):
-        image(folder / "images" / f"{name}.png")
-    return folder
+    return without_labels(tmp_path / "set")
 
 
 EXPECTED = {"a": {"cat", "dog"}, "b": {"dog"}, "sub/c": set()}

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from tests.data.readers.made_folder import image, labels, mask, named
+from tests.data.readers.made_folder import labels, mask, named, without_labels
 
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
@@ -12,11 +12,7 @@ from subcam.errors import BadInputError
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with images a, b and c, in `images`, and no labels yet."""
-    folder = tmp_path / "set"
-    for name in ("a", "b", "sub/c"):
-        image(folder / "images" / f"{name}.png")
-    return folder
+    return without_labels(tmp_path / "set")
 
 
 def test_classes_file_gives_names_and_order(root: Path) -> None:
