@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from PIL import Image
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.export.compare import SideBySide, agreeing, open_folders, scored
-from subcam.report.compare_page import comparison_html, verdict, write_comparison
+from subcam.report.compare_page import _panel, comparison_html, verdict, write_comparison
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -129,3 +131,14 @@ def test_in_a_browser_it_fits_and_fetches_nothing(browser: Browser, page: Path, 
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
     assert said == []
     context.close()
+
+
+def test_a_small_mask_is_drawn_large_and_sharp() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:, 3:] = 200
+    panel = _panel("mask", pixels)
+    assert (panel["width"], panel["height"]) == (360, 240)
+    with Image.open(io.BytesIO(base64.b64decode(panel["uri"].partition(",")[2]))) as drawn:
+        row = np.asarray(drawn)[120, :, 0].astype(int)
+    assert row[:176].max() < 20
+    assert row[184:].min() > 180

@@ -248,6 +248,9 @@ def _image(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"] | N
 
 
 def _panel(name: str, pixels: UInt8[np.ndarray, "h w 3"], *, score: str = "") -> dict[str, Any]:
+    # What is shown larger than it is stays sharp: a browser would blur the edges of a mask, and WebP its colours.
+    times = max(1, _SIDE // max(pixels.shape[:2]))
+    pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     width, height = thumbnail_size(pixels.shape[1], pixels.shape[0], _SIDE)
     return {"name": name, "uri": thumbnail(pixels, _SIDE), "width": width, "height": height, "score": score}
 
