@@ -96,6 +96,10 @@ class HarmlessLines(logging.Formatter):
         return harmless(super().format(record))
 
 
+_TITLE_WIDTH = 78
+"""Columns that a table takes at least where its title is as long."""
+
+
 def text_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -116,7 +120,8 @@ def text_table(
         wrap_numbers: whether columns of numbers, and their names, may fold too.
     """
     heading = Text(harmless(title)) if title else None
-    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    least = min(heading.cell_len + 1, _TITLE_WIDTH) if heading else None  # a title folds where its table ends
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), min_width=least)
     for place, column in enumerate(columns):
         if place < text_columns:
             table.add_column(Text(harmless(column)), overflow="fold")
