@@ -92,6 +92,18 @@ WRONG = {
         changed("rounds", 0, "round", to="0"),
         r"\.rounds\[0\]\.round: expected a whole number, got '0'",
     ),
+    "the control alone beside masks": (
+        changed("rounds", 0, "control", to=True),
+        r"\.rounds: expected one or more that are no control",
+    ),
+    "scores of no maps": (
+        changed("rounds", 0, "maps", to=None),
+        r"\.rounds\[0\]\.maps: expected the folder of the maps that were scored, got None",
+    ),
+    "maps of no network": (
+        changed("rounds", 0, "model", to=None),
+        r"\.rounds\[0\]\.model: expected the folder of the network that made the maps, got None",
+    ),
     "a control": (changed("rounds", 0, "control", to=1), r"\.rounds\[0\]\.control: expected true or false, got 1"),
     "no maps": (changed("rounds", 0, "maps", to=None), r"\.rounds\[0\]: expected the key 'maps'"),
     "maps elsewhere": (changed("rounds", 0, "maps", to="../x"), r"no folder can be called '\.\./x': it has '\.\.'"),

@@ -305,7 +305,7 @@ def open_images(run: FinishedRun, *, data: str = "") -> Dataset:
 
 
 def _result(content: RunRecord, folder: Path) -> RunResult:
-    if not content.refined and not any(not entry.control for entry in content.rounds):
+    if (content.rounds or not content.refined) and all(entry.control for entry in content.rounds):
         raise TypeError(".rounds: expected one or more that are no control")
     classes = len(content.class_names)
     settings = from_plain(RunSettings, content.settings, lenient=True)

@@ -102,6 +102,7 @@ def read_record(path: Path) -> RunRecord:
     """
     record: RunRecord = read_as(RunRecord, path, what="the record of a run", mend=MEND)
     try:
+        _check_rounds(record)
         _check_splits(record)
     except TypeError as error:
         raise RunFolderError(f"{path} is not the record of a run ({error}); {MEND}") from error
@@ -111,6 +112,15 @@ def read_record(path: Path) -> RunRecord:
                 f"{path} is not the record of a run ({key}: no folder can be called {folder!r:.100}: {fault}); {MEND}"
             )
     return record
+
+
+def _check_rounds(record: RunRecord) -> None:
+    """Raise `TypeError` with the key unless scored maps are there, and the network that made those of a run."""
+    for place, entry in enumerate(record.rounds):
+        if entry.maps is None and entry.scores:
+            raise TypeError(f".rounds[{place}].maps: expected the folder of the maps that were scored, got None")
+        if entry.maps is not None and entry.model is None and not entry.given:
+            raise TypeError(f".rounds[{place}].model: expected the folder of the network that made the maps, got None")
 
 
 def _check_splits(record: RunRecord) -> None:
