@@ -97,11 +97,11 @@ WRONG = {
         r"\.rounds: expected one or more that are no control",
     ),
     "scores of no maps": (
-        changed("rounds", 0, "maps", to=None),
+        lambda content: content["rounds"][0].update(maps=None),
         r"\.rounds\[0\]\.maps: expected the folder of the maps that were scored, got None",
     ),
     "maps of no network": (
-        changed("rounds", 0, "model", to=None),
+        lambda content: content["rounds"][0].update(model=None),
         r"\.rounds\[0\]\.model: expected the folder of the network that made the maps, got None",
     ),
     "a control": (changed("rounds", 0, "control", to=1), r"\.rounds\[0\]\.control: expected true or false, got 1"),
