@@ -10,15 +10,16 @@ DONE, REFUSED, FAILED = 0, 2, 1
 """How a process ends: as it should, with an error for a person, with any other."""
 
 PATIENCE = 60.0
+"""Seconds until a process that does not end is killed."""
 
 
-def at_once(*works: Callable[[], object]) -> list[int]:
+def at_once(*works: Callable[[], object], patience: float = PATIENCE) -> list[int]:
     """Do each in a process of its own, all begun together; returns how they ended."""
     ready, go = os.pipe()
     processes = [_begin(work, ready, go) for work in works]
     os.close(ready)
     os.close(go)  # the last end of the pipe that is written to: all who wait for it begin
-    return [_ended(process) for process in processes]
+    return [_ended(process, patience) for process in processes]
 
 
 def _begin(work: Callable[[], object], ready: int, go: int) -> int:
@@ -43,8 +44,8 @@ def _begin(work: Callable[[], object], ready: int, go: int) -> int:
         os._exit(status)
 
 
-def _ended(process: int) -> int:
-    until = time.monotonic() + PATIENCE
+def _ended(process: int, patience: float) -> int:
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         found, status = os.waitpid(process, os.WNOHANG)
         if found:

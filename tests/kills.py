@@ -1,20 +1,15 @@
-"""Runs commands of subcam in processes that are killed (-9) again and again until they are done.
+"""Commands of subcam in processes that are killed (-9) again and again until they are done.
 
-    python tests/kills.py FOLDER --every 37 < commands.json
-    python tests/kills.py FOLDER --random 50 --seed 0 < commands.json
+`until_done` writes `FOLDER/undisturbed` without a kill, and `FOLDER/killed-0`: each process is killed as it renames its
+n-th file into place (`every`), by turns just before and just after. Files appear by renaming alone, so between two
+renames a kill finds the same folder whenever it comes. With `wanted` the moment is a random one, and as many folders
+`killed-0`, `killed-1`, ... are written as it takes to have been killed so often, every other with a process that
+prepares images.
 
-`commands.json` is a list of commands, each a list of words in which OUT stands for the folder of results. Writes
-`FOLDER/undisturbed` without a kill, and `FOLDER/killed-0`: each process is killed as it renames its n-th file into
-place (--every), by turns just before and just after. Files appear by renaming alone, so between two renames a kill
-finds the same folder whenever it comes. With --random the moment is a random one, and as many folders `killed-0`,
-`killed-1`, ... are written as it takes to have been killed so often, every other with a process that prepares images.
-
-The processes are forks of this one, which has imported everything before, so that time is spent in the work. One that
-opens a pickle of a file ends at once with status 99.
+The processes are forks, so that time is spent in the work. One that opens a pickle of a file ends at once with status
+99.
 """
 
-import argparse
-import json
 import os
 import pickle
 import random
@@ -24,7 +19,6 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from subcam import cli
@@ -151,29 +145,18 @@ def killed_at_random(commands: Commands, folder: Path, *, wanted: int, seed: int
     return status, kills
 
 
-def main() -> int:
-    """Kill until there were enough; prints how many kills there were in each folder as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--every", type=int)
-    parser.add_argument("--random", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    commands = json.load(sys.stdin)
+def until_done(commands: Commands, folder: Path, *, every: int | None = None, wanted: int = 0) -> list[int]:
+    """Kill until there were enough; returns how many kills there were in each folder.
+
+    Of a process that ends after it: the watch for pickles stays.
+    """
     sys.addaudithook(watch)
-    if not watch_sees_pickles():
-        return 1
-    with (given.folder / "log.txt").open("a") as file, redirect_stdout(file):
-        status = do(commands, given.folder / "undisturbed", workers=0)  # imports and compiles all that is needed
-    kills: list[int] = []
-    if not status:
-        if given.every:
-            status, kills = killed_at_renames(commands, given.folder, every=given.every)
-        else:
-            status, kills = killed_at_random(commands, given.folder, wanted=given.random, seed=given.seed)
-    print(json.dumps({"kills": kills}), flush=True)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    assert watch_sees_pickles()
+    # The first time imports and compiles all that is needed.
+    assert do(commands, folder / "undisturbed", workers=0) == 0
+    if every:
+        status, kills = killed_at_renames(commands, folder, every=every)
+    else:
+        status, kills = killed_at_random(commands, folder, wanted=wanted, seed=0)
+    assert status == 0
+    return kills

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import NoSmallDisk, at_once, mount
 
 from subcam import cli, pipeline
 from subcam.data.training_batches import TrainingImages
@@ -143,19 +143,6 @@ def test_a_disk_that_is_full_again_and_again_costs_only_time(
     assert not list(tmp_path.rglob("*.partial"))
 
 
-SMALL_DISK = """
-import subprocess, sys
-from subcam import cli
-
-disk, *words = sys.argv[1:]
-statuses = []
-for size in ("100k", "2m", "5m", "64m"):
-    how = f"remount,size={size}" if statuses else f"size={size}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", how, "subcam-test", disk], check=True)
-    statuses.append(cli.main([*words, "--out", f"{disk}/run"]))
-print(statuses)
-"""
-
 COMMAND = """
     run toy --rounds 0 --no-control --refine.rounds none --segment.train-on --no-report
     --dataset.toy.train-images 16 --dataset.toy.val-images 4 --dataset.toy.size 48
@@ -168,13 +155,26 @@ COMMAND = """
 @pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """A file system in memory that is too small three times over, in a name space of its own."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs name spaces for users and mounts (unshare -rm)")
-    words = ["unshare", "-rm", sys.executable, "-c", SMALL_DISK, str(tmp_path), *COMMAND.split()]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "[2, 2, 2, 0]", done.stderr[-3000:]
-    assert done.stderr.count("error: no space left") == 3
-    assert "Traceback" not in done.stderr
+    disk, log, unable = tmp_path / "disk", tmp_path / "log", 5
+    disk.mkdir()
+    words, statuses = [*COMMAND.split(), "--out", str(disk / "run")], tmp_path / "statuses"
+
+    def work() -> None:
+        with log.open("w", buffering=1, encoding="utf-8") as sys.stderr, statuses.open("w", buffering=1) as ended:
+            for size in ("100k", "2m", "5m", "64m"):
+                try:
+                    mount(str(disk), size, again=size != "100k")
+                except (NoSmallDisk, OSError):
+                    os._exit(unable)
+                ended.write(f"{cli.main(words)}\n")
+
+    (status,) = at_once(work, patience=300)
+    if status == unable:
+        pytest.skip("needs name spaces for users and mounts")
+    said = log.read_text("utf-8")
+    assert statuses.read_text().split() == ["2", "2", "2", "0"], said[-3000:]
+    assert said.count("error: no space left") == 3
+    assert "Traceback" not in said
 
 
 # A data folder that vanishes

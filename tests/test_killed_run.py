@@ -3,11 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import DONE, at_once
+from kills import until_done
 
 
 def stages(folder: Path) -> set[str]:
@@ -51,26 +52,34 @@ def assert_same_results(killed: Path, undisturbed: Path) -> None:
     assert not list(killed.rglob("*.pt"))
 
 
-def killed(folder: Path, *how: str) -> list[int]:
+def killed(folder: Path, **how: int) -> list[int]:
     """Have both commands killed until they are done: how many kills there were in each folder."""
     commands = [[*COMMAND.split(), "--out", "OUT"], PREDICT.split()]
-    words = [sys.executable, str(Path(__file__).with_name("kills.py")), str(folder), *how]
-    done = subprocess.run(words, input=json.dumps(commands), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr + (folder / "log.txt").read_text()[-3000:]
-    return json.loads(done.stdout)["kills"]
+    log, counted = folder / "log.txt", folder / "kills.json"
+
+    def work() -> None:
+        with log.open("a", buffering=1) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            sys.stdout = sys.stderr = file
+            counted.write_text(json.dumps(until_done(commands, folder, **how)), "utf-8")
+
+    (ended,) = at_once(work, patience=3600)
+    assert ended == DONE, log.read_text("utf-8")[-3000:]
+    return json.loads(counted.read_text("utf-8"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals that cannot be caught")
 def test_killed_again_and_again_all_ends_as_undisturbed_and_no_pickle_is_opened(tmp_path: Path) -> None:
-    (kills,) = killed(tmp_path, "--every", "61")
-    assert kills >= 5
+    (kills,) = killed(tmp_path, every=97)
+    assert kills >= 4
     assert_same_results(tmp_path / "killed-0", tmp_path / "undisturbed")
 
 
 @pytest.mark.thorough
 def test_killed_at_many_moments_all_ends_as_undisturbed(tmp_path: Path) -> None:
-    (kills,) = killed(tmp_path, "--every", "37")
+    (kills,) = killed(tmp_path, every=37)
     assert kills >= 8
     assert_same_results(tmp_path / "killed-0", tmp_path / "undisturbed")
 
@@ -79,7 +88,7 @@ def test_killed_at_many_moments_all_ends_as_undisturbed(tmp_path: Path) -> None:
 def test_killed_at_random_moments_all_ends_as_undisturbed(tmp_path: Path) -> None:
     """SUBCAM_KILLS says how often; 50 is the long check of docs/faults.md."""
     wanted = int(os.environ.get("SUBCAM_KILLS", "10"))
-    kills = killed(tmp_path, "--random", str(wanted))
+    kills = killed(tmp_path, wanted=wanted)
     assert sum(kills) == wanted
     assert_same_results(tmp_path / "forked", tmp_path / "undisturbed")
     for number in range(len(kills)):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ranks import as_ranks, by_torchrun
 from safetensors.numpy import load_file
 
 from subcam import cli
@@ -66,10 +67,15 @@ def one(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def two(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A run of two processes; `printed.txt` is what they printed."""
+    """A run of two processes, which are forks; `printed.txt` is what they printed."""
 
     def make(folder: Path) -> None:
-        (folder / PRINTED).write_text(to_the_end(folder), "utf-8")
+        def work() -> None:
+            assert cli.main([*WORDS, "--out", str(folder), *TWO]) == 0
+
+        statuses, printed = as_ranks(work, by_torchrun())
+        (folder / PRINTED).write_text(printed, "utf-8")
+        assert statuses == [0, 0], printed
 
     return once("two-processes", make)
 
@@ -105,6 +111,7 @@ def killed(out: Path) -> dict[str, Any]:
 
 
 def to_the_end(out: Path) -> str:
+    """Start, as a person does, and wait."""
     status, printed = ended(started([*WORDS, "--out", str(out), *TWO]))
     assert status == 0, printed
     return printed

@@ -1,21 +1,20 @@
 """Processes of one run: who they are by torchrun's and SLURM's environment, and how they agree; alone, nothing."""
 
 import json
-import multiprocessing
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import as_ranks, by_slurm, by_torchrun
 from tests.runtime.two_ranks import find_out
 
 from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
 from subcam.runtime.devices import MachineSettings, join, thread_count
-from subcam.runtime.launch import Launched, launched
+from subcam.runtime.launch import Launched, launched, together
 from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d, synchronise_batch_norm
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
@@ -33,61 +32,11 @@ def given(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def one_of_two(out: Path, environment: dict[str, str], log: Path) -> None:
-    """What a process does that was started with this environment; it prints into `log`."""
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.environ.update(environment)
-    find_out(out)
-
-
 def two_processes(out: Path, environments: list[dict[str, str]]) -> list[dict]:
-    """What both found, by rank. They are forks, which need not import everything anew."""
-    context = multiprocessing.get_context("fork")
-    logs = [out / f"log-{number}" for number in range(len(environments))]
-    given = zip(environments, logs, strict=True)
-    running = [context.Process(target=one_of_two, args=(out, environment, log)) for environment, log in given]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join(300)
-    assert [process.exitcode for process in running] == [0, 0], "\n".join(log.read_text("utf-8") for log in logs)
+    """What both found, by rank."""
+    statuses, printed = as_ranks(lambda: find_out(out), environments)
+    assert statuses == [0, 0], printed
     return [json.loads((out / f"found-{rank}.json").read_text("utf-8")) for rank in (0, 1)]
-
-
-def by_torchrun() -> list[dict[str, str]]:
-    port = free_port()
-    both = {
-        "TORCHELASTIC_RUN_ID": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "GROUP_RANK": "0",
-    }
-    return [both | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
-
-
-def by_slurm() -> list[dict[str, str]]:
-    both = {
-        "SLURM_JOB_ID": free_port(),
-        "SLURM_JOB_NAME": "maps",
-        "SLURM_NODELIST": "127.0.0.1",
-        "SLURM_STEP_ID": "0",
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NUM_NODES": "1",
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NODEID": "0",
-    }
-    return [both | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in (0, 1)]
 
 
 @pytest.mark.usefixtures("fabric")  # imports what the forks would import each
@@ -227,3 +176,9 @@ def test_batch_norm_that_learns_is_replaced() -> None:
     assert isinstance(layer.after[-1], torch.nn.ReLU6)
     x = torch.randn(2, 4, 3, 3)
     torch.testing.assert_close(network.eval()(x[:, :3]), layer(network[1](network[0](x[:, :3]))))
+
+
+def test_a_process_for_each_device_is_started_and_ends_with_its_status(capfd: pytest.CaptureFixture[str]) -> None:
+    assert together(["recipes"], devices=2) == 0
+    assert capfd.readouterr().out.count("\nsmall\n") == 2
+    assert together(["recipes", "--none-such"], devices=2) == 2
