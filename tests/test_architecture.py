@@ -96,11 +96,12 @@ def module_of(name: str) -> str:
     return name
 
 
-def own_imports(path: Path) -> set[str]:
+@cache
+def own_imports(path: Path) -> frozenset[str]:
     """Modules of subcam that a file imports, or a package by the stub that lists its public names."""
     stub = path.with_suffix(".pyi")
     names = [*imports(path), *(imports(stub) if stub.is_file() else ())]
-    return {module_of(name) for name in names if name.partition(".")[0] == "subcam"}
+    return frozenset(module_of(name) for name in names if name.partition(".")[0] == "subcam")
 
 
 def room(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Networks as programs: what onnxruntime and torch.export give is what the network gives, on sizes never traced."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from forked import DONE, at_once
 from torch import nn
 
 from subcam.export import onnx_and_torch, program_check
@@ -86,21 +86,19 @@ def test_onnx_says_what_it_is(written: Path) -> None:
 def test_the_torch_program_runs_without_this_package(
     written: Path, network: SegmentationNetwork, tmp_path: Path
 ) -> None:
-    images = [made_images(shape).float() for shape in UNSEEN]
-    torch.save(images, tmp_path / "images.pt")
-    code = f"""
-import sys, torch
-files = {{"subcam.json": ""}}
-program = torch.export.load({str(written / "network.pt2")!r}, extra_files=files).module()
-with torch.no_grad():
-    found = [program(images) for images in torch.load({str(tmp_path / "images.pt")!r}, weights_only=True)]
-torch.save(found, {str(tmp_path / "found.pt")!r})
-print(files["subcam.json"])
-assert not [name for name in sys.modules if name.startswith("subcam")]
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(json.loads(done.stdout)["class_names"]) == ["background", *NAMES]
+    images, said = [made_images(shape).float() for shape in UNSEEN], tmp_path / "said.json"
+
+    def work() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "subcam"]:
+            sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
+        files = {"subcam.json": ""}
+        program = torch.export.load(written / "network.pt2", extra_files=files).module()
+        with torch.no_grad():
+            torch.save([program(batch) for batch in images], tmp_path / "found.pt")
+        said.write_text(files["subcam.json"], "utf-8")
+
+    assert at_once(work) == [DONE]
+    assert json.loads(json.loads(said.read_text("utf-8"))["class_names"]) == ["background", *NAMES]
     for one, other in zip(torch.load(tmp_path / "found.pt", weights_only=True), images, strict=True):
         torch.testing.assert_close(one, network_output(plain_copy(network), other, output="logits"), atol=1e-4, rtol=0)
 
