@@ -27,7 +27,6 @@ FLOORS = {
     "run_record": 3,
     "audit": 4,
     "download": 4,
-    "labels": 4,
     "prototypes": 4,
     "training": 4,
     "networks": 5,

@@ -22,13 +22,13 @@ from subcam.data.check import check_images
 from subcam.data.dataset import Dataset, DatasetSettings
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
+from subcam.data.labels.from_folders_and_tags import LabelledImage
+from subcam.data.labels.label_csv import write_label_table
 from subcam.data.readers.folder import read_folder
 from subcam.errors import RunFolderError
 from subcam.export import coco, label_studio
 from subcam.export.images import find_images
 from subcam.export.mask_folder import MaskFolder, open_masks
-from subcam.labels.from_folders_and_tags import LabelledImage
-from subcam.labels.label_csv import write_label_table
 from subcam.report import audit_page
 from subcam.report.page import page
 from subcam.runtime.files import write_json

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.data.labels.test_from_annotation_tools import region, task
 from tests.data.readers.made_coco import coco_2014, image
-from tests.labels.test_from_annotation_tools import region, task
 
 from subcam.commands.data.labels import labels
 from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.labels.source_kind import kind_of
 from subcam.errors import BadInputError, SettingsError
-from subcam.labels.source_kind import kind_of
 
 
 @pytest.fixture

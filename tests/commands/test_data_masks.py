@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.labels.test_masks_from_label_studio import SIZE, box, said, task, write
+from tests.data.labels.test_masks_from_label_studio import SIZE, box, said, task, write
 
 from subcam import cli
 from subcam.data.dataset import DatasetSettings, open_dataset

@@ -12,10 +12,10 @@ from scipy import ndimage
 from tests.export.made_masks import NAMES, SIZES, made_labels, write_made
 from tests.export.test_regions import covered
 
+from subcam.data.labels.brush_code import brush_rle
 from subcam.export.images import find_images
 from subcam.export.label_studio import LOCAL_FILES, export_label_studio
 from subcam.export.mask_folder import open_masks
-from subcam.labels.brush_code import brush_rle
 
 
 def result_schema(kind: str, value: dict) -> dict:

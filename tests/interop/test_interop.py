@@ -18,6 +18,9 @@ import pytest
 from tests.export.made_masks import NAMES, SIZES, write_made
 
 from subcam.data.images import read_mask
+from subcam.data.labels.brush_code import mask_of_brush
+from subcam.data.labels.from_annotation_tools import labels_from_label_studio
+from subcam.data.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.shards import read_shards, write_shards
 from subcam.data.readers.voc import read_voc
@@ -32,9 +35,6 @@ from subcam.export import (
     open_masks,
 )
 from subcam.export.images import find_images
-from subcam.labels.brush_code import mask_of_brush
-from subcam.labels.from_annotation_tools import labels_from_label_studio
-from subcam.labels.masks_from_label_studio import masks_from_label_studio
 
 PYTHON = os.environ.get("SUBCAM_INTEROP", "")
 PROGRAM = Path(__file__).parent / "other_programs.py"

@@ -13,11 +13,11 @@ import numpy as np
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.images import voc_palette
+from subcam.data.labels.brush_code import brush_rle
 from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
-from subcam.labels.brush_code import brush_rle
 from subcam.runtime.files import atomic_write
 from subcam.runtime.run_folder import RunFolder
 

@@ -28,6 +28,11 @@ from subcam.cam.map_files import ResponseMaps, read_response_maps, write_respons
 from subcam.cam.settings import CamSettings, read_maps_file, write_maps_file
 from subcam.data.check import check_images
 from subcam.data.images import read_image, read_indices, read_origin, voc_palette, write_mask
+from subcam.data.labels.brush_code import brush_rle
+from subcam.data.labels.from_annotation_tools import labels_from_label_studio
+from subcam.data.labels.from_folders_and_tags import labels_from_tag_table
+from subcam.data.labels.from_yolo import labels_from_yolo
+from subcam.data.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.csv_file import read_csv
 from subcam.data.readers.folder import read_folder
@@ -35,11 +40,6 @@ from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.errors import SubcamError
 from subcam.export.mask_folder import open_masks
-from subcam.labels.brush_code import brush_rle
-from subcam.labels.from_annotation_tools import labels_from_label_studio
-from subcam.labels.from_folders_and_tags import labels_from_tag_table
-from subcam.labels.from_yolo import labels_from_yolo
-from subcam.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.predict.run import find_model
 from subcam.results import read_run
 

@@ -16,10 +16,10 @@ from tests.data.readers.made_coco import (
     write_annotations,
 )
 
+from subcam.data.labels.from_annotation_tools import labels_from_coco
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.coco_file import read_coco_file
 from subcam.errors import BadInputError
-from subcam.labels.from_annotation_tools import labels_from_coco
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from tests.data.readers.made_coco import image
 
+from subcam.data.labels.from_annotation_tools import labels_from_coco
+from subcam.data.labels.from_folders_and_tags import LabelledImage
+from subcam.data.labels.from_yolo import read_yolo_names
+from subcam.data.labels.label_csv import edit_labels, write_label_table
 from subcam.data.readers.class_names import read_class_list
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
-from subcam.labels.from_annotation_tools import labels_from_coco
-from subcam.labels.from_folders_and_tags import LabelledImage
-from subcam.labels.from_yolo import read_yolo_names
-from subcam.labels.label_csv import edit_labels, write_label_table
 
 COUNT, SECONDS = 20_000, 2.0
 NAMES = [f"c{number}" for number in range(COUNT)]

@@ -10,14 +10,14 @@ from PIL import Image
 from tests.mistakes import write_tar
 
 from subcam.data.images import read_image
+from subcam.data.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
+from subcam.data.labels.from_folders_and_tags import labels_from_tag_table
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
-from subcam.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
-from subcam.labels.from_folders_and_tags import labels_from_tag_table
 
 OBJECT = "<annotation><object><name>cat</name></object></annotation>"
 

@@ -10,9 +10,9 @@ from subcam.errors import SettingsError
 from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
+    from subcam.data.labels.from_folders_and_tags import LabelledImage, SourceLabels
+    from subcam.data.labels.label_csv import EditedLabels
     from subcam.data.records import Skipped
-    from subcam.labels.from_folders_and_tags import LabelledImage, SourceLabels
-    from subcam.labels.label_csv import EditedLabels
 
 DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from what is there already.
 
@@ -31,7 +31,7 @@ def labels(words: list[str]) -> None:
     import tyro
 
     from subcam.commands.flags import read_flags
-    from subcam.labels.from_folders_and_tags import Same
+    from subcam.data.labels.from_folders_and_tags import Same
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(Settings):
@@ -72,8 +72,8 @@ def labels(words: list[str]) -> None:
 
     given = read_flags(Arguments, words, prog="subcam data labels", description=DESCRIPTION)
 
-    from subcam.labels.label_csv import edit_labels, write_label_table
-    from subcam.labels.source_kind import kind_of
+    from subcam.data.labels.label_csv import edit_labels, write_label_table
+    from subcam.data.labels.source_kind import kind_of
 
     root = given.images or (given.source if given.source.is_dir() else given.source.parent)
     out = given.out or root / "labels.csv"
@@ -99,7 +99,7 @@ def labels(words: list[str]) -> None:
 
 def _read(source: Path, kind: str, *, root: Path, options: dict[str, Any]) -> "SourceLabels":
     """The labels of a source; options: those of the flags that belong to one kind, by the parameter's name."""
-    from subcam.labels import from_annotation_tools, from_folders_and_tags, from_yolo
+    from subcam.data.labels import from_annotation_tools, from_folders_and_tags, from_yolo
 
     if kind == "folders":
         return from_folders_and_tags.labels_from_folders(source, same=options["same"])

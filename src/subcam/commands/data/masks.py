@@ -8,7 +8,7 @@ from subcam.checks.fields import Settings
 from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
-    from subcam.labels.masks_from_label_studio import WrittenMasks
+    from subcam.data.labels.masks_from_label_studio import WrittenMasks
 
 DESCRIPTION = """Write masks that people drew in Label Studio as indexed PNGs, from its export as JSON.
 
@@ -43,7 +43,7 @@ def masks(words: list[str]) -> None:
 
     given = read_flags(Arguments, words, prog="subcam data masks", description=DESCRIPTION)
 
-    from subcam.labels.masks_from_label_studio import masks_from_label_studio
+    from subcam.data.labels.masks_from_label_studio import masks_from_label_studio
 
     written = masks_from_label_studio(
         given.source, root=given.images or given.source.parent, out=given.out, class_names=given.classes or None

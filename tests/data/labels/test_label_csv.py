@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.data.readers.made_coco import image
 
+from subcam.data.labels.from_folders_and_tags import LabelledImage
+from subcam.data.labels.label_csv import edit_labels, write_label_table
 from subcam.data.readers.class_names import is_missing
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import LabelledImage
-from subcam.labels.label_csv import edit_labels, write_label_table
 
 
 def images(**names: str) -> list[LabelledImage]:

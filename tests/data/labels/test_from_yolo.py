@@ -6,9 +6,9 @@ import pytest
 from tests.data.readers.made_coco import image
 
 from subcam.commands.data.labels import labels
+from subcam.data.labels.from_yolo import labels_from_yolo, read_yolo_names
 from subcam.data.readers.folder import read_folder
 from subcam.errors import BadInputError
-from subcam.labels.from_yolo import labels_from_yolo, read_yolo_names
 from subcam.runtime.documents.yaml_text import loads
 
 BOX, OUTLINE = "0.5 0.5 0.2 0.2", "0.1 0.1 0.9 0.1 0.5 0.8"

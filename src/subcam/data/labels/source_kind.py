@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from subcam.data.files import images_below
+from subcam.data.labels.from_folders_and_tags import SPLIT_NAMES
 from subcam.data.readers.coco import coco_files
 from subcam.data.readers.csv_file import read_text
 from subcam.data.readers.json_stream import json_entries
 from subcam.errors import BadInputError, SettingsError
-from subcam.labels.from_folders_and_tags import SPLIT_NAMES
 
 SourceKind = Literal["folders", "coco", "label-studio", "tags", "yolo"]
 

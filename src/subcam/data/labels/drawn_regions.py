@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from subcam.data.labels.brush_code import mask_of_brush
 from subcam.errors import BadInputError
-from subcam.labels.brush_code import mask_of_brush
 
 Shape = Literal["brush", "polygon", "ellipse", "rectangle"]
 

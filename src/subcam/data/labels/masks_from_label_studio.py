@@ -22,6 +22,8 @@ from jaxtyping import UInt8
 from subcam.data.files import ImagesByEnd, name_of
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import SWAPS_SIDES, orientation_of, turned, upright_size, voc_palette, write_mask
+from subcam.data.labels.drawn_regions import drawn, shape_of
+from subcam.data.labels.label_studio_tasks import address_of, is_drawn, is_full, results_of, submitted, tasks_of, texts
 from subcam.data.readers.class_names import (
     is_background,
     is_ignored,
@@ -39,8 +41,6 @@ from subcam.data.records import (
     suggest,
 )
 from subcam.errors import BadInputError, RunFolderError
-from subcam.labels.drawn_regions import drawn, shape_of
-from subcam.labels.label_studio_tasks import address_of, is_drawn, is_full, results_of, submitted, tasks_of, texts
 from subcam.runtime.files import below, explained
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from tests.data.readers.made_coco import image
 
-from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import (
+from subcam.data.labels.from_folders_and_tags import (
     SourceLabels,
     find_image,
     labels_from_folders,
@@ -17,6 +16,7 @@ from subcam.labels.from_folders_and_tags import (
     labels_from_tag_table,
     tags_of,
 )
+from subcam.errors import BadInputError
 
 
 def named(found: SourceLabels) -> dict[str, tuple[str, ...]]:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.data.readers.made_coco import annotation, coco_2014, image, write_annotations
 
+from subcam.data.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
+from subcam.data.labels.from_folders_and_tags import SourceLabels
 from subcam.data.readers.coco import read_coco
 from subcam.errors import BadInputError
-from subcam.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
-from subcam.labels.from_folders_and_tags import SourceLabels
 
 
 def named(found: SourceLabels) -> dict[str, tuple[str, ...]]:

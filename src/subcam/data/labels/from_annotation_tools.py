@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from subcam.data.files import ImagesByEnd, looks_like_image, path_in
-from subcam.data.readers.coco import place_images
-from subcam.data.readers.coco_file import read_coco_file
-from subcam.data.records import Skipped
-from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import LabelledImage, SourceLabels, merged
-from subcam.labels.label_studio_tasks import (
+from subcam.data.labels.from_folders_and_tags import LabelledImage, SourceLabels, merged
+from subcam.data.labels.label_studio_tasks import (
     address_of,
     entries,
     is_drawn,
@@ -24,6 +20,10 @@ from subcam.labels.label_studio_tasks import (
     tasks_of,
     texts,
 )
+from subcam.data.readers.coco import place_images
+from subcam.data.readers.coco_file import read_coco_file
+from subcam.data.records import Skipped
+from subcam.errors import BadInputError
 
 _OF_THE_EXPORT = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "history"})
 """Keys of JSON-MIN that are neither a task's data nor what was said of it."""

@@ -11,13 +11,13 @@ from tests.data.readers.made_coco import image
 from tests.export.made_masks import NAMES, SIZES, write_made
 
 from subcam.data.images import read_indices, voc_palette
+from subcam.data.labels import masks_from_label_studio as module
+from subcam.data.labels.brush_code import brush_rle
+from subcam.data.labels.masks_from_label_studio import WrittenMasks, masks_from_label_studio
 from subcam.errors import BadInputError, RunFolderError, SubcamError
 from subcam.export.images import find_images
 from subcam.export.label_studio import export_label_studio
 from subcam.export.mask_folder import open_masks
-from subcam.labels import masks_from_label_studio as module
-from subcam.labels.brush_code import brush_rle
-from subcam.labels.masks_from_label_studio import WrittenMasks, masks_from_label_studio
 
 HEIGHT, WIDTH = 6, 8
 SIZE = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}

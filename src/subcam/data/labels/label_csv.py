@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from subcam.data.labels.from_folders_and_tags import LabelledImage
 from subcam.data.readers.class_names import is_background, is_missing
 from subcam.data.records import Skipped, suggest
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import LabelledImage
 from subcam.runtime.files import atomic_write
 
 _SEPARATORS = ",;|"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.export.made_masks import made_labels
 from tests.export.test_label_studio import decode
 
+from subcam.data.labels.brush_code import brush_rle, mask_of_brush
 from subcam.errors import BadInputError
-from subcam.labels.brush_code import brush_rle, mask_of_brush
 
 
 def code(count: int, blocks: Sequence[str], *, word: int = 8, sizes: Sequence[int] = (3, 4, 8, 16)) -> list[int]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from subcam.data.labels.drawn_regions import MOST_POINTS, drawn, filled_polygon, shape_of
 from subcam.errors import BadInputError
-from subcam.labels.drawn_regions import MOST_POINTS, drawn, filled_polygon, shape_of
 
 
 def even_odd(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_fewer_than_three_points_hold_nothing(count: int) -> None:
 def test_many_points_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).uniform(0, 20, (50, 2))
     whole = filled_polygon(points, (20, 20))
-    monkeypatch.setattr("subcam.labels.drawn_regions._CROSSINGS", 40)
+    monkeypatch.setattr("subcam.data.labels.drawn_regions._CROSSINGS", 40)
     assert (filled_polygon(points, (20, 20)) == whole).all()
 
 

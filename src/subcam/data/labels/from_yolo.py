@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from subcam.data.files import images_below, require_inside
+from subcam.data.labels.from_folders_and_tags import SPLIT_NAMES, LabelledImage, SourceLabels
 from subcam.data.readers.class_names import listed_classes
 from subcam.data.readers.csv_file import read_lines, read_text
 from subcam.data.records import Skipped, first_of
 from subcam.errors import BadInputError
-from subcam.labels.from_folders_and_tags import SPLIT_NAMES, LabelledImage, SourceLabels
 from subcam.runtime.documents import yaml_text
 from subcam.runtime.documents.regular_file import read_bytes
 

@@ -1,0 +1,1 @@
+"""Image-level labels from other sources: what a run reads directly, or `subcam data labels` makes into a CSV."""
