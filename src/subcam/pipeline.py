@@ -19,6 +19,7 @@
       -> sure regions -> affinity -> random walk -> pseudo masks -> evaluate       Section 3.3, Table 1
       -> segment -> predict -> evaluate   a network that learned from them,        Section 4.4,
                                           beside one from ground truth             Tables 3, 4
+      -> confidence   how far each pseudo mask can be trusted, without ground truth
 
 A run may begin later, with response maps (`--maps`) or masks (`--masks`) of another program in the place of all rounds
 or of the pseudo masks, and end earlier (`--until`). Everything between is the same.
@@ -59,6 +60,7 @@ from subcam.stages import (
 )
 from subcam.stages.context import Context
 from subcam.steps.compare import compare
+from subcam.steps.confidence import rate_masks
 from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
@@ -133,6 +135,8 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
         for masks in settings.segment.train_on
         if settings.until == "segment" and (refined or masks != "pseudo")
     ]
+    if refined:
+        refined[-1] = rate_masks(settings, context, refined[-1], rounds=rounds, segmented=segmented)
     return RunResult(
         settings=settings,
         out=context.folder.path,
@@ -320,7 +324,12 @@ def refine(settings: RunSettings, context: Context, result: RoundResult) -> Refi
         scores[split] = evaluate.read_pseudo_masks(stage)
     variant = settings.refine.masks.pseudo_mask
     return RefinedResult(
-        round_index=result.round_index, masks=masks, scores=scores, variant=variant, of_given=result.given
+        round_index=result.round_index,
+        masks=masks,
+        scores=scores,
+        variant=variant,
+        of_given=result.given,
+        walked=walked,
     )
 
 

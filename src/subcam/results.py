@@ -18,14 +18,14 @@ from subcam.run_record import (
     RecordedRound,
     RunRecord,
     StageCost,
-    inputs_of,
     read_record,
+    recorded_stage,
     stage_costs,
 )
 from subcam.runtime.documents.plain_values import from_plain
-from subcam.runtime.files import RECORD_FILE, write_json
+from subcam.runtime.files import write_json
 from subcam.runtime.resources import peak_memory_mib, versions
-from subcam.runtime.run_folder import RECORD, Stage, read_stage_record
+from subcam.runtime.run_folder import RECORD, Stage
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import (
     MapScores,
@@ -101,6 +101,8 @@ class RefinedResult:
 
     variant: those that a network learns from; `GIVEN` where they are another program's.
     of_given: whether the maps were another program's.
+    walked: the stage of the maps after the random walk, while the run goes on; None where nothing walked.
+    confidence: the stage that says how far each mask can be trusted; None where nothing tells.
     """
 
     round_index: int
@@ -108,6 +110,8 @@ class RefinedResult:
     scores: dict[str, RefinedScores]
     variant: str
     of_given: bool = False
+    walked: Stage | None = None
+    confidence: Stage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +199,7 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                     "of_given": entry.of_given,
                     "variant": entry.variant,
                     "masks": entry.masks.path.relative_to(result.out),
+                    "confidence": entry.confidence.path.relative_to(result.out) if entry.confidence else None,
                     "scores": entry.scores,
                 }
                 for entry in result.refined
@@ -317,8 +322,8 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
             RoundResult(
                 round_index=entry.round,
                 control=entry.control,
-                model=_stage(folder, entry.model) if entry.model else None,
-                maps=_stage(folder, entry.maps) if entry.maps else None,
+                model=recorded_stage(folder, entry.model) if entry.model else None,
+                maps=recorded_stage(folder, entry.maps) if entry.maps else None,
                 scores=map_scores_from(entry.scores, f".rounds[{place}]", classes),
                 clusters=_clusters(folder, entry),
                 given=entry.given,
@@ -328,7 +333,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
         refined=tuple(
             RefinedResult(
                 round_index=entry.round,
-                masks=_stage(folder, entry.masks),
+                masks=recorded_stage(folder, entry.masks),
                 scores=refined_scores_from(
                     entry.scores,
                     f".refined[{place}]",
@@ -337,6 +342,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
                 ),
                 variant=entry.variant or settings.refine.masks.pseudo_mask,
                 of_given=entry.of_given,
+                confidence=recorded_stage(folder, entry.confidence) if entry.confidence else None,
             )
             for place, entry in enumerate(content.refined)
         ),
@@ -344,8 +350,8 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
             SegmentedResult(
                 trained_on=entry.trained_on,
                 round_index=entry.round,
-                model=_stage(folder, entry.model),
-                masks=_stage(folder, entry.masks),
+                model=recorded_stage(folder, entry.model),
+                masks=recorded_stage(folder, entry.masks),
                 scores=segmentation_scores_from(entry.scores, f".segment[{place}]", classes),
                 of_given=entry.of_given,
             )
@@ -355,8 +361,8 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
             ComparisonResult(
                 method=entry.method,
                 title=title_of(entry.method, entry.title),
-                model=_stage(folder, entry.model),
-                maps=_stage(folder, entry.maps),
+                model=recorded_stage(folder, entry.model),
+                maps=recorded_stage(folder, entry.maps),
                 scores=map_scores_from(entry.scores, f".compared[{place}]", classes),
             )
             for place, entry in enumerate(content.compared)
@@ -366,25 +372,13 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
     )
 
 
-def _stage(folder: Path, relative: str) -> Stage:
-    path = folder / relative
-    record = read_stage_record(path / RECORD_FILE) if (path / RECORD_FILE).is_file() else {}
-    return Stage(
-        name=record.get("stage", path.name.rpartition("-")[0]),
-        key=record.get("key", ""),
-        path=path,
-        version=record.get("version", 0),
-        inputs=inputs_of(record),
-    )
-
-
 def _clusters(folder: Path, entry: RecordedRound) -> Stage | None:
     """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
     if entry.clusters != "":
-        return _stage(folder, entry.clusters) if entry.clusters else None
-    key = _stage(folder, entry.model).inputs.get("clusters") if entry.model else None
+        return recorded_stage(folder, entry.clusters) if entry.clusters else None
+    key = recorded_stage(folder, entry.model).inputs.get("clusters") if entry.model else None
     paths = (folder / "stages").glob(f"round*-discover-{glob.escape(key[:10])}") if isinstance(key, str) else ()
-    return next((_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
+    return next((recorded_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
 
 
 def _stages(result: RunResult) -> Iterator[Stage]:
@@ -394,6 +388,6 @@ def _stages(result: RunResult) -> Iterator[Stage]:
     for comparison in result.compared:
         yield from (comparison.model, comparison.maps)
     for refined in result.refined:
-        yield refined.masks
+        yield from filter(None, (refined.masks, refined.confidence))
     for network in result.segmented:
         yield from (network.model, network.masks)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from subcam.checks.fields import shortly
 from subcam.errors import RunFolderError
-from subcam.runtime.files import fault_of_name, read_as
-from subcam.runtime.run_folder import RECORD, read_stage_record
+from subcam.runtime.files import RECORD_FILE, fault_of_name, read_as
+from subcam.runtime.run_folder import RECORD, Stage, read_stage_record
 
 MEND = "move it away and give the run's command again"
 
@@ -54,6 +54,7 @@ class RecordedMasks:
     scores: dict[str, Any]
     variant: str = ""
     of_given: bool = False
+    confidence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +145,8 @@ def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield from ((f".compared[{index}].{key}", getattr(compared, key)) for key in ("model", "maps"))
     for index, refined in enumerate(record.refined):
         yield f".refined[{index}].masks", refined.masks
+        if refined.confidence:
+            yield f".refined[{index}].confidence", refined.confidence
     for index, network in enumerate(record.segment):
         yield from ((f".segment[{index}].{key}", getattr(network, key)) for key in ("model", "masks"))
 
@@ -213,6 +216,23 @@ def stage_costs(folder: Path, keys: Sequence[str], *, threshold: float | str) ->
             needed.add(key)
     costs = [_cost(path, record) for key, (path, record) in records.items() if key in needed]
     return tuple(sorted(costs, key=lambda cost: (cost.finished, cost.name)))
+
+
+def recorded_stage(folder: Path, relative: str) -> Stage:
+    """The stage whose folder a run's record names, as far as its own record says what it is.
+
+    Raises:
+        RunFolderError: its record is none; see `read_stage_record`.
+    """
+    path = folder / relative
+    record = read_stage_record(path / RECORD_FILE) if (path / RECORD_FILE).is_file() else {}
+    return Stage(
+        name=record.get("stage", path.name.rpartition("-")[0]),
+        key=record.get("key", ""),
+        path=path,
+        version=record.get("version", 0),
+        inputs=inputs_of(record),
+    )
 
 
 def inputs_of(record: dict[str, Any]) -> dict[str, Any]:

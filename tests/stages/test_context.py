@@ -26,6 +26,7 @@ from subcam.stages import (
     affinity,
     cam,
     classify,
+    confidence,
     context,
     discover,
     evaluate,
@@ -42,6 +43,7 @@ MODULES: tuple[ModuleType, ...] = (
     affinity,
     cam,
     classify,
+    confidence,
     discover,
     evaluate,
     predict,
@@ -173,7 +175,7 @@ def key_in(work: Callable[..., None], given: dict[str, Any]) -> str:
 def test_every_stage_is_looked_at() -> None:
     files = {path.stem for path in Path(inspect.getfile(context)).parent.glob("*.py")}
     assert files == {module.__name__.rpartition(".")[2] for module in MODULES} | {"context", "__init__"}
-    assert len(STAGES) == 15
+    assert len(STAGES) == 16
     assert all(isinstance(module.VERSION, int) for module in MODULES)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from subcam._version import __version__
 from subcam.data.dataset import Dataset
 from subcam.data.readers.class_names import LEGEND_FILE, legend
+from subcam.metrics.masks_csv import MASKS_CSV
 from subcam.networks.model_folder import CONFIG_FILE as MODEL_CONFIG
 from subcam.networks.model_folder import WEIGHTS_FILE, preferred
 from subcam.refine.scores_and_masks import GIVEN, mask_path
@@ -40,7 +41,7 @@ def write_run_files(result: RunResult, dataset: Dataset, *, record: str = RECORD
 
 
 def show_masks(result: RunResult, dataset: Dataset) -> None:
-    """The folder `masks`: the pseudo or given masks that a network is to learn from, of all images; a legend."""
+    """The folder `masks`: the masks that a network is to learn from, of all images; a legend; `masks.csv`."""
     folder = result.out / MASKS_FOLDER
     if not result.refined:
         show(folder, {})
@@ -50,6 +51,8 @@ def show_masks(result: RunResult, dataset: Dataset) -> None:
     files = {f"{name}.png": mask_path(last.masks.path, last.variant, name) for name in sorted(names)}
     if last.variant == GIVEN:  # of some images there may be none
         files = {name: path for name, path in files.items() if path.is_file()}
+    if last.confidence:
+        files[MASKS_CSV] = last.confidence.path / MASKS_CSV
     show(folder, files, {LEGEND_FILE: legend(result.class_names)})
 
 
