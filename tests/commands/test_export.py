@@ -1,13 +1,17 @@
 """`subcam export FORMAT` as a person calls it. What the files hold is tested with the functions that write them."""
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from tests.export.made_masks import SIZES, write_made
 
 from subcam import cli
 from subcam.commands.export import FORMATS
+from subcam.metrics.masks_csv import read_confidences
 from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
 
@@ -110,3 +114,76 @@ def test_the_document_shows_every_format() -> None:
     """Its commands are run by `tests/test_docs.py`."""
     text = DOCUMENT.read_text("utf-8")
     assert all(f"subcam export {name} " in text for name in FORMATS)
+
+
+@pytest.mark.parametrize("kind", ["label-studio", "cvat", "cvat-masks", "coco-rle", "coco-panoptic"])
+def test_drafts_of_a_run_are_sorted_worst_first(kind: str, refined_run: Path, toy_folder: Path, tmp_path: Path) -> None:
+    rows = read_confidences(refined_run)
+    out = tmp_path / "out"
+    words = [
+        "export",
+        kind,
+        str(refined_run),
+        "--images",
+        str(toy_folder / "images"),
+        "--worst",
+        "3",
+        "--out",
+        str(out),
+    ]
+    assert cli.main(words) == cli.EXIT_OK
+    found = {
+        "label-studio": lambda: [task["meta"]["subcam"] for task in json.loads((out / "tasks.json").read_text())],
+        "cvat": lambda: [Path(one.attrib["name"]).stem for one in ElementTree.parse(out).iter("image")],
+        "cvat-masks": lambda: zipfile.ZipFile(out).read("ImageSets/Segmentation/default.txt").decode().split(),
+        "coco-rle": lambda: _images_of(out / "annotations.json"),
+        "coco-panoptic": lambda: _images_of(out / "panoptic.json"),
+    }[kind]()
+    assert found == [row.image for row in rows[:3]]
+
+
+def _images_of(path: Path) -> list[str]:
+    return [Path(image["file_name"]).stem for image in json.loads(path.read_text())["images"]]
+
+
+def test_drafts_carry_their_confidence(refined_run: Path, toy_folder: Path, tmp_path: Path) -> None:
+    words = ["export", "label-studio", str(refined_run), "--images", str(toy_folder / "images"), "--out", str(tmp_path)]
+    assert cli.main(words) == cli.EXIT_OK
+    rows = read_confidences(refined_run)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["predictions"][0]["score"] for task in tasks] == [row.confidence for row in rows]
+    for task, row in zip(tasks, rows, strict=True):
+        regions = {one["value"]["brushlabels"][0]: one["score"] for one in task["predictions"][0]["result"]}
+        assert regions == {name: region.confidence for name, region in row.regions.items() if name in regions}
+
+
+def test_a_run_s_exports_lie_in_its_folder(refined_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(refined_run, tmp_path / "run")
+    assert cli.main(["export", "cvat", str(run), "--worst", "1"]) == cli.EXIT_OK
+    assert (
+        cli.main(
+            ["export", "label-studio", "--predictions", str(run / "masks"), "--worst", "1", "--out", str(tmp_path)]
+        )
+        == 0
+    )
+    assert len(ElementTree.parse(run / "exports" / "cvat.xml").findall("image")) == 1
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["DIR", "--predictions", "DIR", "--out", "o"], "expected one folder of masks, got 2"),
+        (["--out", "o"], "expected one folder of masks, got 0"),
+        (["DIR"], "expected where to write, got nothing; give --out"),
+        (["DIR", "--worst", "3", "--out", "o"], "expected a run with masks.csv beside its masks, got none"),
+        (["DIR", "--worst", "0", "--out", "o"], "worst"),
+    ],
+)
+def test_which_masks_and_where_to(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_made(tmp_path)
+    given = [str(tmp_path / "masks") if word == "DIR" else word for word in words]
+    assert cli.main(["export", "label-studio", *given]) == cli.EXIT_USER
+    assert said in " ".join(capsys.readouterr().err.split())

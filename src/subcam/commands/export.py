@@ -3,65 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from subcam.checks.fields import Range, Settings, Share
+from subcam.commands.exported_masks import Drafts, Masks, Regions
 from subcam.commands.flags import read_flags
 from subcam.errors import SubcamError
 from subcam.hub import FolderSettings
 
 if TYPE_CHECKING:
     from subcam.export.coco import CocoIds
-    from subcam.export.images import Images
-    from subcam.export.mask_folder import MaskFolder
-
-Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...|FILE")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Masks(Settings):
-    """Which masks to write.
-
-    Attributes:
-        predictions: a folder of masks, one that `subcam predict` wrote, or that of a run, whose pseudo masks are meant.
-        out: where to write; a file that is there is replaced as a whole.
-        images: the folder of the images: their file names are then the real ones, and sizes are checked.
-        list: a file of the names to write, one a line, such as a split of VOC; else every mask.
-        classes: names of the values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
-            `classes.txt` in the folder.
-    """
-
-    predictions: Path
-    out: Path
-    images: Path | None = None
-    list: Path | None = None
-    classes: Names = ()
-
-    def open(self) -> "tuple[MaskFolder, Images]":
-        """The masks and their images."""
-        from subcam.data.readers.voc import read_names
-        from subcam.export.images import find_images
-        from subcam.export.mask_folder import class_names_in, open_masks
-
-        masks = open_masks(self.predictions, class_names=class_names_in(self.classes))
-        if self.list is not None:
-            masks = masks.only(read_names(self.list))
-        return masks, find_images(masks.files, self.images)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Regions(Masks):
-    """Which masks to write, and what is one region.
-
-    Attributes:
-        pieces: whether there is one region for each connected piece; else one for each class.
-        least_area: regions of fewer pixels are left out.
-    """
-
-    pieces: bool = False
-    least_area: Annotated[int, Range(0, 1_000_000_000)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +35,18 @@ class Voc(Masks):
         """Write and check the archive."""
         from subcam.export.voc import check_voc_archive, export_voc
 
-        masks, images = self.open()
+        masks, images = self.found()
         export_voc(
             masks,
-            self.out,
+            self.target,
             competition=self.competition,
             image_set=self.image_set,
             images=images,
             fill_unlabelled=self.fill_unlabelled,
         )
-        check_voc_archive(self.out, names=tuple(masks.files), competition=self.competition, image_set=self.image_set)
+        check_voc_archive(self.target, names=tuple(masks.files), competition=self.competition, image_set=self.image_set)
         unsized = "" if self.images else "; sizes were not checked, --images DIR does that"
-        return f"{self.out}: {len(masks.files)} masks, as the development kit wants them{unsized}"
+        return f"{self.target}: {len(masks.files)} masks, as the development kit wants them{unsized}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +61,16 @@ class CocoRle(Regions):
     numbers: Path | None = None
     score: Share = 1.0
 
+    default_name: ClassVar[str] = "coco-rle"
+
     def write(self) -> str:
         """Write both files."""
         from subcam.export.coco import export_coco_rle
 
-        masks, images = self.open()
+        masks, images = self.found()
         written = export_coco_rle(
             masks,
-            self.out,
+            self.target,
             images=images,
             ids=_ids(self.numbers),
             pieces=self.pieces,
@@ -135,14 +90,16 @@ class CocoPanoptic(Regions):
 
     numbers: Path | None = None
 
+    default_name: ClassVar[str] = "coco-panoptic"
+
     def write(self) -> str:
         """Write the PNGs, then the JSON file."""
         from subcam.export.coco import export_coco_panoptic
 
-        masks, images = self.open()
+        masks, images = self.found()
         written = export_coco_panoptic(
             masks,
-            self.out,
+            self.target,
             images=images,
             ids=_ids(self.numbers),
             pieces=self.pieces,
@@ -167,14 +124,16 @@ class LabelStudio(Regions):
     shape: Literal["mask", "polygon"] = "mask"
     tolerance: Annotated[float, Range(0.0, 1000.0)] = 1.0
 
+    default_name: ClassVar[str] = "label-studio"
+
     def write(self) -> str:
         """Write both files."""
         from subcam.export.label_studio import export_label_studio
 
-        masks, images = self.open()
+        masks, images = self.found()
         tasks, interface = export_label_studio(
             masks,
-            self.out,
+            self.target,
             images=images,
             url_prefix=self.url_prefix,
             model_version=self.model_version,
@@ -182,6 +141,7 @@ class LabelStudio(Regions):
             pieces=self.pieces,
             least_area=self.least_area,
             tolerance=self.tolerance,
+            confidences=self.confidences,
         )
         return f"{tasks}: {len(masks.files)} tasks for a project whose labelling interface is {interface}"
 
@@ -198,25 +158,27 @@ class Cvat(Regions):
     shape: Literal["mask", "polygon"] = "mask"
     tolerance: Annotated[float, Range(0.0, 1000.0)] = 1.0
 
+    default_name: ClassVar[str] = "cvat.xml"
+
     def write(self) -> str:
         """Write the file."""
         from subcam.export.cvat import export_cvat_images
 
-        masks, images = self.open()
+        masks, images = self.found()
         export_cvat_images(
             masks,
-            self.out,
+            self.target,
             images=images,
             shape=self.shape,
             pieces=self.pieces,
             least_area=self.least_area,
             tolerance=self.tolerance,
         )
-        return f"{self.out}: {len(masks.files)} images; upload it as 'CVAT for images 1.1'"
+        return f"{self.target}: {len(masks.files)} images; upload it as 'CVAT for images 1.1'"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CvatMasks(Masks):
+class CvatMasks(Drafts):
     """Pre-annotations for CVAT, "Segmentation mask 1.1": a zip. Each connected piece is an object.
 
     Attributes:
@@ -225,13 +187,15 @@ class CvatMasks(Masks):
 
     least_area: Annotated[int, Range(0, 1_000_000_000)] = 1
 
+    default_name: ClassVar[str] = "cvat-masks.zip"
+
     def write(self) -> str:
         """Write the archive."""
         from subcam.export.cvat import export_cvat_masks
 
-        masks, images = self.open()
-        export_cvat_masks(masks, self.out, images=images, least_area=self.least_area)
-        return f"{self.out}: {len(masks.files)} images; upload it as 'Segmentation mask 1.1'"
+        masks, images = self.found()
+        export_cvat_masks(masks, self.target, images=images, least_area=self.least_area)
+        return f"{self.target}: {len(masks.files)} images; upload it as 'Segmentation mask 1.1'"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ The fields are those of labelstud.io/guide/predictions and labelstud.io/tags/bru
 into a project that has the written interface, and corrects what is wrong instead of drawing it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,10 +15,12 @@ import numpy as np
 from subcam.checks.arguments import takes_arrays
 from subcam.data.images import voc_palette
 from subcam.data.labels.brush_code import brush_rle
+from subcam.data.labels.label_studio_tasks import NAME_KEY
 from subcam.export.images import Images
 from subcam.export.json_list import JsonList
 from subcam.export.mask_folder import MaskFolder
 from subcam.export.regions import Region, Shape, outlines, regions_of
+from subcam.metrics.masks_csv import MaskRow
 from subcam.runtime.files import atomic_write
 from subcam.runtime.run_folder import RunFolder
 
@@ -40,6 +43,7 @@ def export_label_studio(
     pieces: bool = False,
     least_area: int = 1,
     tolerance: float = 1.0,
+    confidences: Mapping[str, MaskRow] | None = None,
 ) -> tuple[Path, Path]:
     """Write `tasks.json` and `interface.xml` into the folder `out`, each replaced as a whole if it is there.
 
@@ -53,6 +57,7 @@ def export_label_studio(
         pieces: one mask for each connected piece, else one for each class.
         least_area: regions of fewer pixels are left out.
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
+        confidences: of the masks by name, which become scores of predictions and regions; a mask without one has none.
 
     Raises:
         BadInputError: a mask is damaged, not of its image's size or has an unknown value.
@@ -68,6 +73,7 @@ def export_label_studio(
             for name, labels in masks.labels(num_classes=len(class_names), title="Label Studio"):
                 images.check_size(name, masks.files[name], labels.shape)
                 results: list[dict[str, Any]] = []
+                row = (confidences or {}).get(name)
                 for region in regions_of(labels, pieces=pieces or shape == "polygon", least_area=least_area):
                     values = (
                         [_brush(region, labels.shape)]
@@ -75,6 +81,7 @@ def export_label_studio(
                         else _polygons(region, labels.shape, tolerance)
                     )
                     kind = "brushlabels" if shape == "mask" else "polygonlabels"
+                    sure = row.regions.get(class_names[region.value - 1]) if row else None
                     for value in values:
                         results.append(
                             {
@@ -86,11 +93,17 @@ def export_label_studio(
                                 "original_height": labels.shape[0],
                                 "image_rotation": 0,
                                 "value": value | {kind: [class_names[region.value - 1]]},
+                                **({"score": sure.confidence} if sure else {}),
                             }
                         )
                 image = url_prefix + quote(images.file_name(name))
+                prediction = {"model_version": model_version, **({"score": row.confidence} if row else {})}
                 tasks.add(
-                    {"data": {TO_NAME: image}, "predictions": [{"model_version": model_version, "result": results}]}
+                    {
+                        "data": {TO_NAME: image},
+                        "meta": {NAME_KEY: name},
+                        "predictions": [prediction | {"result": results}],
+                    }
                 )
             tasks.close()
             file.write("\n")

@@ -68,13 +68,13 @@ def write_masks_csv(path: Path, rows: Sequence[MaskRow], *, class_names: Sequenc
 
 
 def read_confidences(run: Path) -> tuple[MaskRow, ...]:
-    """What a run's folder says of its masks, worst first; nothing where it has no `masks/masks.csv`.
+    """What a run's folder, or its `masks`, says of its masks, worst first; nothing where there is no `masks.csv`.
 
     Raises:
         BadInputError: the file is not the table that was written there; names it.
     """
-    path = run / "masks" / MASKS_CSV
-    return read_masks_csv(path) if path.is_file() else ()
+    path = next((path for path in (run / "masks" / MASKS_CSV, run / MASKS_CSV) if path.is_file()), None)
+    return () if path is None else read_masks_csv(path)
 
 
 def read_masks_csv(path: Path) -> tuple[MaskRow, ...]:

@@ -8,6 +8,9 @@ from subcam.data.files import looks_like_image, path_in
 from subcam.data.readers.json_stream import json_entries
 from subcam.errors import BadInputError
 
+NAME_KEY = "subcam"
+"""Under which tasks that subcam wrote say in `meta` what the image's record is called; Label Studio hands it back."""
+
 
 def tasks_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each task of an export, and what errors call it.
