@@ -10,7 +10,7 @@ from PIL import Image
 from subcam.data.dataset import open_dataset
 from subcam.errors import SubcamError
 from subcam.networks.trial_step import try_step
-from subcam.preflight import check_early
+from subcam.preflight import check_early, parts_of
 from subcam.recipes import toy
 
 
@@ -181,6 +181,13 @@ def test_only_what_will_be_trained_is_tried(
     dataset = open_dataset(settings.dataset, work_folder=tmp_path)
     preflight.check_training(settings.with_(changes), dataset.train.image_set)
     assert len(built) == tried
+
+
+def test_methods_whose_maps_are_refined_need_an_affinity_net() -> None:
+    own = toy().with_({"refine.rounds": "none", "compare.refine": True, "compare.methods": ["layer-cam"]})
+    assert parts_of(own).affinity
+    for change in ({"compare.methods": ()}, {"compare.refine": False}, {"until": "cam"}):
+        assert not parts_of(own.with_(change)).affinity
 
 
 def test_what_took_its_step_is_not_tried_again_and_what_did_not_is(

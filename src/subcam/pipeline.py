@@ -24,7 +24,8 @@
 A run may begin later, with response maps (`--maps`) or masks (`--masks`) of another program in the place of all rounds
 or of the pseudo masks, and end earlier (`--until`). Everything between is the same.
 
-And, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds.
+And, where asked for, response maps of other methods (`--compare.methods`), scored as those of the rounds, and their
+pseudo masks (`--compare.refine`).
 
 Stages know nothing of each other's order; they meet here, through files in the run folder. `context.run(name, stage,
 ...)` derives a stage's folder from all that it is given: one that is done is skipped, an interrupted one resumed.
@@ -37,6 +38,7 @@ from pathlib import Path
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
+from subcam.methods.protocol import ChosenMethod
 from subcam.methods.registry import choose
 from subcam.preflight import check_early, say_images
 from subcam.refine.scores_and_masks import GIVEN
@@ -59,7 +61,7 @@ from subcam.stages import (
     sure_regions,
 )
 from subcam.stages.context import Context
-from subcam.steps.compare import compare
+from subcam.steps.compare import compare, name_of
 from subcam.steps.confidence import rate_masks
 from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.score import score_maps
@@ -123,10 +125,17 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
         rounds = route(settings, context)
         if settings.ends_after_the_rounds:
             further = route(settings, context, control_of=rounds) if settings.control else []
-            compared = [compare(settings, context, method, plain=rounds[0]) for method in choose(settings.compare)]
+            compared = [compare_with(settings, context, method, plain=rounds[0]) for method in choose(settings.compare)]
     if settings.until in ("refine", "segment"):
         refined += [
-            refine(settings, context, result)
+            refine(
+                settings,
+                context,
+                GIVEN if result.given else _round(result.round_index),
+                result.responses,
+                round_index=result.round_index,
+                of_given=result.given,
+            )
             for result in rounds
             if settings.refine.refines(result.round_index, last=0 if result.given else settings.rounds)
         ]
@@ -301,17 +310,34 @@ def map_and_score(
     )
 
 
-def refine(settings: RunSettings, context: Context, result: RoundResult) -> RefinedResult:
-    """From a round's response maps to pseudo masks of all images, scored in all variants."""
-    name, dataset = GIVEN if result.given else _round(result.round_index), context.dataset
-    everything = union(*dataset.all)
-    walked = walk(settings, context, name, result.responses) if settings.refine.random_walk else None
+def compare_with(
+    settings: RunSettings, context: Context, method: ChosenMethod, *, plain: RoundResult
+) -> ComparisonResult:
+    """Another method's maps and their scores, and where asked for the pseudo masks of them."""
+    compared = compare(settings, context, method, plain=plain)
+    if not settings.refines_methods:
+        return compared
+    return replace(compared, refined=refine(settings, context, name_of(method), compared.maps))
+
+
+def refine(
+    settings: RunSettings,
+    context: Context,
+    name: str,
+    maps: Stage,
+    *,
+    round_index: int = 0,
+    of_given: bool = False,
+) -> RefinedResult:
+    """From response maps to pseudo masks of all images, scored in all variants; the stages begin with `name`."""
+    dataset = context.dataset
+    walked = walk(settings, context, name, maps) if settings.refine.random_walk else None
     masks = context.run(
         f"{name}-masks",
         pseudo_masks.run,
         settings=settings.refine.masks,
-        images=everything,
-        maps=result.responses,
+        images=union(*dataset.all),
+        maps=maps,
         walked=walked,
         scored=tuple(dataset.scored.values()),
         device=context.inference,
@@ -324,12 +350,7 @@ def refine(settings: RunSettings, context: Context, result: RoundResult) -> Refi
         scores[split] = evaluate.read_pseudo_masks(stage)
     variant = settings.refine.masks.pseudo_mask
     return RefinedResult(
-        round_index=result.round_index,
-        masks=masks,
-        scores=scores,
-        variant=variant,
-        of_given=result.given,
-        walked=walked,
+        round_index=round_index, masks=masks, scores=scores, variant=variant, of_given=of_given, walked=walked
     )
 
 

@@ -91,7 +91,7 @@ def parts_of(settings: RunSettings) -> Parts:
         classify=not (
             given_masks or settings.given_maps.folder or (settings.given_features.file and settings.until == "discover")
         ),
-        affinity=refines and settings.refine.random_walk,
+        affinity=(refines or settings.refines_methods) and settings.refine.random_walk,
         segment=tuple(masks for masks in networks if masks == "truth" or refines or given_masks),
     )
 

@@ -15,6 +15,7 @@ from subcam.methods.built_in import title_of
 from subcam.run_record import (
     MEND,
     MasksOf,
+    RecordedMasks,
     RecordedRound,
     RunRecord,
     StageCost,
@@ -85,7 +86,7 @@ class RoundResult:
 class ComparisonResult:
     """Response maps of another method: the stages of its network (perhaps round 0's) and of them, scores by split.
 
-    title: what tables call the method.
+    title: what tables call the method. refined: the pseudo masks of its maps, where the run was to make them.
     """
 
     method: str
@@ -93,11 +94,12 @@ class ComparisonResult:
     model: Stage
     maps: Stage
     scores: dict[str, MapScores]
+    refined: "RefinedResult | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefinedResult:
-    """The pseudo masks of one round's maps: the stage that wrote them, and scores of each variant by split.
+    """The pseudo masks of one round's or method's maps: the stage that wrote them, scores of each variant by split.
 
     variant: those that a network learns from; `GIVEN` where they are another program's.
     of_given: whether the maps were another program's.
@@ -175,10 +177,7 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                     "round": entry.round_index,
                     "control": entry.control,
                     "given": entry.given,
-                    **{
-                        name: stage.path.relative_to(result.out) if stage else None
-                        for name, stage in (("model", entry.model), ("maps", entry.maps), ("clusters", entry.clusters))
-                    },
+                    **_folders(result, model=entry.model, maps=entry.maps, clusters=entry.clusters),
                     "scores": entry.scores,
                 }
                 for entry in result.rounds
@@ -187,36 +186,35 @@ def write_record(result: RunResult, dataset: Dataset, path: Path) -> None:
                 {
                     "method": entry.method,
                     "title": entry.title,
-                    "model": entry.model.path.relative_to(result.out),
-                    "maps": entry.maps.path.relative_to(result.out),
+                    **_folders(result, model=entry.model, maps=entry.maps),
                     "scores": entry.scores,
+                    "refined": _masks(result, entry.refined) if entry.refined else None,
                 }
                 for entry in result.compared
             ],
-            "refined": [
-                {
-                    "round": entry.round_index,
-                    "of_given": entry.of_given,
-                    "variant": entry.variant,
-                    "masks": entry.masks.path.relative_to(result.out),
-                    "confidence": entry.confidence.path.relative_to(result.out) if entry.confidence else None,
-                    "scores": entry.scores,
-                }
-                for entry in result.refined
-            ],
+            "refined": [_masks(result, entry) for entry in result.refined],
             "segment": [
                 {
                     "trained_on": entry.trained_on,
                     "round": entry.round_index,
                     "of_given": entry.of_given,
-                    "model": entry.model.path.relative_to(result.out),
-                    "masks": entry.masks.path.relative_to(result.out),
+                    **_folders(result, model=entry.model, masks=entry.masks),
                     "scores": entry.scores,
                 }
                 for entry in result.segmented
             ],
         },
     )
+
+
+def _folders(result: RunResult, **stages: Stage | None) -> dict[str, Path | None]:
+    """Where stages lie in the run's folder."""
+    return {name: stage.path.relative_to(result.out) if stage else None for name, stage in stages.items()}
+
+
+def _masks(result: RunResult, entry: RefinedResult) -> dict[str, Any]:
+    own = {"round": entry.round_index, "of_given": entry.of_given, "variant": entry.variant, "scores": entry.scores}
+    return own | _folders(result, masks=entry.masks, confidence=entry.confidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +312,18 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
         raise TypeError(".rounds: expected one or more that are no control")
     classes = len(content.class_names)
     settings = from_plain(RunSettings, content.settings, lenient=True)
+
+    def refined(entry: RecordedMasks, key: str) -> RefinedResult:
+        variant = entry.variant or settings.refine.masks.pseudo_mask
+        return RefinedResult(
+            round_index=entry.round,
+            masks=recorded_stage(folder, entry.masks),
+            scores=refined_scores_from(entry.scores, key, classes, counts=variant),
+            variant=variant,
+            of_given=entry.of_given,
+            confidence=recorded_stage(folder, entry.confidence) if entry.confidence else None,
+        )
+
     return RunResult(
         settings=settings,
         out=folder,
@@ -330,22 +340,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
             )
             for place, entry in enumerate(content.rounds)
         ),
-        refined=tuple(
-            RefinedResult(
-                round_index=entry.round,
-                masks=recorded_stage(folder, entry.masks),
-                scores=refined_scores_from(
-                    entry.scores,
-                    f".refined[{place}]",
-                    classes,
-                    counts=entry.variant or settings.refine.masks.pseudo_mask,
-                ),
-                variant=entry.variant or settings.refine.masks.pseudo_mask,
-                of_given=entry.of_given,
-                confidence=recorded_stage(folder, entry.confidence) if entry.confidence else None,
-            )
-            for place, entry in enumerate(content.refined)
-        ),
+        refined=tuple(refined(entry, f".refined[{place}]") for place, entry in enumerate(content.refined)),
         segmented=tuple(
             SegmentedResult(
                 trained_on=entry.trained_on,
@@ -364,6 +359,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
                 model=recorded_stage(folder, entry.model),
                 maps=recorded_stage(folder, entry.maps),
                 scores=map_scores_from(entry.scores, f".compared[{place}]", classes),
+                refined=refined(entry.refined, f".compared[{place}].refined") if entry.refined else None,
             )
             for place, entry in enumerate(content.compared)
         ),
@@ -386,7 +382,7 @@ def _stages(result: RunResult) -> Iterator[Stage]:
     for one in result.rounds:
         yield from filter(None, (one.model, one.maps, one.clusters))
     for comparison in result.compared:
-        yield from (comparison.model, comparison.maps)
+        yield from (comparison.model, comparison.maps, *([comparison.refined.masks] if comparison.refined else []))
     for refined in result.refined:
         yield from filter(None, (refined.masks, refined.confidence))
     for network in result.segmented:

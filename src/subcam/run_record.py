@@ -43,6 +43,7 @@ class RecordedComparison:
     maps: str
     scores: dict[str, Any]
     title: str = ""
+    refined: "RecordedMasks | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,8 @@ def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:
                 yield f".rounds[{index}].{key}", folder
     for index, compared in enumerate(record.compared):
         yield from ((f".compared[{index}].{key}", getattr(compared, key)) for key in ("model", "maps"))
+        if compared.refined:
+            yield f".compared[{index}].refined.masks", compared.refined.masks
     for index, refined in enumerate(record.refined):
         yield f".refined[{index}].masks", refined.masks
         if refined.confidence:

@@ -197,6 +197,13 @@ class RunSettings(Settings):
         """Whether the run comes to the response maps of its last round; only then is there something to compare."""
         return self.until not in ("classify", "discover") and self.last_round == self.rounds
 
+    @property
+    def refines_methods(self) -> bool:
+        """Whether the maps of other methods become pseudo masks too."""
+        asked = self.compare.refine and bool(self.compare.methods)
+        begins_with_images = not (self.given_masks.folder or self.given_maps.folder)
+        return asked and begins_with_images and self.until in ("refine", "segment")
+
     def ends_with(self, stage: str, round_index: int) -> bool:
         """Whether the run ends with this stage of this round."""
         return self.until == stage and round_index == self.last_round

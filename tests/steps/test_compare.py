@@ -15,6 +15,7 @@ from subcam.ablation.variants import Variant, record_name, scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.dataset import open_dataset
 from subcam.errors import MethodError, RunFolderError, SettingsError
+from subcam.refine.scores_and_masks import VARIANTS
 from subcam.report.tables.tables import tables_of
 from subcam.results import read_run
 from subcam.settings import RunSettings
@@ -32,6 +33,12 @@ def square(network, image, maps, classes):
     return maps**2
 
 SQUARED = Method(name="squared", losses=losses, num_subcategories=1, refine=square)
+"""
+
+SAME = """\
+from subcam import Method
+
+SAME = Method(name="same", title="Same", batched=True)
 """
 
 
@@ -80,6 +87,36 @@ def test_they_stand_in_table_1_and_are_done_once_for_their_code(
     assert "compare-centre-cam: computed anew, because method.source changed" in capsys.readouterr().out
     assert [one.maps.key for one in changed.rounds] == [one.maps.key for one in result.rounds]
     assert changed.compared[1].model.key != squared.model.key
+
+
+def test_their_maps_become_pseudo_masks_as_those_of_a_round_do(
+    module: WriteModule, settings: RunSettings, tmp_path: Path
+) -> None:
+    module(SAME + SQUARED)
+    changes = {"compare.methods": ["own_method:SAME", "own_method:SQUARED"], "compare.refine": True}
+    refine = {"refine.rounds": "last", "refine.affinity.epochs": 0}
+    result = pipeline.run(settings.with_(changes | refine), tmp_path / "run")
+    (own,), (same, squared) = result.refined, result.compared
+    assert same.refined is not None
+    assert squared.refined is not None
+    written = sorted(path.relative_to(own.masks.path) for path in own.masks.path.rglob("*.png"))
+    assert len(written) == 8 + 3 * len(VARIANTS)  # of the training images only those that a network learns from
+    for name in written:
+        assert (same.refined.masks.path / name).read_bytes() == (own.masks.path / name).read_bytes()
+    assert same.refined.scores == own.scores
+    assert squared.refined.scores["val"].variants != own.scores["val"].variants
+
+    run = read_run(tmp_path / "run").result
+    assert [one.refined and (one.refined.masks.path, one.refined.scores) for one in run.compared] == [
+        (one.refined.masks.path, one.refined.scores) for one in (same, squared) if one.refined
+    ]
+    masks = tables_of(run)[1]
+    assert "were not refined" not in masks.note
+    assert masks.rows[0][2:] == masks.rows[1][2:]
+    assert None not in masks.rows[2]
+    scores = scores_of(run)["val"]
+    for variant in VARIANTS:
+        assert scores[f"pseudo masks of Same: {variant}"] == scores[f"pseudo masks of round 0: {variant}"]
 
 
 def test_what_reads_a_run_imports_none_of_its_methods(

@@ -132,6 +132,14 @@ def test_what_was_done_is_not_done_again(from_masks: Path, capsys: pytest.Captur
     assert "computed anew" not in said
 
 
+def test_its_file_of_settings_does_it_again_elsewhere(from_maps: Path, tmp_path: Path) -> None:
+    assert cli.main(["run", "--config", str(from_maps / "config.toml"), "--out", str(tmp_path), "--no-report"]) == 0
+    stages = [sorted(path.name for path in (run / "stages").iterdir()) for run in (from_maps, tmp_path)]
+    assert stages[0] == stages[1]
+    first, again = read_run(from_maps).result, read_run(tmp_path).result
+    assert plain(again.refined[0].scores) == plain(first.refined[0].scores)
+
+
 def test_other_masks_are_other_inputs(from_masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = shutil.copytree(from_masks / "masks", tmp_path / "masks")
     path = next(iter(masks.glob("train-*.png")))

@@ -160,9 +160,11 @@ def scores_of(run: RunResult) -> dict[str, dict[str, float]]:
             own = scores_by_split.setdefault(split, {})
             own[f"response maps of other methods: {compared.title}"] = maps.fixed["miou"]
             own[f"response maps of other methods, best threshold *: {compared.title} *"] = maps.best["miou"]
-    for refined in run.refined:
+    all_refined = [(_masks_title(refined), refined) for refined in run.refined]
+    all_refined += [(f"pseudo masks of {one.title}", one.refined) for one in run.compared if one.refined]
+    for title, refined in all_refined:
         for split, masks in refined.scores.items():
-            own, title = scores_by_split.setdefault(split, {}), _masks_title(refined)
+            own = scores_by_split.setdefault(split, {})
             own |= {f"{title}: {variant}": values["miou"] for variant, values in masks.variants.items()}
             if masks.walk_curve:
                 own[f"{title}: walk, best alpha *"] = max(filter(math.isfinite, masks.walk_curve), default=math.nan)

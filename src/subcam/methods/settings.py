@@ -19,16 +19,19 @@ def is_code(reference: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(Settings):
-    """Response maps of other methods, to stand beside those of the rounds in Table 1; nothing else uses them.
+    """Response maps of other methods, to stand beside those of the rounds in Table 1.
 
     Attributes:
         methods: which, all after one flag: "grad-cam++" and "layer-cam" take the network of round 0 and need the extra
             `compare`; "erasing" and "equivariance" train a network of their own, as long as round 0 and on the same
             crops; names that installed packages have registered; and package.module:name, whose code is run
             (docs/own-method.md).
+        refine: whether each method's maps become pseudo masks too, by the steps and settings of the rounds that are
+            refined: CRF, AffinityNet, random walk. They are scored, and no network of this run learns from them.
     """
 
     methods: Annotated[tuple[str, ...], Entries(most=100), Alias("--method")] = ()
+    refine: bool = False
     erasing: ErasingSettings = field(default_factory=ErasingSettings)
     equivariance: EquivarianceSettings = field(default_factory=EquivarianceSettings)
 

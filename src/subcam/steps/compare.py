@@ -11,9 +11,14 @@ from subcam.stages.context import Context
 from subcam.steps.score import score_maps
 
 
+def name_of(chosen: ChosenMethod) -> str:
+    """How a method's stages begin."""
+    return f"compare-{chosen.method.name}"
+
+
 def compare(settings: RunSettings, context: Context, chosen: ChosenMethod, *, plain: RoundResult) -> ComparisonResult:
     """A method's response maps of the scored images, on the network of round 0 (`plain`) or one of its own."""
-    name, training, train = f"compare-{chosen.method.name}", chosen.training, context.dataset.train
+    name, training, train = name_of(chosen), chosen.training, context.dataset.train
     model = plain.classifier
     if training is not None:
         # As in round 0, from the same weights on the same crops, by the losses of the method.
@@ -29,11 +34,12 @@ def compare(settings: RunSettings, context: Context, chosen: ChosenMethod, *, pl
             device=context.training,
             comparison=training,
         )
+    scored = tuple(context.dataset.scored.values())
     maps = context.run(
         f"{name}-cam",
         cam.run,
         settings=settings.cam,
-        images=union(*(context.dataset.scored.values() or (train,))),
+        images=union(*scored, *((train,) if settings.refines_methods or not scored else ())),
         model=model,
         device=context.inference,
         method=chosen,

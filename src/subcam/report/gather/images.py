@@ -19,7 +19,7 @@ from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
 from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
 from subcam.report.gather.names import GIVEN_MASKS, VARIANT_NAMES, masks_name, network_name
-from subcam.results import ComparisonResult, FinishedRun, RefinedResult, RoundResult
+from subcam.results import ComparisonResult, FinishedRun, RoundResult
 from subcam.runtime.files import below
 from subcam.runtime.progress import track
 
@@ -150,9 +150,11 @@ def response_threshold(run: FinishedRun, split: str, maps: RoundResult | Compari
 
 def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
     maps = tuple(_if_there(maps_path(entry.responses.path, record.name)) for entry in run.mapped)
+    all_refined = [(masks_name(refined), refined) for refined in reversed(run.result.refined)]
+    all_refined += [(f"pseudo masks of {one.title}", one.refined) for one in run.result.compared if one.refined]
     masks = {
-        _mask_name(refined, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
-        for refined in reversed(run.result.refined)
+        _mask_name(name, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
+        for name, refined in all_refined
         for variant in (*VARIANTS, GIVEN)
     }
     for network in run.result.segmented:
@@ -172,8 +174,8 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
     )
 
 
-def _mask_name(refined: RefinedResult, variant: str) -> str:
-    return f"{masks_name(refined).replace('masks', 'mask')}, {VARIANT_NAMES[variant]}"
+def _mask_name(masks: str, variant: str) -> str:
+    return f"{masks.replace('masks', 'mask', 1)}, {VARIANT_NAMES[variant]}"
 
 
 def _if_there(path: Path) -> Path | None:

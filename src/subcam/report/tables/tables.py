@@ -49,6 +49,8 @@ BEST_NOTE = (
     " for the classes that an image's labels name, as is usual."
 )
 
+_NOT_REFINED = "Maps of other methods are shown for comparison and were not refined (--compare.refine does)."
+
 
 def tables_of(result: RunResult) -> list[ScoreTable]:
     """Table 2 (response maps by round), Table 1 (pseudo masks) and Table 4 (segmentation), where there are scores."""
@@ -155,7 +157,7 @@ def _masks_table(result: RunResult, splits: Sequence[str]) -> ScoreTable:
         note=" ".join(
             [
                 *([published.NOTE] if len(rows) > own else []),
-                *(["Maps of other methods are shown for comparison and were not refined."] if result.compared else []),
+                *([_NOT_REFINED] if any(not one.refined for one in result.compared) else []),
             ]
         ),
     )
@@ -188,7 +190,7 @@ def _masks_row(result: RunResult, entry: RoundResult | ComparisonResult, split: 
 def _refined_scores(result: RunResult, entry: RoundResult | ComparisonResult, split: str) -> RefinedScores | None:
     """The scores of the pseudo masks from these maps; None where they were not refined."""
     if isinstance(entry, ComparisonResult):
-        return None
+        return entry.refined.scores.get(split) if entry.refined else None
     refined = (one.scores.get(split) for one in result.refined if one.round_index == entry.round_index)
     return next(refined, None)
 
@@ -284,10 +286,12 @@ def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, ScoreValues]
     for entry in _all_maps(result):
         for split, scores in entry.scores.items():
             yield split, row_name(entry), f"threshold {scores.fixed_threshold:g}", scores.fixed
-    for refined in result.refined:
+    all_refined = [(GIVEN_MAPS if one.of_given else str(one.round_index), one) for one in result.refined]
+    all_refined += [(one.title, one.refined) for one in result.compared if one.refined]
+    for name, refined in all_refined:
         for split, of_masks in refined.scores.items():
             for variant, values in of_masks.variants.items():
-                yield split, GIVEN_MAPS if refined.of_given else str(refined.round_index), variant, values
+                yield split, name, variant, values
     for network in result.segmented:
         for split, kinds in network.scores.items():
             for kind, values in kinds.items():
