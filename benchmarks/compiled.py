@@ -14,8 +14,9 @@ from benchmarks.record import Row
 from benchmarks.response_maps import CLASSES, SCALES, Case, build_network
 from subcam.cam.multiscale import multiscale_response
 from subcam.networks.classifier import for_inference
-from subcam.runtime.devices import MachineSettings, build_fabric
-from subcam.runtime.malloc import keep_freed_memory
+from subcam.runtime.devices import build_fabric
+from subcam.runtime.machine.malloc import keep_freed_memory
+from subcam.runtime.machine.settings import MachineSettings
 
 
 def rows(options: Options) -> Iterator[Row]:

@@ -19,9 +19,10 @@ from torchvision.transforms import v2
 from benchmarks.measure import Options
 from benchmarks.record import Bound, Row
 from benchmarks.training import training_step
-from subcam.data.augmentation import AugmentationSettings, long_side_size
+from subcam.data.augmentation import long_side_size
+from subcam.data.batches.training import TrainingImages, training_loader
 from subcam.data.records import Record
-from subcam.data.training_batches import TrainingImages, training_loader
+from subcam.data.settings import AugmentationSettings
 
 FILL = (124, 116, 104)
 CLASSES = 20

@@ -30,7 +30,7 @@ def whole_run(count: int, out: Path) -> None:
     """Run the recipe of the generated images on `count` of them, one epoch each, one thread."""
     from subcam import pipeline
     from subcam.recipes import toy
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.machine.settings import MachineSettings
 
     recipe = toy()
     held_out = count // 10

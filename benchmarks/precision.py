@@ -14,11 +14,13 @@ from rich.table import Table
 
 from subcam.cam.map_files import ResponseMaps, coarsen
 from subcam.cam.multiscale import multiscale_response
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.images import read_image, read_mask
+from subcam.data.settings import DatasetSettings
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.networks.classifier import ClassificationNetwork, for_inference
-from subcam.runtime.devices import MachineSettings, build_fabric
+from subcam.runtime.devices import build_fabric
+from subcam.runtime.machine.settings import MachineSettings
 
 
 @dataclass(frozen=True, kw_only=True)

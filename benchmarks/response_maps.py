@@ -5,7 +5,7 @@ sub-categories upsampled, absent classes thrown away at the end. For ResNet-38, 
 the same for both, its maps are made beforehand, and what is timed is everything but it.
 
 The loop runs in a process of its own, where memory is handled as Python does by default; a second row has it in our
-process, where freed memory is kept (`subcam.runtime.malloc`), which it gains from as well.
+process, where freed memory is kept (`subcam.runtime.machine.malloc`), which it gains from as well.
 """
 
 import functools
@@ -20,10 +20,11 @@ from benchmarks.measure import Options, fresh_process, in_fresh_process, in_turn
 from benchmarks.record import Bound, Row
 from subcam.cam.multiscale import multiscale_response
 from subcam.data.augmentation import scaled_size
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig, for_inference
-from subcam.runtime.devices import MachineSettings, build_fabric
-from subcam.runtime.malloc import keep_freed_memory
+from subcam.networks.settings import NetworkSettings
+from subcam.runtime.devices import build_fabric
+from subcam.runtime.machine.malloc import keep_freed_memory
+from subcam.runtime.machine.settings import MachineSettings
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
 CLASSES, K = 20, 10

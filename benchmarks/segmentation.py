@@ -8,10 +8,12 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Row
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
-from subcam.runtime.devices import MachineSettings, build_fabric
+from subcam.networks.segmenter import SegmentationNetwork, for_inference, upsample_logits
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_probabilities
+from subcam.runtime.devices import build_fabric
+from subcam.runtime.machine.settings import MachineSettings
 
 CLASSES = 20
 SETTINGS = InferenceSettings(scales=(0.5, 1.0, 1.5), flip=True)

@@ -34,9 +34,10 @@ from subcam.cam.threshold import (
 )
 from subcam.crf.dense_crf import dense_crf_many
 from subcam.crf.settings import CRFSettings
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet
+from subcam.data.settings import DatasetSettings
 from subcam.metrics.threshold_sweep import ThresholdSweep
 from subcam.runtime.files import read_json
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.measure import Options, in_turns
 from benchmarks.record import Bound, Row
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 CLASSES = 20
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from subcam.data.check import CheckedImages
-    from subcam.runtime.devices import Device, MachineSettings
+    from subcam.runtime.devices import Device
+    from subcam.runtime.machine.settings import MachineSettings
     from subcam.settings import RunSettings
 
 # Before torch and numba are imported here, in the workers, or in the commands that tests start: one thread each, so
@@ -132,7 +133,7 @@ def voc_animals(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def machine() -> MachineSettings:
     """One thread, no worker processes, float32, a checkpoint whenever one may be written."""
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.machine.settings import MachineSettings
 
     return MachineSettings(
         accelerator="cpu",
@@ -163,14 +164,12 @@ def device(machine: MachineSettings, fabric: Fabric) -> Device:
 def tiny_run(machine: MachineSettings) -> RunSettings:
     """Rounds 0 and 1 on 24 + 8 generated images of 48 pixels, with dropout: about a second."""
     from subcam.cam.settings import CamSettings
-    from subcam.data.augmentation import AugmentationSettings
-    from subcam.data.dataset import DatasetSettings
-    from subcam.data.readers.toy import ToySettings
-    from subcam.networks.backbones.build import NetworkSettings
+    from subcam.data.settings import AugmentationSettings, DatasetSettings, ToySettings
+    from subcam.networks.settings import NetworkSettings
     from subcam.settings import RunSettings
-    from subcam.stages.classify import ClassifySettings
-    from subcam.stages.discover import DiscoverSettings
-    from subcam.training.optimiser import OptimiserSettings
+    from subcam.stages.settings.classify import ClassifySettings
+    from subcam.stages.settings.discover import DiscoverSettings
+    from subcam.training.settings import OptimiserSettings
 
     return RunSettings(
         rounds=1,

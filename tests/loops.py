@@ -16,7 +16,7 @@ from tests.stages.given import images_of, stage_at
 
 if TYPE_CHECKING:
     from subcam.data.check import CheckedImages
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.machine.settings import MachineSettings
     from subcam.settings import RunSettings
 
 PER_BATCH, MOST_BATCHES = 2, 3
@@ -112,7 +112,7 @@ def equivariance_steps(work: Work, fabric: Any, out: Path, batches: int) -> None
 
 
 def affinity_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:
-    from subcam.data.augmentation import AugmentationSettings
+    from subcam.data.settings import AugmentationSettings
     from subcam.stages import affinity
 
     crops = AugmentationSettings(crop=72, scale_long_side=(72, 88))
@@ -122,8 +122,8 @@ def affinity_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:
 
 
 def segment_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:
-    from subcam.data.augmentation import AugmentationSettings
-    from subcam.networks.segmenter import SegmentationConfig
+    from subcam.data.settings import AugmentationSettings
+    from subcam.networks.settings import SegmentationConfig
     from subcam.stages import segment
 
     crops = AugmentationSettings(crop=48, scale_long_side=(40, 64))
@@ -201,7 +201,7 @@ def walked_images(work: Work, fabric: Any, out: Path, batches: int) -> None:
 
 
 def segmented(work: Work, fabric: Any, out: Path, batches: int) -> None:
-    from subcam.predict.tiles import InferenceSettings
+    from subcam.predict.settings import InferenceSettings
     from subcam.stages import predict
 
     settings = InferenceSettings(scales=(1.0, 1.5), flip=True, batch_size=PER_BATCH, known_labels=True)
@@ -211,7 +211,7 @@ def segmented(work: Work, fabric: Any, out: Path, batches: int) -> None:
 def predicted(work: Work, fabric: Any, out: Path, batches: int) -> None:
     from subcam.networks.segmenter import SegmentationNetwork
     from subcam.predict.image_stream import Outputs, predict_each
-    from subcam.predict.tiles import InferenceSettings
+    from subcam.predict.settings import InferenceSettings
 
     network = SegmentationNetwork.load(work.folder / "segmenter").eval()
     fabric.to_device(network)

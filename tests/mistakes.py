@@ -84,8 +84,8 @@ def config(**changed: object) -> Callable[[], object]:
 
 
 def classifier() -> None:
-    from subcam.networks.backbones.build import NetworkSettings
     from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+    from subcam.networks.settings import NetworkSettings
 
     network = NetworkSettings(name="tiny", weights="none")
     ClassificationNetwork(ModelConfig(network=network, class_names=("cat",))).save(Path("model"))

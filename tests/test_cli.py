@@ -134,7 +134,7 @@ def test_debug_shows_where_a_mistake_was_found(capsys: pytest.CaptureFixture[str
     assert main(words) == EXIT_USER
     said = capsys.readouterr().err
     assert "Traceback (most recent call last)" in said
-    assert "in open_dataset" in said
+    assert "in require_root" in said
     assert said.splitlines()[-1].startswith("error: no images were named")
 
 

@@ -8,7 +8,8 @@ from subcam import BadInputError, CheckpointError, SettingsError, SubCategoryCAM
 from subcam.cam import multiscale_response
 from subcam.crf import dense_crf_many
 from subcam.data.images import read_image
-from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.data.readers.toy import write_toy
+from subcam.data.settings import ToySettings
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict import segment_probabilities
 from subcam.recipes import toy

@@ -16,7 +16,7 @@ import torch
 from forked import NoSmallDisk, at_once, mount
 
 from subcam import cli, pipeline
-from subcam.data.training_batches import TrainingImages
+from subcam.data.batches.training import TrainingImages
 from subcam.errors import BadInputError, RunFolderError, SubcamError
 from subcam.runtime import failures
 from subcam.runtime.files import RECORD_FILE

@@ -20,15 +20,15 @@ from tests.report.made_run import a_run
 
 from subcam import cli
 from subcam.audit.dataset import audit_dataset
-from subcam.data.dataset import DatasetSettings
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
+from subcam.data.settings import DatasetSettings
 from subcam.errors import RunFolderError
 from subcam.report.audit_page import write_audit
 from subcam.report.figures.style import save_figure
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import tables_of
-from subcam.runtime.malloc import M_MMAP_MAX
+from subcam.runtime.machine.malloc import M_MMAP_MAX
 from subcam.runtime.resources import versions
 
 MIB = 1 << 20

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from subcam.data.check import CheckedImages
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.machine.settings import MachineSettings
     from subcam.settings import RunSettings
 
 pytestmark = pytest.mark.gpu

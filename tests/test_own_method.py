@@ -14,8 +14,8 @@ from subcam import cli
 from subcam.cam.settings import CamSettings
 from subcam.methods.registry import choose
 from subcam.methods.settings import CompareSettings
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 PAGE = ROOT / "docs" / "own-method.md"
 

@@ -21,7 +21,7 @@ from subcam.data.readers.toy import CLASSES
 from subcam.errors import BadInputError, RunFolderError
 from subcam.report.tables.tables import write_tables
 from subcam.results import RunResult
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
 

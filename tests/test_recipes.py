@@ -36,6 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RunSettings, P
         return settings, out
 
     monkeypatch.setattr(pipeline, "run", captured)
+    monkeypatch.setattr("subcam.data.dataset.require_root", lambda _: None)
     return asked
 
 

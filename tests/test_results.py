@@ -11,8 +11,8 @@ from tests.report.made_run import map_scores, values
 
 from subcam.cli import EXIT_USER, main
 from subcam.errors import RunFolderError, SubcamError
-from subcam.predict.run import find_model
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.predict.find_model import find_model
+from subcam.refine.variants import VARIANTS
 from subcam.results import read_run
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.files import write_json

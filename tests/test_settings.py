@@ -10,10 +10,10 @@ import pytest
 from subcam import cli
 from subcam.ablation.grid import read_grid
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.settings import NetworkSettings
 from subcam.recipes import small
 from subcam.settings import RENAMED, RENAMED_VALUES, RunSettings, SegmentSettings, group_types, setting_types
-from subcam.stages.discover import DiscoverSettings
+from subcam.stages.settings.discover import DiscoverSettings
 
 SETTINGS = RunSettings()
 RUN = NetworkSettings(

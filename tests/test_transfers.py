@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
     from subcam.data.check import CheckedImages
-    from subcam.runtime.devices import MachineSettings
+    from subcam.runtime.machine.settings import MachineSettings
     from subcam.settings import RunSettings
 
 
@@ -182,7 +182,7 @@ class Images:
 
 def test_batches_come_in_pinned_memory_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """From other memory a copy blocks, whatever it is told. Pinning itself needs a GPU: only the wish is looked at."""
-    from subcam.data import inference_batches, training_batches
+    from subcam.data.batches import inference, training
 
     wished: list[bool] = []
 
@@ -191,10 +191,10 @@ def test_batches_come_in_pinned_memory_where_there_is_a_gpu(monkeypatch: pytest.
             wished.append(pin_memory)
             super().__init__(*args, **kwargs)
 
-    for module in (inference_batches, training_batches):
+    for module in (inference, training):
         monkeypatch.setattr(module, "DataLoader", Loader)
     for there in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        list(inference_batches.inference_batches([], [], workers=0))
-        training_batches.training_loader(Images(), batch_size=2, epochs=1, workers=0)
+        list(inference.inference_batches([], [], workers=0))
+        training.training_loader(Images(), batch_size=2, epochs=1, workers=0)
     assert wished == [True, True, False, False]

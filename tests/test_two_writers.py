@@ -19,12 +19,13 @@ from tests.test_results import record, written
 from subcam.audit.dataset import audit_dataset
 from subcam.commands import evaluate
 from subcam.data.check import check_images
-from subcam.data.dataset import Dataset, DatasetSettings
+from subcam.data.dataset import Dataset
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.labels.from_folders_and_tags import LabelledImage
 from subcam.data.labels.label_csv import write_label_table
 from subcam.data.readers.folder import read_folder
+from subcam.data.settings import DatasetSettings
 from subcam.errors import RunFolderError
 from subcam.export import coco, label_studio
 from subcam.export.images import find_images

@@ -26,7 +26,8 @@ def build(folder: Path, *, settings: "RunSettings", toy_folder: Path) -> Path:
     broken: a folder for each mistake that the page on troubleshooting makes.
     """
     from subcam.pipeline import run
-    from subcam.predict.run import PredictSettings, predict
+    from subcam.predict.run import predict
+    from subcam.predict.settings import PredictSettings
 
     mine = folder / "my-images"
     copytree(toy_folder, mine)

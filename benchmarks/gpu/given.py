@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from subcam.runtime.devices import MachineSettings, available_cores
+from subcam.runtime.devices import available_cores
+from subcam.runtime.machine.settings import MachineSettings
 
 Case = dict[str, Any]
 """One line of what a part found: "case" names it, the rest is numbers and texts as JSON knows them."""

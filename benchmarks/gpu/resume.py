@@ -19,8 +19,8 @@ from torch import nn
 
 from benchmarks.gpu.given import Case, Given
 from subcam import cli
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 from subcam.training.sync_batch_norm import synchronise_batch_norm
 
 COMMAND = """

@@ -19,16 +19,17 @@ from benchmarks.gpu.chips import Peak, peak_of
 from benchmarks.gpu.given import Case, Given
 from benchmarks.gpu.made_images import CLASSES, made_images
 from benchmarks.gpu.profile import Profiler, profiled
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.recipes import DEEPLAB_V2, voc12_paper, voc12_reference
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder
 from subcam.stages import classify, segment
 from subcam.training import loop
 from subcam.training.losses import joint_loss
-from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups
+from subcam.training.optimiser import build_optimiser, parameter_groups
+from subcam.training.settings import OptimiserSettings
 
 NAMES = tuple(f"class {index}" for index in range(CLASSES))
 K = 10

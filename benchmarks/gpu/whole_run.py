@@ -17,9 +17,9 @@ from benchmarks.gpu.given import Case, Given
 from benchmarks.quality import RESULTS, SMALL, read_summary
 from subcam import pipeline
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import Dataset, DatasetSettings, open_dataset
-from subcam.data.readers.toy import ToySettings
-from subcam.networks.backbones.build import NetworkSettings
+from subcam.data.dataset import Dataset, open_dataset
+from subcam.data.settings import DatasetSettings, ToySettings
+from subcam.networks.settings import NetworkSettings
 from subcam.recipes import small, voc12_reference
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder, Stage

@@ -50,8 +50,8 @@ from subcam.networks.segmenter import SegmentationNetwork as SegmentationNetwork
 from subcam.pipeline import run as run
 from subcam.predict.from_python import predict as predict
 from subcam.predict.run import PredictResult as PredictResult
-from subcam.predict.run import PredictSettings as PredictSettings
-from subcam.predict.tiles import InferenceSettings as InferenceSettings
+from subcam.predict.settings import InferenceSettings as InferenceSettings
+from subcam.predict.settings import PredictSettings as PredictSettings
 from subcam.predict.tiles import segment_labels as segment_labels
 from subcam.predict.tiles import segment_probabilities as segment_probabilities
 from subcam.recipes import RECIPES as RECIPES

@@ -23,10 +23,11 @@ from subcam.data.images import read_image
 from subcam.data.records import ImageSet, require_room
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.classifier import ClassificationNetwork
-from subcam.networks.model_folder import CONFIG_FILE
+from subcam.networks.networks_of_run import CONFIG_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.pipeline import run
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_probabilities
 from subcam.recipes import RECIPES
 from subcam.results import RunResult, read_run
 from subcam.runtime import launch
@@ -34,7 +35,7 @@ from subcam.runtime.documents.plain_values import from_plain
 from subcam.runtime.files import read_json, write_json
 from subcam.runtime.run_folder import RECORD
 from subcam.settings import RunSettings
-from subcam.stages.given.masks import GivenMasksSettings
+from subcam.stages.settings.given import GivenMasksSettings
 
 Image = UInt8[np.ndarray, "height width 3"] | str | Path
 """RGB 0..255, or a file."""

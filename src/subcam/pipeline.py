@@ -41,7 +41,7 @@ from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.methods.protocol import ChosenMethod
 from subcam.methods.registry import choose
 from subcam.preflight import check_early, say_images
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
 from subcam.runtime import distributed

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from subcam.checks.fields import Settings
 from subcam.clustering.clusters_csv import read_clusters
+from subcam.data.batches.mask_crops import only_masked
 from subcam.data.dataset import Dataset
-from subcam.data.mask_crops import only_masked
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.registry import choose
 from subcam.methods.trial import try_method
 from subcam.networks.backbones.vit_attention import check_attention
-from subcam.networks.segmenter import DEEPLAB
+from subcam.networks.settings import DEEPLAB
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say
 from subcam.settings import MaskKind, RunSettings
-from subcam.stages.affinity import AffinitySettings
-from subcam.stages.classify import ClassifySettings
-from subcam.stages.segment import TrainSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.classify import ClassifySettings
+from subcam.stages.settings.segment import TrainSettings
 
 NO_FILE = ("", "none", "timm")
 """What stands for weights that are no file."""

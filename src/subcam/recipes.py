@@ -7,21 +7,20 @@ from collections.abc import Callable
 
 from subcam.cam.settings import CamSettings
 from subcam.crf.settings import CRFSettings
-from subcam.data.augmentation import AugmentationSettings
-from subcam.data.dataset import DatasetSettings
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.predict.tiles import InferenceSettings
+from subcam.data.settings import AugmentationSettings, DatasetSettings
+from subcam.networks.settings import NetworkSettings
+from subcam.predict.settings import InferenceSettings
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
-from subcam.stages.affinity import AffinitySettings
-from subcam.stages.classify import ClassifySettings
-from subcam.stages.discover import DiscoverSettings
-from subcam.stages.evaluate import EvaluateSettings
-from subcam.stages.prototypes import PrototypeSettings
-from subcam.stages.pseudo_masks import MaskSettings
-from subcam.stages.random_walk import WalkSettings
-from subcam.stages.segment import TrainSettings
-from subcam.stages.sure_regions import SureRegionSettings
-from subcam.training.optimiser import OptimiserSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.classify import ClassifySettings
+from subcam.stages.settings.discover import DiscoverSettings
+from subcam.stages.settings.evaluate import EvaluateSettings
+from subcam.stages.settings.prototypes import PrototypeSettings
+from subcam.stages.settings.pseudo_masks import MaskSettings
+from subcam.stages.settings.random_walk import WalkSettings
+from subcam.stages.settings.segment import TrainSettings
+from subcam.stages.settings.sure_regions import SureRegionSettings
+from subcam.training.settings import OptimiserSettings
 
 
 def _augmentation(

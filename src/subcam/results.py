@@ -20,6 +20,7 @@ from subcam.run_record import (
     RunRecord,
     StageCost,
     read_record,
+    record_in,
     recorded_stage,
     stage_costs,
 )
@@ -262,12 +263,7 @@ def read_run(folder: Path, *, record: str = RECORD) -> FinishedRun:
     Raises:
         RunFolderError: the record is missing or damaged; says what to do.
     """
-    path = folder / record
-    if not path.is_file():
-        raise RunFolderError(
-            f"{folder} holds no finished run: expected {record} in it; give the folder that was --out of `subcam run`,"
-            " or end that run first"
-        )
+    path = record_in(folder, record)
     try:
         content = read_record(path)
         result = _result(content, folder)

@@ -95,6 +95,21 @@ class RunRecord:
     recipe: str = ""
 
 
+def record_in(folder: Path, name: str = RECORD) -> Path:
+    """The record of that name in a run's folder.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise RunFolderError(
+            f"{folder} holds no finished run: expected {name} in it; give the folder that was --out of `subcam run`,"
+            " or end that run first"
+        )
+    return path
+
+
 def read_record(path: Path) -> RunRecord:
     """Read the record of a run; keys that other versions wrote are passed over.
 

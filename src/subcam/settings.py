@@ -11,25 +11,23 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from subcam.cam.settings import CamSettings
 from subcam.checks.fields import Range, Seed, Settings, checked, leaves, shortly
-from subcam.data.dataset import DatasetSettings
 from subcam.data.records import suggest
+from subcam.data.settings import DatasetSettings
 from subcam.errors import SettingsError
 from subcam.methods.settings import CompareSettings
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import DEEPLAB, FurtherScales, SegmentationConfig
-from subcam.predict.tiles import InferenceSettings
-from subcam.runtime.devices import MachineSettings
-from subcam.stages.affinity import AffinitySettings
-from subcam.stages.classify import ClassifySettings
-from subcam.stages.discover import DiscoverSettings, GivenFeaturesSettings
-from subcam.stages.evaluate import EvaluateSettings
-from subcam.stages.given.maps import GivenMapsSettings
-from subcam.stages.given.masks import GivenMasksSettings
-from subcam.stages.prototypes import PrototypeSettings
-from subcam.stages.pseudo_masks import MaskSettings
-from subcam.stages.random_walk import WalkSettings
-from subcam.stages.segment import TrainSettings
-from subcam.stages.sure_regions import SureRegionSettings
+from subcam.networks.settings import DEEPLAB, FurtherScales, NetworkSettings, SegmentationConfig
+from subcam.predict.settings import InferenceSettings
+from subcam.runtime.machine.settings import MachineSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.classify import ClassifySettings
+from subcam.stages.settings.discover import DiscoverSettings, GivenFeaturesSettings
+from subcam.stages.settings.evaluate import EvaluateSettings
+from subcam.stages.settings.given import GivenMapsSettings, GivenMasksSettings
+from subcam.stages.settings.prototypes import PrototypeSettings
+from subcam.stages.settings.pseudo_masks import MaskSettings
+from subcam.stages.settings.random_walk import WalkSettings
+from subcam.stages.settings.segment import TrainSettings
+from subcam.stages.settings.sure_regions import SureRegionSettings
 
 Group = TypeVar("Group")
 

@@ -27,7 +27,7 @@ from subcam.data.dataset import Dataset
 from subcam.data.records import ImageSet
 from subcam.errors import SettingsError
 from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.settings import RunSettings
 from subcam.stages.evaluate import RefinedScores, ScoreValues
 

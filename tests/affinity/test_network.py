@@ -16,8 +16,8 @@ from subcam.affinity.loss import AffinityHead, pair_affinity
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
 from subcam.affinity.random_walk import pixel_affinity
 from subcam.errors import CheckpointError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.pyramid import feature_pyramid
+from subcam.networks.settings import NetworkSettings
 
 NETWORKS = ("tiny", "resnet18", "mobilenetv2_100", "vit_tiny_patch16_224")
 

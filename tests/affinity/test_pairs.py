@@ -7,15 +7,8 @@ import pytest
 import torch
 from tests.affinity.dense_walk import is_pair
 
-from subcam.affinity.pairs import (
-    pair_indices,
-    pair_offsets,
-    pool_to_grid,
-    shifted,
-    source_region,
-    training_region,
-    upsample_from_grid,
-)
+from subcam.affinity.grid import source_region, training_region
+from subcam.affinity.pairs import pair_indices, pair_offsets, pool_to_grid, shifted, upsample_from_grid
 from subcam.errors import SettingsError
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.affinity.dense_walk import dense_affinity, dense_walk, random_features, to_dense, transition
 
-from subcam.affinity.pairs import pair_offsets, pool_to_grid, shifted, source_region, upsample_from_grid
+from subcam.affinity.grid import source_region
+from subcam.affinity.pairs import pair_offsets, pool_to_grid, shifted, upsample_from_grid
 from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
 from subcam.affinity.walk_stencil import (
     apply_power,

@@ -13,10 +13,11 @@ from tests.refine.made_maps import first_images
 
 from subcam.affinity.marginals import CRFMarginals, marginals_path, write_marginals
 from subcam.affinity.training_data import AffinityImages, apply_geometry
-from subcam.data.augmentation import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.augmentation import Augmentation, apply_augmentation, draw_augmentation
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.data.settings import AugmentationSettings
 
 PLAIN = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 

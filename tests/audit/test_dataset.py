@@ -12,8 +12,8 @@ from tests.data.readers.made_coco import annotation, coco_2014, image, write_ann
 
 from subcam.audit.dataset import Audit, audit_dataset, require_usable
 from subcam.audit.finding import Finding
-from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 
 SIZE = (100, 120)

@@ -7,9 +7,9 @@ from tests.data.test_turned_masks import turned_set
 
 from subcam.audit.dataset import Audit, audit_dataset
 from subcam.data.check import check_images
-from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_image, read_indices, turned
 from subcam.data.readers.folder import read_folder
+from subcam.data.settings import DatasetSettings
 from subcam.report.audit_page import _masked
 
 SETS = {

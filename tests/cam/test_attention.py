@@ -18,9 +18,9 @@ from subcam.cam.multiscale import multiscale_response, resize_images, whole_patc
 from subcam.cam.settings import CamSettings
 from subcam.data.check import CheckedImages
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.backbones.vit_attention import LayerAttention
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings

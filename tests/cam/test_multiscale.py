@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from subcam.cam.multiscale import multiscale_response, resize_images
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 CLASSES, K = 3, 4
 SCALES = (1.0, 0.5, 1.7)

@@ -19,8 +19,9 @@ from subcam.cam.threshold import (
     split_shares,
     threshold_of_maps,
 )
-from subcam.data.readers.toy import ToySettings, draw_toy
+from subcam.data.readers.toy import draw_toy
 from subcam.data.records import Record
+from subcam.data.settings import ToySettings
 from subcam.errors import SettingsError
 from subcam.metrics.threshold_sweep import ThresholdSweep
 

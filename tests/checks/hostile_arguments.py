@@ -30,9 +30,9 @@ from subcam.crf import DenseCRF, dense_crf, dense_crf_many, dense_crf_torch
 from subcam.data import AugmentationSettings, augment, overlay_mask
 from subcam.errors import SubcamError
 from subcam.metrics import ThresholdSweep, class_average_precision, confusion_matrix, mean_average_precision, scores
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.predict import segment_labels, segment_probabilities
 from subcam.prototypes import find_prototypes
 

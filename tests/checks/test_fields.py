@@ -18,12 +18,12 @@ from subcam.checks.fields import Entries, Range, Settings, check_all, checked, i
 from subcam.commands import flags
 from subcam.commands.flags import flag_of, help_of
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.settings import NetworkSettings
 from subcam.recipes import RECIPES, small
 from subcam.runtime.documents.plain_values import as_plain, from_plain
 from subcam.settings import RunSettings
-from subcam.stages.classify import ClassifySettings
-from subcam.training.optimiser import OptimiserSettings
+from subcam.stages.settings.classify import ClassifySettings
+from subcam.training.settings import OptimiserSettings
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 ALL_SETTINGS = dict(leaves(RunSettings))

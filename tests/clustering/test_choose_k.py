@@ -5,13 +5,8 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from subcam.clustering import choose_k
-from subcam.clustering.choose_k import (
-    Candidates,
-    choose_clusters,
-    discover_adaptive_subcategories,
-    finch_clusters,
-    nearest_mean,
-)
+from subcam.clustering.choose_k import choose_clusters, discover_adaptive_subcategories, finch_clusters, nearest_mean
+from subcam.clustering.options import Candidates
 
 
 def blobs(sizes: tuple[int, ...], *, spread: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

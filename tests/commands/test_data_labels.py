@@ -8,8 +8,9 @@ from tests.data.labels.test_from_annotation_tools import region, task
 from tests.data.readers.made_coco import coco_2014, image
 
 from subcam.commands.data.labels import labels
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.labels.source_kind import kind_of
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError, SettingsError
 
 

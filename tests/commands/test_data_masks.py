@@ -9,8 +9,9 @@ import pytest
 from tests.data.labels.test_masks_from_label_studio import SIZE, box, said, task, write
 
 from subcam import cli
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.images import read_mask
+from subcam.data.settings import DatasetSettings
 
 
 def test_its_folder_is_ground_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from subcam import cli
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards
+from subcam.data.settings import DatasetSettings
 
 
 def test_a_run_on_shards_has_the_images_of_the_folder(

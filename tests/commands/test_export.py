@@ -12,8 +12,8 @@ from tests.export.made_masks import SIZES, write_made
 from subcam import cli
 from subcam.commands.export import FORMATS
 from subcam.metrics.masks_csv import read_confidences
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 
 VOC_NAMES = ("person", "cat", "sheep")
 

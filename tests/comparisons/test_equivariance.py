@@ -4,15 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.comparisons.equivariance import (
-    EquivarianceSettings,
-    equivariance_loss,
-    equivariance_losses,
-    peak_normalised,
-)
+from subcam.comparisons.equivariance import equivariance_loss, equivariance_losses, peak_normalised
+from subcam.comparisons.settings import EquivarianceSettings
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 
 @pytest.fixture

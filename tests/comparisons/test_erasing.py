@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subcam.comparisons.erasing import ErasingSettings, erased, erasing_losses
+from subcam.comparisons.erasing import erased, erasing_losses
+from subcam.comparisons.settings import ErasingSettings
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 
 def network(num_subcategories: int = 1) -> ClassificationNetwork:

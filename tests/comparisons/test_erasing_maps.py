@@ -5,8 +5,8 @@ import torch
 
 from subcam.cam.multiscale import multiscale_response
 from subcam.comparisons.erasing import fused_response
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 
 def network(num_subcategories: int) -> ClassificationNetwork:

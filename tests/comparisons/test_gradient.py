@@ -8,8 +8,8 @@ import torch
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.response import response_maps
 from subcam.comparisons.gradient import CLASS_NAMES, GradientMethod, gradient_maps, require_package
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 pytest.importorskip("pytorch_grad_cam", reason="needs the extra 'compare'")
 

@@ -14,7 +14,6 @@ from torchvision.transforms import v2
 
 from subcam.data.augmentation import (
     Augmentation,
-    AugmentationSettings,
     apply_augmentation,
     augment,
     draw_augmentation,
@@ -22,6 +21,7 @@ from subcam.data.augmentation import (
     long_side_size,
     scaled_size,
 )
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import SettingsError
 
 FILL = (124, 116, 104)

@@ -10,11 +10,12 @@ from PIL import Image
 from tests.data.readers.made_coco import annotation, coco_2014, write_annotations
 
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import ALL, Dataset, DatasetSettings, open_dataset, open_splits, union
+from subcam.data.dataset import ALL, Dataset, open_dataset, open_splits, union
 from subcam.data.images import read_indices, voc_palette, write_mask
 from subcam.data.readers.shards import write_shards
-from subcam.data.readers.toy import CLASSES, ToySettings
+from subcam.data.readers.toy import CLASSES
 from subcam.data.records import ImageSet, Record, mask_values_of
+from subcam.data.settings import DatasetSettings, ToySettings
 from subcam.errors import BadInputError, SettingsError
 
 TOY = ToySettings(train_images=6, val_images=3, size=16)

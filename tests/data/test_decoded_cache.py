@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from subcam.data import decoded_cache as module
-from subcam.data.augmentation import AugmentationSettings
+from subcam.data.batches.inference import inference_batches
+from subcam.data.batches.training import TrainingImages
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import decodes_reduced, read_image, upright_rgb
-from subcam.data.inference_batches import inference_batches
 from subcam.data.records import Record
-from subcam.data.training_batches import TrainingImages
+from subcam.data.settings import AugmentationSettings
 
 
 def image(path: Path, *, width: int, height: int, orientation: int = 1) -> Record:

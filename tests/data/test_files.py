@@ -11,7 +11,6 @@ from PIL import Image
 from subcam.audit.dataset import audit_dataset
 from subcam.commands.data.labels import labels
 from subcam.data.check import check_images
-from subcam.data.dataset import DatasetSettings
 from subcam.data.files import (
     files_by_name,
     find_file,
@@ -23,6 +22,7 @@ from subcam.data.files import (
 from subcam.data.images import read_image
 from subcam.data.readers.folder import read_folder
 from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, mask_values_of, suggest
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 from subcam.export.mask_folder import open_masks
 from subcam.predict.find_images import find_images

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.download.local_server import Served, Server, serving
 from tests.download.made_archives import LISTS, TRAIN_AUG, VOC, digest, mask_of, sbd_files, tar, tree, voc_files
 
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
+from subcam.data.settings import DatasetSettings
 from subcam.download.archive_folder import RECEIPTS
 from subcam.download.published_sets import FetchSettings, fetch
 from subcam.download.sources import ARCHIVES, Archive

@@ -17,9 +17,9 @@ from torch import nn
 from subcam.export import onnx_and_torch, program_check
 from subcam.export.onnx_and_torch import ImageProgram, TraceableGrid, export_onnx, export_torch
 from subcam.export.program_check import ExportError, check_onnx, check_program, network_output, plain_copy
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.logit_grid import Grid
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 
 NAMES = ("cat", "dög")
 UNSEEN = ((1, 50, 61), (4, 80, 32))

@@ -175,8 +175,8 @@ def test_a_folder_that_asks_for_too_much_is_refused(
     tmp_path: Path, name: str, changed: dict[str, object], words: str
 ) -> None:
     from subcam.cam.settings import CamSettings, write_maps_file
-    from subcam.networks.backbones.build import NetworkSettings
     from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+    from subcam.networks.settings import NetworkSettings
 
     network = NetworkSettings(name="tiny", weights="none")
     ClassificationNetwork(ModelConfig(network=network, class_names=("cat",))).save(tmp_path)

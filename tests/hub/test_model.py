@@ -13,7 +13,7 @@ from PIL import Image
 import subcam
 from subcam import CheckpointError, SegmentationNetwork, SubCategoryCAM, hub
 from subcam.data.images import read_image
-from subcam.predict.run import find_model
+from subcam.predict.find_model import find_model
 
 
 def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:

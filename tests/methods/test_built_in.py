@@ -21,7 +21,7 @@ from subcam.ablation.dry_run import finished_stages
 from subcam.ablation.variants import scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.multiscale import multiscale_response
-from subcam.comparisons.equivariance import EquivarianceSettings
+from subcam.comparisons.settings import EquivarianceSettings
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.images import read_image
 from subcam.errors import SettingsError
@@ -30,7 +30,7 @@ from subcam.methods.compute import responses_of
 from subcam.methods.registry import choose
 from subcam.methods.settings import CompareSettings
 from subcam.networks.classifier import ClassificationNetwork
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.refine.variants import VARIANTS
 from subcam.report.gather.images import gather_images
 from subcam.report.page.figures import number_figures
 from subcam.report.page.image_figures import image_figures

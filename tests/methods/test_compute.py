@@ -13,8 +13,8 @@ from subcam.cam.settings import CamSettings
 from subcam.errors import MethodError
 from subcam.methods.compute import MethodLearner, responses_of
 from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 IMAGES = torch.randint(0, 256, (3, 3, 24, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.uint8)

@@ -8,11 +8,11 @@ import torch
 
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.settings import CamSettings
-from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.settings import ErasingSettings
 from subcam.errors import SettingsError
 from subcam.methods.protocol import ChosenMethod, Method, plain_maps
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 
 
 def test_what_a_method_does_not_say_is_plain_cam() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from methods.plugins import MINE, WriteModule
 
-from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.settings import ErasingSettings
 from subcam.errors import SettingsError
 from subcam.methods import registry
 from subcam.methods.registry import GROUP, choose

@@ -12,7 +12,7 @@ from subcam.methods.built_in import built_in
 from subcam.methods.protocol import ChosenMethod, Method
 from subcam.methods.settings import CompareSettings
 from subcam.methods.trial import try_method
-from subcam.networks.backbones.build import NetworkSettings
+from subcam.networks.settings import NetworkSettings
 
 
 def tried(chosen: ChosenMethod, names: tuple[str, ...] = ("a", "b", "c")) -> None:

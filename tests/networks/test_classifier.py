@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 
 from subcam.errors import CheckpointError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig, for_inference
+from subcam.networks.settings import NetworkSettings
 
 CONFIG = ModelConfig(
     network=NetworkSettings(name="tiny", weights="none", neck_channels=32, freeze_batch_norm=False),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.networks.for_inference import folded
+from subcam.networks.settings import NetworkSettings
 
 
 def trained(name: str) -> ClassificationNetwork:

@@ -11,10 +11,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.networks.logit_grid import Grid
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
+from subcam.networks.segmenter import SegmentationNetwork, for_inference, upsample_logits
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 
 TINY = NetworkSettings(name="tiny", weights="none", freeze_batch_norm=False)
 CONFIG = SegmentationConfig(network=TINY, class_names=("cat", "dog"))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.networks.trial_step import try_step
 
 TINY = NetworkSettings(name="resnet10t", weights="none", freeze_batch_norm=False)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -19,7 +19,8 @@ from subcam.predict import image_stream
 from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path
 from subcam.predict.image_stream import Outputs, _batched_with, _Image, predict_each
 from subcam.predict.legend import with_legend
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_probabilities
 
 NAMES = ("background", "red", "green", "blue")
 

@@ -20,9 +20,11 @@ from subcam.data.images import read_image, read_indices, voc_palette, write_mask
 from subcam.errors import BadInputError, CheckpointError, RunFolderError, SettingsError
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict import image_stream
+from subcam.predict.find_model import find_model
 from subcam.predict.folder import mask_path
-from subcam.predict.run import PredictSettings, find_model, predict
-from subcam.predict.tiles import InferenceSettings, segment_labels
+from subcam.predict.run import predict
+from subcam.predict.settings import InferenceSettings, PredictSettings
+from subcam.predict.tiles import segment_labels
 from subcam.runtime.run_folder import RunFolder
 
 SETTINGS = PredictSettings(accelerator="cpu", precision="32-true", threads=1, inference=InferenceSettings(batch_size=2))

@@ -15,15 +15,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from subcam.errors import SettingsError
 from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
-from subcam.predict.tiles import (
-    DEEPLAB_CRF,
-    InferenceSettings,
-    probability_bands,
-    segment_labels,
-    segment_probabilities,
-    tile_spans,
-    tile_windows,
-)
+from subcam.predict.settings import DEEPLAB_CRF, InferenceSettings
+from subcam.predict.tiles import probability_bands, segment_labels, segment_probabilities, tile_spans, tile_windows
 
 STRIDE = 8
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from subcam.data.augmentation import AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.augmentation import apply_augmentation, draw_augmentation
+from subcam.data.batches.training import TrainingImages
 from subcam.data.check import CheckedImages
-from subcam.data.training_batches import TrainingImages
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import SettingsError
 from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages, targets_of_crop
 

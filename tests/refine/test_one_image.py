@@ -12,7 +12,8 @@ from subcam.affinity.network import AffinityNetwork
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import read_image, read_indices
 from subcam.errors import CheckpointError
-from subcam.refine.scores_and_masks import Variant, mask_path
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import Variant
 from subcam.results import read_run
 from subcam.settings import RunSettings
 

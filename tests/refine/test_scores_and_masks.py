@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subcam.data.records import IGNORE_INDEX
-from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import label_map, mask_path
+from subcam.refine.variants import VARIANTS
 
 
 def test_best_channel_by_hand() -> None:

@@ -30,11 +30,11 @@ def finished_run(tiny_run: RunSettings, once: Callable[[str, Callable[[Path], ob
 
 
 def _finish(tiny_run: RunSettings, folder: Path) -> None:
-    from subcam.data.augmentation import AugmentationSettings
+    from subcam.data.settings import AugmentationSettings
     from subcam.pipeline import run
     from subcam.settings import RefineSettings
-    from subcam.stages.affinity import AffinitySettings
-    from subcam.stages.pseudo_masks import MaskSettings
+    from subcam.stages.settings.affinity import AffinitySettings
+    from subcam.stages.settings.pseudo_masks import MaskSettings
 
     settings = replace(
         tiny_run,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.refine.variants import VARIANTS
 from subcam.results import RefinedResult, RoundResult, RunResult, SegmentedResult
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings

@@ -13,8 +13,8 @@ import pytest
 from tests.data.readers.made_coco import image
 
 from subcam.audit.dataset import audit_dataset
-from subcam.data.dataset import DatasetSettings
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.settings import DatasetSettings
 from subcam.report.audit_page import LISTED, MOST_CLASSES, SHOWN, audit_html, proposed_command, verdict, write_audit
 
 if TYPE_CHECKING:

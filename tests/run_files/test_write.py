@@ -13,7 +13,7 @@ from subcam.data.readers.toy import CLASSES
 from subcam.errors import BadInputError, CheckpointError, RunFolderError
 from subcam.export.mask_folder import evaluate, open_masks
 from subcam.networks.segmenter import SegmentationNetwork
-from subcam.predict.run import find_model
+from subcam.predict.find_model import find_model
 from subcam.run_files.config_file import read_config
 from subcam.runtime.progress import log_to, say, show
 from subcam.settings import RunSettings

@@ -10,12 +10,12 @@ import torch
 
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
-from subcam.data.augmentation import AugmentationSettings
+from subcam.data.settings import AugmentationSettings
 from subcam.networks.for_inference import Compiled
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
-from subcam.stages.affinity import AffinitySettings
-from subcam.stages.pseudo_masks import MaskSettings
-from subcam.stages.segment import TrainSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.pseudo_masks import MaskSettings
+from subcam.stages.settings.segment import TrainSettings
 
 
 @pytest.fixture

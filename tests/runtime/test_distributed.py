@@ -13,8 +13,9 @@ from tests.runtime.two_ranks import find_out
 
 from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
-from subcam.runtime.devices import MachineSettings, join, thread_count
+from subcam.runtime.devices import join, thread_count
 from subcam.runtime.launch import Launched, launched, together
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d, synchronise_batch_norm
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}

@@ -11,7 +11,7 @@ import pytest
 
 from subcam.errors import BadInputError
 from subcam.runtime import parallel
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.parallel import for_each
 
 ITEMS = tuple(f"{index:02d}" for index in range(20))

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings, build_fabric, join
+from subcam.runtime.devices import build_fabric, join
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d
 

@@ -14,18 +14,18 @@ from tests.refine.made_maps import first_images, write_made_maps
 from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.network import AffinityNetwork
-from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import CheckpointError, SettingsError
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import affinity, sure_regions
-from subcam.stages.affinity import AffinitySettings
 from subcam.stages.context import compute
-from subcam.stages.sure_regions import SureRegionSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.sure_regions import SureRegionSettings
 from subcam.training.checkpoint import TrainingCheckpoint
-from subcam.training.optimiser import OptimiserSettings
+from subcam.training.settings import OptimiserSettings
 
 SETTINGS = AffinitySettings(
     epochs=2,

@@ -19,14 +19,15 @@ from subcam.clustering.subcategories import Subcategories, write_subcategories
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers.folder import read_folder
-from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.data.readers.toy import write_toy
 from subcam.data.readers.voc import read_voc
 from subcam.data.records import ImageSet
+from subcam.data.settings import ToySettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.methods.compute import responses_of
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings

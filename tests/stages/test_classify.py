@@ -21,12 +21,13 @@ from subcam.methods import rounds
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.label_files import write_label_grids
 from subcam.results import read_run
-from subcam.runtime.devices import Device, MachineSettings
+from subcam.runtime.devices import Device
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import classify
-from subcam.stages.classify import ClassifySettings
 from subcam.stages.context import compute, key_of
+from subcam.stages.settings.classify import ClassifySettings
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.losses import JointLoss, joint_loss

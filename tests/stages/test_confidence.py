@@ -12,7 +12,8 @@ from subcam.data.records import ImageSet, Record
 from subcam.errors import BadInputError
 from subcam.metrics.confidence import image_confidence, region_confidences
 from subcam.metrics.masks_csv import MaskRow, read_confidences, read_masks_csv
-from subcam.refine.scores_and_masks import GIVEN, mask_path
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import GIVEN
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.results import read_run
 from subcam.runtime.devices import Device

@@ -13,13 +13,12 @@ from typing import Any, Union
 
 import pytest
 
-from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.settings import ErasingSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import IGNORE_INDEX, ImageSet
 from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder, Stage
 from subcam.stages import (

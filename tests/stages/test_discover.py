@@ -26,7 +26,7 @@ from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import discover
 from subcam.stages.context import compute
-from subcam.stages.discover import DiscoverSettings
+from subcam.stages.settings.discover import DiscoverSettings
 
 SETTINGS = DiscoverSettings(num_subcategories=3, restarts=2, batch_size=5)
 

@@ -22,7 +22,8 @@ from subcam.runtime.files import write_json
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import evaluate
 from subcam.stages.context import compute
-from subcam.stages.evaluate import EvaluateSettings, MapScores
+from subcam.stages.evaluate import MapScores
+from subcam.stages.settings.evaluate import EvaluateSettings
 
 SIZE = (24, 32)
 LABELS = ((0,), (1,), (0, 2), (), (2,))

@@ -15,24 +15,24 @@ from tests.stages.given import images_of, stage_at
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
 from subcam.crf.settings import CRFSettings
-from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
-from subcam.data.dataset import DatasetSettings
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.data.settings import AugmentationSettings, DatasetSettings
 from subcam.errors import BadInputError
-from subcam.refine.scores_and_masks import VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import label_map, mask_path
+from subcam.refine.variants import VARIANTS
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.results import RunResult
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RefineSettings, RunSettings
 from subcam.stages import evaluate
-from subcam.stages.affinity import AffinitySettings
 from subcam.stages.evaluate import RefinedScores
-from subcam.stages.pseudo_masks import MaskSettings
-from subcam.stages.random_walk import WalkSettings
-from subcam.stages.sure_regions import SureRegionSettings
-from subcam.training.optimiser import OptimiserSettings
+from subcam.stages.settings.affinity import AffinitySettings
+from subcam.stages.settings.pseudo_masks import MaskSettings
+from subcam.stages.settings.random_walk import WalkSettings
+from subcam.stages.settings.sure_regions import SureRegionSettings
+from subcam.training.settings import OptimiserSettings
 
 REFINE = RefineSettings(
     rounds="first-and-last",

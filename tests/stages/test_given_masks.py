@@ -12,11 +12,12 @@ from tests.stages.given import images_of
 from subcam.data.images import read_indices
 from subcam.data.records import ImageSet, Record, mask_values_of
 from subcam.errors import BadInputError
-from subcam.refine.scores_and_masks import GIVEN, mask_path
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import GIVEN
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages.context import key_of
 from subcam.stages.given import masks
-from subcam.stages.given.masks import GivenMasksSettings
+from subcam.stages.settings.given import GivenMasksSettings
 
 CLASSES = ("cat", "dog")
 MASK = np.array([[0, 1, 2], [255, 2, 0]], np.uint8)

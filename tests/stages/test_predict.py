@@ -19,7 +19,8 @@ from subcam.data.images import read_image, voc_palette
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.segmenter import SegmentationNetwork
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_probabilities
 from subcam.refine.scores_and_masks import crf_of
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage

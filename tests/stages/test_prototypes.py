@@ -23,7 +23,8 @@ from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages.context import compute
-from subcam.stages.prototypes import PrototypeSettings, run, run_labels
+from subcam.stages.prototypes import run, run_labels
+from subcam.stages.settings.prototypes import PrototypeSettings
 
 SETTINGS = PrototypeSettings(num_objects=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
 

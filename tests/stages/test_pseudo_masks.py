@@ -22,15 +22,16 @@ from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
 from subcam.data.records import IGNORE_INDEX, Record
 from subcam.errors import BadInputError, SettingsError
-from subcam.refine.scores_and_masks import VARIANTS, Variant, crf_of, mask_path
+from subcam.refine.scores_and_masks import crf_of, mask_path
+from subcam.refine.variants import VARIANTS, Variant
 from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, write_walked
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RefineSettings
 from subcam.stages import pseudo_masks
 from subcam.stages.context import compute
-from subcam.stages.pseudo_masks import MaskSettings
-from subcam.stages.random_walk import WalkSettings
+from subcam.stages.settings.pseudo_masks import MaskSettings
+from subcam.stages.settings.random_walk import WalkSettings
 
 SETTINGS = MaskSettings(crf_alpha=2.0, walk_alpha=3.0, crf=CRFSettings(iterations=3))
 

@@ -15,21 +15,22 @@ from safetensors.torch import load_file
 from tests.stages.given import stage_at
 from torch import Tensor
 
-from subcam.data.augmentation import AugmentationSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, read_mask, voc_palette, write_mask
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.metrics.confusion import confusion_matrix
-from subcam.networks.backbones.build import NetworkSettings
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, for_inference, upsample_logits
+from subcam.networks.segmenter import SegmentationNetwork, for_inference, upsample_logits
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import segment as segment_module
 from subcam.stages.context import compute
-from subcam.stages.segment import TrainSettings, score_images, segmentation_loss
+from subcam.stages.segment import score_images, segmentation_loss
+from subcam.stages.settings.segment import TrainSettings
 from subcam.training import loop
 from subcam.training.checkpoint import TrainingCheckpoint
-from subcam.training.optimiser import OptimiserSettings
+from subcam.training.settings import OptimiserSettings
 
 STEPS = 6
 """Two epochs of 24 images in batches of 8."""

@@ -27,7 +27,7 @@ from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages import sure_regions
 from subcam.stages.context import compute
-from subcam.stages.sure_regions import SureRegionSettings
+from subcam.stages.settings.sure_regions import SureRegionSettings
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from subcam.ablation.variants import Variant, record_name, scores_of
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.dataset import open_dataset
 from subcam.errors import MethodError, RunFolderError, SettingsError
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.refine.variants import VARIANTS
 from subcam.report.tables.tables import tables_of
 from subcam.results import read_run
 from subcam.settings import RunSettings

@@ -7,7 +7,7 @@ import pytest
 from lightning_fabric import Fabric
 from tests.training.one_number import OneNumber, training_of
 
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.training.loop import Training, train
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from subcam.runtime.run_folder import Stage
 from subcam.training.loop import Training
-from subcam.training.optimiser import OptimiserSettings
+from subcam.training.settings import OptimiserSettings
 
 NUM_IMAGES = 23
 

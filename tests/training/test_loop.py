@@ -11,7 +11,7 @@ from lightning_fabric.plugins.precision.amp import MixedPrecision
 from tests.training.one_number import OneNumber, rows
 from torch import Tensor, nn
 
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.training.checkpoint import TrainingCheckpoint
 from subcam.training.loop import Training, train

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from tests.training.one_number import OneNumber, rows
 from torch import Tensor, nn
 
-from subcam.runtime.devices import MachineSettings
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import RunFolder
 from subcam.runtime.signals import Stopped, listening
 from subcam.training.loop import Training, train

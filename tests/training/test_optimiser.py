@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.optimiser import build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.settings import OptimiserSettings
 
 PUBLISHED = OptimiserSettings(
     name="sgd",

@@ -16,6 +16,9 @@ from subcam.errors import SettingsError
 from subcam.settings import RunSettings, setting_types, unknown_setting
 
 SEED = "seed"
+OnFailure = Literal["continue", "stop"]
+"""What to do when a variant of the grid fails."""
+
 _TRUE, _FALSE, _NONE = ("true", "yes", "1"), ("false", "no", "0"), ("none",)
 
 

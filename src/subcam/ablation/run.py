@@ -11,12 +11,11 @@ import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from subcam import pipeline
-from subcam.ablation.grid import shown
+from subcam.ablation.grid import OnFailure, shown
 from subcam.ablation.variants import (
     Failed,
     Finished,
@@ -40,8 +39,6 @@ from subcam.runtime.run_folder import RunFolder, fingerprint
 
 FOLDER = "ablate"
 """Where in the run folder the records of the variants lie."""
-
-OnFailure = Literal["continue", "stop"]
 
 READING_NOTE = (
     "Mean ± standard deviation over n seeds (n - 1 in its denominator). Whoever picks a row because its score is the"

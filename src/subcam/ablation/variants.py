@@ -19,7 +19,7 @@ from subcam.clustering.clusters_csv import clusters_digest
 from subcam.data.dataset import Dataset
 from subcam.errors import SettingsError
 from subcam.methods.registry import choose
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.report.gather.ablation import Summary
 from subcam.report.tables.formats import ScoreTable, Spread
 from subcam.report.tables.tables import ablation_table

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor
 
-from subcam.affinity.pairs import RADIUS, Radius, pair_indices
+from subcam.affinity.grid import RADIUS, Radius
+from subcam.affinity.pairs import pair_indices
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Share
 from subcam.data.records import BACKGROUND, IGNORE_INDEX

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from subcam.affinity.grid import RADIUS, STRIDE, training_region
 from subcam.affinity.labels import PairLabels
-from subcam.affinity.pairs import RADIUS, STRIDE, pair_offsets, shifted, training_region
+from subcam.affinity.pairs import pair_offsets, shifted
 from subcam.checks.arguments import takes_arrays
 from subcam.errors import SettingsError
 from subcam.runtime import distributed

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from subcam.affinity.grid import STRIDE
 from subcam.affinity.loss import AffinityHead
-from subcam.affinity.pairs import STRIDE
 from subcam.checks.fields import Settings
-from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.build import build_backbone
 from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.model_folder import AFFINITY, load_network, save_network
 from subcam.networks.normalise import Normalise
+from subcam.networks.settings import NetworkSettings
 from subcam.networks.weight_files import load_into, load_state
 from subcam.runtime.documents.plain_values import from_plain
 

@@ -6,20 +6,15 @@ pairs from here, so that their order is the same everywhere: by offset, then by 
 """
 
 from functools import lru_cache
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from subcam.affinity.grid import RADIUS, STRIDE, Radius, training_region
 from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import Range
 from subcam.errors import SettingsError
-
-RADIUS = 5
-Radius = Annotated[int, Range(1, 32)]
-STRIDE = 8
 
 
 @takes_arrays()
@@ -40,45 +35,10 @@ def pair_offsets(radius: Radius) -> tuple[tuple[int, int], ...]:
     return (*level, *below)
 
 
-def source_region(
-    offset: tuple[int, int], *, height: int, width: int, radius: int = RADIUS, all_pairs: bool = False
-) -> tuple[slice, slice]:
-    """Rows and columns of the cells that are the source of a pair at this offset; the targets are `shifted` by it.
-
-    By psa's rule only rows 0 .. height - radius and columns radius - 1 .. width - radius are sources, for every offset.
-    Pairs among the last rows, or from the outer columns, are therefore absent though both cells lie on the grid, and a
-    grid of fewer than `radius` rows or 2 * radius - 1 columns has no pair. With `all_pairs` each cell whose target lies
-    on the grid is a source.
-    """
-    dy, dx = offset
-    if all_pairs:
-        top, bottom, left, right = 0, height - dy, max(0, -dx), width - max(0, dx)
-    else:
-        top, bottom, left, right = 0, height - radius + 1, radius - 1, width - radius + 1
-    if bottom <= top or right <= left:
-        return slice(0, 0), slice(0, 0)
-    return slice(top, bottom), slice(left, right)
-
-
 def shifted(region: tuple[slice, slice], offset: tuple[int, int]) -> tuple[slice, slice]:
     """The region moved by an offset (dy, dx)."""
     (rows, columns), (dy, dx) = region, offset
     return slice(rows.start + dy, rows.stop + dy), slice(columns.start + dx, columns.stop + dx)
-
-
-def training_region(*, height: int, width: int, radius: int = RADIUS) -> tuple[slice, slice]:
-    """The source cells of a training crop, the same for every offset (psa's rule).
-
-    Raises:
-        SettingsError: the crop is too small to hold a pair, so that nothing could be learned from it.
-    """
-    rows, columns = source_region((0, 0), height=height, width=width, radius=radius)
-    if rows.stop == rows.start:
-        raise SettingsError(
-            f"pairs within radius {radius} need a grid of at least {radius} x {2 * radius - 1} cells; "
-            f"got {height} x {width}. Use a larger crop or a smaller radius."
-        )
-    return rows, columns
 
 
 def pair_indices(

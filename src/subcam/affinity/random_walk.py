@@ -16,16 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from subcam.affinity.pairs import RADIUS, Radius, pair_offsets, shifted, source_region
+from subcam.affinity.grid import MAX_LOG_STEPS, RADIUS, Radius, WalkExponent, source_region
+from subcam.affinity.pairs import pair_offsets, shifted
 from subcam.affinity.walk_stencil import apply_power, build_stencil
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
-
-MAX_LOG_STEPS = 20
-WalkExponent = Annotated[float, Range(0.001, 1000.0)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 from subcam.affinity.labels import affinity_label_map
 from subcam.affinity.marginals import marginals_path, read_marginals
 from subcam.affinity.pairs import pool_to_grid
-from subcam.data.augmentation import Augmentation, AugmentationSettings, apply_augmentation, draw_augmentation
+from subcam.data.augmentation import Augmentation, apply_augmentation, draw_augmentation
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.records import Record
+from subcam.data.settings import AugmentationSettings
 
 
 class AffinityImages(Dataset[tuple[Tensor, Tensor]]):

@@ -24,7 +24,8 @@ from jaxtyping import Float, Float64
 from scipy.special import gammaln
 from torch import Tensor
 
-from subcam.affinity.pairs import pair_offsets, source_region
+from subcam.affinity.grid import source_region
+from subcam.affinity.pairs import pair_offsets
 from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
 

@@ -17,11 +17,12 @@ from subcam.audit.duplicates_and_masks import duplicate_findings, mask_findings,
 from subcam.audit.files import Facts, facts_of, file_findings, turns_of
 from subcam.audit.finding import Example, Finding, Severity, counted, in_order
 from subcam.audit.labels import co_occurrence, count_classes, fitting_subcategories, label_findings
-from subcam.data.dataset import ALL, DatasetSettings, Splits, open_splits, require_same_classes
+from subcam.data.dataset import ALL, Splits, open_splits, require_same_classes
 from subcam.data.files import images_below
 from subcam.data.inspection import inspect_all
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import MOST_CLASSES, ImageSet, Record
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 

@@ -7,7 +7,6 @@ Candidates are K-means at each K and FINCH's partitions; clusters below a least 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
@@ -16,16 +15,11 @@ from threadpoolctl import threadpool_limits
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Count, Seed
 from subcam.clustering.finch import cluster_means, finch, in_order_of_appearance, merge_small, merge_to
-from subcam.clustering.subcategories import Normalisation, Subcategories, prepared, subcategories_of
+from subcam.clustering.options import Candidates, Criterion, Normalisation
+from subcam.clustering.subcategories import Subcategories, prepared, subcategories_of
 
 log = logging.getLogger(__name__)
 
-Candidates = Literal["kmeans", "finch", "both"]
-"""Which clusterings are tried: K-means at each K, FINCH's own partitions, or all of these."""
-
-Criterion = Literal["silhouette", "stability"]
-"""How candidates are compared. silhouette: how much nearer an image is to its own cluster than to the next (-1..1).
-stability: adjusted Rand index of the clusterings of two random halves, each carried over to all images (up to 1)."""
 
 SILHOUETTE_IMAGES = 2000
 """Silhouettes of larger classes are those of so many images drawn at random: the distances take 32 MB."""

@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float32
 
 from subcam.checks.arguments import takes_arrays
+from subcam.data.batches.inference import inference_batches, same_size_batches
 from subcam.data.decoded_cache import decoded_images
-from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
-from subcam.runtime.devices import Fabric, HostCopy, MachineSettings, one_behind
+from subcam.runtime.devices import Fabric, HostCopy, one_behind
 from subcam.runtime.documents.regular_file import open_file
 from subcam.runtime.files import atomic_write, save_array
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.progress import bar
 
 IMAGES_PER_PART = 256

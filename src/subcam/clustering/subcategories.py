@@ -4,7 +4,7 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
@@ -12,15 +12,13 @@ from jaxtyping import Float, Float64, Int16, Int64, Integer, UInt8
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Count, Range, Seed
 from subcam.clustering.kmeans import ROWS_AT_ONCE, chunks, cluster_rows
+from subcam.clustering.options import Normalisation
 from subcam.errors import SettingsError
 from subcam.runtime.files import atomic_write, open_arrays
 
 log = logging.getLogger(__name__)
 
 ARRAYS_FILE = "clusters.npz"
-
-Normalisation = Literal["none", "l2"]
-"""What is done to features before clustering: nothing, as in the paper, or scaling to unit length."""
 
 
 @dataclass(frozen=True, kw_only=True)

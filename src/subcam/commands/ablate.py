@@ -19,13 +19,10 @@ def ablate(words: list[str]) -> None:
 
     import tyro
 
-    from subcam.ablation.grid import read_grid
-    from subcam.ablation.run import OnFailure, run_variants
-    from subcam.ablation.variants import expand
+    from subcam.ablation.grid import OnFailure, read_grid
     from subcam.commands.flags import read_flags
     from subcam.recipes import RECIPES
     from subcam.runtime import launch
-    from subcam.runtime.devices import join
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
@@ -57,6 +54,9 @@ def ablate(words: list[str]) -> None:
         default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / f"ablate-{recipe}"),
     )
     grid = read_grid(given.grid, given.settings)
+
+    from subcam.ablation.variants import expand
+
     variants = expand(given.settings, grid, seeds=given.seeds or (given.settings.seed,))
     if given.dry_run:
         _print_dry_run(variants, given.out)
@@ -64,6 +64,10 @@ def ablate(words: list[str]) -> None:
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
         raise SystemExit(launch.together(["ablate", *words], devices=machine.devices))
+
+    from subcam.ablation.run import run_variants
+    from subcam.runtime.devices import join
+
     join(machine)
     failed = run_variants(variants, given.out, recipe=recipe, on_failure=given.on_failure)
     if failed:

@@ -121,12 +121,14 @@ def run_images(folders: tuple[Path, ...], *, data: str) -> RunImages | None:
     """
     from subcam.data.images import read_mask
     from subcam.export.compare import Truth
-    from subcam.results import open_images, read_run
     from subcam.runtime.run_folder import RECORD
 
     run = next((folder for folder in folders if (folder / RECORD).is_file()), None)
     if run is None:
         return None
+
+    from subcam.results import open_images, read_run
+
     dataset = open_images(read_run(run), data=data)
     read = {}
     for split in dataset.scored.values():

@@ -33,9 +33,10 @@ class Voc(Masks):
 
     def write(self) -> str:
         """Write and check the archive."""
+        masks, images = self.found()
+
         from subcam.export.voc import check_voc_archive, export_voc
 
-        masks, images = self.found()
         export_voc(
             masks,
             self.target,
@@ -65,9 +66,10 @@ class CocoRle(Regions):
 
     def write(self) -> str:
         """Write both files."""
+        masks, images = self.found()
+
         from subcam.export.coco import export_coco_rle
 
-        masks, images = self.found()
         written = export_coco_rle(
             masks,
             self.target,
@@ -94,9 +96,10 @@ class CocoPanoptic(Regions):
 
     def write(self) -> str:
         """Write the PNGs, then the JSON file."""
+        masks, images = self.found()
+
         from subcam.export.coco import export_coco_panoptic
 
-        masks, images = self.found()
         written = export_coco_panoptic(
             masks,
             self.target,
@@ -128,9 +131,10 @@ class LabelStudio(Regions):
 
     def write(self) -> str:
         """Write both files."""
+        masks, images = self.found()
+
         from subcam.export.label_studio import export_label_studio
 
-        masks, images = self.found()
         tasks, interface = export_label_studio(
             masks,
             self.target,
@@ -162,9 +166,10 @@ class Cvat(Regions):
 
     def write(self) -> str:
         """Write the file."""
+        masks, images = self.found()
+
         from subcam.export.cvat import export_cvat_images
 
-        masks, images = self.found()
         export_cvat_images(
             masks,
             self.target,
@@ -191,9 +196,10 @@ class CvatMasks(Drafts):
 
     def write(self) -> str:
         """Write the archive."""
+        masks, images = self.found()
+
         from subcam.export.cvat import export_cvat_masks
 
-        masks, images = self.found()
         export_cvat_masks(masks, self.target, images=images, least_area=self.least_area)
         return f"{self.target}: {len(masks.files)} images; upload it as 'Segmentation mask 1.1'"
 
@@ -217,7 +223,7 @@ class Program(Settings):
     def export(self, write: Callable[..., float], runtime: str) -> str:
         """Load the network, write it and say how well it was met."""
         from subcam.networks.segmenter import SegmentationNetwork
-        from subcam.predict.run import find_model
+        from subcam.predict.find_model import find_model
 
         network = SegmentationNetwork.load(find_model(self.model))
         difference = write(network, self.out, output=self.output, input_type=self.input_type)

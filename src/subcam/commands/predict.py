@@ -12,11 +12,9 @@ def predict(words: list[str]) -> None:
     import tyro
 
     from subcam.commands.flags import read_flags
-    from subcam.predict.folder import FAILED_FILE, TABLE_FILE
-    from subcam.predict.run import PredictSettings
-    from subcam.predict.run import predict as run
-    from subcam.runtime import distributed, launch
-    from subcam.runtime.progress import say
+    from subcam.predict.find_model import find_model
+    from subcam.predict.settings import PredictSettings
+    from subcam.runtime import launch
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(Settings):
@@ -39,6 +37,13 @@ def predict(words: list[str]) -> None:
     settings = given.settings
     if launch.wanted(devices=settings.devices, num_nodes=settings.num_nodes):
         raise SystemExit(launch.together(["predict", *words], devices=settings.devices))
+    find_model(given.model)  # a wrong path is said before the imports that take seconds
+
+    from subcam.predict.folder import FAILED_FILE, TABLE_FILE
+    from subcam.predict.run import predict as run
+    from subcam.runtime import distributed
+    from subcam.runtime.progress import say
+
     result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
     if not distributed.is_first():
         return

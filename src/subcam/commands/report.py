@@ -8,6 +8,7 @@ import tyro
 
 from subcam.checks.fields import Count, Settings
 from subcam.commands.flags import read_flags
+from subcam.run_record import record_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,12 @@ class ReportArguments(Settings):
 def report(words: list[str]) -> None:
     """`subcam report RUN [--out DIR] [--images N] [--data DIR]`."""
     given = read_flags(ReportArguments, words, prog="subcam report", description=__doc__)
+    record = given.record or _latest_record(given.run)
+    record_in(given.run, record)  # a wrong path is said before the imports that take seconds
+
     from subcam.report.page.page import write_report
     from subcam.runtime.progress import say
 
-    record = given.record or _latest_record(given.run)
     page = write_report(given.run, out=given.out, images=given.images, data=given.data, record=record)
     say(f"{page} ({page.stat().st_size / 1e6:.1f} MB); figures and tables beside it")
 

@@ -169,14 +169,10 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
     import tyro
 
     from subcam.commands.flags import read_flags
-    from subcam.pipeline import run
+    from subcam.data.dataset import require_root
     from subcam.recipes import RECIPES
-    from subcam.report.tables.formats import terminal_table
-    from subcam.report.tables.tables import explanation, tables_of, write_tables
     from subcam.run_files.config_file import read_config
-    from subcam.run_files.write import LOG_FILE, MASKS_FOLDER
-    from subcam.runtime import distributed, launch
-    from subcam.runtime.progress import log_to, say, show
+    from subcam.runtime import launch
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
@@ -216,6 +212,15 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
         raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
+    require_root(given.settings.dataset)  # a wrong path is said before the imports that take seconds
+
+    from subcam.pipeline import run
+    from subcam.report.tables.formats import terminal_table
+    from subcam.report.tables.tables import explanation, tables_of, write_tables
+    from subcam.run_files.write import LOG_FILE, MASKS_FOLDER
+    from subcam.runtime import distributed
+    from subcam.runtime.progress import log_to, say, show
+
     result = run(given.settings, given.out, recipe=recipe or "")
     if not distributed.is_first():
         return

@@ -5,8 +5,6 @@ Supervised Semantic Segmentation", CVPR 2020), for scale and mirror image and wi
 in the paper. Labelled images in, losses out.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
@@ -14,33 +12,11 @@ from torch import Tensor
 
 from subcam.cam.multiscale import whole_patches
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
-from subcam.checks.fields import Scale, Settings, Share, Weight
+from subcam.comparisons.settings import EquivarianceSettings
 from subcam.data.augmentation import scaled_size
-from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.training.losses import joint_loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class EquivarianceSettings(Settings):
-    """Settings of attention consistency.
-
-    Attributes:
-        weight: weight of the difference between the maps. SEAM: 1.
-        scale: least and greatest factor on the image's size, drawn uniformly for each step. SEAM: always 0.3, of
-            crops of 448 pixels.
-        flip: chance of the mirror image.
-    """
-
-    weight: Weight = 1.0
-    scale: tuple[Scale, Scale] = (0.5, 0.9)
-    flip: Share = 0.5
-
-    def check_together(self) -> None:
-        """The least factor comes first."""
-        if self.scale[0] > self.scale[1]:
-            raise SettingsError(f"expected the least factor of scale first, got {list(self.scale)}")
 
 
 def peak_normalised(maps: Float[Tensor, "batch classes h w"]) -> Float[Tensor, "batch classes h w"]:

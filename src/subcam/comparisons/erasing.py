@@ -5,7 +5,6 @@ linear layer for each classifier, so that Eq. 1 holds for both, and for images o
 which names erasing as related work. Labelled images in, losses out.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,22 +13,9 @@ from torch import Tensor
 
 from subcam.cam.multiscale import ImageResponse, multiscale_response
 from subcam.cam.response import NORMALISATION_EPSILON, response_maps
-from subcam.checks.fields import Settings, Share, Weight
+from subcam.comparisons.settings import ErasingSettings
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.training.losses import joint_loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class ErasingSettings(Settings):
-    """Settings of adversarial erasing.
-
-    Attributes:
-        threshold: features are erased where the response of a present class, over its maximum, is above it. ACoL: 0.6.
-        weight: weight of the second classifier's loss. ACoL: 1.
-    """
-
-    threshold: Share = 0.6
-    weight: Weight = 1.0
 
 
 def erased(

@@ -7,7 +7,7 @@ the pixels that are needed are ever decoded and resized.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,44 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import Pixels, Range, Settings, Share
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import decodes_reduced, upright_rgb, upright_size
-from subcam.errors import SettingsError
+from subcam.data.settings import AugmentationSettings
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-Jitter = Annotated[float, Range(0.0, 100.0)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationSettings(Settings):
-    """How training images are varied.
-
-    Attributes:
-        crop: side of the square crop in pixels.
-        scale_long_side: least and greatest length in pixels, both included, of the long side after scaling.
-        flip: probability of a left-right flip.
-        brightness: by how much brightness changes: its factor is drawn from [max(0, 1 - value), 1 + value].
-        contrast: by how much contrast changes, as brightness.
-        saturation: by how much saturation changes, as brightness.
-        hue: by how much colours change: turns of the colour circle are drawn from [-value, value], value at most 0.5.
-        resampling: filter of the scaling, anti-aliased.
-    """
-
-    crop: Pixels = 224
-    scale_long_side: tuple[Pixels, Pixels] = (256, 512)
-    flip: Share = 0.5
-    brightness: Jitter = 0.3
-    contrast: Jitter = 0.3
-    saturation: Jitter = 0.3
-    hue: Annotated[float, Range(0.0, 0.5)] = 0.1
-    resampling: Literal["bilinear", "bicubic"] = "bicubic"
-
-    def check_together(self) -> None:
-        """The least length comes first."""
-        if self.scale_long_side[0] > self.scale_long_side[1]:
-            raise SettingsError(f"expected the least length of scale_long_side first, got {list(self.scale_long_side)}")
 
 
 @dataclass(frozen=True, kw_only=True)

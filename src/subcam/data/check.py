@@ -27,7 +27,8 @@ from subcam.data.inspection import (
     mask_turns,
 )
 from subcam.data.readers.tar_member import stamp_of
-from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, OnBadInput, Record, Skipped, first_of
+from subcam.data.records import BACKGROUND, IGNORE_INDEX, ImageSet, Record, Skipped, first_of
+from subcam.data.settings import OnBadInput
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import read_bytes

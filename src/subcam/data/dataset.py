@@ -1,71 +1,29 @@
 """A data set as a run needs it: images to train on, images to score on, every file checked once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages, check_images
 from subcam.data.readers.coco import coco_files, read_coco
 from subcam.data.readers.folder import folder_splits, read_folder
 from subcam.data.readers.shards import read_shards, shard_splits
-from subcam.data.readers.toy import ToySettings, write_toy
+from subcam.data.readers.toy import write_toy
 from subcam.data.readers.voc import read_voc, voc_splits
-from subcam.data.records import BACKGROUND, FORBIDDEN, ImageSet, OnBadInput, require_room
+from subcam.data.records import BACKGROUND, FORBIDDEN, ImageSet, require_room
+from subcam.data.settings import DatasetSettings, Layout
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import fault_of_name
 from subcam.runtime.progress import bar, say
 from subcam.runtime.run_folder import fingerprint
 
 TOY = "toy"
-Layout = Literal["voc", "coco", "folder", "shards"]
 _LONGEST_SPLIT = 100
 """Bytes of a split's name: folders of stages are named after it."""
 
 ALL = "all"
 """The name under which a data set without splits is scored."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetSettings(Settings):
-    """Which images.
-
-    Attributes:
-        root: a folder in PASCAL VOC's or COCO's layout, one with a CSV of labels or with tar shards, or "toy" for the
-            generated set.
-        layout: how the folder is laid out; "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
-            annotations/instances_*.json or `labels` names a JSON file, shards where there are *.tar and no CSV.
-        labels: name of the CSV in a plain folder, or of a COCO file that stands alone.
-        train_split: images whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
-            COCO: the one that begins with train; shards: train_aug, else the only one with train in its name).
-        scored_splits: images scored against masks; empty for the layout's own (VOC: train and val; COCO: that of val
-            that belongs to train; else val, or the training images where there are no splits).
-        classes: the classes worth learning, all if empty. Other classes' pixels are not scored.
-        crowd_labels: COCO: whether a class counts that is in an image only as a group ("iscrowd").
-        crowd_masks: COCO: score groups ("iscrowd") as objects of their class, as which CVAT writes brush masks.
-        two_valued_masks: masks of one class hold 0 and 255, and 255 is the class, as drawing programs write it.
-        train_masks: COCO: draw masks of the training images too, where these are not scored. Only a segmentation
-            network trained on ground truth needs them; networks trained without them are trained again.
-        on_bad_input: whether to stop at the first file that cannot be used, or to leave such files out, counted and
-            named.
-    """
-
-    root: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR|toy")] = ""
-    layout: Literal["auto", Layout] = "auto"
-    labels: str = "labels.csv"
-    train_split: str = ""
-    scored_splits: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    crowd_labels: bool = True
-    crowd_masks: bool = False
-    two_valued_masks: bool = False
-    train_masks: bool = False
-    on_bad_input: OnBadInput = "stop"
-    toy: ToySettings = field(default_factory=ToySettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,14 +133,11 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
         BadInputError: the list of splits cannot be read.
         SettingsError: there is no such folder or split.
     """
+    require_root(settings)
     root = Path(settings.root)
     if settings.root == TOY:
         # Named by its settings: a set of other settings is never written over one that earlier rounds were trained on.
         root = write_toy(work_folder / f"toy-{fingerprint(settings.toy)[:10]}", settings.toy)
-    if not settings.root:
-        raise SettingsError("no images were named; give --data DIR, or --data toy for the generated set")
-    if not root.is_dir():
-        raise SettingsError(f"{root} is no folder; --data takes a folder of images with labels, or 'toy'")
     layout = settings.layout if settings.layout != "auto" else _layout(root, settings.labels)
     by_layout = {"voc": _voc, "coco": _coco, "folder": _folder, "shards": _shards}
     splits = by_layout[layout](settings, root, work_folder)
@@ -195,6 +150,14 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
     if layout == "coco":
         raise SettingsError("two_valued_masks is for masks that are files; those of COCO are drawn from its outlines")
     return replace(splits, read=lambda split: _with_two_values(splits.read(split)))
+
+
+def require_root(settings: DatasetSettings) -> None:
+    """Raise `SettingsError` unless images are named, and lie in a folder that is there or are generated."""
+    if not settings.root:
+        raise SettingsError("no images were named; give --data DIR, or --data toy for the generated set")
+    if settings.root != TOY and not Path(settings.root).is_dir():
+        raise SettingsError(f"{settings.root} is no folder; --data takes a folder of images with labels, or 'toy'")
 
 
 def _with_two_values(images: ImageSet) -> ImageSet:

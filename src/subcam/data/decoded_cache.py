@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 
 from subcam.data.images import read_image
 from subcam.data.readers.tar_member import stamp_of
-from subcam.runtime.devices import MachineSettings
 from subcam.runtime.files import atomic_write, save_array
+from subcam.runtime.machine.settings import MachineSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -54,9 +53,6 @@ _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]"
 )
 """Characters that are not shown by themselves; the joiners, which scripts and emoji need, are none of them."""
-
-OnBadInput = Literal["stop", "skip"]
-"""What to do with a file or row that cannot be used: stop with one error, or leave it out, counted and named."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
         SubcamError: there is no such network, it is damaged, or the folder cannot be written.
     """
     from subcam.hub.model_card import CardSource, model_card
-    from subcam.networks.model_folder import CONFIG_FILE
+    from subcam.networks.networks_of_run import CONFIG_FILE
 
     settings = settings or FolderSettings()
     run, entry, folder = _find(source, settings.network)
@@ -232,7 +232,8 @@ def kind_of(folder: Path) -> Kind:
     Raises:
         CheckpointError: it has no config, or that of neither.
     """
-    from subcam.networks.model_folder import CLASSIFICATION, CONFIG_FILE, SEGMENTATION
+    from subcam.networks.model_folder import CLASSIFICATION, SEGMENTATION
+    from subcam.networks.networks_of_run import CONFIG_FILE
 
     path = folder / CONFIG_FILE
     config = read_json(path) if path.is_file() else None
@@ -250,7 +251,7 @@ def kind_of(folder: Path) -> Kind:
 
 def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, SegmentedResult | RoundResult | None, Path]:
     """The run, the network's entry in it, and the network's folder."""
-    from subcam.networks.model_folder import preferred
+    from subcam.networks.networks_of_run import preferred
     from subcam.results import RECORD, read_run
 
     if not (source / RECORD).is_file():

@@ -20,10 +20,11 @@ from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.errors import CheckpointError
 from subcam.estimator import SubCategoryCAM
 from subcam.hub.folder import kind_of
-from subcam.networks.model_folder import CONFIG_FILE
+from subcam.networks.networks_of_run import CONFIG_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.find_images import find_images
-from subcam.predict.tiles import InferenceSettings, segment_labels, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_labels, segment_probabilities
 from subcam.results import read_run
 from subcam.runtime.run_folder import RECORD
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from subcam.checks.fields import Alias, Entries, Settings
-from subcam.comparisons.equivariance import EquivarianceSettings
-from subcam.comparisons.erasing import ErasingSettings
+from subcam.comparisons.settings import EquivarianceSettings, ErasingSettings
 from subcam.errors import SettingsError
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")

@@ -5,8 +5,8 @@ import torch
 from subcam.cam.settings import CamSettings
 from subcam.methods.compute import MethodLearner, responses_of
 from subcam.methods.protocol import ChosenMethod
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.settings import NetworkSettings
 from subcam.runtime.progress import say
 
 IMAGE = (48, 64)

@@ -12,10 +12,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from subcam.checks.fields import Entries, Range, Settings, Share
-from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.build import build_backbone
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
 from subcam.networks.normalise import Normalise
+from subcam.networks.settings import NetworkSettings
 from subcam.networks.weight_files import CLASSIFIER_HEADS, load_into, load_state, reference_heads
 from subcam.prototypes.classifier import PrototypeClassifier
 from subcam.runtime.devices import Fabric

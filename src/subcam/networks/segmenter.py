@@ -2,24 +2,23 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from subcam.checks.fields import Entries, Range, Settings
 from subcam.data.records import require_room, suggest
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.deeplab import DeepLabV2
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
 from subcam.networks.for_inference import Compiled, folded
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.networks.normalise import Normalise
+from subcam.networks.settings import DEEPLAB, DEEPLAB_PLUS, NetworkSettings, SegmentationConfig
 from subcam.runtime.devices import Fabric
 from subcam.runtime.documents.plain_values import from_plain
 
@@ -27,33 +26,6 @@ if TYPE_CHECKING:
     from subcam.networks.decoders.smp_models import SmpModel
 else:  # its import takes seconds, and prediction with a DeepLab does without it
     SmpModel = Any
-
-FurtherScales = Annotated[tuple[Annotated[float, Range(0.01, 0.99)], ...], Entries(most=20)]
-"""Scales beside the image's own, which is always among them."""
-
-DEEPLAB, DEEPLAB_PLUS = "deeplabv2", "deeplabv3plus"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationConfig(Settings):
-    """All that is needed to build a saved network again; stands beside its weights as `config.json`.
-
-    network: the backbone of a DeepLab, or the encoder of an architecture of segmentation-models-pytorch.
-    class_names: the C classes without background; channel 0 of the logits is background, channel c + 1 class c.
-    architecture: "deeplabv2", "deeplabv3plus", or a name that segmentation-models-pytorch knows ("unet", "fpn", ...).
-    multi_scale_inputs: further scales at which each image is processed; logits are the greatest of all.
-        DeepLab-v2 has 0.5 and 0.75; empty for one look.
-    caffe_layout: whether a ResNet is laid out as DeepLab's published one; set by the weights it started from.
-    caffe_sizes: whether its images are not padded and its pooling rounds up, as there; set likewise. Networks that were
-        saved before 0.2 pad them, and go on to do so.
-    """
-
-    network: NetworkSettings
-    class_names: Annotated[tuple[str, ...], Entries(most=65_534)]
-    architecture: str = DEEPLAB
-    multi_scale_inputs: FurtherScales = ()
-    caffe_layout: bool = False
-    caffe_sizes: bool = False
 
 
 class SegmentationNetwork(nn.Module):

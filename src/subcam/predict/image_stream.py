@@ -22,7 +22,8 @@ from subcam.data.records import Record, Skipped
 from subcam.errors import BadInputError
 from subcam.predict.folder import Row, mask_path, overlay_path, probabilities_path, row_of
 from subcam.predict.legend import with_legend
-from subcam.predict.tiles import InferenceSettings, LogitNetwork, segment_labels, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import LogitNetwork, segment_labels, segment_probabilities
 from subcam.runtime.devices import HostCopy, to_device
 from subcam.runtime.files import atomic_write, file_digest
 from subcam.runtime.parallel import alike_together, threaded_map

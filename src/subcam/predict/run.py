@@ -6,75 +6,31 @@ What is done is on disk, so an interrupted prediction resumes; one bad file does
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import Range, Settings, Threads
 from subcam.data.image_file import at_most
-from subcam.data.records import OnBadInput, Record, Skipped
-from subcam.errors import BadInputError, CheckpointError
-from subcam.networks.model_folder import CONFIG_FILE, WEIGHTS_FILE, segmentation_of_run
+from subcam.data.records import Record, Skipped
+from subcam.errors import BadInputError
+from subcam.networks.networks_of_run import CONFIG_FILE, WEIGHTS_FILE
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.predict.find_images import find_images
+from subcam.predict.find_model import find_model
 from subcam.predict.folder import Table, check_same, write_classes, write_failures
 from subcam.predict.image_stream import Outputs, predict_each
-from subcam.predict.tiles import InferenceSettings
+from subcam.predict.settings import PredictSettings
 from subcam.runtime import distributed
-from subcam.runtime.devices import MachineSettings, Precision, check_accelerator, join, thread_count
+from subcam.runtime.devices import check_accelerator, join, thread_count
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.files import file_digest
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, say
-from subcam.runtime.run_folder import RECORD, RunFolder, fingerprint
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictSettings(Settings):
-    """Settings of a prediction.
-
-    Attributes:
-        overlays: whether to write each image with its mask laid over it.
-        probabilities: whether to write the probabilities of all classes, as float16; megabytes an image.
-        on_bad_input: whether to leave out images that cannot be used, named in the end, or to stop at the first.
-        accelerator: what computes; "auto" takes a GPU where there is one.
-        devices: devices of this machine to use; each predicts its share of the images in a process of its own.
-        num_nodes: machines, each with so many devices; torchrun or srun starts the command on each.
-        precision: numbers of the network; "auto" takes bf16 where the processor or GPU has arithmetic for it.
-        threads: threads of the network on the CPU, and of reading and writing; 0 takes all cores.
-    """
-
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
-    overlays: bool = True
-    probabilities: bool = False
-    on_bad_input: OnBadInput = "skip"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: Annotated[int, Range(1, 1024)] = 1
-    num_nodes: Annotated[int, Range(1, 65_536)] = 1
-    precision: Precision | Literal["auto"] = "auto"
-    threads: Threads = 0
-
-    @property
-    def resolved_precision(self) -> Precision:
-        """What "auto" means on this machine."""
-        return self.machine.resolved_inference_precision
-
-    @property
-    def machine(self) -> MachineSettings:
-        """What the prediction runs on."""
-        return MachineSettings(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            num_nodes=self.num_nodes,
-            inference_precision=self.precision,
-            threads=self.threads,
-        )
-
+from subcam.runtime.run_folder import RunFolder, fingerprint
 
 MOST_TILED_PIXELS = 1 << 30
 """Pixels of an image that goes through in tiles: it is in memory as a whole, 3 GiB at most."""
@@ -210,28 +166,6 @@ def _of_all(failed: Sequence[Skipped]) -> list[Skipped]:
     files = distributed.gathered_texts([skipped.file for skipped in failed])
     reasons = distributed.gathered_texts([skipped.reason for skipped in failed])
     return [Skipped(file=file, reason=reason) for file, reason in zip(files, reasons, strict=True)]
-
-
-@takes_arrays()
-def find_model(path: Path) -> Path:
-    """The folder of the saved segmentation network that `path` means: itself, or one of a run.
-
-    Of a run's networks it is the last that learned from pseudo masks; one that learned from ground
-    truth only where there is no other.
-
-    Raises:
-        CheckpointError: there is neither a saved network nor a run that has one.
-    """
-    if path.name in (CONFIG_FILE, WEIGHTS_FILE):
-        path = path.parent
-    if (path / CONFIG_FILE).is_file():
-        return path
-    if not (path / RECORD).is_file():
-        raise CheckpointError(
-            f"{path}: expected the folder of a saved network ({CONFIG_FILE} and {WEIGHTS_FILE}) or of a run (run.json),"
-            " got neither; check the path"
-        )
-    return segmentation_of_run(path)
 
 
 def _made_with(settings: PredictSettings, folder: Path) -> dict[str, Any]:

@@ -6,9 +6,8 @@ comes out of a large image comes in bands of finished rows, so that no more than
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,57 +15,12 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import BatchSize, Range, Scales, Settings
-from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 from subcam.networks.segmenter import upsample_logits
-
-DEEPLAB_CRF = CRFSettings(
-    iterations=10,
-    spatial_sigma=1.0,
-    spatial_weight=3.0,
-    bilateral_sigma_xy=67.0,
-    bilateral_sigma_rgb=3.0,
-    bilateral_weight=4.0,
-)
-"""What DeepLab-v2's published VOC models are followed by."""
+from subcam.predict.settings import InferenceSettings
 
 TILE_GRID = 4
 """Tiles begin at multiples of this many cells, so that they begin with a cell at every scale of whole quarters too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferenceSettings(Settings):
-    """How a trained network is applied to images.
-
-    Attributes:
-        scales: factors on the image's size; probabilities are averaged over them.
-        flip: whether the mirror image counts too.
-        tile: images with a side above this many pixels go through in tiles of this side; 0 never tiles.
-        overlap: pixels that neighbouring tiles share at least. The outer quarter of it is left to the neighbour, so
-            tiles change nothing where the network sees less than a quarter of it around a pixel.
-        batch_size: images of equal size that pass the network together (twice as many with flips).
-        crf: whether the dense CRF sharpens the probabilities before the best class is taken.
-        crf_settings: the dense CRF; DeepLab-v2's.
-        known_labels: whether images of a data set get a further mask in which only classes of their image-level
-            labels occur, as in pseudo masks: what the network adds to them at equal knowledge.
-    """
-
-    scales: Scales = (1.0,)
-    flip: bool = False
-    tile: Annotated[int, Range(0, 1_000_000)] = 1024
-    overlap: Annotated[int, Range(0, 500_000)] = 256
-    batch_size: BatchSize = 4
-    crf: bool = False
-    crf_settings: CRFSettings = field(default_factory=lambda: DEEPLAB_CRF)
-    known_labels: bool = False
-
-    def check_together(self) -> None:
-        """Tiles overlap by half of their side at most."""
-        if self.tile and 2 * self.overlap > self.tile:
-            raise SettingsError(
-                f"expected an overlap of at most half of the tile, got tile {self.tile} and overlap {self.overlap}"
-            )
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from subcam.data.augmentation import Augmentation, draw_augmentation
-from subcam.data.training_batches import Key, TrainingImages
+from subcam.data.batches.training import Key, TrainingImages
 from subcam.errors import SettingsError
 from subcam.prototypes.classifier import UNLABELLED
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 
+from subcam.affinity.grid import RADIUS, Radius, WalkExponent
 from subcam.affinity.network import AffinityNetwork
-from subcam.affinity.pairs import RADIUS, Radius, pool_to_grid, upsample_from_grid
-from subcam.affinity.random_walk import WalkExponent, pixel_affinity, random_walk
+from subcam.affinity.pairs import pool_to_grid, upsample_from_grid
+from subcam.affinity.random_walk import pixel_affinity, random_walk
 from subcam.cam.response import background_score, likely_background
 from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Count, Exponent, Share

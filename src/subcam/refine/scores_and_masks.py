@@ -1,7 +1,6 @@
 """From scores of background and classes to a pseudo mask, and where the masks of each variant lie."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +16,6 @@ from subcam.data.records import IGNORE_INDEX, MOST_CLASSES, Record
 from subcam.errors import BadInputError
 from subcam.runtime.devices import HostCopy, to_device
 from subcam.runtime.files import below
-
-Variant = Literal["crf", "walk", "walk-crf"]
-VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
-GIVEN = "given"
-"""Stands for a variant where the masks come from another program."""
 
 
 def mask_path(folder: Path, variant: str, name: str) -> Path:

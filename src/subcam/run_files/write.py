@@ -8,9 +8,10 @@ from subcam._version import __version__
 from subcam.data.dataset import Dataset
 from subcam.data.readers.class_names import LEGEND_FILE, legend
 from subcam.metrics.masks_csv import MASKS_CSV
-from subcam.networks.model_folder import CONFIG_FILE as MODEL_CONFIG
-from subcam.networks.model_folder import WEIGHTS_FILE, preferred
-from subcam.refine.scores_and_masks import GIVEN, mask_path
+from subcam.networks.networks_of_run import CONFIG_FILE as MODEL_CONFIG
+from subcam.networks.networks_of_run import WEIGHTS_FILE, preferred
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import GIVEN
 from subcam.results import RunResult, write_record
 from subcam.run_files.config_file import CONFIG_FILE, write_config
 from subcam.run_files.shown import show

@@ -9,9 +9,9 @@ import torch
 from subcam.cam.map_files import ResponseMaps, coarsen_on_device, maps_path, write_response_maps
 from subcam.cam.multiscale import ImageResponse
 from subcam.cam.settings import CamSettings
+from subcam.data.batches.inference import inference_batches, same_size_batches
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
-from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.methods.compute import responses_of
 from subcam.methods.protocol import ChosenMethod
 from subcam.networks.classifier import ClassificationNetwork, for_inference

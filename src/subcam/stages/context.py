@@ -14,7 +14,8 @@ from typing import Any, Concatenate, ParamSpec
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
-from subcam.runtime.devices import Device, MachineSettings
+from subcam.runtime.devices import Device
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import CONTENT, Keyed, RunFolder, Stage
 

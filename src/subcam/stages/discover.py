@@ -1,67 +1,25 @@
 """The stage between two rounds: features, clusters, and a table of who is in which sub-category."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float32
 
-from subcam.checks.fields import BatchSize, Count, Range, Settings
-from subcam.clustering.choose_k import Choice, Criterion, discover_adaptive_subcategories
-from subcam.clustering.clusters_csv import NamedClusters, clusters_digest, read_clusters, write_clusters
+from subcam.clustering.choose_k import Choice, discover_adaptive_subcategories
+from subcam.clustering.clusters_csv import NamedClusters, read_clusters, write_clusters
 from subcam.clustering.features import extract_features, read_given_features, write_features
-from subcam.clustering.subcategories import (
-    Normalisation,
-    discover_subcategories,
-    prepared,
-    subcategories_of,
-    write_subcategories,
-)
+from subcam.clustering.subcategories import discover_subcategories, prepared, subcategories_of, write_subcategories
 from subcam.data.check import CheckedImages
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device
 from subcam.runtime.progress import say
-from subcam.runtime.run_folder import Stage, by_content
+from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.discover import DiscoverSettings, GivenFeaturesSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-Clusters = Annotated[int, Range(1, 10_000)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiscoverSettings(Settings):
-    """Settings of sub-category discovery.
-
-    Attributes:
-        num_subcategories: K, the clusters inside each parent class, for the method "kmeans". The paper uses 10.
-        method: K-means at one K ("kmeans", the paper); or a K for each class, chosen by the criterion: among FINCH's
-            partitions ("finch"), or among these and K-means at each K ("auto").
-        criterion: what a K is chosen by: "silhouette", or "stability" over random halves of the images (slower).
-        max_subcategories: largest K that is chosen.
-        min_cluster_size: where K is chosen, clusters of fewer images are merged into the nearest.
-        clusters: a `clusters.csv` that a stage wrote and a person edited; its clusters are taken, in every round,
-            instead of finding any. Empty to find them.
-        normalisation: features as they are ("none", the paper) or of length 1 ("l2").
-        restarts: K-means runs from different seeds; the one of least inertia counts.
-        max_iterations: the limit of one K-means run.
-        batch_size: images of equal size that pass the network together when features are extracted.
-    """
-
-    num_subcategories: Clusters = 10
-    method: Literal["kmeans", "finch", "auto"] = "kmeans"
-    criterion: Criterion = "silhouette"
-    max_subcategories: Clusters = 10
-    min_cluster_size: Count = 5
-    clusters: str = field(default="", metadata=by_content(clusters_digest))
-    normalisation: Normalisation = "none"
-    restarts: Annotated[int, Range(1, 10_000)] = 10
-    max_iterations: Count = 300
-    batch_size: BatchSize = 8
 
 
 def run(
@@ -158,20 +116,6 @@ def _find(
             "inertia": subcategories.inertia,
             "sizes": subcategories.sizes,
         }
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenFeaturesSettings(Settings):
-    """Features of another program, in the place of a classifier's.
-
-    Attributes:
-        file: an .npy of a row for each training image, in the order of the data set (of its CSV, list or COCO file).
-            Sub-categories are then found in these. Empty to take those of the classifier of the round before.
-    """
-
-    file: Annotated[str, tyro.conf.arg(name="features", prefix_name=False, metavar="FILE")] = field(
-        default="", metadata=by_content()
     )
 
 

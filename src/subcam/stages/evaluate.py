@@ -7,13 +7,12 @@ scores alone; the others wait for it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast, get_args
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 import numpy as np
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.threshold import THRESHOLDS, ChosenThreshold, threshold_of_maps
-from subcam.checks.fields import Settings, Share
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
@@ -21,31 +20,17 @@ from subcam.errors import BadInputError, RunFolderError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
-from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import label_map, mask_path
+from subcam.refine.variants import GIVEN, VARIANTS
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.documents.plain_values import as_plain, at_key
 from subcam.runtime.progress import say, track
 from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.evaluate import EvaluateSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-Choice = Literal["auto", "by-class"]
-CHOICES: tuple[Choice, ...] = get_args(Choice)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Settings):
-    """Settings of scoring.
-
-    Attributes:
-        background_threshold: a pixel whose strongest response is not above it is background. A number, fixed before
-            any mask is looked at (0.15 in SC-CAM's code, 0.2 in AffinityNet's); or chosen for the scored images from
-            their response maps and colours, without masks: one for all classes ("auto"), or one for each ("by-class").
-    """
-
-    background_threshold: Share | Choice = 0.15
 
 
 class ScoreValues(TypedDict):

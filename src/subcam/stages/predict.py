@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from subcam.data.batches.inference import inference_batches, same_size_batches
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.networks.segmenter import SegmentationNetwork, for_inference
-from subcam.predict.tiles import InferenceSettings, segment_probabilities
+from subcam.predict.settings import InferenceSettings
+from subcam.predict.tiles import segment_probabilities
 from subcam.refine.scores_and_masks import crf_of, mask_path
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device, HostCopy, one_behind, thread_count

@@ -7,8 +7,6 @@ the paper.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,10 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int16
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.checks.fields import BatchSize, Count, Range, Settings, Share
+from subcam.data.batches.inference import inference_batches, same_size_batches
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
-from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.errors import SettingsError
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.prototypes.clustering import (
@@ -36,41 +33,10 @@ from subcam.runtime.devices import Device, HostCopy, one_behind
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
+from subcam.stages.settings.prototypes import PrototypeSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrototypeSettings(Settings):
-    """Settings of prototypes of positions.
-
-    Attributes:
-        num_objects: prototypes of each class's objects.
-        num_context: prototypes of what surrounds them, for each class.
-        object_above: a position whose strongest response is greater shows that class.
-        context_below: one whose strongest response is less shows none of the image's classes.
-        most_positions: positions that are clustered at most in a group; of more a random sample is.
-        restarts: K-means runs from different seeds; the one of least inertia counts.
-        max_iterations: the limit of one K-means run.
-        batch_size: images of equal size that pass the network together.
-    """
-
-    num_objects: Annotated[int, Range(1, 10_000)] = 5
-    num_context: Annotated[int, Range(1, 10_000)] = 5
-    object_above: Share = 0.4
-    context_below: Share = 0.2
-    most_positions: Annotated[int, Range(1, 1_000_000_000)] = 4000
-    restarts: Annotated[int, Range(1, 10_000)] = 2
-    max_iterations: Count = 100
-    batch_size: BatchSize = 8
-
-    def check_together(self) -> None:
-        """A position cannot be of an object and of its context."""
-        if self.context_below > self.object_above:
-            raise SettingsError(
-                f"expected context_below of at most object_above, got {self.context_below} and {self.object_above}"
-            )
 
 
 def run(

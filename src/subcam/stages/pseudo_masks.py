@@ -1,46 +1,25 @@
 """The stage that turns scores into pseudo masks: indexed PNGs, by variant, with an ignore region where asked."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.checks.fields import Exponent, Settings, Share
-from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.errors import SettingsError
-from subcam.refine.scores_and_masks import VARIANTS, Variant, crf_of, label_map, mask_path, scores_with_background
+from subcam.refine.scores_and_masks import crf_of, label_map, mask_path, scores_with_background
+from subcam.refine.variants import VARIANTS, Variant
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.pseudo_masks import MaskSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskSettings(Settings):
-    """Settings of pseudo masks.
-
-    Attributes:
-        pseudo_mask: which masks the segmentation network is to learn from.
-        crf_alpha: exponent of the background score when response maps go straight into the CRF.
-        walk_alpha: exponent of the background score that walked along; one of the walk's alphas; psa: 16.
-        ignore_margin: a pixel whose two best scores differ by less becomes 255 (not learned from); 0 ignores none.
-        crf: the dense CRF.
-    """
-
-    pseudo_mask: Variant = "walk-crf"
-    crf_alpha: Exponent = 4.0
-    walk_alpha: Exponent = 16.0
-    ignore_margin: Share = 0.0
-    crf: CRFSettings = field(default_factory=CRFSettings)
 
 
 def run(

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from subcam.affinity.network import AffinityNetwork
-from subcam.affinity.pairs import RADIUS, Radius, pool_to_grid
-from subcam.affinity.random_walk import MAX_LOG_STEPS, WalkExponent, pixel_affinity, random_walk
+from subcam.affinity.pairs import pool_to_grid
+from subcam.affinity.random_walk import pixel_affinity, random_walk
 from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, upsampled
 from subcam.cam.response import likely_background
-from subcam.checks.fields import Entries, Range, Settings
+from subcam.data.batches.inference import inference_batches
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
-from subcam.data.inference_batches import inference_batches
 from subcam.errors import BadInputError, SettingsError
 from subcam.networks.for_inference import Compiled
 from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
@@ -25,38 +22,10 @@ from subcam.runtime.devices import Device, HostCopy, to_device
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.random_walk import WalkSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WalkSettings(Settings):
-    """Settings of the random walk.
-
-    Attributes:
-        beta: exponent of the affinities; psa: 8.
-        log_steps: the walk takes 2^log_steps steps; psa: 8.
-        radius: cells at stride 8 within which affinities count; psa: 5.
-        all_pairs: whether border cells keep all their pairs; psa drops some.
-        alphas: exponents of the background scores (1 - max)^alpha that walk along with the maps.
-    """
-
-    beta: WalkExponent = 8.0
-    log_steps: Annotated[int, Range(0, MAX_LOG_STEPS)] = 8
-    radius: Radius = RADIUS
-    all_pairs: bool = False
-    alphas: Annotated[tuple[WalkExponent, ...], Entries(least=1, most=100)] = (
-        1.0,
-        2.0,
-        3.0,
-        4.0,
-        6.0,
-        8.0,
-        12.0,
-        16.0,
-        24.0,
-    )
 
 
 def run(

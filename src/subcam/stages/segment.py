@@ -1,8 +1,6 @@
 """Training the segmentation network on masks (Section 4.4). Images and masks in, a saved network out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -10,51 +8,27 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from subcam.checks.fields import BatchSize, Epochs, Range, Settings, Steps
-from subcam.data.augmentation import AugmentationSettings
+from subcam.data.batches.inference import inference_batches, same_size_batches
+from subcam.data.batches.mask_crops import SegmentationImages, only_masked, with_masks
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.data.images import read_mask
-from subcam.data.inference_batches import inference_batches, same_size_batches
-from subcam.data.mask_crops import SegmentationImages, only_masked, with_masks
 from subcam.data.records import IGNORE_INDEX
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork, upsample_logits
+from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
+from subcam.networks.settings import SegmentationConfig
 from subcam.refine.scores_and_masks import mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, Fabric, HostCopy, MachineSettings, one_behind
+from subcam.runtime.devices import Device, Fabric, HostCopy, one_behind
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
+from subcam.stages.settings.segment import TrainSettings
 from subcam.training.loop import Training, train
-from subcam.training.optimiser import OptimiserSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings(Settings):
-    """Settings of the segmentation network's training. Numbers of DeepLab-v2 are in `recipes.py`.
-
-    Attributes:
-        epochs: passes over the images.
-        least_steps: epochs are multiplied where they have fewer steps than this, as those of a few dozen images.
-        batch_size: images of a step.
-        average_decay: how much an exponential moving average of the weights, which is then what is saved, keeps at each
-            step (1 would never learn); 0 for none.
-        validate_every: epochs between two scorings on images with masks, where there are some; 0 for none.
-        validation_batch: images of one size scored together.
-    """
-
-    epochs: Epochs = 10
-    least_steps: Steps = 0
-    batch_size: BatchSize = 8
-    average_decay: Annotated[float, Range(0.0, 0.999999)] = 0.0
-    validate_every: Epochs = 1
-    validation_batch: BatchSize = 8
-    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
 
 
 def run(

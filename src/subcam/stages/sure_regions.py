@@ -3,36 +3,18 @@
 Its marginals say which pixels are surely object or surely background: what AffinityNet learns from.
 """
 
-from dataclasses import dataclass, field
-
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps
-from subcam.checks.fields import Exponent, Settings
-from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.records import Record
 from subcam.refine.scores_and_masks import crf_of, scores_with_background
 from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.sure_regions import SureRegionSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SureRegionSettings(Settings):
-    """Settings of the regions that AffinityNet takes for sure.
-
-    Attributes:
-        low_alpha: exponent of the background score (1 - max)^alpha for sure objects; small: much background.
-        high_alpha: the same for sure background; large: little background. psa's paper has 24, its code 32.
-        crf: the dense CRF.
-    """
-
-    low_alpha: Exponent = 4.0
-    high_alpha: Exponent = 32.0
-    crf: CRFSettings = field(default_factory=CRFSettings)
 
 
 def run(stage: Stage, *, settings: SureRegionSettings, images: CheckedImages, maps: Stage, device: Device) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from subcam.data.dataset import union
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.results import RefinedResult, RoundResult, SegmentedResult
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings

@@ -2,7 +2,8 @@
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import union
-from subcam.refine.scores_and_masks import GIVEN, mask_path
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import GIVEN
 from subcam.results import RefinedResult, RoundResult
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import Stage

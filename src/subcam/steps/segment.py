@@ -1,7 +1,7 @@
 """A segmentation network from masks (Section 4.4): trained, applied to the scored images, scored. Table 4's row out."""
 
 from subcam.data.dataset import union
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.results import RefinedResult, SegmentedResult
 from subcam.settings import RunSettings
 from subcam.stages import evaluate, predict, segment

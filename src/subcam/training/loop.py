@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subcam.data.training_batches import SeededImages, training_loader
+from subcam.data.batches.training import SeededImages, training_loader
 from subcam.runtime import distributed, signals
-from subcam.runtime.devices import Fabric, MachineSettings
+from subcam.runtime.devices import Fabric
+from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage
 from subcam.runtime.seeds import derive_seed
 from subcam.training.checkpoint import Stateful, TrainingCheckpoint, TrainingLog
 from subcam.training.ema import WeightAverage
-from subcam.training.optimiser import OptimiserSettings, build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.optimiser import build_optimiser, parameter_groups, rate_factor, set_rate
+from subcam.training.settings import OptimiserSettings
 from subcam.training.sync_batch_norm import synchronise_batch_norm
 
 LOG_EVERY = 10

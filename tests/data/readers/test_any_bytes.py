@@ -40,7 +40,7 @@ from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.errors import SubcamError
 from subcam.export.mask_folder import open_masks
-from subcam.predict.run import find_model
+from subcam.predict.find_model import find_model
 from subcam.results import read_run
 
 SECONDS = 2.0

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from subcam.data.dataset import DatasetSettings, open_dataset
+from subcam.data.dataset import open_dataset
 from subcam.data.images import read_mask
 from subcam.data.labels.from_annotation_tools import labels_from_coco, labels_from_label_studio
 from subcam.data.records import ImageSet
+from subcam.data.settings import DatasetSettings
 
 pytestmark = pytest.mark.data
 

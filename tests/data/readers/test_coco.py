@@ -21,11 +21,12 @@ from tests.data.readers.made_coco import (
 )
 
 from subcam.data.check import check_images
-from subcam.data.dataset import ALL, DatasetSettings, open_dataset
+from subcam.data.dataset import ALL, open_dataset
 from subcam.data.images import read_mask
 from subcam.data.labels.from_annotation_tools import labels_from_coco
 from subcam.data.readers.coco import coco_files, read_coco
 from subcam.data.readers.coco_file import read_coco_file
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError, SettingsError
 
 

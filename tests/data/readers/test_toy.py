@@ -12,7 +12,8 @@ from PIL import Image
 from subcam.data.images import read_image, read_mask
 from subcam.data.readers import toy
 from subcam.data.readers.folder import read_folder
-from subcam.data.readers.toy import CLASSES, SUBTYPES, ToySettings, draw_toy, write_toy
+from subcam.data.readers.toy import CLASSES, SUBTYPES, draw_toy, write_toy
+from subcam.data.settings import ToySettings
 
 SMALL = ToySettings(train_images=12, val_images=4, size=40, second_object=0.4)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.data.dataset import DatasetSettings, open_dataset, open_splits
+from subcam.data.dataset import open_dataset, open_splits
 from subcam.data.images import read_mask, voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES, read_names, read_voc, voc_splits
 from subcam.data.records import ImageSet
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 
 OBJECTS = {"a": ("cat", "cat", "dog"), "b": ("sheep",), "c": ("person", "cat"), "d": ("sofa",)}

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from subcam.audit.dataset import audit_dataset
-from subcam.data.dataset import DatasetSettings
 from subcam.data.readers.voc import read_voc, voc_splits
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 
 

@@ -20,14 +20,9 @@ from tests.networks.golden_weights import golden_state
 from torch import nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import (
-    Backbone,
-    NetworkSettings,
-    build_backbone,
-    freeze_parameters,
-    set_batch_norm_eval,
-)
+from subcam.networks.backbones.build import Backbone, build_backbone, freeze_parameters, set_batch_norm_eval
 from subcam.networks.mxnet_params import torch_name
+from subcam.networks.settings import NetworkSettings
 from subcam.networks.weight_files import load_state, save_model
 
 
@@ -335,7 +330,8 @@ def test_a_model_that_timm_has_no_weights_for() -> None:
 def test_a_saved_network_is_a_start(tmp_path: Path) -> None:
     """Features of the saved network, whatever was on top of it, with its normalisation."""
     from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-    from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+    from subcam.networks.segmenter import SegmentationNetwork
+    from subcam.networks.settings import SegmentationConfig
 
     tiny = NetworkSettings(name="tiny", weights="none", mean=(0.1, 0.2, 0.3), freeze_batch_norm=False)
     torch.manual_seed(1)
@@ -355,7 +351,8 @@ def test_a_saved_network_is_a_start(tmp_path: Path) -> None:
 
 
 def test_a_saved_network_that_does_not_fit(tmp_path: Path) -> None:
-    from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+    from subcam.networks.segmenter import SegmentationNetwork
+    from subcam.networks.settings import SegmentationConfig
 
     tiny = NetworkSettings(name="tiny", weights="none")
     folder = tmp_path / "segmentation"

@@ -14,11 +14,12 @@ from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from subcam.affinity.network import AffinityConfig, AffinityNetwork
-from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.build import build_backbone
 from subcam.networks.backbones.timm_models import normed_intermediates, plan_model
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
-from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork
+from subcam.networks.segmenter import SegmentationNetwork
+from subcam.networks.settings import NetworkSettings, SegmentationConfig
 
 OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"

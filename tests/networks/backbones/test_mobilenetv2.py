@@ -8,8 +8,9 @@ import timm
 import torch
 
 from subcam.networks.backbones import mobilenetv2
-from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.build import build_backbone
 from subcam.networks.backbones.mobilenetv2 import MobileNetV2
+from subcam.networks.settings import NetworkSettings
 
 
 @pytest.mark.parametrize("pad_same", [False, True])

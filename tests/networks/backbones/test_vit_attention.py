@@ -8,8 +8,9 @@ from tests.networks.encoders import NAMES, TRANSFORMERS, Encoder, shake
 from torch import Tensor
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.backbones.build import Backbone, build_backbone
 from subcam.networks.backbones.vit_attention import attention_layers, check_attention, heard_attention
+from subcam.networks.settings import NetworkSettings
 
 
 def build(encoder: Encoder, *, depth: int = 3, **model_args: Any) -> Backbone:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.backbones.timm_models import plan_model
 from subcam.networks.decoders.deeplab import DeepLabV2, DilatedClassifier, published_resnet_state, use_caffe_layout
+from subcam.networks.settings import NetworkSettings
 
 
 @torch.no_grad()

@@ -5,10 +5,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus, PooledContext
 from subcam.networks.decoders.pyramid import feature_pyramid
 from subcam.networks.for_inference import folded
+from subcam.networks.settings import NetworkSettings
 
 RESNET = NetworkSettings(name="resnet18", weights="none", output_stride=16, freeze_batch_norm=False)
 

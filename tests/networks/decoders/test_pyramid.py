@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import NetworkSettings, build_backbone
+from subcam.networks.backbones.build import build_backbone
 from subcam.networks.decoders.pyramid import PyramidPlan, feature_pyramid, plan_pyramid
+from subcam.networks.settings import NetworkSettings
 
 
 def backbone(name: str, **settings: Any) -> Any:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import NetworkSettings
 from subcam.networks.decoders.smp_models import SmpModel, smp_architectures
+from subcam.networks.settings import NetworkSettings
 
 SMALL = "mobilenetv3_small_050"
 """timm's; segmentation-models-pytorch knows it under a prefix."""

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from subcam.data.readers.voc import VOC_CLASSES
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.refine.variants import VARIANTS
 from subcam.report.tables.formats import Spread, csv_table, markdown_table, terminal_table
 from subcam.report.tables.tables import BEST_NOTE, ablation_table, class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult

@@ -27,9 +27,9 @@ from subcam.download import archive_folder, published_sets, transfer, voc_augmen
 from subcam.download.sources import Archive
 from subcam.errors import SubcamError
 from subcam.export.mask_folder import _of_run as masks_of_run
-from subcam.networks.model_folder import segmentation_of_run
+from subcam.networks.networks_of_run import segmentation_of_run
 from subcam.predict.folder import check_same
-from subcam.predict.tiles import InferenceSettings
+from subcam.predict.settings import InferenceSettings
 from subcam.report.gather.ablation import Summary, read_summary
 from subcam.report.page.headline import headline
 from subcam.report.tables.formats import markdown_table

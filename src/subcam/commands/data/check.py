@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from subcam.audit.dataset import Audit
     from subcam.audit.finding import Finding
-    from subcam.data.dataset import DatasetSettings
+    from subcam.data.settings import DatasetSettings
 
 DESCRIPTION = """Find what is wrong with a data set before hours are spent on it.
 
@@ -31,7 +31,7 @@ def check(words: list[str]) -> None:
     import tyro
 
     from subcam.commands.flags import read_flags
-    from subcam.data.dataset import DatasetSettings
+    from subcam.data.settings import DatasetSettings
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(Settings):
@@ -108,7 +108,7 @@ def _lines(finding: "Finding") -> list[str]:
 
 def _as_words(settings: "DatasetSettings") -> tuple[str, ...]:
     """The settings that differ from the defaults, as `subcam run` takes them."""
-    from subcam.data.dataset import DatasetSettings
+    from subcam.data.settings import DatasetSettings
 
     words: list[str] = []
     for name, default in vars(DatasetSettings()).items():

@@ -9,7 +9,7 @@ from subcam.checks.fields import Count, Settings
 from subcam.errors import SettingsError
 
 if TYPE_CHECKING:
-    from subcam.data.dataset import DatasetSettings
+    from subcam.data.settings import DatasetSettings
 
 DESCRIPTION = """Write a data set as tar shards: few large files instead of millions of small ones.
 
@@ -23,7 +23,7 @@ def shards(words: list[str]) -> None:
     import tyro
 
     from subcam.commands.flags import read_flags
-    from subcam.data.dataset import DatasetSettings
+    from subcam.data.settings import DatasetSettings
 
     @dataclass(frozen=True, kw_only=True)
     class Arguments(Settings):

@@ -14,15 +14,8 @@ from subcam.data.files import ImagesByEnd, find_listed, name_of
 from subcam.data.readers.class_names import chosen_classes
 from subcam.data.readers.coco_file import CocoFile, CocoImage, Segment, read_coco_file
 from subcam.data.readers.coco_masks import write_coco_masks
-from subcam.data.records import (
-    MOST_CLASSES,
-    ImageSet,
-    OnBadInput,
-    Record,
-    Skipped,
-    mask_values_of,
-    require_name,
-)
+from subcam.data.records import MOST_CLASSES, ImageSet, Record, Skipped, mask_values_of, require_name
+from subcam.data.settings import OnBadInput
 from subcam.errors import BadInputError
 from subcam.runtime.files import below, file_digest, write_json
 from subcam.runtime.progress import bar

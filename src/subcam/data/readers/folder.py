@@ -15,7 +15,8 @@ from subcam.checks.arguments import takes_arrays
 from subcam.data.files import find_file, mask_named, name_of, require_inside
 from subcam.data.readers.class_names import chosen_classes, is_missing, read_class_list
 from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, missing_label, read_label_table
-from subcam.data.records import ImageSet, OnBadInput, Record, Skipped, mask_values_of, require_room, suggest
+from subcam.data.records import ImageSet, Record, Skipped, mask_values_of, require_room, suggest
+from subcam.data.settings import OnBadInput
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import is_there
 from subcam.runtime.files import atomic_write

@@ -26,7 +26,6 @@ from subcam.data.records import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
     ImageSet,
-    OnBadInput,
     Record,
     Skipped,
     first_of,
@@ -35,6 +34,7 @@ from subcam.data.records import (
     require_room,
     suggest,
 )
+from subcam.data.settings import OnBadInput
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.regular_file import is_there, read_bytes

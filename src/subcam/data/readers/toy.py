@@ -7,17 +7,15 @@ clustering can find them and a classifier of sub-types has to look at the whole 
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from subcam.checks.arguments import takes_arrays
-from subcam.checks.fields import Count, Range, Seed, Settings, Share
 from subcam.data.images import voc_palette, write_mask
+from subcam.data.settings import ToySettings
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.files import atomic_write, read_json, write_json
 
@@ -28,27 +26,6 @@ HEAD_COLOURS = ((0.85, 0.20, 0.20), (0.90, 0.75, 0.15), (0.55, 0.20, 0.70), (0.1
 BODY_TINTS = ((0.62, 0.52, 0.44), (0.44, 0.56, 0.60), (0.58, 0.60, 0.42), (0.60, 0.46, 0.56))
 POSE_DEGREES = {"flat": 0.0, "upright": 90.0, "slanted": 40.0}
 BODY_LENGTH = {"large": 0.36, "small": 0.25}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToySettings(Settings):
-    """How many images, how large, and how much the rest of an object tells about its class.
-
-    Attributes:
-        train_images: generated images to learn from.
-        val_images: generated images to score.
-        size: height and width in pixels.
-        class_tint: share of the class's own colour in the body's, 0 (bodies tell nothing about the class) to 1.
-        second_object: share of images with a second object of another class.
-        seed: of the images' random numbers.
-    """
-
-    train_images: Count = 480
-    val_images: Annotated[int, Range(0, 1_000_000)] = 120
-    size: Annotated[int, Range(8, 10_000)] = 64
-    class_tint: Share = 0.3
-    second_object: Share = 0.1
-    seed: Seed = 0
 
 
 @takes_arrays()

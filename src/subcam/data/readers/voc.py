@@ -25,16 +25,8 @@ from subcam.data.readers.class_names import (
 )
 from subcam.data.readers.colour_masks import indexed_mask, read_colours
 from subcam.data.readers.csv_file import read_text
-from subcam.data.records import (
-    ImageSet,
-    OnBadInput,
-    Record,
-    Skipped,
-    mask_values_of,
-    require_name,
-    require_room,
-    suggest,
-)
+from subcam.data.records import ImageSet, Record, Skipped, mask_values_of, require_name, require_room, suggest
+from subcam.data.settings import OnBadInput
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import is_there, open_file
 from subcam.runtime.documents.xml_file import read_xml

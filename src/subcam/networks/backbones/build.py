@@ -5,20 +5,20 @@ images; on top, where asked for, the 3x3 convolution that the paper's text puts 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subcam.checks.fields import Range, Settings
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones import mobilenetv2, resnet38, tiny
-from subcam.networks.model_folder import WEIGHTS_FILE, read_backbone, weights_digest
+from subcam.networks.model_folder import read_backbone
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
+from subcam.networks.networks_of_run import WEIGHTS_FILE
+from subcam.networks.settings import NetworkSettings, Triple
 from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
     find_misfit,
@@ -27,48 +27,9 @@ from subcam.networks.weight_files import (
     read_metadata,
     split_heads,
 )
-from subcam.runtime.run_folder import by_content
-
-Triple = tuple[float, float, float]
-Mean = Annotated[float, Range(-100.0, 100.0)]
-Deviation = Annotated[float, Range(1e-6, 1000.0)]
-ModelArgument = bool | Annotated[int, Range(-(10**9), 10**9)] | Annotated[float, Range(-1e9, 1e9)] | str
 
 SAME = {"pad_type": "same"}
 """Arguments of timm that our own MobileNetV2 knows too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings(Settings):
-    """Which feature extractor, what it starts from, and what of it does not learn.
-
-    Attributes:
-        name: "resnet38", "tiny", or any timm model with a spatial map ("mobilenetv2_100", "vit_small_patch14_dinov2",
-            ...); `segment.network` also takes "same", the run's own.
-        weights: "timm" for timm's pretrained ones, "none" for random ones from the current seed, or a file:
-            .safetensors, .pth, .pt, .ckpt, and MXNet's .params for resnet38; or the folder of a network that subcam
-            trained.
-        output_stride: pixels of the image to one of the map, where the family can change it; None leaves it.
-        neck_channels: width of a 3x3 convolution with ReLU on top (the paper's text has 512, its code none); 0 for
-            none.
-        mean: what is subtracted from RGB in 0..1 before the network; None takes what the weights' file or timm's record
-            says.
-        std: what the difference is divided by; None likewise.
-        model_args: further arguments of timm.create_model, such as pad_type=same.
-        freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
-        freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing
-            to keep, that is with `weights="none"`.
-    """
-
-    name: str = "mobilenetv2_100"
-    weights: str = field(default="timm", metadata=by_content(weights_digest))
-    output_stride: Annotated[int, Range(1, 256)] | None = None
-    neck_channels: Annotated[int, Range(0, 65_536)] = 0
-    mean: tuple[Mean, Mean, Mean] | None = None
-    std: tuple[Deviation, Deviation, Deviation] | None = None
-    model_args: dict[str, ModelArgument] = field(default_factory=dict)
-    freeze: tuple[str, ...] = ()
-    freeze_batch_norm: bool = True
 
 
 class Backbone(nn.Module):

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.errors import SettingsError
-from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.backbones.build import Backbone, build_backbone
+from subcam.networks.settings import NetworkSettings
 
 
 class LayerAttention(NamedTuple):

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.backbones.build import Backbone, build_backbone
 from subcam.networks.logit_grid import Grid
+from subcam.networks.settings import NetworkSettings
 from subcam.networks.weight_files import TORCH_SUFFIXES, load_into, load_state
 
 DILATIONS = (6, 12, 18, 24)

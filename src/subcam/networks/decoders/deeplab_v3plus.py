@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from subcam.networks.backbones.build import Backbone, NetworkSettings, build_backbone
+from subcam.networks.backbones.build import Backbone, build_backbone
 from subcam.networks.decoders.pyramid import feature_pyramid, plan_pyramid
 from subcam.networks.logit_grid import Grid
+from subcam.networks.settings import NetworkSettings
 
 WIDTH = 256
 FINE_WIDTH = 48

@@ -14,14 +14,9 @@ from torch import Tensor, nn
 
 from subcam.data.records import suggest
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.backbones.build import (
-    NetworkSettings,
-    Triple,
-    freeze_parameters,
-    metadata_triple,
-    set_batch_norm_eval,
-)
+from subcam.networks.backbones.build import freeze_parameters, metadata_triple, set_batch_norm_eval
 from subcam.networks.logit_grid import Grid
+from subcam.networks.settings import NetworkSettings, Triple
 from subcam.networks.weight_files import load_into, load_state, read_metadata
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -17,7 +17,8 @@ from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import scores
-from subcam.refine.scores_and_masks import GIVEN, VARIANTS, label_map, mask_path
+from subcam.refine.scores_and_masks import label_map, mask_path
+from subcam.refine.variants import GIVEN, VARIANTS
 from subcam.report.gather.names import GIVEN_MASKS, VARIANT_NAMES, masks_name, network_name
 from subcam.results import ComparisonResult, FinishedRun, RoundResult
 from subcam.runtime.files import below

@@ -1,6 +1,6 @@
 """What rounds, other maps, pseudo masks and networks are called in the tables, in the figures and on the page."""
 
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, SegmentedResult
 
 PLAIN_CAM = "plain CAM"

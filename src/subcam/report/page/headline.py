@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.report.gather.names import VARIANT_NAMES, masks_name, network_name
 from subcam.report.page.numbers import percent, signed
 from subcam.report.tables.tables import splits_of

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from subcam.refine.scores_and_masks import GIVEN
+from subcam.refine.variants import GIVEN
 from subcam.report.gather.names import ENDINGS, GIVEN_MAPS, GIVEN_MASKS, masks_name, network_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import Cell, ScoreTable, Shows, score_table

@@ -6,7 +6,7 @@ In: the results of a run (`RunResult`). Out: `ScoreTable`, and files in the run'
 
 from collections.abc import Iterator, Sequence
 
-from subcam.refine.scores_and_masks import VARIANTS
+from subcam.refine.variants import VARIANTS
 from subcam.report.gather.names import GIVEN_MAPS, VARIANT_COLUMNS, network_name, row_name
 from subcam.report.tables import published
 from subcam.report.tables.formats import (

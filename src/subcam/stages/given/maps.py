@@ -1,41 +1,18 @@
 """The stage that takes response maps of another program in the place of a run's own: checked, in the run's form."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from subcam.cam.given_maps import maps_digest, open_maps
+from subcam.cam.given_maps import open_maps
 from subcam.cam.map_files import maps_path, write_response_maps
-from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages
 from subcam.export.mask_folder import class_names_in
 from subcam.runtime import distributed
 from subcam.runtime.progress import track
-from subcam.runtime.run_folder import CONTENT, Stage, by_content
+from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.given import GivenMapsSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenMapsSettings(Settings):
-    """Response maps that are taken in the place of a run's own.
-
-    Attributes:
-        folder: a folder with a NAME.npy or NAME.npz for each image, in 0..1; or a run's folder, or that of its stage.
-            A run then begins with these maps. Empty to train a classifier and make them.
-        classes: the classes in the order of the channels, or a file of them; else the run's, those of classes.txt in
-            the folder, or the data set's in its order.
-    """
-
-    folder: Annotated[str, tyro.conf.arg(name="maps", prefix_name=False, metavar="DIR")] = field(
-        default="", metadata=by_content(maps_digest)
-    )
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="maps-classes", prefix_name=False, metavar="NAME...|FILE")
-    ] = field(default=(), metadata={CONTENT: class_names_in})
 
 
 def run(stage: Stage, *, settings: GivenMapsSettings, images: CheckedImages) -> None:

@@ -1,50 +1,27 @@
 """The stage that takes masks of another program in the place of pseudo masks: checked, in the data set's values."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 from jaxtyping import UInt8
 
-from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, first_of
 from subcam.errors import BadInputError
-from subcam.export.mask_folder import class_names_in, masks_digest, open_masks
-from subcam.refine.scores_and_masks import GIVEN, mask_path
+from subcam.export.mask_folder import class_names_in, open_masks
+from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import GIVEN
 from subcam.runtime import distributed
 from subcam.runtime.progress import say, track
-from subcam.runtime.run_folder import CONTENT, Stage, by_content
+from subcam.runtime.run_folder import Stage
+from subcam.stages.settings.given import GivenMasksSettings
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
 
 _SHOWN = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenMasksSettings(Settings):
-    """Masks that are taken in the place of pseudo masks.
-
-    Attributes:
-        folder: a folder with an indexed NAME.png for each training image, 255 where nothing is known; or one that
-            `predict` wrote, or a run's. A run then begins with training a network on them. Empty to make pseudo masks.
-        classes: what the values 1, 2, ... are called, or a file of names; else those of classes.txt or classes.csv in
-            the folder, or the data set's in its order.
-        unknown: what to do about pixels of a class that the data set does not have: stop, or take them for 255.
-    """
-
-    folder: Annotated[str, tyro.conf.arg(name="masks", prefix_name=False, metavar="DIR")] = field(
-        default="", metadata=by_content(masks_digest)
-    )
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="masks-classes", prefix_name=False, metavar="NAME...|FILE")
-    ] = field(default=(), metadata={CONTENT: class_names_in})
-    unknown: Annotated[Literal["stop", "ignore"], tyro.conf.arg(name="masks-unknown", prefix_name=False)] = "stop"
 
 
 def run(stage: Stage, *, settings: GivenMasksSettings, images: CheckedImages, needed: CheckedImages) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from subcam.data.augmentation import Augmentation, AugmentationSettings, draw_augmentation
+from subcam.data.augmentation import Augmentation, draw_augmentation
+from subcam.data.batches.mask_crops import SegmentationImages, augment_mask, only_masked, with_masks
 from subcam.data.check import CheckedImages
 from subcam.data.images import voc_palette, write_mask
-from subcam.data.mask_crops import SegmentationImages, augment_mask, only_masked, with_masks
 from subcam.data.records import ImageSet, Record
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError
 
 SETTINGS = AugmentationSettings(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from subcam.data.batches.inference import inference_batches, same_size_batches
 from subcam.data.images import read_image
-from subcam.data.inference_batches import inference_batches, same_size_batches
 from subcam.data.records import Record
 from subcam.errors import BadInputError
 

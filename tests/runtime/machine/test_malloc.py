@@ -8,7 +8,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from subcam.runtime.malloc import keep_freed_memory
+from subcam.runtime.machine.malloc import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 for _ in range(3):

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subcam.data.augmentation import AugmentationSettings, augment
+from subcam.data.augmentation import augment
+from subcam.data.batches.training import EpochSampler, TrainingImages, TrainingLoader, choose_workers, training_loader
 from subcam.data.images import read_image
 from subcam.data.records import Record
-from subcam.data.training_batches import EpochSampler, TrainingImages, TrainingLoader, choose_workers, training_loader
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 
 AUGMENTATION = AugmentationSettings(crop=16, scale_long_side=(12, 30))
@@ -206,9 +207,9 @@ LOAD_FOREVER = """
 import sys
 import numpy as np
 from pathlib import Path
-from subcam.data.training_batches import TrainingImages, training_loader
+from subcam.data.batches.training import TrainingImages, training_loader
 from subcam.data.records import Record
-from subcam.data.augmentation import AugmentationSettings
+from subcam.data.settings import AugmentationSettings
 
 records = [Record(name=path.stem, image=path, labels=()) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 images = TrainingImages(records, np.zeros((len(records), 1), np.uint8), AugmentationSettings(crop=16), seed=0)

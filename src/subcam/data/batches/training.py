@@ -14,9 +14,10 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from subcam.data.augmentation import AugmentationSettings, varied_crop
+from subcam.data.augmentation import varied_crop
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.records import Record
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.devices import own_cores
 from subcam.runtime.signals import SIGNALS

@@ -10,10 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from subcam.data.augmentation import Augmentation, AugmentationSettings, varied_crop
+from subcam.data.augmentation import Augmentation, varied_crop
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet, Record, mask_values_of
+from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError
 
 

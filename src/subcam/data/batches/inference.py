@@ -8,10 +8,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from subcam.data.batches.training import choose_workers, leave_interrupts_to_parent
 from subcam.data.decoded_cache import DecodedImages
 from subcam.data.images import read_image
 from subcam.data.records import Record
-from subcam.data.training_batches import choose_workers, leave_interrupts_to_parent
 from subcam.errors import BadInputError
 
 

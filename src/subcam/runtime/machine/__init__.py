@@ -1,0 +1,1 @@
+"""The machine: what it is told, and how its memory is kept."""

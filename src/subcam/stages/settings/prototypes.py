@@ -1,0 +1,39 @@
+"""Settings of the stages of prototypes."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from subcam.checks.fields import BatchSize, Count, Range, Settings, Share
+from subcam.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeSettings(Settings):
+    """Settings of prototypes of positions.
+
+    Attributes:
+        num_objects: prototypes of each class's objects.
+        num_context: prototypes of what surrounds them, for each class.
+        object_above: a position whose strongest response is greater shows that class.
+        context_below: one whose strongest response is less shows none of the image's classes.
+        most_positions: positions that are clustered at most in a group; of more a random sample is.
+        restarts: K-means runs from different seeds; the one of least inertia counts.
+        max_iterations: the limit of one K-means run.
+        batch_size: images of equal size that pass the network together.
+    """
+
+    num_objects: Annotated[int, Range(1, 10_000)] = 5
+    num_context: Annotated[int, Range(1, 10_000)] = 5
+    object_above: Share = 0.4
+    context_below: Share = 0.2
+    most_positions: Annotated[int, Range(1, 1_000_000_000)] = 4000
+    restarts: Annotated[int, Range(1, 10_000)] = 2
+    max_iterations: Count = 100
+    batch_size: BatchSize = 8
+
+    def check_together(self) -> None:
+        """A position cannot be of an object and of its context."""
+        if self.context_below > self.object_above:
+            raise SettingsError(
+                f"expected context_below of at most object_above, got {self.context_below} and {self.object_above}"
+            )
