@@ -207,7 +207,8 @@ def _check_classes(train: ImageSet) -> None:
         (name,) = counts
         raise SettingsError(
             f"expected images without {name!r} as well, got {name!r} in all {len(train)}: from these nothing can be"
-            " learned about what tells it; add images without it, with an empty cell in the column of labels"
+            " learned about what tells it; add images without it, with an empty cell in the column of labels, or in a"
+            " folder called background"
         )
 
 
@@ -232,6 +233,8 @@ def _check_architecture(name: str) -> None:
 def say_images(dataset: Dataset) -> None:
     """Say how many images a run has, by class and split, and which were left out."""
     train = dataset.train.image_set
+    if dataset.understood:
+        say(dataset.understood)
     counts = ", ".join(f"{name} {n}" for name, n in zip(train.class_names, train.labels.sum(0), strict=True))
     say(f"{len(train)} training images ({counts})")
     for split, images in dataset.scored.items():

@@ -21,18 +21,28 @@ from subcam.data.files import (
 )
 from subcam.data.images import read_image
 from subcam.data.readers.folder import read_folder
-from subcam.data.records import IMAGE_SUFFIXES, UNREAD_SUFFIXES, mask_values_of, suggest
+from subcam.data.records import IMAGE_SUFFIXES, SUFFIXES_BY_KIND, UNREAD_SUFFIXES, mask_values_of, suggest
 from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError
 from subcam.export.mask_folder import open_masks
 from subcam.predict.find_images import find_images
 
-FORMATS = {".jpe": "JPEG", ".jfif": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".pnm": "PPM", ".j2k": "JPEG2000"}
+FORMATS = {
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".pbm": "PPM",
+    ".pgm": "PPM",
+    ".pnm": "PPM",
+    ".j2k": "JPEG2000",
+    ".hif": "HEIF",
+}
 """Of suffixes that Pillow cannot save by."""
 
 
 def write(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in SUFFIXES_BY_KIND["HEIF"]:
+        pytest.importorskip("pillow_heif").register_heif_opener()
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, format=FORMATS.get(path.suffix.lower()))
     return path
@@ -53,7 +63,7 @@ def mixed(tmp_path: Path) -> Path:
     kinds = (".jpg", ".JPG", ".jp2", ".ppm", ".jfif", ".webp", ".tiff", ".bmp")
     for seed, suffix in enumerate(kinds):
         write(root / ("cat", "dog")[seed % 2] / f"{seed}{suffix}", seed)
-    (root / "cat" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (root / "cat" / "phone.PSD").write_bytes(b"8BPS")
     (root / "cat" / "notes.txt").write_text("none")
     return root
 
@@ -61,25 +71,25 @@ def mixed(tmp_path: Path) -> Path:
 def test_all_commands_take_the_same_files_and_name_what_is_not_read(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readable = {path for path in mixed.rglob("*") if path.suffix not in (".HEIC", ".txt", "")}
+    readable = {path for path in mixed.rglob("*") if path.suffix not in (".PSD", ".txt", "")}
     assert len(readable) == 8
-    phone = mixed / "cat" / "phone.HEIC"
+    phone = mixed / "cat" / "phone.PSD"
 
     labels([str(mixed), "--kind", "folders"])
     said = capsys.readouterr().out
     assert "8 images, 2 names" in said
-    assert f"{phone}: expected an image of a kind that is read, got .heic; convert it to JPEG or PNG" in said
+    assert f"{phone}: expected an image of a kind that is read, got .psd; convert it to JPEG or PNG" in said
     assert {record.image for record in read_folder(mixed).records} == readable
 
     audit = audit_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
     assert audit.splits[0].images == 8
     (unread,) = [finding for finding in audit.findings if finding.kind == "unread"]
-    assert [example.text for example in unread.examples] == ["cat/phone.HEIC"]
+    assert [example.text for example in unread.examples] == ["cat/phone.PSD"]
     assert not [finding for finding in audit.findings if finding.kind in ("unlisted", "image-bad")]
 
     predicted = find_images([mixed])
     assert {record.image for record in predicted.records} == readable
-    assert [(skip.file, ".heic; convert it" in skip.reason) for skip in predicted.unread] == [(str(phone), True)]
+    assert [(skip.file, ".psd; convert it" in skip.reason) for skip in predicted.unread] == [(str(phone), True)]
 
     (mixed / "labels.csv").write_text("image,labels\ncat/0.jpg,cat\n")
     audit = audit_dataset(DatasetSettings(root=str(mixed)), work_folder=tmp_path / "work", workers=1)
@@ -88,15 +98,15 @@ def test_all_commands_take_the_same_files_and_name_what_is_not_read(
 
 
 def test_a_listed_file_of_a_kind_that_is_not_read_is_named(mixed: Path) -> None:
-    with pytest.raises(BadInputError, match=r"phone\.HEIC: expected an image of a kind that is read, got \.heic"):
-        read_image(mixed / "cat" / "phone.HEIC")
+    with pytest.raises(BadInputError, match=r"phone\.PSD: expected an image of a kind that is read, got \.psd"):
+        read_image(mixed / "cat" / "phone.PSD")
 
 
 def test_a_folder_of_nothing_that_is_read_says_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "a.heic").write_bytes(b"x")
+    (tmp_path / "cat" / "a.psd").write_bytes(b"x")
     for take in (lambda: find_images([tmp_path]), lambda: labels([str(tmp_path)])):
-        with pytest.raises(BadInputError, match=r"a\.heic: expected an image of a kind that is read"):
+        with pytest.raises(BadInputError, match=r"a\.psd: expected an image of a kind that is read"):
             take()
 
 

@@ -177,7 +177,7 @@ def _findings(
                 advice="Check that these are the right files.",
             )
         )
-    if splits.layout == "folder":
+    if splits.layout in ("folder", "label-studio", "cvat"):
         findings += _unlisted(Path(settings.root), records)
     return findings
 
@@ -204,7 +204,7 @@ def _rows(train: ImageSet, scored: dict[str, ImageSet], bad: Severity) -> list[F
             kind="entry-bad",
             severity=bad,
             title=f"{counted(len(skipped), 'entry', 'entries')} of the list that cannot be used",
-            advice="Correct the rows or annotations that are named.",
+            advice="Correct what is named, or leave it out with --dataset.on-bad-input skip.",
             examples=tuple(Example(text=reason) for reason in skipped),
         )
     ]
@@ -241,8 +241,7 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
                 kind="unlisted",
                 severity="note",
                 title=f"{counted(len(extra), 'image')} in {folder} that no row of the list names",
-                advice="They are not used. Add them with their labels, or with an empty cell if they show none of the "
-                "classes.",
+                advice="They are not used. Add them with their labels, or without any if they show no class.",
                 examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
             )
         )

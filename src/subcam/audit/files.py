@@ -95,7 +95,7 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
             bad,
             [Example(text=each.problem) for each in facts if each.problem],
             "that cannot be read",
-            "Copy them again, or take them out of the list.",
+            "Copy them again, take them out of the list, or leave them out with --dataset.on-bad-input skip.",
         )
     ]
     masks = {

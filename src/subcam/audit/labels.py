@@ -143,7 +143,7 @@ def _everywhere(images: ImageSet) -> list[Finding]:
             title=f"{counted(len(counts), 'class', 'classes')} in {'every' if every else 'nearly every'} image",
             advice="A map shows what tells a class from its absence, and there are no images without "
             f"{'these classes' if len(counts) > 1 else 'this class'}: add images that show none of the classes, with "
-            "an empty cell as their labels.",
+            "an empty cell as their labels, or in a folder called background.",
             examples=tuple(Example(text=f"{name}: not in {counted(left, 'image')}") for name, left in missing.items()),
         )
     ]

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.check import CheckedImages, check_images
+from subcam.data.labels.layout import Reading, reading_of
+from subcam.data.labels.read import as_table, read_labels
+from subcam.data.labels.source_kind import SourceKind
 from subcam.data.readers.coco import coco_files, read_coco
-from subcam.data.readers.folder import folder_splits, read_folder
+from subcam.data.readers.folder import MASK_FOLDER, image_set_of
+from subcam.data.readers.label_table import LabelTable, read_label_table
 from subcam.data.readers.shards import read_shards, shard_splits
 from subcam.data.readers.toy import write_toy
 from subcam.data.readers.voc import read_voc, voc_splits
@@ -30,12 +36,15 @@ ALL = "all"
 class Dataset:
     """The training images and, by split, the images to score (only those that have masks).
 
+    understood: how the folder was read, in a line.
+
     Raises:
         BadInputError: more classes than the 8 bits of pseudo masks and predictions hold.
     """
 
     train: CheckedImages
     scored: dict[str, CheckedImages]
+    understood: str = ""
 
     def __post_init__(self) -> None:
         require_room(self.train.image_set.class_names, where="the training images")
@@ -53,12 +62,18 @@ class Splits:
     read: the images of a split as they are listed; none is opened. None stands for every image.
     train: the training split.
     scored: the splits to score.
+    understood: how the labels were read, in a few words.
     """
 
     layout: Layout
+    understood: str
     read: Callable[[str | None], ImageSet]
     train: str | None
     scored: tuple[str, ...]
+
+    def said_of(self, root: str) -> str:
+        """How a folder was understood, in a line."""
+        return f"{root}: read as layout {self.layout}: {self.understood}"
 
     def is_train(self, split: str) -> bool:
         """Whether a scored split is the training images themselves."""
@@ -109,7 +124,8 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
             )
         else:
             say(f"no mask of {what} has a pixel of any class: nothing is scored there")
-    return Dataset(train=train, scored=scored)
+    understood = "" if settings.root == TOY else splits.said_of(settings.root)
+    return Dataset(train=train, scored=scored, understood=understood)
 
 
 def require_same_classes(train: ImageSet, other: ImageSet, *, split: str) -> None:
@@ -138,16 +154,18 @@ def open_splits(settings: DatasetSettings, *, work_folder: Path) -> Splits:
     if settings.root == TOY:
         # Named by its settings: a set of other settings is never written over one that earlier rounds were trained on.
         root = write_toy(work_folder / f"toy-{fingerprint(settings.toy)[:10]}", settings.toy)
-    layout = settings.layout if settings.layout != "auto" else _layout(root, settings.labels)
+    reading = reading_of(root, layout=settings.layout, labels=settings.labels)
     by_layout = {"voc": _voc, "coco": _coco, "folder": _folder, "shards": _shards}
-    splits = by_layout[layout](settings, root, work_folder)
+    if reading.layout in ("folder", "coco") and reading.source.is_file():
+        settings = replace(settings, labels=reading.source.relative_to(root).as_posix())
+    splits = by_layout.get(reading.layout, partial(_of_others, reading))(settings, root, work_folder)
     for split in (splits.train, *splits.scored):
         fault = "" if split is None else "it has a /" if "/" in split else fault_of_name(split, longest=_LONGEST_SPLIT)
         if fault:
             raise SettingsError(f"{root}: no split can be called {split!r:.300}: {fault}; rename it")
     if not settings.two_valued_masks:
         return splits
-    if layout == "coco":
+    if splits.layout == "coco":
         raise SettingsError("two_valued_masks is for masks that are files; those of COCO are drawn from its outlines")
     return replace(splits, read=lambda split: _with_two_values(splits.read(split)))
 
@@ -157,7 +175,9 @@ def require_root(settings: DatasetSettings) -> None:
     if not settings.root:
         raise SettingsError("no images were named; give --data DIR, or --data toy for the generated set")
     if settings.root != TOY and not Path(settings.root).is_dir():
-        raise SettingsError(f"{settings.root} is no folder; --data takes a folder of images with labels, or 'toy'")
+        file = Path(settings.root)
+        how = f"; a file of labels is named so: --data {file.parent} --dataset.labels {file.name}" * file.is_file()
+        raise SettingsError(f"{file} is no folder; --data takes a folder of images with labels, or 'toy'{how}")
 
 
 def _with_two_values(images: ImageSet) -> ImageSet:
@@ -167,17 +187,6 @@ def _with_two_values(images: ImageSet) -> ImageSet:
             f"two_valued_masks is for one class, got {images.num_classes}; give masks where i + 1 means class i"
         )
     return replace(images, mask_values=(BACKGROUND, *[FORBIDDEN] * 254, 1))
-
-
-def _layout(root: Path, labels: str) -> Layout:
-    if (root / "JPEGImages").is_dir():
-        return "voc"
-    has_csv = (root / labels).is_file() and not labels.lower().endswith(".json")
-    if has_csv:
-        return "folder"
-    if coco_files(root, labels=labels):
-        return "coco"
-    return "shards" if any(root.glob("*.tar")) else "folder"
 
 
 def _voc(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
@@ -199,7 +208,9 @@ def _voc(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
         )
 
     held_out = tuple(split for split in ("train", "val") if split in lists)
-    return Splits(layout="voc", read=read, train=train, scored=settings.scored_splits or held_out or (train or ALL,))
+    understood = "JPEGImages, and the annotations or masks beside them"
+    scored = settings.scored_splits or held_out or (train or ALL,)
+    return Splits(layout="voc", understood=understood, read=read, train=train, scored=scored)
 
 
 def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
@@ -233,25 +244,43 @@ def _coco(settings: DatasetSettings, root: Path, work_folder: Path) -> Splits:
             on_bad_input=settings.on_bad_input,
         )
 
-    return Splits(layout="coco", read=read, train=train, scored=scored)
+    understood = f"the categories in {', '.join(path.name for path in files.values())}"
+    return Splits(layout="coco", understood=understood, read=read, train=train, scored=scored)
 
 
 def _folder(settings: DatasetSettings, root: Path, _: Path) -> Splits:
+    table = read_label_table(root / settings.labels)
+    what = f"columns {', '.join(table.class_columns[:5])}" if table.class_columns else "names"
+    understood = f"the {what} in {settings.labels}"
+    return _of_table(settings, root, table, layout="folder", understood=understood)
+
+
+def _of_others(reading: Reading, settings: DatasetSettings, root: Path, _: Path) -> Splits:
+    """Labels of another program: as those of a CSV that `subcam data labels` writes of them."""
+    kind = next(kind for kind in get_args(SourceKind) if kind == reading.layout)
+    labels = read_labels(reading.source, kind, root=root, besides=(MASK_FOLDER,), crowd_labels=settings.crowd_labels)
+    if labels.skipped and settings.on_bad_input == "stop":
+        raise BadInputError(
+            f"{labels.skipped[0].reason} ({len(labels.skipped)} of {len(labels.skipped) + len(labels.images)} entries "
+            "cannot be used; --dataset.on-bad-input skip leaves them out)"
+        )
+    table = as_table(labels, path=reading.source)
+    return _of_table(settings, root, table, layout=reading.layout, understood=labels.understood)
+
+
+def _of_table(settings: DatasetSettings, root: Path, table: LabelTable, *, layout: Layout, understood: str) -> Splits:
     def read(split: str | None) -> ImageSet:
-        return read_folder(
-            root,
-            labels=settings.labels,
-            split=split,
-            classes=settings.classes or None,
-            on_bad_input=settings.on_bad_input,
+        return image_set_of(
+            table, root=root, split=split, classes=settings.classes or None, on_bad_input=settings.on_bad_input
         )
 
-    split_names = folder_splits(root, labels=settings.labels)
+    split_names = table.splits
     if not split_names and (settings.train_split or settings.scored_splits):
-        raise SettingsError(f"{root / settings.labels} has no column 'split'; add it or leave the splits' names out")
-    train = (settings.train_split or "train") if split_names else None
+        raise SettingsError(f"{table.path} has no column 'split'; add it or leave the splits' names out")
+    own = [split for split in split_names if split.casefold() in ("train", "training")]
+    train = (settings.train_split or (own[0] if own and layout != "folder" else "train")) if split_names else None
     scored = settings.scored_splits or tuple(split for split in split_names if split != train) or (train or ALL,)
-    return Splits(layout="folder", read=read, train=train, scored=scored)
+    return Splits(layout=layout, understood=understood, read=read, train=train, scored=scored)
 
 
 def _shards(settings: DatasetSettings, root: Path, _: Path) -> Splits:
@@ -265,7 +294,7 @@ def _shards(settings: DatasetSettings, root: Path, _: Path) -> Splits:
         raise SettingsError(f"{root} has several splits to train on; choose one of {', '.join(own)} as train_split")
     train = settings.train_split or (own[0] if own else None)
     scored = settings.scored_splits or tuple(split for split in split_names if split != train) or (train or ALL,)
-    return Splits(layout="shards", read=read, train=train, scored=scored)
+    return Splits(layout="shards", understood="the tar files", read=read, train=train, scored=scored)
 
 
 def union(*parts: CheckedImages) -> CheckedImages:

@@ -24,7 +24,7 @@ class FolderImages:
     """What lies below a folder, sorted.
 
     images: files of a kind that is read, by suffix; a pipe or a link to nothing too: who reads it says what it is.
-    unread: files that are images by their suffix and of a kind that is not read, such as .heic.
+    unread: files that are images by their suffix and of a kind that is not read, such as .psd.
     """
 
     images: tuple[Path, ...]

@@ -19,6 +19,11 @@ from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import read_bytes
 
 _NOT_IN_EVERY_PILLOW = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+_HEIF = "HEIF"
+_PILLOWS_OWN = tuple(kind for kind in SUFFIXES_BY_KIND if kind != _HEIF)
+_LONGEST_BRANDS = 256
+"""Bytes in which a HEIF names its kinds; more is none."""
+
 _KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES_BY_KIND.items() for suffix in suffixes}
 _NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -74,12 +79,39 @@ def open_image(path: Path, *, data: bytes) -> Iterator[Image.Image]:
         BadInputError: not an image of a kind that is read, or more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
     """
     with naming(path):
-        image = Image.open(io.BytesIO(data), formats=tuple(SUFFIXES_BY_KIND))
+        if _is_heif(data):
+            _require_heif(path)
+        image = Image.open(io.BytesIO(data), formats=_PILLOWS_OWN if not _is_heif(data) else (_HEIF,))
     with image:
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise _too_large(path, f"{image.width} x {image.height} pixels")
         yield image
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether bytes are HEIF with pixels in HEVC, by the brands in the box that they begin with; AVIF has another."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS)
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    return b"avif" not in brands and any(brand[:3] in (b"hei", b"hev") for brand in brands)
+
+
+def _require_heif(path: Path) -> None:
+    """Let Pillow know HEIF.
+
+    Raises:
+        BadInputError: the package for it is not installed; says how to install it.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise BadInputError(
+            f"{path}: expected an image of a kind that is read, got HEIF (.heic), for which a package is needed:"
+            " pip install pillow-heif; or convert it to JPEG or PNG"
+        ) from error
+    register_heif_opener()
 
 
 def kind_of(image: Image.Image) -> str:

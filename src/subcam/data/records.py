@@ -34,17 +34,19 @@ SUFFIXES_BY_KIND = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "GIF": (".gif",),
-    "JPEG2000": (".jp2", ".j2k"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
-"""The kinds of images that are read, as Pillow names them, and how their files end."""
+"""The kinds of images that are read, as Pillow names them, and how their files end. HEIF, as telephones write it, needs
+the package pillow-heif; who opens such an image says so."""
 
 IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES_BY_KIND.values() for suffix in suffixes)
 """What counts as an image in a folder or archive. A file that is named itself may have any suffix."""
 
 UNREAD_SUFFIXES = (
-    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".tga", ".ps", ".eps", ".wmf", ".emf"),
+    *(".jxl", ".svg", ".psd", ".exr", ".hdr", ".tga", ".ps", ".eps", ".wmf", ".emf"),
     *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
 """Images of kinds that are not read; where one lies among images, it is named."""

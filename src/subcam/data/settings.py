@@ -12,7 +12,8 @@ OnBadInput = Literal["stop", "skip"]
 """What to do with a file or row that cannot be used: stop with one error, or leave it out, counted and named."""
 
 
-Layout = Literal["voc", "coco", "folder", "shards"]
+Layout = Literal["voc", "coco", "folder", "shards", "folders", "label-studio", "tags", "yolo", "cvat", "xml"]
+"""Layouts of ours and of published sets, and those of other programs, of which `subcam data labels` makes a CSV too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,12 @@ class DatasetSettings(Settings):
     """Which images.
 
     Attributes:
-        root: a folder in PASCAL VOC's or COCO's layout, one with a CSV of labels or with tar shards, or "toy" for the
-            generated set.
-        layout: how the folder is laid out; "auto" takes VOC's where there is a folder JPEGImages, COCO's where there is
-            annotations/instances_*.json or `labels` names a JSON file, shards where there are *.tar and no CSV.
-        labels: name of the CSV in a plain folder, or of a COCO file that stands alone.
+        root: a folder of images with labels: a folder for each class, a CSV, VOC's or COCO's layout, tar shards, or
+            what a labelling tool exports; or "toy" for the generated set.
+        layout: how the folder is laid out; "auto" looks, and asks where two readings are plausible. folder: a CSV of
+            labels; folders: one for each class; tags: texts beside images, or a file of tags; xml: an annotation in
+            VOC's form for each image.
+        labels: name of the file of labels in the folder, which may be a CSV, COCO's, Label Studio's, CVAT's or of tags.
         train_split: images whose labels are learned from; empty for the layout's own (VOC: train_aug, else train;
             COCO: the one that begins with train; shards: train_aug, else the only one with train in its name).
         scored_splits: images scored against masks; empty for the layout's own (VOC: train and val; COCO: that of val

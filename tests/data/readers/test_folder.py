@@ -10,7 +10,8 @@ import pytest
 from tests.data.readers.made_folder import image, labels, mask, named, without_labels
 
 from subcam.data.images import read_mask
-from subcam.data.readers.folder import folder_splits, read_folder, write_labels_csv
+from subcam.data.readers.folder import read_folder, write_labels_csv
+from subcam.data.readers.label_table import read_label_table
 from subcam.data.readers.voc import read_voc
 from subcam.errors import BadInputError
 
@@ -169,7 +170,7 @@ def test_nothing_usable_says_why(root: Path) -> None:
 
 def test_splits(root: Path) -> None:
     labels(root, "image,labels,split\na.png,cat,train\nb.png,dog,val\nsub/c.png,cow,train\n")
-    assert folder_splits(root) == ("train", "val")
+    assert read_label_table(root / "labels.csv").splits == ("train", "val")
     train, val = read_folder(root, split="train"), read_folder(root, split="val")
     assert named(train) == {"a": {"cat"}, "sub/c": {"cow"}}
     assert named(val) == {"b": {"dog"}}
@@ -182,7 +183,7 @@ def test_splits(root: Path) -> None:
 
 def test_a_split_without_its_column(root: Path) -> None:
     labels(root, "image,labels\na.png,cat\n")
-    assert folder_splits(root) == ()
+    assert read_label_table(root / "labels.csv").splits == ()
     with pytest.raises(BadInputError, match="expected a column 'split'"):
         read_folder(root, split="train")
 

@@ -1,16 +1,16 @@
-"""`subcam data labels SOURCE`: a CSV of image-level labels from folders, COCO, Label Studio, tags or YOLO."""
+"""`subcam data labels SOURCE`: a CSV of image-level labels from folders or from what another program wrote."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from subcam.checks.fields import Range, Settings
 from subcam.errors import SettingsError
 from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
-    from subcam.data.labels.from_folders_and_tags import LabelledImage, SourceLabels
+    from subcam.data.labels.from_folders_and_tags import LabelledImage
     from subcam.data.labels.label_csv import EditedLabels
     from subcam.data.records import Skipped
 
@@ -18,10 +18,11 @@ DESCRIPTION = """Write a CSV of image-level labels that `subcam run` reads, from
 
 folders: a folder for each class; an image in several has all of their names. coco: an annotation file. label-studio:
 an export as JSON. tags: NAME.txt beside each image, or one JSON, JSON-lines or CSV file. yolo: folders images and
-labels with data.yaml or classes.txt, or that file.
+labels with data.yaml or classes.txt, or that file. cvat: "CVAT for images 1.1". xml: an annotation in VOC's form for
+each image. `subcam run` reads all of these by itself; a CSV is for changing what they say.
 """
 
-Kind = Literal["auto", "folders", "coco", "label-studio", "tags", "yolo"]
+Kind = Literal["auto", "folders", "coco", "label-studio", "tags", "yolo", "cvat", "xml"]
 _SHOWN = 5
 _MOST_NAMES = 40
 
@@ -73,12 +74,21 @@ def labels(words: list[str]) -> None:
     given = read_flags(Arguments, words, prog="subcam data labels", description=DESCRIPTION)
 
     from subcam.data.labels.label_csv import edit_labels, write_label_table
+    from subcam.data.labels.read import read_labels
     from subcam.data.labels.source_kind import kind_of
 
     root = given.images or (given.source if given.source.is_dir() else given.source.parent)
     out = given.out or root / "labels.csv"
     kind = kind_of(given.source) if given.kind == "auto" else given.kind
-    source_labels = _read(given.source, kind, root=root, options=vars(given))
+    source_labels = read_labels(
+        given.source,
+        kind,
+        root=root,
+        same=given.same,
+        label_keys=given.label_keys,
+        least_score=given.least_score,
+        crowd_labels=given.crowd_labels,
+    )
     edited = edit_labels(
         source_labels.images,
         rename=_pairs(given.rename),
@@ -95,23 +105,6 @@ def labels(words: list[str]) -> None:
         say(line)
     hint = "" if out.name == "labels.csv" else f" --dataset.labels {out.name}"
     say(f"see what is wrong with it: subcam data check {out.parent}{hint}")
-
-
-def _read(source: Path, kind: str, *, root: Path, options: dict[str, Any]) -> "SourceLabels":
-    """The labels of a source; options: those of the flags that belong to one kind, by the parameter's name."""
-    from subcam.data.labels import from_annotation_tools, from_folders_and_tags, from_yolo
-
-    if kind == "folders":
-        return from_folders_and_tags.labels_from_folders(source, same=options["same"])
-    if kind == "coco":
-        return from_annotation_tools.labels_from_coco(source, root=root, crowd_labels=options["crowd_labels"])
-    if kind == "label-studio":
-        return from_annotation_tools.labels_from_label_studio(source, root=root, label_keys=options["label_keys"])
-    if kind == "yolo":
-        return from_yolo.labels_from_yolo(source, root=root)
-    if source.is_dir():
-        return from_folders_and_tags.labels_from_tag_files(source)
-    return from_folders_and_tags.labels_from_tag_table(source, root=root, least_score=options["least_score"])
 
 
 def _examples(images: "Sequence[LabelledImage]") -> str:

@@ -6,7 +6,7 @@ In: a folder. Out: `SourceLabels`: images by their path below the folder, with n
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from subcam.data.files import find_file, image_named, images_below, looks_like_image, relative_path, require_inside
 from subcam.data.readers.csv_file import read_csv, read_text
 from subcam.data.readers.json_stream import json_entries
-from subcam.data.readers.label_table import IMAGE_KEYS
+from subcam.data.readers.label_table import IMAGE_KEYS, SCORE_KEYS, TAG_KEYS
 from subcam.data.records import Skipped
 from subcam.errors import BadInputError
 from subcam.runtime.documents.json_text import loads
@@ -25,10 +25,6 @@ SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "tes
 
 _NO_CLASSES = frozenset({"images", "masks"})
 """Folders of a data set that has its CSV already."""
-
-_TAG_KEYS = ("labels", "tags", "tag", "label", "labelname", "text", "caption")
-_SCORE_KEYS = ("confidence", "score")
-"""What says how sure an entry is that its tags are in the image; 0 says that they are not, as in Open Images."""
 
 Same = Literal["content", "name", "never"]
 """When images in two folders of classes are one image with two labels: equal bytes, equal file names, or never."""
@@ -52,7 +48,7 @@ class SourceLabels:
     understood: str = ""
 
 
-def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
+def labels_from_folders(root: Path, *, same: Same = "content", besides: Sequence[str] = ()) -> SourceLabels:
     """Labels from folders: `root/CLASS/...image`, or `root/SPLIT/CLASS/...image`.
 
     An image that is in the folders of several classes has all of them; the first place of it is kept.
@@ -60,11 +56,12 @@ def labels_from_folders(root: Path, *, same: Same = "content") -> SourceLabels:
     Args:
         root: the folder.
         same: how such an image is recognised. Beware of "name" where every folder counts its own 1.jpg, 2.jpg.
+        besides: folders in `root` that are no classes.
 
     Raises:
         BadInputError: no such folder, or none with images in it.
     """
-    folders = _subfolders(root)
+    folders = [folder for folder in _subfolders(root) if folder.name not in besides]
     if {folder.name for folder in folders} <= _NO_CLASSES:
         folders = []
     splits = bool(folders) and all(folder.name.casefold() in SPLIT_NAMES for folder in folders)
@@ -154,12 +151,12 @@ def labels_from_tag_table(path: Path, *, root: Path, least_score: float | None =
                 raise BadInputError(entry.fault)
             if not isinstance(written, str) or entry.tags is None:
                 raise BadInputError(
-                    f"{where}: expected an image ({', '.join(IMAGE_KEYS)}) and its tags ({', '.join(_TAG_KEYS)})"
+                    f"{where}: expected an image ({', '.join(IMAGE_KEYS)}) and its tags ({', '.join(TAG_KEYS)})"
                 )
             image = _image_of(root, written, where)
             names = tags_of(entry.tags, where=where)
             present = entry.score is None or _is_present(entry.score, least_score, where)
-            images.append(LabelledImage(image=image, names=names if present else ()))
+            images.append(LabelledImage(image=image, names=names if present else (), split=entry.split))
             keys |= dict.fromkeys(entry.keys)
         except BadInputError as error:
             skipped.append(Skipped(file=where if written is None else str(written), reason=str(error)))
@@ -232,9 +229,10 @@ def find_image(root: Path, written: str, where: str) -> str:
 class _TagEntry:
     """What one entry has: its image as it was written, tags and score.
 
-    keys: under which the tags stood. fault: why the entry cannot be read.
+    keys: under which the tags stood. split: "" where it has none. fault: why the entry cannot be read.
     """
 
+    split: str = ""
     image: Any = None
     tags: Any = None
     score: Any = None
@@ -283,9 +281,15 @@ def _entry_of(entry: Any) -> _TagEntry:
         return _TagEntry()
     plain = {str(key).strip().casefold(): value for key, value in entry.items()}
     image = next((plain[key] for key in IMAGE_KEYS if key in plain), None)
-    key = next((key for key in _TAG_KEYS if plain.get(key) is not None), None)
-    score = next((plain[key] for key in _SCORE_KEYS if key in plain), None)
-    return _TagEntry(image=image, tags=plain[key] if key else None, score=score, keys=(key,) if key else ())
+    key = next((key for key in TAG_KEYS if plain.get(key) is not None), None)
+    score = next((plain[key] for key in SCORE_KEYS if key in plain), None)
+    return _TagEntry(
+        image=image,
+        tags=plain[key] if key else None,
+        score=score,
+        keys=(key,) if key else (),
+        split=str(plain.get("split") or ""),
+    )
 
 
 def _subfolders(root: Path) -> list[Path]:

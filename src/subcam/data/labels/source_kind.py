@@ -4,19 +4,21 @@ In: a folder or a file. Out: its kind, or an error that names what it looks like
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from subcam.data.files import images_below
+from subcam.data.files import images_below, looks_like_image
 from subcam.data.labels.from_folders_and_tags import SPLIT_NAMES
+from subcam.data.labels.from_xml import annotation_of, is_cvat
 from subcam.data.readers.coco import coco_files
 from subcam.data.readers.csv_file import read_text
 from subcam.data.readers.json_stream import json_entries
+from subcam.data.readers.label_table import IMAGE_KEYS, TAG_KEYS
 from subcam.errors import BadInputError, SettingsError
 
-SourceKind = Literal["folders", "coco", "label-studio", "tags", "yolo"]
+SourceKind = Literal["folders", "coco", "label-studio", "tags", "yolo", "cvat", "xml"]
 
 _OF_VOC = frozenset(
     {"jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationclassaug", "segmentationobject"}
@@ -43,6 +45,8 @@ def kind_of(source: Path) -> SourceKind:
         raise SettingsError(f"{source}: expected a folder of images or a file of labels, got none; check its name")
     if source.suffix.lower() in (".yaml", ".yml"):
         return "yolo"
+    if source.suffix.lower() == ".xml" and is_cvat(source):
+        return "cvat"
     if source.suffix.lower() in _NO_TEXT_OF_LABELS:
         raise BadInputError(
             f"{source}: expected JSON, JSON lines, CSV or a folder, got {source.suffix}, which is not read; unpack it, "
@@ -63,12 +67,12 @@ def _kind_of_folder(source: Path) -> SourceKind:
     if any(source.glob("*.tar")):
         raise _other(source, f"a folder of shards, which a run reads as it is: {run}")
     images = images_below(source).images
-    texts = [path.with_suffix(".txt") for path in images if path.with_suffix(".txt").is_file()]
-    elsewhere = source.rglob("*.txt") if names & {"labels"} else iter(())
-    if _are_boxes(texts) or _are_boxes(path for path in elsewhere if "labels" in path.relative_to(source).parts):
+    if are_boxes(texts_in(source, images)):
         return "yolo"
-    if texts:
+    if any(path.with_suffix(".txt").is_file() for path in images):
         return "tags"
+    if any(annotation_of(source, path.relative_to(source)) for path in images[:_LOOKED_AT]):
+        return "xml"
     below = names
     if names and names <= SPLIT_NAMES:
         splits = [path for path in source.iterdir() if path.name.casefold() in SPLIT_NAMES and path.is_dir()]
@@ -94,7 +98,31 @@ def _kind_of_json(source: Path) -> SourceKind:
     return "coco"
 
 
-def _are_boxes(texts: Iterable[Path]) -> bool:
+def label_kind_of_json(source: Path) -> SourceKind | None:
+    """What a JSON file is, if it is a list of labels at all."""
+    for key, entry in json_entries(source):
+        if key in ("images", "annotations"):
+            return "coco"
+        if key == "" and isinstance(entry, dict):
+            plain = {str(name).casefold() for name in entry}
+            if {"annotations", "completions", "annotator"} & plain:
+                return "label-studio"
+            return "tags" if plain & {*IMAGE_KEYS} and plain & {*TAG_KEYS} else None
+        if looks_like_image(PurePosixPath(key)):
+            return "tags"
+    return None
+
+
+def texts_in(root: Path, images: Sequence[Path]) -> Iterator[Path]:
+    """The texts beside images, else those in folders called labels."""
+    beside = [path.with_suffix(".txt") for path in images if path.with_suffix(".txt").is_file()]
+    if beside:
+        yield from beside
+    else:
+        yield from (path for path in root.rglob("*.txt") if "labels" in path.relative_to(root).parts[:-1])
+
+
+def are_boxes(texts: Iterable[Path]) -> bool:
     """Whether texts hold numbers of classes and boxes, and nothing else; some may be empty."""
     lines = 0
     for path in islice(texts, _LOOKED_AT):

@@ -12,7 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from subcam.checks.arguments import takes_arrays
-from subcam.data.files import find_file, mask_named, name_of, require_inside
+from subcam.data.files import (
+    ImagesByEnd,
+    find_file,
+    find_listed,
+    image_named,
+    looks_like_image,
+    mask_named,
+    name_of,
+    relative_path,
+    require_inside,
+)
 from subcam.data.readers.class_names import chosen_classes, is_missing, read_class_list
 from subcam.data.readers.label_table import RESERVED_COLUMNS, LabelRow, LabelTable, missing_label, read_label_table
 from subcam.data.records import ImageSet, Record, Skipped, mask_values_of, require_room, suggest
@@ -23,7 +33,7 @@ from subcam.runtime.files import atomic_write
 
 CLASSES_FILE = "classes.txt"
 _IMAGE_FOLDER = "images"
-_MASK_FOLDER = "masks"
+MASK_FOLDER = "masks"
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +70,41 @@ def read_folder(
         BadInputError: names the CSV and the line. A row that cannot be used raises only where `on_bad_input` is "stop".
     """
     root = Path(root)
-    table = read_label_table(root / labels)
-    known, chosen = _class_names(table, classes)
+    return image_set_of(
+        read_label_table(root / labels),
+        root=root,
+        split=split,
+        classes=classes,
+        keep_unlabelled=keep_unlabelled,
+        on_bad_input=on_bad_input,
+    )
+
+
+def image_set_of(
+    table: LabelTable,
+    *,
+    root: Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    keep_unlabelled: bool = False,
+    on_bad_input: OnBadInput = "stop",
+) -> ImageSet:
+    """The images of a table, by the rules of `read_folder`, whose arguments and errors these are."""
+    known, chosen = _class_names(table, root, classes)
     rows = _rows_of_split(table, split)
-    first_lines = _first_lines(table)
+    by_end = ImagesByEnd(root)
+    first: dict[str, LabelRow] = {}
+    # where each image is named first, in any split: the same image in two of them would be a leak
+    for row in table.rows:
+        if row.problem is None:
+            first.setdefault(_name_of(row.image), row)
     among, places = dict.fromkeys(known), {name: index for index, name in enumerate(chosen)}
     records: list[Record] = []
     skipped: list[Skipped] = []
     unlabelled = 0
     for row in rows:
         try:
-            record = _read_record(root, table, row, among, places, first_lines)
+            record = _read_record(root, table, row, among, places, first, by_end)
         except BadInputError as error:
             if on_bad_input == "stop":
                 raise
@@ -83,13 +117,13 @@ def read_folder(
     if unlabelled:
         logger.info("%s: left out %d images with none of the chosen classes", table.path.name, unlabelled)
     if not records:
-        first = f"; the first: {skipped[0].reason}" if skipped else ""
+        why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(
             f"{table.path}: expected at least one usable row, got none of {len(rows)} ({len(skipped)} bad, "
-            f"{unlabelled} without the chosen classes){first}"
+            f"{unlabelled} without the chosen classes){why}"
         )
-    if (root / _MASK_FOLDER).is_dir() and not any(record.mask for record in records):
-        expected = root / _MASK_FOLDER / f"{records[0].name}.png"
+    if (root / MASK_FOLDER).is_dir() and not any(record.mask for record in records):
+        expected = root / MASK_FOLDER / f"{records[0].name}.png"
         logger.warning("no image has a mask, though there is a folder of masks (expected e.g. %s)", expected)
     return ImageSet(
         class_names=chosen,
@@ -141,18 +175,11 @@ def write_labels_csv(path: Path, image_set: ImageSet) -> None:
         text.detach()
 
 
-def folder_splits(root: Path, *, labels: str = "labels.csv") -> tuple[str, ...]:
-    """The splits named in a folder's CSV in order of first appearance; empty where it has no column `split`.
-
-    Raises:
-        BadInputError: the CSV cannot be read.
-    """
-    return read_label_table(Path(root) / labels).splits
-
-
-def _class_names(table: LabelTable, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _class_names(
+    table: LabelTable, root: Path, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All classes in the order of their mask values, and those to learn."""
-    file = table.path.parent / CLASSES_FILE
+    file = (root if table.path == root else table.path.parent) / CLASSES_FILE
     if is_there(file):
         known = read_class_list(file).names
         where = str(file)
@@ -179,7 +206,7 @@ def _refuse_case_variants(table: LabelTable, names: tuple[str, ...]) -> None:
         if other != name:
             rows = [next(row for row in table.rows if spelt in row.names) for spelt in (other, name)]
             raise BadInputError(
-                f"{table.at(rows[1])}: {name!r} differs only in case from {other!r} on line {rows[0].line}; "
+                f"{table.at(rows[1])}: {name!r} differs only in case from {other!r} {_place_of(rows[0])}; "
                 f"spell them alike, or list both in {CLASSES_FILE}"
             )
 
@@ -198,19 +225,32 @@ def _rows_of_split(table: LabelTable, split: str | None) -> tuple[LabelRow, ...]
     return rows
 
 
-def _first_lines(table: LabelTable) -> dict[str, int]:
-    """Where each image is named first, in any split: the same image in two of them would be a leak."""
-    lines: dict[str, int] = {}
-    for row in table.rows:
-        if row.problem is None:
-            lines.setdefault(_name_of(row.image), row.line)
-    return lines
-
-
 def _name_of(image: str) -> str:
     path = PurePosixPath(image.replace("\\", "/"))
     below = path.relative_to(_IMAGE_FOLDER) if path.is_relative_to(_IMAGE_FOLDER) else path
     return name_of(below) if below.name else below.as_posix()
+
+
+def _place_of(row: LabelRow) -> str:
+    return f"on line {row.line}" if row.line else f"that of {row.image!r}"
+
+
+def _image_of(root: Path, table: LabelTable, row: LabelRow, by_end: ImagesByEnd) -> tuple[Path, str]:
+    """The image of a row, and the name of its record.
+
+    Tables of other programs may name it without its folder, or without its suffix.
+    """
+    folders, where = (root, root / _IMAGE_FOLDER), table.at(row)
+    if not table.foreign:
+        return find_file(row.image, folders, where=where), _name_of(row.image)
+    if not looks_like_image(PurePosixPath(row.image)):
+        below = relative_path(row.image, root=root, where=where).as_posix()
+        found = image_named(root, below) or image_named(root / _IMAGE_FOLDER, below)
+        if found is not None:
+            require_inside(root, found, where=where)
+            return found, below
+    image, _ = find_listed(row.image, folders, by_end=by_end, where=where)
+    return image, _name_of(image.relative_to(root).as_posix())
 
 
 def _read_record(
@@ -219,9 +259,13 @@ def _read_record(
     row: LabelRow,
     known: Mapping[str, None],
     places: Mapping[str, int],
-    first_lines: dict[str, int],
+    first: dict[str, LabelRow],
+    by_end: ImagesByEnd,
 ) -> Record:
-    """A row as a record; known: all classes in their order, places: the index of each that is learned."""
+    """A row as a record.
+
+    known: all classes in their order; places: the index of each that is learned; first: the first row of each name.
+    """
     if row.problem is not None:
         raise row.problem
     where = table.at(row)
@@ -230,15 +274,15 @@ def _read_record(
             if is_missing(label):
                 raise missing_label(label, where)
             raise BadInputError(f"{where}: unknown class name {label!r}: {suggest(label, known)}")
-    image = find_file(row.image, (root, root / _IMAGE_FOLDER), where=where)
+    image, name = _image_of(root, table, row, by_end)
     mask: Path | None
-    name = _name_of(row.image)
-    if first_lines[name] != row.line:
-        raise BadInputError(f"{where}: duplicate name {name!r}, first on line {first_lines[name]}; remove one of them")
+    earlier = first[_name_of(row.image)]
+    if earlier is not row or (earlier := first.setdefault(name, row)) is not row:
+        raise BadInputError(f"{where}: duplicate name {name!r}, first {_place_of(earlier)}; remove one of them")
     if row.mask is not None:
-        mask = find_file(row.mask, (root, root / _MASK_FOLDER), where=where)
+        mask = find_file(row.mask, (root, root / MASK_FOLDER), where=where)
     else:
-        mask = mask_named(root / _MASK_FOLDER, name)
+        mask = mask_named(root / MASK_FOLDER, name)
         if mask is not None:
             require_inside(root, mask, where=where)
     if mask is not None:

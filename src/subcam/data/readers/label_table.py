@@ -5,7 +5,7 @@ In: the file. Out: a `LabelTable`; a row that cannot be used carries its error, 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subcam.data.readers.class_names import is_background, is_missing
@@ -20,8 +20,23 @@ _INDEX_COLUMNS = ("", "unnamed: 0", "index", "id")
 _NO_CLASS = "no class: "
 """How a column begins here that counts the rows or holds other numbers than 0 and 1."""
 
-IMAGE_KEYS = ("image", "file_name", "filename", "file", "path", "image_path", "imageid")
+IMAGE_KEYS = (
+    *("image", "file_name", "filename", "file", "path", "image_path", "imageid"),
+    *("image_id", "image_name", "filepath", "file_path", "img"),
+)
 """What the image may be called in tables of other programs, in small letters; the first that is there counts."""
+
+TAG_KEYS = (
+    *("labels", "tags", "tag", "label", "labelname", "text", "caption"),
+    *("class", "classes", "category", "categories", "class_name"),
+)
+"""What the names of classes may stand under there, in small letters; the first that is there counts."""
+
+SCORE_KEYS = ("confidence", "score")
+"""What says how sure an entry is that its tags are in the image; 0 says that they are not, as in Open Images."""
+
+_WITH_COMMAS = frozenset({"tags", "tag", "text", "caption"})
+"""Columns in whose cells commas separate names: other programs write tags so."""
 
 _YES = frozenset({"1", "true", "yes", "1.0"})
 _NO = frozenset({"0", "false", "no", "", "0.0"})
@@ -33,7 +48,7 @@ logger = logging.getLogger(__name__)
 class LabelRow:
     """One row of the table.
 
-    line: where it stands in the file, counted from 1.
+    line: where it stands in the file, counted from 1; 0 where there are no lines.
     image: the image's path as it was written.
     names: what is in the image, the background left out.
     split: its split, None where there is no such column.
@@ -51,11 +66,16 @@ class LabelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """The rows of a CSV of labels; `class_columns` is empty where the names stand in one column `labels`."""
+    """The rows of a CSV of labels, or what another program's labels are as such rows.
+
+    `class_columns` is empty where the names stand in one column `labels`. foreign: the table is another program's by
+    its header, so that images are found by the end of their path too.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[LabelRow, ...]
+    foreign: bool = False
 
     @property
     def class_columns(self) -> tuple[str, ...]:
@@ -69,7 +89,7 @@ class LabelTable:
 
     def at(self, row: LabelRow) -> str:
         """How errors name the row."""
-        return f"{self.path}:{row.line}"
+        return f"{self.path}:{row.line}" if row.line else f"{self.path}: {row.image}"
 
 
 def read_label_table(path: Path) -> LabelTable:
@@ -81,24 +101,89 @@ def read_label_table(path: Path) -> LabelTable:
     a name such as "nan" is none: what such a row's image shows is unknown. Blank lines are passed over. Names are
     brought to Unicode's composed form.
 
+    In place of `labels` may stand another of `TAG_KEYS`, as other programs write: then commas separate tags, and
+    several rows of an image are put together.
+
     Raises:
         BadInputError: the file is missing, empty, in another encoding, or its header or quotes cannot be understood.
     """
     file = read_csv(path)
-    columns = _columns(_named(file), file.at(file.header))
-    rows = tuple(_read_row(file, row, columns) for row in file.rows)
+    tags = _tags_column(file)
+    columns = _columns(_named(file, tags), file.at(file.header))
+    rows = tuple(_read_row(file, row, columns, commas=tags in _WITH_COMMAS) for row in file.rows)
     if not rows:
         raise BadInputError(f"{path}: expected one row an image below the header, got none; add the images")
-    return LabelTable(path=path, columns=columns, rows=rows)
+    of_others = tags not in ("", "labels")
+    if of_others and has_scores(file):
+        raise BadInputError(
+            f"{file.at(file.header)}: has a column {' or '.join(SCORE_KEYS)}, which says whether an image shows its "
+            "tags; have it read with --dataset.layout tags"
+        )
+    return LabelTable(
+        path=path,
+        columns=columns,
+        rows=_together(rows) if of_others else rows,
+        foreign=of_others or "image" not in file.columns,
+    )
 
 
-def _named(file: CsvFile) -> list[str]:
-    """The header; the image's column is called so, and columns that are no classes."""
+def has_scores(file: CsvFile) -> bool:
+    """Whether a table says of each row how sure it is that its tags are in the image, as Open Images does."""
+    return bool(_tags_column(file)) and not set(SCORE_KEYS).isdisjoint(file.columns)
+
+
+def is_label_table(file: CsvFile) -> bool:
+    """Whether a table is of images and their labels by its header."""
+    image = next((key for key in IMAGE_KEYS if key in file.columns), None)
+    others = [name for name in file.columns if name not in (image, *RESERVED_COLUMNS, *_INDEX_COLUMNS)]
+    return image is not None and bool(_tags_column(file) or others)
+
+
+def _tags_column(file: CsvFile) -> str:
+    """The column of names, in small letters; "" where there is none.
+
+    It is one of `TAG_KEYS` whose cells do not say yes or no; numbers are names only where there is nothing else.
+    """
+    if "labels" in file.columns:
+        return "labels"
+    known = {*IMAGE_KEYS, *RESERVED_COLUMNS, *TAG_KEYS, *SCORE_KEYS, *_INDEX_COLUMNS}
+    for key in (key for key in TAG_KEYS if key in file.columns):
+        place = file.columns.index(key)
+        cells = {row.cells[place].strip().casefold() for row in file.rows if place < len(row.cells)}
+        if not cells <= _YES | _NO and (not all(map(_is_number, cells)) or known.issuperset(file.columns)):
+            return key
+    return ""
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True
+
+
+def _together(rows: tuple[LabelRow, ...]) -> tuple[LabelRow, ...]:
+    """Rows of one image, split and mask as one row with the names of all, where the first stands."""
+    by_image: dict[object, LabelRow] = {}
+    for row in rows:
+        key = row.line if row.problem else (row.image, row.split, row.mask)
+        before = by_image.get(key)
+        names = dict.fromkeys([*before.names, *row.names]) if before else row.names
+        by_image[key] = replace(before or row, names=tuple(names))
+    return tuple(by_image.values())
+
+
+def _named(file: CsvFile, tags: str) -> list[str]:
+    """The header; the columns of the image and of names are called so, and columns that are no classes."""
     header = [cell.strip() for cell in file.header.cells]
     folded = [name.casefold() for name in header]
     image = next((key for key in IMAGE_KEYS if key in folded), None)
     if image is not None:
         header[folded.index(image)] = "image"
+    if tags:
+        header[folded.index(tags)] = "labels"
+        folded[folded.index(tags)] = "labels"
     data = []
     last = max((place for place, name in enumerate(header) if name), default=-1)
     for place, name in enumerate(header):
@@ -166,7 +251,7 @@ def _class_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(column for column in others if not is_background(column))
 
 
-def _read_row(file: CsvFile, row: CsvRow, columns: tuple[str, ...]) -> LabelRow:
+def _read_row(file: CsvFile, row: CsvRow, columns: tuple[str, ...], *, commas: bool) -> LabelRow:
     where, line = file.at(row), row.line
     cells = [cell.strip() for cell in row.cells]
     by_column = dict(zip(columns[: len(cells)], cells[: len(columns)], strict=True))
@@ -177,16 +262,18 @@ def _read_row(file: CsvFile, row: CsvRow, columns: tuple[str, ...]) -> LabelRow:
         if not image:
             raise BadInputError(f"{where}: expected the image's path in column 'image', got nothing; fill it in")
         names = (
-            _listed(by_column["labels"], where, file.delimiter) if "labels" in columns else _ticked(by_column, where)
+            _listed(by_column["labels"], where, commas=commas or file.delimiter != ",")
+            if "labels" in columns
+            else _ticked(by_column, where)
         )
     except BadInputError as error:
         return LabelRow(line=line, image=image, split=split, problem=error)
     return LabelRow(line=line, image=image, names=names, split=split, mask=by_column.get("mask") or None)
 
 
-def _listed(cell: str, where: str, delimiter: str) -> tuple[str, ...]:
+def _listed(cell: str, where: str, *, commas: bool) -> tuple[str, ...]:
     separated = cell.replace("|", ";")
-    if delimiter != ",":
+    if commas:
         separated = separated.replace(",", ";")
     elif "," in cell:
         raise BadInputError(f"{where}: expected names separated by ';', got {cell!r}; replace the commas")
