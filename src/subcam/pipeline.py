@@ -343,7 +343,7 @@ def refine(
         device=context.inference,
     )
     scores = {}
-    for split, images in dataset.scored.items():
+    for split, images in dataset.truth.items():
         stage = context.run(
             f"{name}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=walked
         )

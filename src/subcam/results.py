@@ -106,6 +106,7 @@ class RefinedResult:
     of_given: whether the maps were another program's.
     walked: the stage of the maps after the random walk, while the run goes on; None where nothing walked.
     confidence: the stage that says how far each mask can be trusted; None where nothing tells.
+    corrected: the stage of these masks with those in their place that people corrected; None where nobody did.
     """
 
     round_index: int
@@ -115,6 +116,12 @@ class RefinedResult:
     of_given: bool = False
     walked: Stage | None = None
     confidence: Stage | None = None
+    corrected: Stage | None = None
+
+    @property
+    def final(self) -> tuple[Path, str]:
+        """The folder of the masks that a network learns from, and which of the masks in it."""
+        return (self.corrected.path, CORRECTED) if self.corrected else (self.masks.path, self.variant)
 
 
 @dataclass(frozen=True, kw_only=True)

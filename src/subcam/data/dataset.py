@@ -37,6 +37,7 @@ class Dataset:
     """The training images and, by split, the images to score (only those that have masks).
 
     understood: how the folder was read, in a line.
+    corrected: by split, the same images where people corrected some of their ground truth.
 
     Raises:
         BadInputError: more classes than the 8 bits of pseudo masks and predictions hold.
@@ -45,6 +46,7 @@ class Dataset:
     train: CheckedImages
     scored: dict[str, CheckedImages]
     understood: str = ""
+    corrected: dict[str, CheckedImages] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_room(self.train.image_set.class_names, where="the training images")
@@ -53,6 +55,11 @@ class Dataset:
     def all(self) -> tuple[CheckedImages, ...]:
         """Training images, then those of each scored split; an image may be in several."""
         return self.train, *self.scored.values()
+
+    @property
+    def truth(self) -> dict[str, CheckedImages]:
+        """By split, the images with the ground truth that they are scored against."""
+        return self.scored | self.corrected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def take_masks(settings: RunSettings, context: Context) -> RefinedResult:
         needed=dataset.train,
     )
     scores = {}
-    for split, images in dataset.scored.items():
+    for split, images in dataset.truth.items():
         if not _has_all(masks, images):
             say(f"the given masks are not scored on {split}: there is not one for each of its images")
             continue

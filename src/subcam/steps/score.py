@@ -9,7 +9,7 @@ from subcam.stages.context import Context
 def score_maps(settings: RunSettings, context: Context, name: str, maps: Stage) -> dict[str, evaluate.MapScores]:
     """Score response maps by split."""
     scores = {}
-    for split, images in context.dataset.scored.items():
+    for split, images in context.dataset.truth.items():
         of_split = f"{name}-evaluate-{split}"
         stage = context.run(of_split, evaluate.run_maps, settings=settings.evaluate, images=images, maps=maps)
         scores[split] = evaluate.read_maps(stage)

@@ -14,16 +14,18 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
     Images on which it is scored have no labels then: every class is open.
     """
     dataset, train = context.dataset, context.dataset.train
+    masks_of = (refined.corrected or refined.masks) if refined else None
+    variant = (CORRECTED if refined.corrected else refined.variant) if refined else ""
     name = f"{_name(refined)}-segment"
-    apart = [images for images in dataset.scored.values() if images.digest != train.digest]
+    apart = [images for images in dataset.truth.values() if images.digest != train.digest]
     model = context.run(
         name,
         segment.run,
         settings=settings.segment.train,
         config=settings.segment.config(run_network=settings.network, class_names=train.image_set.class_names),
-        images=train,
-        masks=refined.masks if refined else None,
-        variant=refined.variant if refined else "",
+        images=train if refined else corrected_training_images(settings, context),
+        masks=masks_of,
+        variant=variant,
         validation=apart[-1] if apart and settings.segment.train.validate_every else None,
         seed=context.seed,
         device=context.training,
@@ -37,7 +39,7 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         device=context.inference,
     )
     scores, variants = {}, predict.variants(settings.segment.predict)
-    for split, images in dataset.scored.items():
+    for split, images in dataset.truth.items():
         stage = context.run(
             f"{name}-evaluate-{split}", evaluate.run_segmentation, images=images, masks=masks, variants=variants
         )
