@@ -63,6 +63,7 @@ from subcam.stages import (
 from subcam.stages.context import Context
 from subcam.steps.compare import compare, name_of
 from subcam.steps.confidence import rate_masks
+from subcam.steps.corrections import learn_from_corrections, score_by_corrections
 from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
@@ -97,6 +98,7 @@ def run(
             # Before anything is computed: a run that is cut off can be given again by its file.
             write_configuration(settings, out / record, recipe=recipe)
         context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
+        context = score_by_corrections(settings, context)
         result = replace(all_stages(settings, context), recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
             write_run_files(result, dataset, record=record)
@@ -139,6 +141,8 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
             for result in rounds
             if settings.refine.refines(result.round_index, last=0 if result.given else settings.rounds)
         ]
+    if refined:
+        refined[-1] = learn_from_corrections(settings, context, refined[-1])
     segmented = [
         train_segmentation(settings, context, refined[-1] if masks == "pseudo" else None)
         for masks in settings.segment.train_on

@@ -1,7 +1,6 @@
 """What a run leaves behind: its rounds, pseudo masks and segmentation networks, and `run.json`, which lists them."""
 
 import dataclasses
-import glob
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.records import first_of
 from subcam.errors import CheckpointError, RunFolderError
 from subcam.methods.built_in import title_of
+from subcam.refine.variants import CORRECTED, GIVEN
 from subcam.run_record import (
     MEND,
     MasksOf,
     RecordedMasks,
-    RecordedRound,
     RunRecord,
     StageCost,
     read_record,
     record_in,
+    recorded_clusters,
     recorded_stage,
     stage_costs,
 )
@@ -117,6 +117,11 @@ class RefinedResult:
     walked: Stage | None = None
     confidence: Stage | None = None
     corrected: Stage | None = None
+
+    @property
+    def stages_begin(self) -> str:
+        """How stages that go on from these masks begin."""
+        return GIVEN if self.of_given or self.variant == GIVEN else f"round{self.round_index}"
 
     @property
     def final(self) -> tuple[Path, str]:
@@ -222,7 +227,7 @@ def _folders(result: RunResult, **stages: Stage | None) -> dict[str, Path | None
 
 def _masks(result: RunResult, entry: RefinedResult) -> dict[str, Any]:
     own = {"round": entry.round_index, "of_given": entry.of_given, "variant": entry.variant, "scores": entry.scores}
-    return own | _folders(result, masks=entry.masks, confidence=entry.confidence)
+    return own | _folders(result, masks=entry.masks, confidence=entry.confidence, corrected=entry.corrected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +330,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
             variant=variant,
             of_given=entry.of_given,
             confidence=recorded_stage(folder, entry.confidence) if entry.confidence else None,
+            corrected=recorded_stage(folder, entry.corrected) if entry.corrected else None,
         )
 
     return RunResult(
@@ -338,7 +344,7 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
                 model=recorded_stage(folder, entry.model) if entry.model else None,
                 maps=recorded_stage(folder, entry.maps) if entry.maps else None,
                 scores=map_scores_from(entry.scores, f".rounds[{place}]", classes),
-                clusters=_clusters(folder, entry),
+                clusters=recorded_clusters(folder, entry),
                 given=entry.given,
             )
             for place, entry in enumerate(content.rounds)
@@ -371,15 +377,6 @@ def _result(content: RunRecord, folder: Path) -> RunResult:
     )
 
 
-def _clusters(folder: Path, entry: RecordedRound) -> Stage | None:
-    """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
-    if entry.clusters != "":
-        return recorded_stage(folder, entry.clusters) if entry.clusters else None
-    key = recorded_stage(folder, entry.model).inputs.get("clusters") if entry.model else None
-    paths = (folder / "stages").glob(f"round*-discover-{glob.escape(key[:10])}") if isinstance(key, str) else ()
-    return next((recorded_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
-
-
 def _stages(result: RunResult) -> Iterator[Stage]:
     """The stages that the results name."""
     for one in result.rounds:
@@ -387,6 +384,6 @@ def _stages(result: RunResult) -> Iterator[Stage]:
     for comparison in result.compared:
         yield from (comparison.model, comparison.maps, *([comparison.refined.masks] if comparison.refined else []))
     for refined in result.refined:
-        yield from filter(None, (refined.masks, refined.confidence))
+        yield from filter(None, (refined.masks, refined.confidence, refined.corrected))
     for network in result.segmented:
         yield from (network.model, network.masks)

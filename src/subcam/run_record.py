@@ -4,6 +4,7 @@ In: the file that `results.write_record` wrote, or that somebody edited. Out: a 
 Scores are as in the file; `results.read_run`, which knows what was scored, reads them further.
 """
 
+import glob
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class RecordedMasks:
     variant: str = ""
     of_given: bool = False
     confidence: str | None = None
+    corrected: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +165,9 @@ def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:
             yield f".compared[{index}].refined.masks", compared.refined.masks
     for index, refined in enumerate(record.refined):
         yield f".refined[{index}].masks", refined.masks
-        if refined.confidence:
-            yield f".refined[{index}].confidence", refined.confidence
+        for key, folder in (("confidence", refined.confidence), ("corrected", refined.corrected)):
+            if folder:
+                yield f".refined[{index}].{key}", folder
     for index, network in enumerate(record.segment):
         yield from ((f".segment[{index}].{key}", getattr(network, key)) for key in ("model", "masks"))
 
@@ -172,7 +175,8 @@ def _folders(record: RunRecord) -> Iterator[tuple[str, str]]:
 def pseudo_masks_of(folder: Path) -> tuple[str, RunRecord]:
     """Where in a run's folder the masks lie that count, "" if it made none, and its record.
 
-    They are those of the last refined round, of the variant that it names, or else the settings.
+    They are those of the last refined round, of the variant that it names, or else the settings; or with those in
+    their place that people corrected.
 
     Raises:
         RunFolderError: see `read_record`; or the settings do not name the variant.
@@ -182,6 +186,8 @@ def pseudo_masks_of(folder: Path) -> tuple[str, RunRecord]:
     if not record.refined:
         return "", record
     last = record.refined[-1]
+    if last.corrected:
+        return f"{last.corrected}/corrected", record
     variant: Any = last.variant or record.settings
     if variant is record.settings:  # of 0.1.0
         for key in ("refine", "masks", "pseudo_mask"):
@@ -251,6 +257,15 @@ def recorded_stage(folder: Path, relative: str) -> Stage:
         version=record.get("version", 0),
         inputs=inputs_of(record),
     )
+
+
+def recorded_clusters(folder: Path, entry: RecordedRound) -> Stage | None:
+    """The stage that found the round's sub-categories: as recorded, else the one among the inputs of its network."""
+    if entry.clusters != "":
+        return recorded_stage(folder, entry.clusters) if entry.clusters else None
+    key = recorded_stage(folder, entry.model).inputs.get("clusters") if entry.model else None
+    paths = (folder / "stages").glob(f"round*-discover-{glob.escape(key[:10])}") if isinstance(key, str) else ()
+    return next((recorded_stage(folder, path.relative_to(folder).as_posix()) for path in paths), None)
 
 
 def inputs_of(record: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.classify import ClassifySettings
 from subcam.stages.settings.discover import DiscoverSettings, GivenFeaturesSettings
 from subcam.stages.settings.evaluate import EvaluateSettings
-from subcam.stages.settings.given import GivenMapsSettings, GivenMasksSettings
+from subcam.stages.settings.given import CorrectionSettings, GivenMapsSettings, GivenMasksSettings
 from subcam.stages.settings.prototypes import PrototypeSettings
 from subcam.stages.settings.pseudo_masks import MaskSettings
 from subcam.stages.settings.random_walk import WalkSettings
@@ -151,6 +151,7 @@ class RunSettings(Settings):
     given_features: GivenFeaturesSettings = field(default_factory=GivenFeaturesSettings)
     given_maps: GivenMapsSettings = field(default_factory=GivenMapsSettings)
     given_masks: GivenMasksSettings = field(default_factory=GivenMasksSettings)
+    corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     classify: ClassifySettings = field(default_factory=ClassifySettings)

@@ -73,6 +73,7 @@ def rate(tmp_path: Path, device: Device) -> Callable[..., tuple[MaskRow, ...]]:
             walk_alpha=1.0,
             network=stage_at(tmp_path),
             network_variant="masks",
+            corrected=None,
             device=device,
         )
         assert stage.done

@@ -1,7 +1,7 @@
 """A data set as a run needs it: images to train on, images to score on, every file checked once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import get_args

@@ -213,6 +213,9 @@ def _behind_a_link_up(root: Path, folder: Path) -> bool:
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight digits before the name of an image that was uploaded to it."""
 
+_LOST_IN_UPLOADS = re.compile(r"[^-\w.]")
+"""And it writes _ for spaces and leaves these characters out."""
+
 
 def path_in(address: str) -> PurePosixPath:
     """The path that another program's address names: that of `?d=` for Label Studio's local files, else its own."""
@@ -226,22 +229,34 @@ def path_in(address: str) -> PurePosixPath:
 
 @dataclass(frozen=True)
 class ImagesByEnd:
-    """The images below a folder, found by the end of what another program calls them; listed when first asked for."""
+    """The images below a folder, found by the end of what another program calls them; listed when first asked for.
+
+    files: those that may be meant; None for all that lie below `root`.
+    """
 
     root: Path
+    files: tuple[Path, ...] | None = None
 
     @functools.cached_property
     def _by_file_name(self) -> dict[str, list[PurePosixPath]]:
         paths: dict[str, list[PurePosixPath]] = defaultdict(list)
-        for path in images_below(self.root).images:
+        for path in images_below(self.root).images if self.files is None else self.files:
             below = PurePosixPath(path.relative_to(self.root).as_posix())
             paths[unicodedata.normalize("NFC", below.name)].append(below)
+        return paths
+
+    @functools.cached_property
+    def _by_uploaded_name(self) -> dict[str, list[PurePosixPath]]:
+        paths: dict[str, list[PurePosixPath]] = defaultdict(list)
+        for name, below in self._by_file_name.items():
+            paths[_as_uploaded(name)] += below
         return paths
 
     def find(self, address: str, *, where: str) -> Path:
         r"""The image whose path agrees with the address's end in most folders.
 
-        `/data/upload/1/0a1b2c3d-cat.jpg`, `/data/local-files/?d=cat.jpg` and `..\..\upload\cat.jpg` are cat.jpg.
+        `/data/upload/1/0a1b2c3d-cat.jpg`, `/data/local-files/?d=cat.jpg` and `..\..\upload\cat.jpg` are cat.jpg, and
+        `/data/upload/1/0a1b2c3d-my_cat_1.jpg` is "my cat (1).jpg" where there is no my_cat_1.jpg.
 
         Args:
             address: a URL or path, with / or \.
@@ -255,7 +270,10 @@ class ImagesByEnd:
             path = path_in(address)
         name = unicodedata.normalize("NFC", path.name)
         uploaded = _UPLOADED.fullmatch(name)
-        candidates = self._by_file_name.get(name) or (self._by_file_name.get(uploaded[1]) if uploaded else None) or []
+        candidates = self._by_file_name.get(name) or []
+        if not candidates and uploaded:
+            as_named = self._by_file_name.get(uploaded[1])
+            candidates = as_named or self._by_uploaded_name.get(_as_uploaded(uploaded[1]), [])
         if not candidates:
             raise BadInputError(
                 f"{where}: no image {path.name!r} in {self.root}; give the folder of images with --images"
@@ -274,6 +292,11 @@ class ImagesByEnd:
         found = self.root / chosen[0]
         require_inside(self.root, found, where=where)
         return found
+
+
+def _as_uploaded(name: str) -> str:
+    """What Label Studio makes of the name of an uploaded image, in one form of its accents."""
+    return _LOST_IN_UPLOADS.sub("", unicodedata.normalize("NFC", name).strip().replace(" ", "_"))
 
 
 def find_listed(

@@ -17,8 +17,8 @@ from subcam.data.records import BACKGROUND, IGNORE_INDEX
 NOTHING_LOWERS = 0.9
 """Where every region is at least this confident, nothing is named that lowers it."""
 
-CORRECTED = "corrected by a person"
-"""What stands for a cause where a mask is no draft any more."""
+BY_HAND = "corrected by a person"
+"""Stands in the place of a cause where a mask is no draft any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,3 +6,6 @@ Variant = Literal["crf", "walk", "walk-crf"]
 VARIANTS: tuple[Variant, ...] = ("crf", "walk", "walk-crf")
 GIVEN = "given"
 """Stands for a variant where the masks come from another program."""
+
+CORRECTED = "corrected"
+"""Stands for a variant where masks that people corrected are among them."""

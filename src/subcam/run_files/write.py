@@ -49,7 +49,7 @@ def show_masks(result: RunResult, dataset: Dataset) -> None:
         return
     last = result.refined[-1]
     names = {record.name for images in dataset.all for record in images.image_set.records}
-    files = {f"{name}.png": mask_path(last.masks.path, last.variant, name) for name in sorted(names)}
+    files = {f"{name}.png": mask_path(*last.final, name) for name in sorted(names)}
     if last.variant == GIVEN:  # of some images there may be none
         files = {name: path for name, path in files.items() if path.is_file()}
     if last.confidence:

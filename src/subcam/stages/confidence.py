@@ -11,9 +11,10 @@ from subcam.data.images import read_indices
 from subcam.data.readers.class_names import BACKGROUND_NAME
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, Record
 from subcam.errors import BadInputError
-from subcam.metrics.confidence import RegionConfidence, image_confidence, region_confidences, what_lowers
+from subcam.metrics.confidence import BY_HAND, RegionConfidence, image_confidence, region_confidences, what_lowers
 from subcam.metrics.masks_csv import MASKS_CSV, MaskRow, RegionRow, write_masks_csv
 from subcam.refine.scores_and_masks import label_map, mask_path, scores_with_background
+from subcam.refine.variants import CORRECTED
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device, thread_count
@@ -37,6 +38,7 @@ def run(
     walk_alpha: float,
     network: Stage | None,
     network_variant: str,
+    corrected: Stage | None,
     device: Device,
 ) -> None:
     """Write the table of all masks, worst first. The first process does it alone; the others wait for it.
@@ -52,6 +54,7 @@ def run(
         walk_alpha: exponent of the background score that walked along.
         network: masks of a segmentation network, of every image; None where there is none.
         network_variant: which of its masks.
+        corrected: the stage of masks among which are those that people corrected: these can be trusted; or None.
         device: how many threads there are.
 
     Raises:
@@ -69,7 +72,11 @@ def run(
         network_variant=network_variant,
     )
 
+    by_hand = set(corrected.record["outputs"]["corrected"]) if corrected else set()
+
     def one(record: Record) -> MaskRow | None:
+        if corrected and record.name in by_hand:
+            return _trusted(record, read_indices(mask_path(corrected.path, CORRECTED, record.name)), class_names)
         regions = regions_of(record, sources)
         return _row(record, regions, class_names) if regions else None
 
@@ -124,6 +131,19 @@ def regions_of(record: Record, sources: Sources) -> tuple[RegionConfidence, ...]
         return region_confidences(mask, classes, scores=scores, before=before, after=after, network=network)
     except ValueError as error:
         raise BadInputError(f"{path}: {error}; move the stages it came from away and run again") from error
+
+
+def _trusted(record: Record, mask: np.ndarray, class_names: tuple[str, ...]) -> MaskRow:
+    """The row of a mask that a person corrected."""
+    areas = np.bincount(mask.ravel(), minlength=256) / mask.size
+    shown = {label for label in np.flatnonzero(areas).tolist() if label not in (BACKGROUND, IGNORE_INDEX)}
+    regions = {
+        BACKGROUND_NAME if value == BACKGROUND else class_names[value - 1]: RegionRow(
+            area=round(float(areas[value]), 4), confidence=1.0
+        )
+        for value in sorted({BACKGROUND, *shown})
+    }
+    return MaskRow(image=record.name, confidence=1.0, lowered_by=BY_HAND, regions=regions)
 
 
 def _row(record: Record, regions: tuple[RegionConfidence, ...], class_names: tuple[str, ...]) -> MaskRow:

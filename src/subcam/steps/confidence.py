@@ -32,7 +32,7 @@ def rate_masks(
         return refined
     known = predict.KNOWN_MASKS in predict.variants(settings.segment.predict)
     stage = context.run(
-        f"{GIVEN if refined.of_given or maps is None else f'round{refined.round_index}'}-confidence",
+        f"{refined.stages_begin}-confidence",
         confidence.run,
         images=images,
         masks=refined.masks,
@@ -43,6 +43,7 @@ def rate_masks(
         walk_alpha=settings.refine.masks.walk_alpha,
         network=network.masks if network else None,
         network_variant=(predict.KNOWN_MASKS if known else predict.MASKS) if network else "",
+        corrected=refined.corrected,
         device=context.inference,
     )
     return replace(refined, confidence=stage)

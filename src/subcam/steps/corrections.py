@@ -7,13 +7,14 @@ from subcam.data.check import CheckedImages
 from subcam.data.dataset import union
 from subcam.data.records import mask_values_of
 from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import CORRECTED
 from subcam.results import RefinedResult
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import Stage, fingerprint
 from subcam.settings import RunSettings
 from subcam.stages.context import Context
 from subcam.stages.given import corrections
-from subcam.stages.given.corrections import CORRECTED, Corrections
+from subcam.stages.given.corrections import Corrections
 
 
 def score_by_corrections(settings: RunSettings, context: Context) -> Context:

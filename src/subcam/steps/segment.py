@@ -1,11 +1,12 @@
 """A segmentation network from masks (Section 4.4): trained, applied to the scored images, scored. Table 4's row out."""
 
 from subcam.data.dataset import union
-from subcam.refine.variants import GIVEN
+from subcam.refine.variants import CORRECTED, GIVEN
 from subcam.results import RefinedResult, SegmentedResult
 from subcam.settings import RunSettings
 from subcam.stages import evaluate, predict, segment
 from subcam.stages.context import Context
+from subcam.steps.corrections import corrected_training_images
 
 
 def train_segmentation(settings: RunSettings, context: Context, refined: RefinedResult | None) -> SegmentedResult:
@@ -16,7 +17,7 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
     dataset, train = context.dataset, context.dataset.train
     masks_of = (refined.corrected or refined.masks) if refined else None
     variant = (CORRECTED if refined.corrected else refined.variant) if refined else ""
-    name = f"{_name(refined)}-segment"
+    name = f"{refined.stages_begin if refined else 'truth'}-segment"
     apart = [images for images in dataset.truth.values() if images.digest != train.digest]
     model = context.run(
         name,
@@ -53,10 +54,3 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         scores=scores,
         of_given=refined is not None and refined.of_given,
     )
-
-
-def _name(refined: RefinedResult | None) -> str:
-    """How the stages of a network begin."""
-    if refined is None:
-        return "truth"
-    return GIVEN if refined.of_given or refined.variant == GIVEN else f"round{refined.round_index}"

@@ -24,6 +24,13 @@ def tasks_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}: task {number}", task
 
 
+def name_in(task: Mapping[str, Any]) -> str:
+    """What the image's record is called, where subcam wrote the task; else ""."""
+    meta = task.get("meta")
+    name = meta.get(NAME_KEY) if isinstance(meta, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def is_full(task: Mapping[str, Any]) -> bool:
     """Whether a task is in the full form (JSON), and not in JSON-MIN."""
     return "annotations" in task or "completions" in task

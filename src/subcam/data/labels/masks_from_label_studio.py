@@ -23,7 +23,16 @@ from subcam.data.files import ImagesByEnd, name_of
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import SWAPS_SIDES, orientation_of, turned, upright_size, voc_palette, write_mask
 from subcam.data.labels.drawn_regions import drawn, shape_of
-from subcam.data.labels.label_studio_tasks import address_of, is_drawn, is_full, results_of, submitted, tasks_of, texts
+from subcam.data.labels.label_studio_tasks import (
+    address_of,
+    is_drawn,
+    is_full,
+    name_in,
+    results_of,
+    submitted,
+    tasks_of,
+    texts,
+)
 from subcam.data.readers.class_names import (
     is_background,
     is_ignored,
@@ -94,7 +103,12 @@ class _Chosen:
 
 
 def masks_from_label_studio(
-    path: Path, *, root: Path, out: Path, class_names: Sequence[str] | None = None
+    path: Path,
+    *,
+    root: Path,
+    out: Path,
+    class_names: Sequence[str] | None = None,
+    known: Mapping[Path, str] | None = None,
 ) -> WrittenMasks:
     """Write the masks of an export of Label Studio (JSON), whole or not at all.
 
@@ -108,6 +122,8 @@ def masks_from_label_studio(
         root: the folder of the images.
         out: the folder to make; it must not be there, or be empty.
         class_names: the classes of the values 1, 2, ...; None takes those that occur, sorted.
+        known: the images that may be meant, below `root`, and what their masks are called; a task of another image is
+            an error then. None for all images there, a task of none of which is left out.
 
     Raises:
         BadInputError: the file is no such export, a region is damaged or not of its image's size, a label is none of
@@ -115,7 +131,7 @@ def masks_from_label_studio(
         RunFolderError: the folder holds something, or cannot be written.
     """
     _require_empty(out)
-    chosen, skipped, several = _choose(path, root)
+    chosen, skipped, several = _choose(path, root, known)
     if not chosen:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected tasks in which masks were drawn, got none that can be used{why}")
@@ -186,9 +202,11 @@ def _classes(path: Path, found: Sequence[str], given: Sequence[str] | None) -> t
     return classes
 
 
-def _choose(path: Path, root: Path) -> tuple[dict[str, _Chosen], list[Skipped], int]:
+def _choose(path: Path, root: Path, known: Mapping[Path, str] | None) -> tuple[dict[str, _Chosen], list[Skipped], int]:
     """The annotation of each image, by the name of its mask; what was left out; how many images had several."""
-    by_end = ImagesByEnd(root)
+    by_end = ImagesByEnd(root, None if known is None else tuple(known))
+    by_name = {name: image for image, name in (known or {}).items()}
+    strangers: list[str] = []
     chosen: dict[str, _Chosen] = {}
     unknown: list[tuple[str, Skipped]] = []
     several: set[str] = set()
@@ -198,8 +216,12 @@ def _choose(path: Path, root: Path) -> tuple[dict[str, _Chosen], list[Skipped], 
         name, address = "", where
         try:
             address = address_of(task, where)
-            image = by_end.find(address, where=where)
-            name = name_of(image.relative_to(root))
+            try:
+                image = by_name.get(name_in(task)) or by_end.find(address, where=where)
+            except BadInputError as error:
+                strangers.append(str(error))
+                raise
+            name = name_of(image.relative_to(root)) if known is None else known[image]
             require_name(name, where=where)
             kept = submitted(task, where)
             times = [_when(annotation, number, where) for annotation in kept]
@@ -215,6 +237,11 @@ def _choose(path: Path, root: Path) -> tuple[dict[str, _Chosen], list[Skipped], 
             several.add(name)
         if earlier is None or times[place] > earlier.when:
             chosen[name] = _Chosen(task=number, place=place, image=image, when=times[place], names=names)
+    if strangers and known is not None:
+        raise BadInputError(
+            f"{path}: expected tasks of the run's {len(known)} images, got {len(strangers)} of others:"
+            f" {'; '.join(strangers[:3])}{'; ...' if len(strangers) > 3 else ''}"
+        )
     skipped = [skip for name, skip in unknown if name not in chosen]  # another task may say what an image shows
     return chosen, skipped, len(several)
 

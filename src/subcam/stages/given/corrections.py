@@ -1,45 +1,26 @@
 """The stage that lays masks that people corrected over those that a network learns from, or over ground truth."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
-from subcam.checks.fields import Settings
 from subcam.data.check import CheckedImages
 from subcam.data.images import check_mask_size, read_indices, read_mask, voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import BACKGROUND, FORBIDDEN, IGNORE_INDEX, first_of
 from subcam.errors import BadInputError
-from subcam.export.mask_folder import masks_digest, open_masks
+from subcam.export.mask_folder import open_masks
 from subcam.refine.scores_and_masks import mask_path
+from subcam.refine.variants import CORRECTED
 from subcam.runtime import distributed
 from subcam.runtime.files import files_digest
 from subcam.runtime.progress import track
-from subcam.runtime.run_folder import Keyed, Stage, by_content
+from subcam.runtime.run_folder import Keyed, Stage
 
 VERSION = 1
 """Of what this stage computes; raise it when that changes."""
-
-CORRECTED = "corrected"
-"""The folder of masks in the stage's; stands for a variant of pseudo masks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorrectionSettings(Settings):
-    """Masks that people corrected.
-
-    Attributes:
-        folder: a folder of masks that people corrected, as `subcam data corrections` writes it. A network learns from them
-            in the place of the pseudo masks, and images that are held out are scored against them.
-    """
-
-    folder: Annotated[str, tyro.conf.arg(name="corrections", prefix_name=False, metavar="DIR")] = field(
-        default="", metadata=by_content(masks_digest)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +31,7 @@ class Corrections(Keyed):
     class_names: tuple[str, ...]
 
     @property
-    def key(self) -> list[str]:  # type: ignore[override]
+    def key(self) -> list[str]:
         """What of them decides results: what the masks hold, and what their values mean."""
         return [files_digest(self.files), *self.class_names]
 
@@ -72,21 +53,19 @@ def open_corrections(folder: Path, images: CheckedImages) -> Corrections:
     class_names = known if masks.class_names is None else masks.class_names
     if others := [name for name in class_names if name not in known]:
         raise BadInputError(
-            f"{folder}: expected classes of the run, {first_of(known)}, got {first_of(others)}; correct the masks with the"
-            " run's own classes"
+            f"{folder}: expected classes of the run, {first_of(known)}, got {first_of(others)}; correct the masks with"
+            " the run's own classes"
         )
     names = {record.name for record in images.image_set.records}
     if unknown := [name for name in masks.files if name not in names]:
         raise BadInputError(
-            f"{folder}: expected masks of the run's images, got {len(unknown)} of others: {first_of(unknown)}; take them"
-            " away, or call them as the images are called"
+            f"{folder}: expected masks of the run's images, got {len(unknown)} of others: {first_of(unknown)}; take"
+            " them away, or call them as the images are called"
         )
     return Corrections(files=masks.files, class_names=class_names)
 
 
-def run(
-    stage: Stage, *, corrections: Corrections, images: CheckedImages, masks: Stage | None, variant: str
-) -> None:
+def run(stage: Stage, *, corrections: Corrections, images: CheckedImages, masks: Stage | None, variant: str) -> None:
     """Write the mask of every image that has one: the corrected one, else the one that there was.
 
     Args:
@@ -101,7 +80,8 @@ def run(
     """
     image_set = images.image_set
     values = np.full(256, FORBIDDEN, np.int64)
-    values[1 : len(corrections.class_names) + 1] = [image_set.class_names.index(name) + 1 for name in corrections.class_names]
+    places = [image_set.class_names.index(name) for name in corrections.class_names]
+    values[1 : len(places) + 1] = np.array(places, np.int64) + 1
     values[BACKGROUND], values[IGNORE_INDEX] = BACKGROUND, IGNORE_INDEX
     if distributed.is_first():
         write_legend(stage.path / CORRECTED, image_set.class_names)

@@ -69,3 +69,17 @@ class GivenMasksSettings(Settings):
         tuple[str, ...], tyro.conf.arg(name="masks-classes", prefix_name=False, metavar="NAME...|FILE")
     ] = field(default=(), metadata={CONTENT: _class_names_in})
     unknown: Annotated[Literal["stop", "ignore"], tyro.conf.arg(name="masks-unknown", prefix_name=False)] = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionSettings(Settings):
+    """Masks that people corrected.
+
+    Attributes:
+        folder: a folder of masks that people corrected, as `subcam data corrections` writes it. A network learns from
+            them in the place of the pseudo masks, and images that are held out are scored against them.
+    """
+
+    folder: Annotated[str, tyro.conf.arg(name="corrections", prefix_name=False, metavar="DIR")] = field(
+        default="", metadata=by_content(_masks_digest)
+    )
