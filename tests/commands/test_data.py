@@ -22,7 +22,8 @@ def test_an_unknown_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "dowload"]) == cli.EXIT_USER
     said = capsys.readouterr().err
     assert (
-        said == "error: expected a word after 'data', got dowload; there are: download, check, labels, masks, shards\n"
+        said
+        == "error: expected a word after 'data', got dowload; there are: download, check, labels, masks, corrections, shards\n"
     )
 
 
