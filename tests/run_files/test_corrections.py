@@ -54,6 +54,10 @@ class Made:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
+    return make_corrected(tmp_path)
+
+
+def make_corrected(tmp_path: Path) -> Made:
     records, drafts, corrected = [], {}, {}
     for seed, (name, size) in enumerate(SIZES.items()):
         path = tmp_path / "images" / f"{name}.jpg"
