@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import clustering, evaluation, response_maps, segmentation, show, training
+from benchmarks import clustering, confidence, evaluation, response_maps, segmentation, show, training
 from benchmarks.measure import Options, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Growth, Results, Row, merged, missed
 
 from subcam.errors import BadInputError
+from subcam.results import open_images, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = Options(quick=True, turns=1)
@@ -154,3 +155,15 @@ def test_the_command_measures_keeps_and_compares(tmp_path: Path, capsys: pytest.
 def test_every_benchmark_is_a_function_of_its_file() -> None:
     for module, function in command.BENCHMARKS.values():
         assert f"def {function}(options: Options)" in (ROOT / "benchmarks" / f"{module}.py").read_text("utf-8")
+
+
+def test_rank_correlation_by_hand_and_of_a_run(refined_run: Path) -> None:
+    """Equal values share the mean of their ranks: 1, 2.5, 2.5, 4 against 2, 1, 3, 4."""
+    assert confidence.ranks([1, 5, 5, 9]).tolist() == [1, 2.5, 2.5, 4]
+    assert confidence.spearman([1, 5, 5, 9], [2, 1, 3, 4]) == pytest.approx(3 / (4.5 * 5) ** 0.5)
+    run = read_run(refined_run)
+    table = confidence.table_of(run, open_images(run))
+    columns = [list(column.cells) for column in table.columns]
+    assert columns[0] == ["val"] * 5
+    assert set(columns[2]) == {"8"}
+    assert all(-1 <= float(cell) <= 1 for cell in columns[3])
