@@ -30,8 +30,9 @@ def predict(model: Path, images: Path, out: Path) -> Process:
 def save_model(folder: Path) -> Path:
     """DeepLab-v2 on MobileNetV2 with random weights; made in a process of its own, so that this one stays small."""
     code = (
-        "import sys, torch; from pathlib import Path; from subcam.networks.backbones.build import NetworkSettings;"
-        "from subcam.networks.segmenter import SegmentationConfig, SegmentationNetwork; torch.manual_seed(0);"
+        "import sys, torch; from pathlib import Path;"
+        "from subcam.networks.settings import NetworkSettings, SegmentationConfig;"
+        "from subcam.networks.segmenter import SegmentationNetwork; torch.manual_seed(0);"
         "network = NetworkSettings(name='mobilenetv2_100', weights='none', output_stride=8);"
         f"config = SegmentationConfig(network=network, class_names={CLASSES!r});"
         "SegmentationNetwork(config).save(Path(sys.argv[1]))"

@@ -193,26 +193,26 @@ MISTAKES = {
     "weights of another architecture": Mistake(
         command=f"{RUN} --network.weights w.safetensors",
         prepare=(lambda: save_file({"conv1.weight": torch.zeros(2, 2)}, "w.safetensors"),),
-        message="w.safetensors does not fit TinyNetwork:\n  the network needs, the file lacks (<...>): <...>\n  the file"
+        message="--network.weights: w.safetensors does not fit TinyNetwork:\n  the network needs, the file lacks (<...>): <...>\n  the file"
         " has, the network has no place for (1): conv1.weight\nGive weights of this very architecture, or name the"
         " architecture that the file is of",
     ),
     "weights cut off": Mistake(
         command=f"{RUN} --network.weights w.safetensors",
         prepare=(lambda: save_file({"a": torch.zeros(90)}, "w.safetensors"), cut("w.safetensors")),
-        message="w.safetensors is not a whole safetensors file (<...>); get the file again",
+        message="--network.weights: w.safetensors is not a whole safetensors file (<...>); get the file again",
     ),
     "weights that would run code": Mistake(
         command=f"{RUN} --network.weights w.pth",
         prepare=(lambda: torch.save({"a": RunsCode()}, "w.pth"),),
-        message="w.pth is damaged, or not a file of plain tensors (it holds a posix.system). Only tensors"
+        message="--network.weights: w.pth is damaged, or not a file of plain tensors (it holds a posix.system). Only tensors"
         " are read, and code in such a file is never run. If you trust the file, save its state dict as safetensors where"
         " it was made",
     ),
     "weights of a kind that is not read": Mistake(
         command=f"{RUN} --network.weights w.h5",
         prepare=(file("w.h5", "x"),),
-        message="w.h5 ends in '.h5'; weights are read from .safetensors, .pth, .pt, .ckpt and, for resnet38, MXNet's"
+        message="--network.weights: w.h5 ends in '.h5'; weights are read from .safetensors, .pth, .pt, .ckpt and, for resnet38, MXNet's"
         " .params",
     ),
     "a network of timm misspelt": Mistake(
@@ -227,8 +227,9 @@ MISTAKES = {
     ),
     "no connection to fetch weights over": Mistake(
         command=f"{TIMM} --network.weights timm",
-        message="timm's weights of 'mobilenetv2_100' could not be fetched (<...>). Give a local file (.safetensors, .pth) as"
-        " weights, or 'none' to start from random ones",
+        message="--network.weights: timm's weights of 'mobilenetv2_100' could not be fetched (<...>). Give a local file"
+        " (.safetensors, .pth) as weights, 'package' for those of a package (tf_efficientnet_lite0), or 'none' to start"
+        " from random ones",
     ),
     # --- settings
     "a batch of nothing": Mistake(

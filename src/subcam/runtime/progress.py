@@ -195,6 +195,19 @@ def show(table: Table) -> None:
             each.print(table)
 
 
+_silenced: list[bool] = []
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Let `say` print nothing inside the block, such as while a run is planned that says the same when it is done."""
+    _silenced.append(True)
+    try:
+        yield
+    finally:
+        _silenced.pop()
+
+
 def _print(to: Console, text: str) -> None:
     to.print(harmless(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
@@ -204,7 +217,7 @@ def say(text: str) -> None:
 
     Of several processes only the first prints.
     """
-    if not distributed.is_first():
+    if _silenced or not distributed.is_first():
         return
     for each in (console, *_logs[-1:]):
         _print(each, text)

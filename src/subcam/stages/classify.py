@@ -18,6 +18,7 @@ from subcam.methods.compute import MethodLearner
 from subcam.methods.protocol import MethodTraining
 from subcam.methods.rounds import RoundLosses
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.published_weights import PACKAGE
 from subcam.networks.settings import NetworkSettings
 from subcam.prototypes.crop_labels import PrototypeTargets, PrototypeTrainingImages
 from subcam.prototypes.label_files import read_label_grids
@@ -161,7 +162,7 @@ def _initial_network(
         head_dropout=settings.head_dropout,
     )
     # Weights that are replaced at once need not be fetched.
-    ready = earlier is not None or (settings.round0_checkpoint and network.weights == "timm")
+    ready = earlier is not None or (settings.round0_checkpoint and network.weights in ("timm", PACKAGE))
     model = ClassificationNetwork(config, weights="none" if ready else None)
     if settings.round0_checkpoint:
         model.load_reference(settings.round0_checkpoint)

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.runtime.devices import Device
 from subcam.runtime.machine.settings import MachineSettings
-from subcam.runtime.progress import say
+from subcam.runtime.progress import say, silence
 from subcam.runtime.run_folder import CONTENT, Keyed, RunFolder, Stage
 
 Given = ParamSpec("Given")
@@ -68,6 +69,21 @@ class Context:
             seed=seed,
         )
 
+    def planned(self, go: Callable[["Context"], object]) -> tuple["PlannedStage", ...]:
+        """The stages that `go` asks of a context, in their order, each once; none is computed.
+
+        `go` reads no result of a stage that is not done.
+        """
+        found: dict[Path, PlannedStage] = {}
+
+        def note(_: RunFolder, stage: Stage, work: Callable[[], None]) -> None:
+            assert isinstance(work, partial)
+            found.setdefault(stage.path, PlannedStage(stage=stage, work=work.func, given=work.keywords))
+
+        with silence():
+            go(dataclasses.replace(self, carry_out=note))
+        return tuple(found.values())
+
     def run(
         self, name: str, work: Callable[Concatenate[Stage, Given], None], *args: Given.args, **given: Given.kwargs
     ) -> Stage:
@@ -84,6 +100,15 @@ class Context:
         stage = self.folder.stage(name, version=version_of(work), inputs=inputs_of(work, given))
         self.carry_out(self.folder, stage, partial(work, stage, **given))
         return stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """A stage that a run will come to: its folder, its function and what that is given."""
+
+    stage: Stage
+    work: Callable[..., None]
+    given: dict[str, Any]
 
 
 def version_of(work: Callable[..., None]) -> int:

@@ -44,8 +44,9 @@ def train_segmentation(settings: RunSettings, context: Context, refined: Refined
         stage = context.run(
             f"{name}-evaluate-{split}", evaluate.run_segmentation, images=images, masks=masks, variants=variants
         )
-        scored = evaluate.read_segmentation(stage).variants
-        scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
+        if stage.done:  # not where a run is planned
+            scored = evaluate.read_segmentation(stage).variants
+            scores[split] = {predict.SCORED_AS[variant]: values for variant, values in scored.items()}
     return SegmentedResult(
         trained_on="truth" if refined is None else "given" if refined.variant == GIVEN else "pseudo",
         round_index=refined.round_index if refined else 0,

@@ -8,9 +8,10 @@ from PIL import Image
 
 from subcam.audit.dataset import audit_dataset
 from subcam.commands.data.labels import labels
-from subcam.data.dataset import ALL, DatasetSettings, Splits, open_dataset, open_splits
+from subcam.data.dataset import ALL, Splits, open_dataset, open_splits
 from subcam.data.labels.layout import reading_of
 from subcam.data.readers.folder import read_folder
+from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError, SettingsError
 from subcam.preflight import say_images
 

@@ -18,7 +18,8 @@ from subcam.networks.backbones import mobilenetv2, resnet38, tiny
 from subcam.networks.model_folder import read_backbone
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
 from subcam.networks.networks_of_run import WEIGHTS_FILE
-from subcam.networks.settings import NetworkSettings, Triple
+from subcam.networks.published_weights import PACKAGE, packaged_file, packaged_state
+from subcam.networks.settings import NO_FILE, NetworkSettings, Triple
 from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
     find_misfit,
@@ -148,7 +149,9 @@ def _build_timm(settings: NetworkSettings) -> Backbone:
 
     plan = timm_models.plan_model(settings.name, output_stride=settings.output_stride, model_args=settings.model_args)
     body = plan.create(pretrained=settings.weights == "timm")
-    if settings.weights not in ("timm", "none"):
+    if settings.weights == PACKAGE:
+        load_into(body, packaged_state(settings.name, body), drop=CLASSIFIER_HEADS, source=settings.name)
+    elif settings.weights not in ("timm", "none"):
         state = load_state(settings.weights)
         if find_misfit(body, split_heads(body, state, CLASSIFIER_HEADS)[0]):
             converted = timm_models.convert_state(body, state)
@@ -211,7 +214,7 @@ def _assemble(
     pad_multiple: int = 1,
 ) -> Backbone:
     """Put body and neck together; `mean` and `std` are the record's, below the weights' file and the settings."""
-    metadata = {} if settings.weights in ("timm", "none") else read_metadata(settings.weights)
+    metadata = {} if settings.weights in NO_FILE else read_metadata(settings.weights)
     return Backbone(
         body,
         read_map=read_map,
@@ -227,6 +230,8 @@ def _assemble(
 def _check_own(settings: NetworkSettings, *, stride: int) -> None:
     """Refuse what only timm's models have."""
     name = settings.name
+    if settings.weights == PACKAGE:
+        packaged_file(settings.name)
     if settings.weights == "timm":
         raise SettingsError(f"timm has no weights of '{name}'; give a file as weights, or 'none' for random ones")
     if settings.output_stride not in (None, stride):

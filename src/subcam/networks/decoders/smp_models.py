@@ -16,7 +16,8 @@ from subcam.data.records import suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.backbones.build import freeze_parameters, metadata_triple, set_batch_norm_eval
 from subcam.networks.logit_grid import Grid
-from subcam.networks.settings import NetworkSettings, Triple
+from subcam.networks.published_weights import PACKAGE, retries_said_once
+from subcam.networks.settings import NO_FILE, NetworkSettings, Triple
 from subcam.networks.weight_files import load_into, load_state, read_metadata
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -61,7 +62,12 @@ class SmpModel(nn.Module):
         self.model, self.grid, arguments = _build(architecture, encoder, arguments, channels)
         if settings.weights == "timm":
             self.model = _fetch(architecture, encoder, arguments, channels)
-        if settings.weights not in ("none", "timm"):
+        if settings.weights == PACKAGE:
+            raise SettingsError(
+                f"weights {PACKAGE!r} are for DeepLab alone, got the architecture {architecture}; give"
+                " --segment.architecture deeplabv3plus, or other weights"
+            )
+        if settings.weights not in NO_FILE:
             _load_encoder(self.model.encoder, settings.weights)
         mean, std = _normalisation(encoder, settings)
         self.settings = replace(settings, neck_channels=0, mean=mean, std=std)
@@ -176,7 +182,8 @@ def _fetch(architecture: str, encoder: str, arguments: dict[str, Any], channels:
         available = list(encoders.encoders[encoder]["pretrained_settings"])
         weights = "imagenet" if "imagenet" in available else available[0]
     try:
-        return create_model(architecture, encoder, encoder_weights=weights, classes=channels, **arguments)
+        with retries_said_once():
+            return create_model(architecture, encoder, encoder_weights=weights, classes=channels, **arguments)
     except Exception as error:  # The model itself was built before, so this is about fetching the weights.
         reason = (str(error).strip() or "no message").splitlines()[0]
         raise CheckpointError(
@@ -212,7 +219,7 @@ def _normalisation(encoder: str, settings: NetworkSettings) -> tuple[Triple, Tri
 
         preprocessing |= get_preprocessing_params(encoder)
     file = settings.weights
-    metadata = {} if file in ("timm", "none") else read_metadata(file)
+    metadata = {} if file in NO_FILE else read_metadata(file)
     mean = settings.mean or metadata_triple(metadata, "mean", file) or _triple(preprocessing["mean"])
     std = settings.std or metadata_triple(metadata, "std", file) or _triple(preprocessing["std"])
     return mean, std
