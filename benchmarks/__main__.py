@@ -35,6 +35,7 @@ BENCHMARKS = {
     "segmentation": ("segmentation", "rows"),
     "scores": ("evaluation", "rows"),
     "prediction": ("predict", "rows"),
+    "starts": ("starts", "rows"),
     "memory": ("memory", "growth"),
     "prediction-memory": ("predict", "growth"),
 }

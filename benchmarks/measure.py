@@ -110,8 +110,8 @@ def in_fresh_process(
         return pool.submit(function, *args, **kwargs).result()
 
 
-def run_process(words: Sequence[str]) -> Process:
-    """Run a command to its end.
+def run_process(words: Sequence[str], *, statuses: Sequence[int] = (0,)) -> Process:
+    """Run a command to its end; it must end with one of these statuses.
 
     Raises:
         RuntimeError: it failed; with what it said.
@@ -122,7 +122,7 @@ def run_process(words: Sequence[str]) -> Process:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if process.returncode not in statuses:
             said.seek(0)
             raise RuntimeError(f"{' '.join(words)}: {said.read().decode('utf-8', 'replace')}")
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
