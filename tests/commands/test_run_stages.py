@@ -45,7 +45,10 @@ def test_stage_by_stage_is_the_same_run(
     for command, kinds in (
         ("classify", {"round0-classify"}),
         ("cam", {"round0-cam", "round0-evaluate-val"}),
-        ("refine", {"round0-crf", "round0-affinity", "round0-walk", "round0-masks", "round0-evaluate-masks-val"}),
+        (
+            "refine",
+            {f"round0-{name}" for name in ("crf", "affinity", "walk", "masks", "evaluate-masks-val", "confidence")},
+        ),
         ("segment", {"round0-segment", "round0-segment-predict", "round0-segment-evaluate-val"}),
         ("run", set()),
     ):
