@@ -53,6 +53,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 SHORT = {
     "dataset.root": "--data",
     "given_features.file": "--features",
+    "corrections.folder": "--corrections",
     "given_maps.folder": "--maps",
     "given_maps.classes": "--maps-classes",
     "given_masks.folder": "--masks",
