@@ -242,6 +242,35 @@ def test_on_paper_there_are_no_controls(wide: Opened) -> None:
     wide.page.emulate_media(media="screen")
 
 
+def test_what_is_shown_is_drawn_without_scrolling(wide: Opened) -> None:
+    """So that a page that is printed at once has every map."""
+    wide.page.wait_for_function(
+        "() => !document.querySelector('.card:not([hidden]):not([data-drawn])')", timeout=10_000
+    )
+    first = wide.page.locator("canvas[data-first]").first
+    blank = first.evaluate("canvas => !canvas.getContext('2d').getImageData(0, 0, 9, 9).data.some(value => value)")
+    assert not blank
+
+
+def test_a_card_is_enlarged_and_closed_by_the_keyboard(wide: Opened) -> None:
+    wide.first(".enlarge").click()
+    assert wide.page.locator("#large img").count() == wide.first(".panels").locator("figure:not([hidden])").count()
+    wide.page.keyboard.press("Escape")
+    assert not wide.page.locator("#large").is_visible()
+
+
+def test_colours_over_the_image_can_be_taken_away(wide: Opened) -> None:
+    canvas = wide.first("canvas.plain")
+    before = drawing(canvas)
+    slider = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }"
+    wide.page.locator("#opacity").evaluate(slider, 0)
+    settled(wide)
+    assert drawing(canvas) != before
+    wide.page.locator("#opacity").evaluate(slider, 65)
+    settled(wide)
+    assert drawing(canvas) == before
+
+
 def test_there_are_no_serious_faults_of_accessibility(either: Opened) -> None:
     """`wide` is light and `narrow` is dark."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")

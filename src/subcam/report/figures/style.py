@@ -15,6 +15,8 @@ from typing import Literal
 
 import matplotlib
 import matplotlib.style
+import numpy as np
+from jaxtyping import UInt8
 from matplotlib.artist import Artist
 from matplotlib.container import Container
 from matplotlib.figure import Figure
@@ -101,6 +103,27 @@ def paper_style() -> Iterator[None]:
     """Our settings on top of matplotlib's defaults, not the user's; the user's are restored at the end."""
     with matplotlib.style.context(_SETTINGS, after_reset=True):
         yield
+
+
+SCREEN_COLOURS = (
+    *("#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"),
+    *("#332288", "#882255", "#44aa99", "#999933", "#661100", "#aa4499", "#6699cc", "#117733", "#ddcc77"),
+)
+"""Colours of classes on a page: Okabe and Ito's, then Tol's, which people with any colour vision tell apart."""
+
+
+def screen_palette() -> UInt8[np.ndarray, "256 3"]:
+    """Colours of labels on a page: black, then those of `SCREEN_COLOURS`, then PASCAL VOC's. Files keep VOC's."""
+    palette = voc_palette().copy()
+    for index, colour in enumerate(SCREEN_COLOURS, start=1):
+        palette[index] = tuple(bytes.fromhex(colour[1:]))
+    return palette
+
+
+def screen_colour(index: int) -> str:
+    """The colour of label `index` on a page, as #rrggbb."""
+    red, green, blue = screen_palette()[index].tolist()
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def class_colour(index: int) -> str:

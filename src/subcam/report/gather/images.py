@@ -16,6 +16,7 @@ from subcam.data.dataset import Dataset
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.masks_csv import MaskRow, read_confidences
 from subcam.metrics.scores import scores
 from subcam.refine.scores_and_masks import label_map, mask_path
 from subcam.refine.variants import GIVEN, VARIANTS
@@ -41,6 +42,7 @@ class ImageRecord:
     truth: file of its ground truth. truth_turn: as `Record.mask_turn`.
     maps: file of its response maps in each round; None where a round has none for it.
     masks: name -> file of a mask: pseudo masks, then segmentations.
+    confidence, doubt: of its mask in 0..1, without ground truth, and what lowers it; None where the run says none.
     plain_iou, last_iou: IoU of this image in round 0 and in the last round, at their fixed thresholds (see
         `image_iou`). None without ground truth; `plain_iou` is also None in a run of one round.
     """
@@ -54,6 +56,8 @@ class ImageRecord:
     maps: tuple[Path | None, ...]
     masks: dict[str, Path]
     truth_turn: int = 1
+    confidence: float | None = None
+    doubt: str = ""
     plain_iou: float | None = None
     last_iou: float | None = None
 
@@ -83,8 +87,9 @@ class Images:
 def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
     """Compute the gain of the scored images (without masks: the training images) and choose `limit` to show."""
     image_sets = {split: images.image_set for split, images in dataset.scored.items()} or {"": dataset.train.image_set}
+    rated = {row.image: row for row in read_confidences(run.result.out)}
     records = [
-        _record(run, split, record, image_set.mask_values)
+        _record(run, split, record, image_set.mask_values, rated.get(record.name))
         for split, image_set in image_sets.items()
         for record in image_set.records
     ]
@@ -95,7 +100,10 @@ def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
 
 
 def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
-    """`limit` images in their order: a third with the greatest gain, a third with the greatest loss, others evenly."""
+    """`limit` images in their order: a third with the greatest gain, a third with the greatest loss, others evenly.
+
+    Without ground truth, two thirds are those whose masks can be trusted least.
+    """
     if len(images) <= limit:
         return tuple(images)
     ranked = sorted(
@@ -104,6 +112,9 @@ def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]
     )
     third = min(limit // 3, len(ranked) // 2)
     chosen = {*ranked[:third], *ranked[len(ranked) - third :]}
+    if not ranked:
+        rated = [(image.confidence, index) for index, image in enumerate(images) if image.confidence is not None]
+        chosen = {index for _, index in sorted(rated)[: 2 * limit // 3]}
     rest = [index for index in range(len(images)) if index not in chosen]
     chosen.update(rest[place] for place in evenly_spaced(len(rest), limit - len(chosen)))
     return tuple(images[index] for index in sorted(chosen))
@@ -149,7 +160,9 @@ def response_threshold(run: FinishedRun, split: str, maps: RoundResult | Compari
     return given if isinstance(given, float | int) else UNSCORED_THRESHOLD
 
 
-def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...]) -> ImageRecord:
+def _record(
+    run: FinishedRun, split: str, record: Record, mask_values: tuple[int, ...], rated: MaskRow | None
+) -> ImageRecord:
     maps = tuple(_if_there(maps_path(entry.responses.path, record.name)) for entry in run.mapped)
     all_refined = [(masks_name(refined), refined) for refined in reversed(run.result.refined)]
     all_refined += [(f"pseudo masks of {one.title}", one.refined) for one in run.result.compared if one.refined]
@@ -171,6 +184,8 @@ def _record(run: FinishedRun, split: str, record: Record, mask_values: tuple[int
         mask_values=mask_values,
         labels=record.labels,
         maps=maps or (None,),
+        confidence=rated.confidence if rated else None,
+        doubt=rated.lowered_by if rated else "",
         masks={name: path for name, path in masks.items() if path is not None},
     )
 

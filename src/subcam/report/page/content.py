@@ -14,8 +14,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 
-from subcam.data.images import voc_palette
-from subcam.report.figures.style import SEQUENTIAL, class_colour
+from subcam.report.figures.style import SEQUENTIAL, screen_colour, screen_palette
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import (
     ImageRecord,
@@ -27,6 +26,7 @@ from subcam.report.gather.images import (
 from subcam.report.gather.names import VARIANT_NAMES, round_name
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
+from subcam.report.page.first_look import confidence_tiles, file_link, first_images, main_tiles
 from subcam.report.page.headline import headline
 from subcam.report.page.numbers import percent, signed
 from subcam.report.page.packing import PackedImage
@@ -54,10 +54,15 @@ def page_html(
     figures: Sequence[PageFigure],
     cost: PageFigure | None,
     drawings: Mapping[str, str],
+    out: Path,
 ) -> str:
-    """The whole page as one text. thumbnails: data URI of each cluster's images. drawings: SVG of each figure."""
+    """The whole page as one text.
+
+    thumbnails: data URI of each cluster's images. drawings: SVG of each figure. out: the page's folder, from which it
+    links to files.
+    """
     result = run.result
-    colours = {index + 1: class_colour(index + 1) for index in range(len(result.class_names))}
+    colours = {index + 1: screen_colour(index + 1) for index in range(len(result.class_names))}
     class_options = [("", "all", "")] + [(str(c), result.class_names[c - 1], colour) for c, colour in colours.items()]
     masks = list(dict.fromkeys(name for image in packed for name in image.record.masks))
     has_truth = any(image.record.truth for image in packed)
@@ -67,6 +72,8 @@ def page_html(
     summary = headline(run)
     last_round = run.mapped[-1].round_index if run.mapped else 0
     threshold = response_threshold(run, splits[0] if splits else "", run.mapped[-1]) if run.mapped else 0.0
+    mask_chosen = _preferred(masks, VARIANT_NAMES[result.refined[-1].variant] if result.refined else "")
+    tiles = summary.tiles or confidence_tiles([image.record.confidence for image in packed])
     return render(
         "page.html",
         js=source("page.js"),
@@ -74,12 +81,15 @@ def page_html(
         title=result.out.absolute().name,
         what=sentences.what(run),
         verdict=summary.verdict,
-        tiles=summary.tiles,
+        tiles=main_tiles(tiles),
+        more_tiles=[tile for tile in tiles if tile not in main_tiles(tiles)],
+        firsts=first_images(packed, mask_chosen),
         notes=[note for note in (summary.note, *sentences.recipe_notes(run)) if note],
         sections=_sections(tables=tables, images=packed, clusters=shown_parents, segmentation=finals, figures=figures),
         tables=[_table(table) for table in tables],
         tables_note=explanation(result),
-        images=[_image(image, result.class_names) for image in packed],
+        images=[_image(image, result.class_names, out, mask_chosen) for image in packed],
+        has_confidence=any(image.record.confidence is not None for image in packed),
         gallery_note=sentences.gallery_note(images, len(packed)),
         iou_note=sentences.iou_note(has_truth) if run.mapped else "",
         class_options=class_options,
@@ -89,7 +99,7 @@ def page_html(
         last_round=last_round,
         threshold_percent=round(100 * threshold),
         mask_options=masks,
-        mask_chosen=_preferred(masks, VARIANT_NAMES[result.refined[-1].variant] if result.refined else ""),
+        mask_chosen=mask_chosen,
         panels=1 + bool(run.mapped) + bool(last_round) + bool(masks) + has_truth,
         scale_stops=", ".join(
             matplotlib.colors.to_hex(matplotlib.colormaps[SEQUENTIAL](at)) for at in np.linspace(0, 1, 9)
@@ -132,7 +142,7 @@ def _data(packed: Sequence[PackedImage]) -> dict[str, Any]:
     """What the script needs: colours, and every image's maps and masks."""
     scale = matplotlib.colormaps[SEQUENTIAL](np.arange(256), bytes=True)[:, :3]
     return {
-        "palette": base64.b64encode(voc_palette().tobytes()).decode(),
+        "palette": base64.b64encode(screen_palette().tobytes()).decode(),
         "scale": base64.b64encode(np.ascontiguousarray(scale).tobytes()).decode(),
         "images": [{"width": image.width, "height": image.height, **image.data} for image in packed],
     }
@@ -167,7 +177,7 @@ def _download(text: str) -> str:
     return f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def _image(image: PackedImage, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _image(image: PackedImage, class_names: tuple[str, ...], out: Path, mask: str) -> dict[str, Any]:
     record = image.record
     labels = [label + 1 for label in record.labels]
     story = f"IoU {percent(record.last_iou)}" if record.last_iou is not None else ""
@@ -183,6 +193,13 @@ def _image(image: PackedImage, class_names: tuple[str, ...]) -> dict[str, Any]:
         "gain_value": "" if record.gain is None else f"{record.gain:.4f}",
         "iou_value": "" if record.last_iou is None else f"{record.last_iou:.4f}",
         "story": story,
+        "confidence": "" if record.confidence is None else f"{record.confidence:.4f}",
+        "doubt": record.doubt,
+        "files": [
+            (what, link)
+            for what, path in (("image", record.image), ("mask", record.masks.get(mask)))
+            if path is not None and (link := file_link(path, out))
+        ],
         "gain": gain,
         "kind": "good" if (record.gain or 0) > 0 else "bad",
         "thumbnail": image.thumbnail,
@@ -194,6 +211,8 @@ def _image(image: PackedImage, class_names: tuple[str, ...]) -> dict[str, Any]:
 
 def _orders(packed: Sequence[PackedImage]) -> list[tuple[str, str, str]]:
     orders = [("name", "by name", "")]
+    if any(image.record.confidence is not None for image in packed):
+        orders = [("doubt", "least certain", ""), *orders]
     if any(image.record.last_iou is not None for image in packed):
         orders = [("best", "highest IoU", ""), ("worst", "lowest IoU", ""), *orders]
     if any(image.record.gain is not None for image in packed):

@@ -66,7 +66,7 @@ def headline(run: FinishedRun) -> Headline:
 def _nothing_scored(run: FinishedRun) -> str:
     if not run.mapped and not run.result.refined:
         return "The run ended before any response maps: this page shows its training and its cost."
-    return "No image has ground truth to score against: this page shows images but no scores."
+    return "There are no true masks to compare with, so nothing is scored: look at the masks, the least certain first."
 
 
 def _images(run: FinishedRun, split: str) -> str:
@@ -107,8 +107,8 @@ def _of_maps(run: FinishedRun, split: str) -> tuple[str, list[Tile]]:
             )
         )
         verdict = (
-            f"On {split}, the response maps of round {last.round_index} are {_above(gain)} plain CAM"
-            + _against_control(run, last, split)
+            f"On {split} ({_images(run, split)}images, one seed), the response maps of round {last.round_index} are"
+            f" {_above(gain)} plain CAM" + _against_control(run, last, split)
         )
     return verdict, tiles
 

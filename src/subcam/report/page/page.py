@@ -82,6 +82,7 @@ def _write(run: FinishedRun, dataset: Dataset, out: Path, images: int) -> Path:
         figures=figures,
         cost=cost,
         drawings=drawings,
+        out=out,
     )
     path = out / "index.html"
     with atomic_write(path, "w") as file:

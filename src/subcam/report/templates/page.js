@@ -184,9 +184,10 @@
     drawResponse(canvas, round, threshold) {
       const { strongest } = this.response(round);
       const labels = this.segmented(round, threshold);
+      sayEmpty(canvas, labels);
       const paint = (i) => {
         const at = 3 * Math.min(255, Math.max(0, Math.round(strongest[i] * 255)));
-        return [scale[at], scale[at + 1], scale[at + 2], 165];
+        return [scale[at], scale[at + 1], scale[at + 2], 255 * settings.opacity];
       };
       this.draw(canvas, paint, { grey: true, outline: labels });
       return labels;
@@ -198,17 +199,25 @@
         const label = labels[i];
         if (!label) return [0, 0, 0, 0];
         if (label === IGNORED) return ((i % width) + Math.floor(i / width)) % 8 < 2 ? [150, 150, 150, 255] : [255, 255, 255, 190];
-        return [palette[3 * label], palette[3 * label + 1], palette[3 * label + 2], 175];
+        return [palette[3 * label], palette[3 * label + 1], palette[3 * label + 2], 255 * settings.opacity];
       };
       this.draw(canvas, paint, { outline: labels });
+      sayEmpty(canvas, labels);
     }
+  }
+
+  /* Under a drawing in which no pixel has a class, say so. */
+  function sayEmpty(canvas, labels) {
+    const empty = !labels.some((label) => label);
+    canvas.parentElement.classList.toggle("empty", empty);
+    return empty;
   }
 
   const images = store.images.map((_, index) => new ResponseImage(index));
   const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1));
 
   /* ---------- a card: one image with its own sliders ---------- */
-  const settings = { draw: "response", mask: one("#mask-choice")?.value ?? "" };
+  const settings = { draw: "response", mask: one("#mask-choice")?.value ?? "", opacity: Number(one("#opacity")?.value ?? 65) / 100 };
 
   class Card {
     constructor(element) {
@@ -261,7 +270,8 @@
         const output = one(`.${name}-iou`, element);
         if (output) output.textContent = percent(score);
         const nameOfRound = index ? `Round ${index}` : "Plain CAM";
-        const scored = score === null ? "" : `, IoU ${percent(score)} per cent`;
+        const empty = labels.some((label) => label) ? "" : ", nothing found";
+        const scored = empty + (score === null ? "" : `, IoU ${percent(score)} per cent`);
         canvas.setAttribute("aria-label", `${nameOfRound} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
       }
       const truth = one("canvas.truth", element);
@@ -276,8 +286,10 @@
       const labels = await this.image.mask(settings.mask);
       one(".mask-iou", this.element).textContent = percent(this.image.iou(labels));
       canvas.setAttribute("aria-label", `${labels ? "" : "No "}${settings.mask} of ${this.element.dataset.name}`);
-      if (labels) this.image.drawMask(canvas, labels);
-      else canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+      if (labels) {
+        this.image.drawMask(canvas, labels);
+        if (sayEmpty(canvas, labels)) canvas.setAttribute("aria-label", `Empty: ${canvas.getAttribute("aria-label")}`);
+      } else canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     }
   }
 
@@ -291,6 +303,19 @@
     card.showValues();
     visible.observe(card.element);
   });
+  /* What is shown is drawn while nothing else is to do, so that a printed page has every map. */
+  const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 30));
+  let drawing = false;
+  async function drawShown() {
+    if (drawing) return;
+    drawing = true;
+    const next = () => cards.find((card) => !card.element.hidden && !card.element.dataset.drawn);
+    for (let card = next(); card; card = next()) {
+      await new Promise((done) => idle(done));
+      if (!card.element.dataset.drawn) await card.draw();
+    }
+    drawing = false;
+  }
   const redraw = () => cards.filter((card) => card.element.dataset.drawn && !card.element.hidden).forEach((card) => card.update());
 
   /* ---------- the gallery: which images, in which order ---------- */
@@ -304,6 +329,7 @@
       loss: (card) => Number(card.dataset.gain || 9),
       best: (card) => -Number(card.dataset.iou || -9),
       worst: (card) => Number(card.dataset.iou || 9),
+      doubt: (card) => Number(card.dataset.confidence || 9),
       name: () => 0,
     };
     const apply = () => {
@@ -312,6 +338,7 @@
       const matches = cards
         .map((card) => card.element)
         .filter((card) => wanted.get("class") === "" || card.dataset.classes.split(" ").includes(wanted.get("class")))
+        .filter((card) => Number(card.dataset.confidence || 0) * 100 <= Number(wanted.get("confidence") ?? 100))
         .filter((card) => !wanted.get("split") || card.dataset.split === wanted.get("split"))
         .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.image) - Number(b.dataset.image));
       const shown = matches.slice(0, most);
@@ -319,6 +346,7 @@
       shown.forEach((card) => gallery.append(card));
       one("#gallery-count").textContent = `${shown.length} of ${matches.length} images shown`;
       all(".more").forEach((button) => (button.hidden = shown.length === matches.length));
+      drawShown();
     };
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", (event) => {
@@ -332,6 +360,15 @@
         settings.mask = event.target.value;
         redraw();
       }
+    });
+    one("#opacity").addEventListener("input", (event) => {
+      settings.opacity = Number(event.target.value) / 100;
+      one("#opacity-value").textContent = `${event.target.value}%`;
+      redraw();
+    });
+    one("#confidence")?.addEventListener("input", (event) => {
+      one("#confidence-value").textContent = (Number(event.target.value) / 100).toFixed(2);
+      apply();
     });
     for (const kind of ["round", "threshold"]) {
       one(`#all-${kind}`)?.addEventListener("input", (event) => {
@@ -370,16 +407,48 @@
     apply();
   }
 
-  /* ---------- Figure 7 ---------- */
-  all("canvas[data-final]").forEach((canvas) => {
+  /* ---------- the first examples, and Figure 7 ---------- */
+  all("canvas[data-first]").forEach(async (canvas) => {
     const image = images[Number(canvas.dataset.image)];
-    const watch = new IntersectionObserver(async (entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      watch.disconnect();
+    await image.load();
+    if (canvas.dataset.first === "plain") image.drawResponse(canvas, 0, Number(one("#all-threshold").value) / 100);
+    else image.drawMask(canvas, await image.mask(canvas.dataset.mask));
+  });
+  all("canvas[data-final]").forEach((canvas) =>
+    idle(async () => {
+      const image = images[Number(canvas.dataset.image)];
       await image.load();
       const labels = canvas.dataset.final === "truth" ? image.truth : await image.mask(canvas.dataset.final);
       if (labels) image.drawMask(canvas, labels);
-    });
-    watch.observe(canvas);
+    }),
+  );
+
+  /* ---------- enlarged ---------- */
+  const large = one("#large");
+  function enlarge(within) {
+    const panels = one(".panels", large);
+    const figures = all("figure:not([hidden])", within);
+    panels.style.setProperty("--panels", String(Math.min(2, figures.length)));
+    panels.replaceChildren(
+      ...figures.map((figure) => {
+        const copy = document.createElement("figure");
+        const shown = one("canvas, img", figure);
+        const picture = document.createElement("img");
+        picture.src = shown.tagName === "CANVAS" ? shown.toDataURL() : shown.src;
+        picture.alt = shown.getAttribute("aria-label") ?? shown.alt;
+        const text = document.createElement("figcaption");
+        text.textContent = one("figcaption", figure).textContent;
+        copy.append(picture, text);
+        return copy;
+      }),
+    );
+    large.showModal();
+  }
+  document.addEventListener("click", (event) => {
+    if (event.target === large) large.close();
+    const button = event.target.closest(".enlarge");
+    const panels = event.target.closest("main .panels canvas, main .panels img")?.closest(".panels");
+    if (button) enlarge(one(".panels", button.closest(".card")));
+    else if (panels) enlarge(panels);
   });
 })();
