@@ -270,7 +270,7 @@ def test_a_missing_package_is_said_before_anything_is_done(
         return really_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(SettingsError, match=r"need the package grad-cam.*pip install 'subcam\[compare\]'"):
+    with pytest.raises(SettingsError, match=r"need the package grad-cam.*pip install grad-cam"):
         pipeline.run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     choose(CompareSettings(methods=OWN_NETWORK))
