@@ -232,7 +232,7 @@ class Program(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Onnx(Program):
-    """A segmentation network as ONNX, compared in onnxruntime before it is written. Needs the extra subcam[onnx]."""
+    """A segmentation network as ONNX, compared in onnxruntime; needs onnx, onnxscript, onnxruntime."""
 
     def write(self) -> str:
         """Write the file."""

@@ -162,7 +162,7 @@ def export_onnx(
     Arguments, result and errors are those of `export_torch`; the comparison is made in onnxruntime.
 
     Raises:
-        ExportError: also where the extra `subcam[onnx]` is not installed.
+        ExportError: also where onnx, onnxruntime or onnxscript is not installed.
     """
     import_extra("onnxscript")
     import_extra("onnx")

@@ -122,7 +122,7 @@ def check_onnx(
 
 
 def import_extra(name: str) -> Any:
-    """A module of the extra `subcam[onnx]`.
+    """A module of the packages onnx, onnxruntime and onnxscript.
 
     Raises:
         ExportError: it is not installed; says how.

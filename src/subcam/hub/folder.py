@@ -120,7 +120,7 @@ def push(
     message: str = "Upload a subcam network",
     endpoint: str | None = None,
 ) -> str:
-    """Send a model folder to a hub; its repository is made if it is not there. Needs the extra `subcam[hub]`.
+    """Send a model folder to a hub; its repository is made if it is not there. Needs the package huggingface_hub.
 
     The folder is loaded first, so that no damaged one is sent, and no other file of it is sent.
 
@@ -200,7 +200,7 @@ def fetch(
     """The folder of a model: `model` itself if it is one, else a copy of the hub's repository of that name.
 
     Args:
-        model: a folder, or "user/name", which needs the extra `subcam[hub]`.
+        model: a folder, or "user/name", which needs the package huggingface_hub.
         revision: branch, tag or commit; give a commit where the answer must never change.
         token: yours, for private repositories; else the one that `hf auth login` keeps.
         cache: where copies are kept; huggingface_hub's own place if not given.

@@ -1,7 +1,7 @@
 """Weights that are nobody's own file: those of a hub, whose retries are said once, and those that a package holds.
 
 A package comes from the registry that subcam itself was installed from, so that a machine without the hub has weights
-too (`subcam[weights]`, `--network.weights package`). Its code is not run: the file is found, its SHA-256 compared with
+too (extra `weights`, `--network.weights package`). Its code is not run: the file is found, its SHA-256 compared with
 the one written here, and its tensors are read.
 """
 
