@@ -44,9 +44,10 @@ MOST_WORKERS = 4
 WORKERS_FROM = 25
 """Files of tests from which workers are worth the seconds that it takes to start them."""
 
-FIRST = ("test_machine_limits.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
-"""Files whose tests begin: that of memory which runs out, while the process has kept little; then the longest, as at
-the end one worker would take over half of them, and wait for what the other makes."""
+FIRST = ("test_machine_limits.py", "test_distributed.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
+"""Files whose tests begin: that of memory which runs out, while the process has kept little; those of forks that train,
+before torch has started a thread for a device that is only pretended; then the longest, as at the end one worker would
+take over half of them, and wait for what the other makes."""
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = (

@@ -51,12 +51,15 @@ MISTAKES = {
     ),
     "the table in place of its folder": Mistake(
         command=RUN.replace("images", "images/labels.csv"),
-        message="images/labels.csv is no folder; --data takes a folder of images with labels, or 'toy'",
+        message="images/labels.csv is no folder; --data takes a folder of images with labels, or 'toy'; a file of labels is"
+        " named so: --data images --dataset.labels labels.csv",
     ),
     "no table of labels": Mistake(
         command=RUN,
         prepare=(TABLE.unlink,),
-        message="images/labels.csv: expected a text file, got none (No such file or directory); check its name",
+        message="images: expected images with labels, got 2 images and no labels (looked for labels.csv); sort them into a"
+        " folder for each class, such as images/cat/1.jpg, or list them in labels.csv (image,labels), or put a labelling"
+        " tool's export there",
     ),
     # --- the table of labels
     "no header": Mistake(
@@ -131,6 +134,11 @@ MISTAKES = {
         command=RUN,
         prepare=(TABLE.unlink, lambda: os.mkfifo(TABLE)),
         message="images/labels.csv: expected a file, got a pipe; name the file itself",
+    ),
+    "a table that is a link to nothing": Mistake(
+        command=RUN,
+        prepare=(TABLE.unlink, lambda: TABLE.symlink_to("nowhere.csv")),
+        message="images/labels.csv: expected a text file, got none (No such file or directory); check its name",
     ),
     "a lock that is a link": Mistake(
         command=RUN,
@@ -364,7 +372,7 @@ MISTAKES = {
     # --- data
     "a word after data misspelt": Mistake(
         command="data downlod voc2012 --to .",
-        message="expected a word after 'data', got downlod; there are: download, check, labels, masks, shards",
+        message="expected a word after 'data', got downlod; there are: download, check, labels, masks, corrections, shards",
     ),
     "nothing to check": Mistake(
         command="data check nowhere",

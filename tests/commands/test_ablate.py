@@ -264,7 +264,8 @@ def test_what_would_end_every_variant_ends_the_ablation(
 
 def test_a_real_failure_in_one_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ablate(tmp_path, "--rounds", "0", "--grid", "network.weights=nowhere.pth,none") == cli.EXIT_USER
-    assert "failed: weights=nowhere.pth seed=0: there is no file nowhere.pth" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "failed: weights=nowhere.pth seed=0: --network.weights: there is no file nowhere.pth" in said
     assert [run["grid"] for run in results(tmp_path)["runs"]] == [{"network.weights": "none"}]
 
 

@@ -86,8 +86,9 @@ def _known_layout(root: Path, labels: str) -> Reading | None:
         return Reading(layout="voc", source=root, sign="a folder JPEGImages")
     named = root / labels
     otherwise = Reading(layout="coco" if labels.lower().endswith(".json") else "folder", source=named, sign="")
-    if named.is_file():
-        return _reading_of_file(named) or otherwise
+    if named.exists() or named.is_symlink():
+        # What is no file, such as a pipe or a link that leads nowhere, is for the reader to refuse.
+        return (_reading_of_file(named) if named.is_file() else None) or otherwise
     if labels == LABELS and coco_files(root):
         return Reading(layout="coco", source=root, sign="COCO's files")
     if labels == LABELS and any(root.glob("*.tar")):
