@@ -127,6 +127,22 @@ def test_a_network_from_true_masks_is_not_called_weakly_supervised(run_folder):
     assert "an unknown number of images of x: y" in card
 
 
+def test_corrected_masks_are_named_where_labels_alone_were(run_folder):
+    run = read_run(run_folder)
+    network = replace(run.result.segmented[-1], trained_on="pseudo")
+    settings = run.result.settings.with_({"corrections.folder": "corrected"})
+    corrected = replace(run, result=replace(run.result, settings=settings))
+    config = json.loads((network.model.path / "config.json").read_text())
+    source = CardSource(name="a", config=config, parameters=1, run=corrected, network=network)
+    card = model_card(source)
+    assert "from image-level labels, and from masks of some images that people corrected." in card
+    assert "Masks that people corrected took the place of the pseudo masks of some training images." in card
+    assert "No mask took part" not in card
+    assert "labels alone" not in card
+    assert "weakly-supervised" not in metadata(source)["tags"]
+    assert "labels alone" in model_card(replace(source, run=run))
+
+
 def test_a_classifier_comes_with_the_settings_of_its_maps(run_folder, tmp_path, tiny_run):
     words = ["export", "hub", str(run_folder), "--out", str(tmp_path / "m"), "--network", "classification"]
     assert cli.main([*words, "--name", "Fish finder"]) == 0

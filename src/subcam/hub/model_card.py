@@ -75,6 +75,12 @@ class CardSource:
         return isinstance(self.network, SegmentedResult) and self.network.trained_on == "truth"
 
     @property
+    def corrected(self) -> bool:
+        """Whether masks that people corrected were among those that it learned from."""
+        learned = isinstance(self.network, SegmentedResult) and not self.fully_supervised
+        return learned and self.run is not None and bool(self.run.result.settings.corrections.folder)
+
+    @property
     def given(self) -> str:
         """What another program made that it learned from, by way of pseudo masks or at once; "" where it is a run's."""
         if not isinstance(self.network, SegmentedResult) or self.fully_supervised:
@@ -116,7 +122,7 @@ def metadata(source: CardSource) -> dict[str, Any]:
         for split, scores in splits.items()
     ]
     supervision = ["fully-supervised" if source.fully_supervised else "weakly-supervised"]
-    if source.given:  # which of the two, nobody here knows
+    if source.given or source.corrected:  # which of the two, nobody here knows; or both
         supervision = []
     return {
         **({"license": source.license} if source.license else {}),
@@ -171,6 +177,8 @@ def _what_it_is(source: CardSource) -> str:
             if source.fully_supervised
             else f"It learned from {source.given} that were given; the folder does not say how they were made."
             if source.given
+            else "It learned from image-level labels, and from masks of some images that people corrected."
+            if source.corrected
             else "It learned from image-level labels alone: which classes an image shows, not where."
             if source.network
             else "The folder does not say what it learned from."
@@ -267,7 +275,8 @@ def _use_of_masks(source: CardSource) -> str:
         said.append(f"Nothing is known of how the {source.given} were made that it learned from.")
     elif source.segments:
         masks = source.run.result.settings.refine.masks
-        said.append("No mask took part in the training.")
+        corrected = "Masks that people corrected took the place of the pseudo masks of some training images."
+        said.append(corrected if source.corrected else "No mask took part in the training.")
         said.append(
             f"The pseudo masks' exponents of the background score were set before: {masks.crf_alpha:g} for the CRF, "
             f"{masks.walk_alpha:g} for the random walk; `{masks.pseudo_mask}` was learned from."

@@ -263,6 +263,7 @@ def write_mxnet(path: Path, params: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_resnet38_from_a_full_size_mxnet_file(tmp_path: Path, golden: Path) -> None:
     """400 MB of formula weights through the file, the reader and the network, against the published network's map."""
     key_map = json.loads((golden / "mxnet_params" / "key_map.json").read_text("utf-8"))

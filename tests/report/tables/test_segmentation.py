@@ -50,6 +50,12 @@ def test_table_4(tmp_path: Path) -> None:
     assert "segmentation, ground truth + CRF" in (tmp_path / "class-iou.csv").read_text("utf-8")
 
 
+def test_corrected_masks_are_no_image_level_labels(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    corrected = replace(run, settings=run.settings.with_({"corrections.folder": "corrected"}))
+    assert [row[1] for row in tables_of(corrected)[2].rows] == ["labels, corrected masks"] * 2 + ["masks"] * 2
+
+
 def test_without_full_supervision_there_is_no_share(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     table = tables_of(replace(run, segmented=run.segmented[:1]))[2]

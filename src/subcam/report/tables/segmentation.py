@@ -87,7 +87,7 @@ def segmentation_table(result: RunResult) -> ScoreTable:
     for network in result.segmented:
         for kind in dict.fromkeys(kind for kinds in network.scores.values() for kind in kinds):
             miou = {split: kinds[kind]["miou"] for split, kinds in network.scores.items() if kind in kinds}
-            row: list[Cell] = [network_name(network, kind), _supervision(network), _backbone(network.model)]
+            row: list[Cell] = [network_name(network, kind), _supervision(result, network), _backbone(network.model)]
             row += [miou.get(split) for split in splits]
             if full:
                 row += [_ratio(miou.get(split), full.get((split, kind))) for split in splits]
@@ -122,8 +122,10 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
 
 
-def _supervision(network: SegmentedResult) -> str:
-    return {"truth": "masks", "given": GIVEN_MASKS}.get(network.trained_on, "labels")
+def _supervision(result: RunResult, network: SegmentedResult) -> str:
+    learned_from = {"truth": "masks", "given": GIVEN_MASKS}.get(network.trained_on, "labels")
+    corrected = result.settings.corrections.folder and network.trained_on != "truth"
+    return f"{learned_from}, corrected masks" if corrected else learned_from
 
 
 @dataclass(frozen=True, kw_only=True)
