@@ -189,6 +189,7 @@ def test_exports_of_cvat_and_folders(kind: str, made: Made) -> None:
             path = xml
         else:
             with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("images/", "")
                 archive.write(xml, "annotations.xml")
     taken = made.take(path)
     assert taken.unchanged == ("plain",)
@@ -245,7 +246,7 @@ def test_damaged_exports_of_cvat(shapes: str, given: dict, said: str, made: Made
 def test_exports_that_are_none(made: Made, tmp_path: Path) -> None:
     for name, content, said in (
         ("a.json", b"{}", "a.json"),
-        ("a.xml", b"<a/>", "expected CVAT's export"),
+        ("a.xml", b"<a/>", "expected .CVAT for images 1.1."),
         ("a.xml", b"<", "expected an XML file"),
         ("a.txt", b"", "expected a folder of masks"),
         ("none.json", None, "none.json"),
@@ -261,7 +262,18 @@ def test_an_archive_that_leads_out(made: Made) -> None:
     path = made.root / "export.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../annotations.xml", "<annotations/>")
-    with pytest.raises(BadInputError, match=r"an archive with a file called '\.\./annotations\.xml'"):
+    with pytest.raises(BadInputError, match=r"folder \('\.\./annotations\.xml'\), .*; export it again"):
+        made.take(path)
+
+
+def test_a_damaged_archive(made: Made) -> None:
+    path = made.root / "export.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", b"<annotations>" + bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    data[60:90] = bytes(30)
+    path.write_bytes(data)
+    with pytest.raises(BadInputError, match=r"export\.zip: is damaged \(.*; export it again"):
         made.take(path)
 
 
@@ -271,7 +283,7 @@ def test_masks_of_other_images_or_classes(made: Made) -> None:
         made.take(made.root / "corrected")
     (made.root / "corrected" / "stranger.png").unlink()
     (made.root / "corrected" / "classes.txt").write_text("cat\ncow\npot")
-    with pytest.raises(BadInputError, match=r"expected the run's classes, cat, dog, .*got cow, pot"):
+    with pytest.raises(BadInputError, match=r"expected classes of the run, cat, dog, .*got cow, pot"):
         made.take(made.root / "corrected")
     (made.root / "out").mkdir(exist_ok=True)
     (made.root / "out" / "classes.txt").write_text("dog\ncat")

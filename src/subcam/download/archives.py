@@ -22,7 +22,7 @@ from typing import Literal
 
 from subcam.errors import BadInputError, SubcamError
 from subcam.runtime.documents.regular_file import open_file
-from subcam.runtime.files import atomic_write
+from subcam.runtime.files import atomic_write, fault_of_name
 
 _BLOCK = 1 << 20
 _LARGEST_HEADER = 1 << 24
@@ -39,6 +39,25 @@ class Limits:
 
     members: int
     bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Whose an archive is.
+
+    refused, damaged: what a person can do about one that is.
+    portable: whether names that not every system can have, such as one with a question mark, are refused.
+    """
+
+    refused: str
+    damaged: str
+    portable: bool = True
+
+
+PUBLISHED = Origin(
+    refused="it is not the archive that was published: delete it and give the same command again",
+    damaged="delete it and run the same command again",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +96,12 @@ def measure(archive: Path, folder: Path, *, limits: Limits) -> Measured:
 
 
 def unpack(
-    archive: Path, folder: Path, *, limits: Limits, on_file: Callable[[], object] = lambda: None
+    archive: Path,
+    folder: Path,
+    *,
+    limits: Limits,
+    on_file: Callable[[], object] = lambda: None,
+    origin: Origin = PUBLISHED,
 ) -> dict[str, int]:
     """Unpack an archive; returns how many files each of its folders has, by their relative POSIX paths.
 
@@ -88,6 +112,7 @@ def unpack(
         folder: where its paths begin.
         limits: more than the archive may hold.
         on_file: called after each file.
+        origin: whose it is.
 
     Raises:
         BadInputError: the archive is damaged or is refused (see `members`), would write through a link that leads out
@@ -95,24 +120,27 @@ def unpack(
         RunFolderError: the disk is full or the folder cannot be written.
     """
     counts: dict[str, int] = {}
-    for member in members(archive, limits=limits):
+    for member in members(archive, limits=limits, origin=origin):
         parent = PurePosixPath(member.name).parent
         if parent.as_posix() not in counts and not (folder / parent).resolve().is_relative_to(folder.resolve()):
             raise BadInputError(
                 f"{folder / parent} is a link to outside {folder}; name the folder itself that it leads to, or move "
                 "the link away"
             )
-        with _naming(archive):
+        with _naming(archive, origin):
             _write(member, folder / member.name, archive)
         counts[parent.as_posix()] = counts.get(parent.as_posix(), 0) + 1
         on_file()
     return counts
 
 
-def members(archive: Path, *, limits: Limits, wanted: Callable[[str], bool] | None = None) -> Iterator[Member]:
+def members(
+    archive: Path, *, limits: Limits, wanted: Callable[[str], bool] | None = None, origin: Origin = PUBLISHED
+) -> Iterator[Member]:
     """The files of an archive in their order; each must be read before the next is asked for.
 
     wanted: by their names, which members are looked at, all if it is None; others count for the limits alone.
+    origin: whose it is.
 
     Raises:
         BadInputError: the archive is damaged; or it is refused, for a link or device, an encrypted file, a path that
@@ -120,18 +148,18 @@ def members(archive: Path, *, limits: Limits, wanted: Callable[[str], bool] | No
     """
     spellings: dict[str, tuple[str, bool]] = {}
     total = count = 0
-    with _naming(archive):
+    with _naming(archive, origin):
         for member in _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive):
             count += 1
             total += member.size
             if count > limits.members or total > limits.bytes:
-                raise _refused(archive, f"more than {limits.members} members or {limits.bytes} bytes ({member.name})")
+                raise _RefusedError(f"more than {limits.members} members or {limits.bytes} bytes ({member.name})")
             if wanted is not None and not wanted(member.name):
                 continue
             if member.kind == "other":
-                raise _refused(archive, f"a link, a device, an encrypted file or the like ({member.name})")
-            _check_name(member.name, archive)
-            _check_place(PurePosixPath(member.name), member.kind == "file", spellings, archive)
+                raise _RefusedError(f"a link, a device, an encrypted file or the like ({member.name})")
+            _check_name(member.name, portable=origin.portable)
+            _check_place(PurePosixPath(member.name), member.kind == "file", spellings)
             if member.kind == "file":
                 yield member
 
@@ -193,26 +221,28 @@ def _zip_blocks(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]
             yield block
 
 
-def _check_name(name: str, archive: Path) -> None:
+def _check_name(name: str, *, portable: bool) -> None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts:
-        raise _refused(archive, f"a path that leads out of the folder ({name!r})")
-    for part in parts:
+        raise _RefusedError(f"a path that leads out of the folder ({name!r})")
+    if not portable and (fault := fault_of_name(name.removesuffix("/"))):
+        raise _RefusedError(f"a name that no file here can have ({name!r}: {fault})")
+    for part in parts if portable else ():
         unlike = _NEVER_IN_A_NAME.search(part) or _DEVICES.fullmatch(part) or not part.isprintable()
         if unlike or len(part.encode()) > _LONGEST_NAME:
-            raise _refused(archive, f"a name that not every system can have ({name!r})")
+            raise _RefusedError(f"a name that not every system can have ({name!r})")
 
 
-def _check_place(path: PurePosixPath, is_file: bool, spellings: dict[str, tuple[str, bool]], archive: Path) -> None:
+def _check_place(path: PurePosixPath, is_file: bool, spellings: dict[str, tuple[str, bool]]) -> None:
     """Refuse a path that was taken before, as by another spelling where systems do not tell a from A."""
     for place in (*([] if is_file else [path]), *path.parents):
         folder = (place.as_posix(), False)
         before = spellings.setdefault(_folded(place), folder)
         if before != folder:
-            raise _refused(archive, f"two members for one place ({before[0]} and {place})")
+            raise _RefusedError(f"two members for one place ({before[0]} and {place})")
     if is_file:
         if _folded(path) in spellings:
-            raise _refused(archive, f"two members for one place ({spellings[_folded(path)][0]} and {path})")
+            raise _RefusedError(f"two members for one place ({spellings[_folded(path)][0]} and {path})")
         spellings[_folded(path)] = (path.as_posix(), True)
 
 
@@ -240,23 +270,20 @@ def _same(blocks: Iterator[bytes], target: Path) -> bool:
         return all(file.read(len(block)) == block for block in blocks)
 
 
-def _refused(archive: Path, what: str) -> BadInputError:
-    return BadInputError(
-        f"{archive}: has {what}, and is not unpacked; it is not the archive that was published: delete it and give the "
-        "same command again"
-    )
+class _RefusedError(Exception):
+    """What an archive has that nobody may unpack."""
 
 
 @contextmanager
-def _naming(archive: Path) -> Iterator[None]:
-    """Turn whatever a damaged archive makes its reader raise into one error that names it."""
+def _naming(archive: Path, origin: Origin) -> Iterator[None]:
+    """Turn what is refused, and whatever a damaged archive makes its reader raise, into one error that names it."""
     try:
         yield
     except SubcamError:
         raise
+    except _RefusedError as error:
+        raise BadInputError(f"{archive}: has {error}, and is not unpacked; {origin.refused}") from error
     except Exception as error:  # tarfile, zipfile and zlib raise nearly any kind
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise
-        raise BadInputError(
-            f"{archive}: is damaged ({type(error).__name__}: {error}); delete it and run the same command again"
-        ) from error
+        raise BadInputError(f"{archive}: is damaged ({type(error).__name__}: {error}); {origin.damaged}") from error

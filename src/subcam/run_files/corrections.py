@@ -4,7 +4,6 @@ In: an export of either, or a folder of masks. Out: a folder of indexed PNGs in 
 takes. Masks that were there stay, unless the export has newer ones of the same images.
 """
 
-import shutil
 import tempfile
 import zipfile
 from collections import Counter
@@ -16,21 +15,22 @@ from pathlib import Path
 import numpy as np
 
 from subcam.data.check import CheckedImages
-from subcam.data.images import check_mask_size, read_indices, voc_palette, write_mask
+from subcam.data.images import read_indices, voc_palette, write_mask
 from subcam.data.labels.masks_from_cvat import masks_from_cvat
 from subcam.data.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.data.readers.class_names import LEGEND_FILE, read_class_list, write_legend
-from subcam.data.records import IGNORE_INDEX, Skipped, first_of
+from subcam.data.records import Skipped, first_of
+from subcam.download.archives import Limits, Origin, unpack
 from subcam.errors import BadInputError
-from subcam.export.mask_folder import open_masks
-from subcam.runtime.files import atomic_write, below, fault_of_name
+from subcam.runtime.files import below
 from subcam.runtime.run_folder import RunFolder
+from subcam.stages.given.corrections import open_corrections
 
 CORRECTIONS_FOLDER = "corrections"
 """In a run's folder, where nothing else is said."""
 
-MOST_BYTES = 16 << 30
-"""What an archive may hold, unpacked."""
+_LIMITS = Limits(members=1_000_000, bytes=16 << 30)
+_EXPORT = Origin(refused="export it again", damaged="export it again", portable=False)
 
 _ANNOTATIONS = "annotations.xml"
 
@@ -127,25 +127,10 @@ def _known(images: CheckedImages) -> tuple[dict[Path, str], Path]:
 
 def _masks_in(folder: Path, images: CheckedImages) -> Iterator[tuple[str, np.ndarray]]:
     """The masks in a folder, in the values of the run."""
-    masks = open_masks(folder)
-    class_names, places = images.image_set.class_names, {}
-    for place, record in enumerate(images.image_set.records):
-        places[record.name] = place
-    theirs = class_names if masks.class_names is None else masks.class_names
-    if unknown := [name for name in masks.files if name not in places]:
-        raise BadInputError(
-            f"{folder}: expected masks of the run's {len(places)} images, got {len(unknown)} of others:"
-            f" {first_of(unknown)}; call them as the images are called"
-        )
-    if others := [name for name in theirs if name not in class_names]:
-        raise BadInputError(f"{folder}: expected the run's classes, {first_of(class_names)}, got {first_of(others)}")
-    values = np.zeros(256, np.uint8)
-    values[1 : len(theirs) + 1] = [class_names.index(name) + 1 for name in theirs]
-    values[IGNORE_INDEX] = IGNORE_INDEX
-    for name, path in masks.files.items():
-        mask = values[masks.read(name, num_classes=len(theirs))]
-        check_mask_size(path, mask.shape, images.sizes[places[name]])
-        yield name, mask
+    corrections = open_corrections(folder, images)
+    sizes = {record.name: size for record, size in zip(images.image_set.records, images.sizes, strict=True)}
+    for name in corrections.masks.files:
+        yield name, corrections.read(name, class_names=images.image_set.class_names, size=sizes[name])
 
 
 def _masks_of_cvat(
@@ -158,22 +143,8 @@ def _masks_of_cvat(
 
 def _unpacked(archive: Path, folder: Path) -> Path:
     """What an archive holds: its annotations.xml or only JSON file, else the folder of its masks."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            entries = [entry for entry in file.infolist() if not entry.is_dir()]
-            size = sum(entry.file_size for entry in entries)
-            fault = next((entry.filename for entry in entries if fault_of_name(entry.filename)), None)
-            if fault is not None or size > MOST_BYTES:
-                what = f"a file called {fault!r:.100}" if fault is not None else f"{size:,} bytes"
-                raise BadInputError(f"{archive}: expected an export, got an archive with {what}; export it again")
-            for entry in entries:
-                target = below(folder, entry.filename)
-                with file.open(entry) as packed, atomic_write(target, durable=False) as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BadInputError(f"{archive} cannot be unpacked ({error}); export it again") from error
-    names = [entry.filename for entry in entries]
-    texts = [name for name in names if name.lower().endswith(".json")]
-    if _ANNOTATIONS in names:
+    unpack(archive, folder, limits=_LIMITS, origin=_EXPORT)
+    texts = [path for path in folder.rglob("*") if path.suffix.lower() == ".json"]
+    if (folder / _ANNOTATIONS).is_file():
         return folder / _ANNOTATIONS
-    return folder / texts[0] if len(texts) == 1 else folder
+    return texts[0] if len(texts) == 1 else folder

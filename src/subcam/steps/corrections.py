@@ -30,9 +30,9 @@ def score_by_corrections(settings: RunSettings, context: Context) -> Context:
     corrected = {}
     for split, images in context.dataset.scored.items():
         held_out = found.of(record.name for record in images.image_set.records if record.name not in trained)
-        if held_out.files:
+        if held_out.masks.files:
             corrected[split] = _with_truth(context, f"corrected-truth-{split}", images, held_out)
-            say(f"{split} is scored against {len(held_out.files)} corrected masks among its ground truth")
+            say(f"{split} is scored against {len(held_out.masks.files)} corrected masks among its ground truth")
     return replace(context, dataset=replace(context.dataset, corrected=corrected))
 
 
@@ -50,7 +50,8 @@ def learn_from_corrections(settings: RunSettings, context: Context, refined: Ref
         variant=refined.variant,
     )
     trained = [record.name for record in context.dataset.train.image_set.records]
-    say(f"{len(found.of(trained).files)} of the {len(trained)} masks that a network learns from are corrected ones")
+    corrected = len(found.of(trained).masks.files)
+    say(f"{corrected} of the {len(trained)} masks that a network learns from are corrected ones")
     return replace(refined, corrected=stage)
 
 
@@ -58,7 +59,7 @@ def corrected_training_images(settings: RunSettings, context: Context) -> Checke
     """The training images with their ground truth, to which corrected masks count."""
     found, train = _found(settings, context), context.dataset.train
     own = found.of(record.name for record in train.image_set.records) if found else None
-    return _with_truth(context, "truth-corrected", train, own) if own and own.files else train
+    return _with_truth(context, "truth-corrected", train, own) if own and own.masks.files else train
 
 
 def _found(settings: RunSettings, context: Context) -> Corrections | None:
@@ -73,7 +74,7 @@ def _with_truth(context: Context, name: str, images: CheckedImages, found: Corre
     image_set = images.image_set
 
     def mask_of(stage: Stage, record_name: str, there: Path | None) -> Path | None:
-        has_one = there is not None or record_name in found.files
+        has_one = there is not None or record_name in found.masks.files
         return mask_path(stage.path, CORRECTED, record_name) if has_one else None
 
     records = tuple(

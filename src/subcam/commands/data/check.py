@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings, Threads
+from subcam.commands.data.examples import first_lines
 from subcam.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -98,12 +99,9 @@ def class_table(audit: "Audit") -> "Table":
 def _lines(finding: "Finding") -> list[str]:
     marks = {"stop": "STOPS A RUN", "warning": "warning", "note": "note"}
     lines = [f"\n{marks[finding.severity]}: {finding.title}"]
-    for example in finding.examples[:_SHOWN]:
-        text = example.text if len(example.text) <= _LONGEST else f"{example.text[:_LONGEST]}..."
-        lines.append(f"  - {text}")
-    if len(finding.examples) > _SHOWN:
-        lines.append(f"  - and {len(finding.examples) - _SHOWN:,} more")
-    return [*lines, f"  {finding.advice}"]
+    texts = [example.text for example in finding.examples]
+    texts = [text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..." for text in texts]
+    return [*lines, *first_lines(texts, most=_SHOWN), f"  {finding.advice}"]
 
 
 def _as_words(settings: "DatasetSettings") -> tuple[str, ...]:

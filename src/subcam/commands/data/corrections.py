@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings
+from subcam.commands.data.examples import first_lines
 from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
@@ -96,7 +97,5 @@ def _summary_lines(taken: "TakenCorrections", out: Path) -> list[str]:
         lines.append(f"left out {sum(taken.not_drawn.values()):,} shapes of kinds that are not drawn: {kinds}")
     if taken.skipped:
         lines.append(f"left out {len(taken.skipped):,} tasks, as what their images show is unknown:")
-        lines += [f"  - {skip.reason}" for skip in taken.skipped[:_SHOWN]]
-        if len(taken.skipped) > _SHOWN:
-            lines.append(f"  - and {len(taken.skipped) - _SHOWN:,} more")
+        lines += first_lines([skip.reason for skip in taken.skipped], most=_SHOWN)
     return lines

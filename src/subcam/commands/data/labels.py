@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from subcam.checks.fields import Range, Settings
+from subcam.commands.data.examples import first_lines
 from subcam.errors import SettingsError
 from subcam.runtime.progress import say
 
@@ -136,9 +137,7 @@ def _summary_lines(edited: "EditedLabels", *, dropped: int, skipped: "Sequence[S
         lines.append(_listed({name: f"{count}, {reason}" for name, (count, reason) in edited.left_out.items()}))
     if skipped:
         lines.append(f"left out {len(skipped):,} entries that cannot be used:")
-        lines += [f"  - {skip.reason}" for skip in skipped[:_SHOWN]]
-        if len(skipped) > _SHOWN:
-            lines.append(f"  - and {len(skipped) - _SHOWN:,} more")
+        lines += first_lines([skip.reason for skip in skipped], most=_SHOWN)
     return lines
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings
+from subcam.commands.data.examples import first_lines
 from subcam.runtime.progress import say
 
 if TYPE_CHECKING:
@@ -67,7 +68,5 @@ def _summary_lines(written: "WrittenMasks", out: Path) -> list[str]:
         lines.append(f"left out {sum(written.not_drawn.values()):,} regions of kinds that are not drawn: {kinds}")
     if written.skipped:
         lines.append(f"left out {len(written.skipped):,} tasks, as what their images show is unknown:")
-        lines += [f"  - {skip.reason}" for skip in written.skipped[:_SHOWN]]
-        if len(written.skipped) > _SHOWN:
-            lines.append(f"  - and {len(written.skipped) - _SHOWN:,} more")
+        lines += first_lines([skip.reason for skip in written.skipped], most=_SHOWN)
     return [*lines, f"score masks against them: subcam evaluate --predictions DIR --truth {out}"]

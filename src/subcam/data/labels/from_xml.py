@@ -20,6 +20,33 @@ _FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 """Where the annotation of an image may lie that is not beside it."""
 
 
+def is_cvat(path: Path) -> bool:
+    """Whether an XML file is "CVAT for images 1.1"."""
+    return bool(_images(read_xml(path)))
+
+
+def read_cvat(path: Path) -> list[Element]:
+    """The <image> elements of "CVAT for images 1.1", one or more.
+
+    Raises:
+        BadInputError: it cannot be read, or is no such export.
+    """
+    try:
+        top = read_xml(path)
+    except OSError as error:
+        raise BadInputError(f"{path}: expected CVAT's XML, got none ({error.strerror}); check its name") from error
+    if not (images := _images(top)):
+        raise BadInputError(
+            f'{path}: expected "CVAT for images 1.1" with an <image> for each image, got <{top.tag}> with '
+            f"{len(top.findall('image'))}; export the task in that format"
+        )
+    return images
+
+
+def _images(top: Element) -> list[Element]:
+    return top.findall("image") if top.tag == "annotations" else []
+
+
 def labels_from_cvat(path: Path, *, root: Path) -> SourceLabels:
     """The labels of the shapes and tags of each image, from "CVAT for images 1.1".
 
@@ -32,16 +59,7 @@ def labels_from_cvat(path: Path, *, root: Path) -> SourceLabels:
     Raises:
         BadInputError: the file is no such export, or none of its images is there.
     """
-    try:
-        top = read_xml(path)
-    except OSError as error:
-        raise BadInputError(f"{path}: expected CVAT's XML, got none ({error.strerror}); check its name") from error
-    entries = top.findall("image")
-    if top.tag != "annotations" or not entries:
-        raise BadInputError(
-            f'{path}: expected "CVAT for images 1.1" with an <image> for each image, got <{top.tag}> with '
-            f"{len(entries)}; export the task in that format"
-        )
+    entries = read_cvat(path)
     by_end = ImagesByEnd(root)
     images: list[LabelledImage] = []
     skipped: list[Skipped] = []
@@ -118,12 +136,6 @@ def annotation_of(root: Path, image: Path) -> Path | None:
             places.append(root.joinpath(*image.parts[:at], folder, *image.parts[at + 1 :]).with_suffix(".xml"))
         places += [root / folder / name, root / folder / name.name]
     return next((place for place in places if place.is_file()), None)
-
-
-def is_cvat(path: Path) -> bool:
-    """Whether an XML file is CVAT's for images."""
-    top = read_xml(path)
-    return top.tag == "annotations" and top.find("image") is not None
 
 
 def is_annotation(path: Path) -> bool:

@@ -18,10 +18,10 @@ from subcam.data.files import ImagesByEnd
 from subcam.data.image_file import open_image, read_file
 from subcam.data.images import upright_size
 from subcam.data.labels.drawn_regions import MOST_POINTS, drawn, filled_polygon
+from subcam.data.labels.from_xml import read_cvat
 from subcam.data.readers.class_names import is_background
 from subcam.data.records import BACKGROUND, suggest
 from subcam.errors import BadInputError
-from subcam.runtime.documents.xml_file import read_xml
 
 _AREAS = ("mask", "polygon", "box", "ellipse")
 _NOT_SHAPES = ("tag",)
@@ -53,13 +53,7 @@ def masks_from_cvat(
         BadInputError: the file is no such export, an image is none of the known ones, a label none of the classes, or a
             shape is damaged; names it.
     """
-    try:
-        tree = read_xml(path)
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    entries = tree.findall("image")
-    if tree.tag != "annotations" or not entries:
-        raise BadInputError(f"{path}: expected CVAT's export 'CVAT for images 1.1', got no image; export it as that")
+    entries = read_cvat(path)
     by_end = ImagesByEnd(root, tuple(known))
     found, strangers = [], []
     for entry in entries:
