@@ -266,13 +266,14 @@ def test_an_archive_that_leads_out(made: Made) -> None:
         made.take(path)
 
 
-def test_a_damaged_archive(made: Made) -> None:
+@pytest.mark.parametrize(("place", "put"), [(60, bytes(30)), (0, b"")])
+def test_a_damaged_archive(place: int, put: bytes, made: Made) -> None:
+    """In a file's bytes, and where all places are off by one."""
     path = made.root / "export.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("annotations.xml", b"<annotations>" + bytes(range(256)) * 40)
-    data = bytearray(path.read_bytes())
-    data[60:90] = bytes(30)
-    path.write_bytes(data)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:place] + put + whole[place + max(1, len(put)) :])
     with pytest.raises(BadInputError, match=r"export\.zip: is damaged \(.*; export it again"):
         made.take(path)
 

@@ -6,6 +6,7 @@ Stricter than the filter "data" of tarfile, which therefore adds nothing here: n
 system can have, limits on members and bytes, no file replaced, and zip archives by the same rules.
 """
 
+import errno
 import gzip
 import io
 import re
@@ -284,6 +285,8 @@ def _naming(archive: Path, origin: Origin) -> Iterator[None]:
     except _RefusedError as error:
         raise BadInputError(f"{archive}: has {error}, and is not unpacked; {origin.refused}") from error
     except Exception as error:  # tarfile, zipfile and zlib raise nearly any kind
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        # A place before the file's beginning, to which a damaged zip points, is an invalid argument to the system.
+        of_archive = isinstance(error, gzip.BadGzipFile) or (isinstance(error, OSError) and error.errno == errno.EINVAL)
+        if isinstance(error, OSError) and not of_archive:
             raise
         raise BadInputError(f"{archive}: is damaged ({type(error).__name__}: {error}); {origin.damaged}") from error

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.predict.saved_network import save_tiny_network
+from tests.run_files.test_corrections import make_corrected
 from tests.test_results import record as run_record
 from tests.test_results import written
 
@@ -31,7 +32,10 @@ from subcam.data.images import read_image, read_indices, read_origin, voc_palett
 from subcam.data.labels.brush_code import brush_rle
 from subcam.data.labels.from_annotation_tools import labels_from_label_studio
 from subcam.data.labels.from_folders_and_tags import labels_from_tag_table
+from subcam.data.labels.from_xml import labels_from_annotations, labels_from_cvat
 from subcam.data.labels.from_yolo import labels_from_yolo
+from subcam.data.labels.layout import reading_of
+from subcam.data.labels.masks_from_cvat import masks_from_cvat
 from subcam.data.labels.masks_from_label_studio import masks_from_label_studio
 from subcam.data.readers.coco import read_coco
 from subcam.data.readers.csv_file import read_csv
@@ -39,7 +43,10 @@ from subcam.data.readers.folder import read_folder
 from subcam.data.readers.shards import read_shards
 from subcam.data.readers.voc import read_voc
 from subcam.errors import SubcamError
+from subcam.export.cvat import export_cvat_masks
+from subcam.export.images import find_images
 from subcam.export.mask_folder import open_masks
+from subcam.metrics.masks_csv import MaskRow, RegionRow, read_masks_csv, write_masks_csv
 from subcam.predict.find_model import find_model
 from subcam.results import read_run
 
@@ -225,6 +232,50 @@ def yolo(root: Path) -> tuple[Path, Callable[[], object]]:
     return root / "a.txt", lambda: labels_from_yolo(root, root=root)
 
 
+def cvat_shapes(root: Path) -> Path:
+    with_image(root)
+    path = root / "annotations.xml"
+    shapes = (
+        '<mask label="cat" rle="1, 3" left="0" top="0" width="2" height="2" z_order="1"/>'
+        '<polygon label="dog" points="0,0;7.5,0;4,5"/><box label="cat" xtl="1" ytl="1" xbr="4" ybr="3" rotation="9"/>'
+        '<ellipse label="dog" cx="4" cy="3" rx="2" ry="1"/><tag label="cat"/>'
+    )
+    path.write_text(f'<annotations><image id="0" name="a.png" width="8" height="6">{shapes}</image></annotations>')
+    return path
+
+
+def cvat_labels(root: Path) -> tuple[Path, Callable[[], object]]:
+    path = cvat_shapes(root)
+    return path, lambda: (reading_of(root), labels_from_cvat(path, root=root))
+
+
+def cvat_masks(root: Path) -> tuple[Path, Callable[[], object]]:
+    path, known = cvat_shapes(root), {root / "a.png": "a"}
+    return path, lambda: list(masks_from_cvat(path, root=root, known=known, class_names=("cat", "dog")))
+
+
+def annotation(root: Path) -> tuple[Path, Callable[[], object]]:
+    with_image(root)
+    (root / "a.xml").write_text("<annotation><object><name>cat</name></object></annotation>")
+    return root / "a.xml", lambda: (reading_of(root), labels_from_annotations(root))
+
+
+def masks_table(root: Path) -> tuple[Path, Callable[[], object]]:
+    path, region = root / "masks.csv", RegionRow(area=0.25, confidence=0.5)
+    write_masks_csv(
+        path, [MaskRow(image="a", confidence=0.5, lowered_by="x", regions={"cat": region})], class_names=["cat"]
+    )
+    return path, lambda: read_masks_csv(path)
+
+
+def corrections(root: Path) -> tuple[Path, Callable[[], object]]:
+    """An archive of masks."""
+    made = make_corrected(root)
+    path = root / "export.zip"
+    export_cvat_masks(made.folder, path, images=find_images(made.corrected, root / "images"))
+    return path, lambda: made.take(path)
+
+
 def yolo_names(root: Path) -> tuple[Path, Callable[[], object]]:
     _, read = yolo(root)
     return root / "data.yaml", read
@@ -237,6 +288,7 @@ def label_map(root: Path) -> tuple[Path, Callable[[], object]]:
 
 
 READERS = (table, wide_table, coco, voc, voc_list, shard, label_studio, tags, image, mask, maps)
+READERS += (cvat_labels, cvat_masks, annotation, masks_table, corrections)
 READERS += (yolo, yolo_names, label_map, drawn_masks, record, stage_record, maps_file, config, checked)
 
 
