@@ -188,3 +188,25 @@ def test_settings_of_a_run_that_cannot_be(changes: dict[str, int], capsys: pytes
     ((name, value),) = changes.items()
     assert cli.main(["run", "toy", f"--{name}", str(value)]) == cli.EXIT_USER
     assert capsys.readouterr().err.startswith(f"error: --{name}: expected a whole number from 0 to ")
+
+
+# The quick look
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_quick_look_trains_a_tenth_and_flags_count_on_top(name: str, asked: Callable, tmp_path: Path) -> None:
+    recipe = RECIPES[name]()
+    quick, out = asked("run", name, "--quick")
+    assert (quick, out) == (recipe.quick_look(), Path(f"runs/{name}-quick"))
+    assert quick.quick
+    assert quick.quick_look() == quick
+    assert (quick.rounds, quick.control, quick.cam.scales, quick.refine.random_walk) == (1, False, (1.0,), False)
+    for before, after in ((recipe.classify, quick.classify), (recipe.segment.train, quick.segment.train)):
+        assert 1 <= after.epochs <= max(1, before.epochs / 10)
+        assert after.least_steps <= before.least_steps / 10
+    assert asked("run", name, "--quick", "--rounds", "2", "--out", "x")[0] == quick.with_({"rounds": 2})
+    (tmp_path / "quick.toml").write_text(f'recipe = "{name}"\nquick = true\nseed = 3\n')
+    (tmp_path / "long.toml").write_text(f'recipe = "{name}"\nseed = 3\n')
+    for words in (("quick.toml",), ("long.toml", "--quick")):
+        assert asked("run", "--config", str(tmp_path / words[0]), *words[1:])[0] == quick.with_({"seed": 3})
+    assert cli.main(["run", "--config", str(tmp_path / "quick.toml"), "--no-quick"]) == 2

@@ -24,7 +24,7 @@ from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.settings import DEEPLAB, NO_FILE, NetworkSettings, SegmentationConfig
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say
-from subcam.settings import SAME, MaskKind, RunSettings
+from subcam.settings import QUICK_LOOK, SAME, MaskKind, RunSettings
 from subcam.stages import affinity, classify, segment
 from subcam.stages.context import PlannedStage
 from subcam.stages.settings.affinity import AffinitySettings
@@ -47,6 +47,8 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         MethodError: somebody else's method fails on noise.
     """
     train, parts = dataset.train.image_set, parts_of(settings)
+    if settings.quick:
+        say(QUICK_LOOK)
     if settings.last_round and settings.discover.clusters and (parts.classify or settings.given_features.file):
         read_clusters(Path(settings.discover.clusters), train)
     for setting, file in _weights(settings, parts).items():

@@ -140,6 +140,8 @@ class RunSettings(Settings):
         until: the last stage of the run. "classify", "discover" (of sub-categories or prototypes) and "cam" are stages
             of a round; "refine" leaves out the segmentation network.
         until_round: the round that ends with the stage `until`; None for the last.
+        quick: a first look, in about a tenth of the time, with rougher masks. As a flag it shortens the other settings
+            before flags change them; here it only says that they were shortened (`quick_look`).
     """
 
     rounds: Annotated[int, Range(0, 1000)] = 3
@@ -148,6 +150,7 @@ class RunSettings(Settings):
     seed: Seed = 0
     until: Literal["classify", "discover", "cam", "refine", "segment"] = "segment"
     until_round: Annotated[int, Range(0, 1000)] | None = None
+    quick: bool = False
     given_features: GivenFeaturesSettings = field(default_factory=GivenFeaturesSettings)
     given_maps: GivenMapsSettings = field(default_factory=GivenMapsSettings)
     given_masks: GivenMasksSettings = field(default_factory=GivenMasksSettings)
@@ -220,6 +223,48 @@ class RunSettings(Settings):
                 contradict each other.
         """
         return with_values(self, values)
+
+    def quick_look(self) -> "RunSettings":
+        """A copy for a first look: `QUICK_LOOK` says what is shortened. The same again changes nothing."""
+        if self.quick:
+            return self
+        classify, train, rounds = self.classify, self.segment.train, min(self.rounds, 1)
+        return self.with_(
+            {
+                "quick": True,
+                "rounds": rounds,
+                "until_round": None if self.until_round is None else min(self.until_round, rounds),
+                "control": False,
+                "compare.methods": (),
+                "classify.epochs": _tenth(classify.epochs),
+                "classify.round_epochs": tuple(map(_tenth, classify.round_epochs)),
+                "classify.schedule_epochs": _tenth(classify.schedule_epochs),
+                "classify.least_steps": classify.least_steps // 10,
+                "classify.optimiser.warmup_steps": classify.optimiser.warmup_steps // 10,
+                "cam.scales": (1.0,),
+                "cam.flip": False,
+                "refine.rounds": "none" if self.refine.rounds == "none" else "last",
+                "refine.random_walk": False,
+                "refine.masks.pseudo_mask": "crf",
+                "segment.train_on": self.segment.train_on[:1],
+                "segment.train.epochs": _tenth(train.epochs),
+                "segment.train.least_steps": train.least_steps // 10,
+                "segment.train.optimiser.warmup_steps": train.optimiser.warmup_steps // 10,
+                "segment.predict.scales": (1.0,),
+                "segment.predict.flip": False,
+            }
+        )
+
+
+QUICK_LOOK = (
+    "quick look: one round at most, a tenth of each training, maps at one scale, masks by the CRF alone; without"
+    " --quick the masks are better"
+)
+"""What `RunSettings.quick_look` makes of a run, for people."""
+
+
+def _tenth(epochs: int) -> int:
+    return max(1, epochs // 10) if epochs else 0
 
 
 def with_values(settings: Group, values: Mapping[str, Any]) -> Group:

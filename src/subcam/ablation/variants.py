@@ -103,6 +103,7 @@ def record_name(variant: Variant, dataset: Dataset) -> str:
     """
     settings, machine = variant.settings, variant.settings.machine
     own = {entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(settings)}
+    del own["quick"]  # it says how the others came about
     own["dataset"] = [dataset.train.digest, {split: images.digest for split, images in dataset.scored.items()}]
     own["machine"] = [machine.precision, machine.resolved_inference_precision]
     if others := [one for one in choose(settings.compare) if not one.is_ours]:

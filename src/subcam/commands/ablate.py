@@ -46,12 +46,14 @@ def ablate(words: list[str]) -> None:
         dry_run: bool = False
 
     refuse_old_flags(words[1:])
+    settings, quick = RECIPES[recipe](), "--quick" in words
+    settings = settings.quick_look() if quick else settings
     given = read_flags(
         Arguments,
         words[1:],
         prog=f"subcam ablate {recipe}",
         description="Runs over a grid of settings and seeds.",
-        default=Arguments(settings=RECIPES[recipe](), out=Path("runs") / f"ablate-{recipe}"),
+        default=Arguments(settings=settings, out=Path("runs") / f"ablate-{recipe}{'-quick' if quick else ''}"),
     )
     grid = read_grid(given.grid, given.settings)
 

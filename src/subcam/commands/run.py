@@ -201,13 +201,18 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
         recipe = config.recipe if recipe is None else recipe
     if until:
         settings = _until(settings, until, words)
+    quick = "--quick" in words
+    if quick:
+        settings = settings.quick_look()
+    elif settings.quick and "--no-quick" in words:
+        raise SubcamError(f"--no-quick: {file} is of a quick look; leave both out, and give the recipe")
     description = RECIPES[recipe].__doc__ if recipe else None
     given = read_flags(
         Arguments,
         words,
         prog=prog,
         description=f"{STAGES[until].does} {description}" if until else description,
-        default=Arguments(settings=settings, out=Path("runs") / (recipe or "mine")),
+        default=Arguments(settings=settings, out=Path("runs") / f"{recipe or 'mine'}{'-quick' if quick else ''}"),
     )
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):

@@ -69,6 +69,8 @@ class Config:
             )
         name = self.recipe if recipe is None else recipe
         start = RECIPES[name]() if name else RunSettings()
+        if self.values.get("quick") is True:
+            start = start.quick_look()
         try:
             settings = start.with_(self.values)
         except SettingsError as error:

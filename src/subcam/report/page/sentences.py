@@ -8,6 +8,7 @@ from subcam.report.gather.clusters import ParentClusters
 from subcam.report.gather.images import Images
 from subcam.report.tables.tables import subcategories_text
 from subcam.results import FinishedRun
+from subcam.settings import QUICK_LOOK
 
 _MOST_LISTED = 8
 """Most names of classes in the first sentence."""
@@ -33,10 +34,11 @@ def what(run: FinishedRun) -> str:
 
 
 def recipe_notes(run: FinishedRun) -> list[str]:
-    """The recipe's own description, which says which of its settings were chosen with masks."""
+    """Whether it was a quick look; the recipe's own description, which says which settings were chosen with masks."""
+    quick = [f"A {QUICK_LOOK}."] if run.result.settings.quick else []
     recipe = RECIPES.get(run.result.recipe)
     description = " ".join((recipe.__doc__ or "").replace("`", "").split()) if recipe else ""
-    return [f"Recipe {run.result.recipe}: {description}"] if description else []
+    return [*quick, *([f"Recipe {run.result.recipe}: {description}"] if description else [])]
 
 
 def gallery_note(images: Images, shown: int) -> str:
