@@ -71,6 +71,7 @@ class Sizes:
 class Audit:
     """What is in a data set and what is wrong with it.
 
+    understood: how the folder was read, in a line.
     together: images with both classes, by class and class; the diagonal holds each class's own.
     subcategories: K that fits the paper's discovery; recipe, reason: what to run, and why that.
     seconds: for reading every file once, on this machine.
@@ -78,6 +79,7 @@ class Audit:
 
     root: Path
     layout: str
+    understood: str
     splits: tuple[SplitSummary, ...]
     classes: tuple[ClassRow, ...]
     together: tuple[tuple[int, ...], ...]
@@ -124,6 +126,7 @@ def audit_dataset(settings: DatasetSettings, *, work_folder: Path, workers: int 
     return Audit(
         root=Path(settings.root),
         layout=splits.layout,
+        understood=splits.said_of(settings.root),
         splits=_split_summaries(splits, train, scored),
         classes=_class_rows(train, scored, facts),
         together=tuple(map(tuple, co_occurrence(train).tolist())),

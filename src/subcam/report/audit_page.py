@@ -65,19 +65,13 @@ def audit_html(audit: Audit, *, settings: tuple[str, ...] = ()) -> str:
 
 
 def what(audit: Audit) -> str:
-    """One line on the layout and the splits."""
-    layouts = {
-        "voc": "PASCAL VOC's layout",
-        "coco": "COCO's layout",
-        "folder": "a folder with a CSV of labels",
-        "shards": "tar shards",
-    }
+    """One line on how the folder was read, and the splits."""
     splits = "; ".join(
         f"{counted(split.images, 'training image' if split.learned else 'image')} "
         f"{f'({split.name})' if split.learned else f'of {split.name}'}, {counted(split.masks, 'mask')}"
         for split in audit.splits
     )
-    return f"{layouts[audit.layout]}: {splits}. Every file was read once, in {audit.seconds:.0f} s."
+    return f"{audit.understood}. {splits}. Every file was read once, in {audit.seconds:.0f} s."
 
 
 def verdict(audit: Audit) -> str:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from subcam.audit.dataset import audit_dataset
+from subcam.commands.data.check import check
 from subcam.commands.data.labels import labels
 from subcam.data.dataset import ALL, Splits, open_dataset, open_splits
 from subcam.data.labels.layout import reading_of
@@ -164,9 +165,11 @@ def test_what_other_programs_leave_is_read_as_it_is(
     say_images(dataset)
     assert f"mine: read as layout {layout}: " in capsys.readouterr().out
     assert len(dataset.train.image_set) == (3 if without_empty else 4)
-    audit = audit_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work", workers=1)
-    assert audit.layout == layout
-    assert audit.of("stop") == ()
+    check([str(root), "--out", str(tmp_path / "audit"), "--workers", "1"])
+    said = capsys.readouterr().out
+    assert f"mine: read as layout {layout}: " in said
+    assert "STOPS A RUN" not in said
+    assert f"read as layout {layout}: " in (tmp_path / "audit" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("layout", [name for name in MADE if name != "coco"])

@@ -66,7 +66,7 @@ def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, 
 
     audit = audit_dataset(settings, work_folder=work_folder, workers=workers)
     chosen = _as_words(settings)
-    say(f"{audit.root}: {what(audit)}")
+    say(what(audit))
     show(class_table(audit))
     for finding in audit.findings:
         for line in _lines(finding):
