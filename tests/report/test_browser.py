@@ -190,6 +190,51 @@ def test_the_worst_come_first_when_asked_for(wide: Opened) -> None:
     assert len(gains()) > before
 
 
+def test_images_are_filtered_and_sorted_by_disagreement(wide: Opened) -> None:
+    wide.page.locator("#gallery-form input[name='order'][value='disagreement']").click()
+    cards = wide.page.locator(".card:not([hidden])")
+
+    def shown() -> list[float]:
+        return cards.evaluate_all("cards => cards.map(card => Number(card.dataset.disagreement))")
+
+    everything = wide.page.eval_on_selector_all(
+        ".card", "cards => cards.map(card => Number(card.dataset.disagreement))"
+    )
+    assert shown() == sorted(everything, reverse=True)[: len(shown())]
+    slider, count = wide.page.locator("#disagreement"), wide.page.locator("#gallery-count")
+    least = sorted(everything)[-3]
+    to = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
+    slider.evaluate(to, int(100 * least))
+    assert 3 <= len(shown()) < len(everything)
+    assert min(shown()) >= int(100 * least) / 100
+    slider.evaluate(to, 100)
+    assert shown() == [value for value in sorted(everything, reverse=True) if value == 1]
+    assert bool(shown()) or "No image is like this" in (count.text_content() or "")
+    slider.evaluate(to, 0)
+    wide.page.locator("#gallery-form input[name='order'][value='gain']").click()
+
+
+def test_an_empty_prediction_says_so(wide: Opened) -> None:
+    slider, caption = wide.first(".threshold"), wide.first("figure:has(canvas.plain) figcaption")
+    to = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }"
+    before = slider.input_value()
+    slider.evaluate(to, 100)
+    settled(wide)
+    assert "only background" in (caption.text_content() or "")
+    slider.evaluate(to, before)
+    settled(wide)
+    assert "only background" not in (caption.text_content() or "")
+
+
+def test_the_whole_navigation_is_seen(either: Opened) -> None:
+    """No link is cut off by the edge of its list or lies under the button."""
+    cut = """() => [...document.querySelectorAll('.bar nav a')].filter(link => {
+        const box = link.getBoundingClientRect(), list = link.closest('nav').getBoundingClientRect();
+        return box.left < list.left - 1 || box.right > list.right + 1 || box.bottom > list.bottom + 1;
+    }).map(link => link.textContent)"""
+    assert either.page.evaluate(cut) == []
+
+
 def test_nothing_overlaps_or_reaches_over_the_edge(either: Opened) -> None:
     width = either.page.viewport_size["width"]  # type: ignore[index]
     assert either.page.evaluate("document.documentElement.scrollWidth") == width
@@ -239,6 +284,11 @@ def test_on_paper_there_are_no_controls(wide: Opened) -> None:
     for selector in (".bar", "#gallery-form", ".card:not([hidden]) .sliders", "#more"):
         assert not wide.page.locator(selector).first.is_visible()
     assert wide.page.locator(".card:not([hidden]) canvas").first.is_visible()
+    assert "prints all of them" in wide.page.locator("#gallery-printed").inner_text()
+    wide.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert wide.page.locator("#table-cost").is_visible()
+    wide.page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert not wide.page.locator("#table-cost").is_visible()
     wide.page.emulate_media(media="screen")
 
 

@@ -18,6 +18,7 @@ from subcam.data.images import read_image, read_mask
 from subcam.errors import BadInputError, RunFolderError
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.report.gather.clusters import gather_clusters, head_weights
+from subcam.report.gather.disagreement import disagreement, with_disagreement
 from subcam.report.gather.images import (
     ImageRecord,
     Images,
@@ -331,3 +332,27 @@ def test_a_stage_of_an_earlier_revision_beside_the_run_is_no_trouble(finished_ru
     record |= {"finished": "2026-11-23T08:00:00+00:00", "seconds": 1.5, "peak_memory_mib": 300.0}
     (old / "stage.json").write_text(json.dumps(record), "utf-8")
     assert [cost.name for cost in read_run(folder).stages] == [cost.name for cost in read_run(finished_run).stages]
+
+
+def test_disagreement_is_a_share_of_the_objects() -> None:
+    first = np.array([[0, 0, 1, 1, 2, 255, 1, 0]], np.uint8)
+    second = np.array([[0, 1, 1, 2, 2, 1, 255, 0]], np.uint8)
+    assert disagreement(first, second) == 2 / 4  # of four pixels that either calls an object, both of them decided
+    assert disagreement(first, first) == 0
+    assert disagreement(np.zeros_like(first), np.zeros_like(first)) == 0
+    assert disagreement(np.zeros_like(first), np.ones_like(first)) == 1
+
+
+def test_the_network_is_compared_with_the_pseudo_mask_else_the_maps_are(finished_run: Path, gathered: Images) -> None:
+    run, image = read_run(finished_run), gathered.shown[0]
+    found = with_disagreement(image, run)
+    assert found.disagreeing == ("segmentation trained on pseudo masks of round 1 + CRF", "pseudo mask of round 1, CRF")
+    walked = image.read_own_mask("pseudo mask of round 1, random walk")  # what that network's masks are copies of
+    assert found.disagreement == disagreement(walked, image.read_own_mask("pseudo mask of round 1, CRF")) > 0
+    alone = replace(image, masks={name: path for name, path in image.masks.items() if name.startswith("pseudo")})
+    found = with_disagreement(alone, run)
+    assert found.disagreeing == ("response maps of round 1", "pseudo mask of round 1, CRF")
+    assert found.disagreement is not None
+    assert 0 < found.disagreement < 1
+    assert with_disagreement(replace(image, masks={}), run).disagreement is None
+    assert with_disagreement(image, replace(run, result=replace(run.result, refined=()))).disagreement is None

@@ -43,6 +43,7 @@ class ImageRecord:
     maps: file of its response maps in each round; None where a round has none for it.
     masks: name -> file of a mask: pseudo masks, then segmentations.
     confidence, doubt: of its mask in 0..1, without ground truth, and what lowers it; None where the run says none.
+    disagreement, disagreeing: how far two of its predictions differ, 0..1, and which; None where it has no two.
     plain_iou, last_iou: IoU of this image in round 0 and in the last round, at their fixed thresholds (see
         `image_iou`). None without ground truth; `plain_iou` is also None in a run of one round.
     """
@@ -58,6 +59,8 @@ class ImageRecord:
     truth_turn: int = 1
     confidence: float | None = None
     doubt: str = ""
+    disagreement: float | None = None
+    disagreeing: tuple[str, str] = ("", "")
     plain_iou: float | None = None
     last_iou: float | None = None
 
@@ -167,7 +170,7 @@ def _record(
     all_refined = [(masks_name(refined), refined) for refined in reversed(run.result.refined)]
     all_refined += [(f"pseudo masks of {one.title}", one.refined) for one in run.result.compared if one.refined]
     masks = {
-        _mask_name(name, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
+        mask_name(name, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
         for name, refined in all_refined
         for variant in (*VARIANTS, GIVEN)
     }
@@ -190,7 +193,8 @@ def _record(
     )
 
 
-def _mask_name(masks: str, variant: str) -> str:
+def mask_name(masks: str, variant: str) -> str:
+    """The name of one image's mask among `ImageRecord.masks`: which pseudo masks, after what."""
     return f"{masks.replace('masks', 'mask', 1)}, {VARIANT_NAMES[variant]}"
 
 

@@ -90,6 +90,8 @@ def page_html(
         tables_note=explanation(result),
         images=[_image(image, result.class_names, out, mask_chosen) for image in packed],
         has_confidence=any(image.record.confidence is not None for image in packed),
+        has_disagreement=any(image.record.disagreement is not None for image in packed),
+        disagreement_note=sentences.disagreement_note([image.record for image in packed]),
         gallery_note=sentences.gallery_note(images, len(packed)),
         iou_note=sentences.iou_note(has_truth) if run.mapped else "",
         class_options=class_options,
@@ -195,6 +197,7 @@ def _image(image: PackedImage, class_names: tuple[str, ...], out: Path, mask: st
         "story": story,
         "confidence": "" if record.confidence is None else f"{record.confidence:.4f}",
         "doubt": record.doubt,
+        "disagreement": "" if record.disagreement is None else f"{record.disagreement:.4f}",
         "files": [
             (what, link)
             for what, path in (("image", record.image), ("mask", record.masks.get(mask)))
@@ -213,6 +216,8 @@ def _orders(packed: Sequence[PackedImage]) -> list[tuple[str, str, str]]:
     orders = [("name", "by name", "")]
     if any(image.record.confidence is not None for image in packed):
         orders = [("doubt", "least certain", ""), *orders]
+    if any(image.record.disagreement is not None for image in packed):
+        orders = [*orders, ("disagreement", "most disagreement", "")]
     if any(image.record.last_iou is not None for image in packed):
         orders = [("best", "highest IoU", ""), ("worst", "lowest IoU", ""), *orders]
     if any(image.record.gain is not None for image in packed):

@@ -3,11 +3,13 @@
 In: a run's folder. Out: `report/index.html`, `report/figures/*.png` and `.svg`, `report/tables/*`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from subcam.data.dataset import Dataset
 from subcam.report.figures.style import save_figure
 from subcam.report.gather.clusters import gather_clusters
+from subcam.report.gather.disagreement import with_disagreement
 from subcam.report.gather.images import gather_images
 from subcam.report.page.content import page_html
 from subcam.report.page.figures import cost_bars, number_figures
@@ -59,6 +61,7 @@ def write_report(
 
 def _write(run: FinishedRun, dataset: Dataset, out: Path, images: int) -> Path:
     gathered = gather_images(run, dataset, limit=images)
+    gathered = replace(gathered, shown=tuple(with_disagreement(image, run) for image in gathered.shown))
     parents = gather_clusters(run, dataset, most_images=MOST_CLUSTER_IMAGES)
     tables = sorted([*tables_of(run.result), *class_tables(run.result)], key=lambda table: table.name)
     figures = tuple(number_figures(run))

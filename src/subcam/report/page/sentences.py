@@ -5,7 +5,7 @@ from pathlib import Path
 
 from subcam.recipes import RECIPES
 from subcam.report.gather.clusters import ParentClusters
-from subcam.report.gather.images import Images
+from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.tables.tables import subcategories_text
 from subcam.results import FinishedRun
 from subcam.settings import QUICK_LOOK
@@ -62,6 +62,14 @@ def iou_note(has_truth: bool) -> str:
         "the fixed threshold: plain CAM → last round. The IoU below a map is computed on the thumbnail, for the round "
         "and threshold of the sliders. Choosing the best threshold for an image takes its ground truth."
     )
+
+
+def disagreement_note(images: Sequence[ImageRecord]) -> str:
+    """Between which two predictions the disagreement is; empty without any."""
+    pairs = dict.fromkeys(image.disagreeing for image in images if image.disagreement is not None)
+    between = "; ".join(f"{first} and {second}" for first, second in pairs)
+    share = "the share of the pixels that either calls an object on which they differ"
+    return f"Disagreement, 0 to 1, needs no ground truth: {share}. Between {between}." if pairs else ""
 
 
 def clusters_note(parents: Sequence[ParentClusters]) -> str:

@@ -209,7 +209,14 @@
   /* Under a drawing in which no pixel has a class, say so. */
   function sayEmpty(canvas, labels) {
     const empty = !labels.some((label) => label);
-    canvas.parentElement.classList.toggle("empty", empty);
+    const caption = one("figcaption", canvas.parentElement);
+    one(".nothing", caption)?.remove();
+    if (empty) {
+      const said = document.createElement("strong");
+      said.className = "nothing bad";
+      said.textContent = " only background";
+      caption.append(said);
+    }
     return empty;
   }
 
@@ -270,7 +277,7 @@
         const output = one(`.${name}-iou`, element);
         if (output) output.textContent = percent(score);
         const nameOfRound = index ? `Round ${index}` : "Plain CAM";
-        const empty = labels.some((label) => label) ? "" : ", nothing found";
+        const empty = labels.some((label) => label) ? "" : ", only background";
         const scored = empty + (score === null ? "" : `, IoU ${percent(score)} per cent`);
         canvas.setAttribute("aria-label", `${nameOfRound} of ${element.dataset.name} at threshold ${threshold.toFixed(2)}${scored}`);
       }
@@ -316,6 +323,13 @@
     }
     drawing = false;
   }
+  /* On paper nothing can be unfolded, so the numbers are. */
+  const unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded.push(...all("details.numbers:not([open])"));
+    unfolded.forEach((details) => (details.open = true));
+  });
+  addEventListener("afterprint", () => unfolded.splice(0).forEach((details) => (details.open = false)));
   const redraw = () => cards.filter((card) => card.element.dataset.drawn && !card.element.hidden).forEach((card) => card.update());
 
   /* ---------- the gallery: which images, in which order ---------- */
@@ -330,6 +344,7 @@
       best: (card) => -Number(card.dataset.iou || -9),
       worst: (card) => Number(card.dataset.iou || 9),
       doubt: (card) => Number(card.dataset.confidence || 9),
+      disagreement: (card) => -Number(card.dataset.disagreement || -9),
       name: () => 0,
     };
     const apply = () => {
@@ -339,12 +354,17 @@
         .map((card) => card.element)
         .filter((card) => wanted.get("class") === "" || card.dataset.classes.split(" ").includes(wanted.get("class")))
         .filter((card) => Number(card.dataset.confidence || 0) * 100 <= Number(wanted.get("confidence") ?? 100))
+        .filter((card) => Number(card.dataset.disagreement || 0) * 100 >= Number(wanted.get("disagreement") ?? 0))
         .filter((card) => !wanted.get("split") || card.dataset.split === wanted.get("split"))
         .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.image) - Number(b.dataset.image));
       const shown = matches.slice(0, most);
       cards.forEach((card) => (card.element.hidden = !shown.includes(card.element)));
       shown.forEach((card) => gallery.append(card));
-      one("#gallery-count").textContent = `${shown.length} of ${matches.length} images shown`;
+      const count = matches.length
+        ? `${shown.length} of ${matches.length} images shown`
+        : "No image is like this: choose another class, confidence or disagreement";
+      one("#gallery-count").textContent = count;
+      one("#gallery-printed").textContent = shown.length < matches.length ? `${count}; “Show all” on the page prints all of them.` : "";
       all(".more").forEach((button) => (button.hidden = shown.length === matches.length));
       drawShown();
     };
@@ -366,10 +386,14 @@
       one("#opacity-value").textContent = `${event.target.value}%`;
       redraw();
     });
-    one("#confidence")?.addEventListener("input", (event) => {
-      one("#confidence-value").textContent = (Number(event.target.value) / 100).toFixed(2);
-      apply();
-    });
+    for (const kind of ["confidence", "disagreement"]) {
+      one(`#${kind}`)?.addEventListener("input", (event) => {
+        const text = (Number(event.target.value) / 100).toFixed(2);
+        one(`#${kind}-value`).textContent = text;
+        event.target.setAttribute("aria-valuetext", text);
+        apply();
+      });
+    }
     for (const kind of ["round", "threshold"]) {
       one(`#all-${kind}`)?.addEventListener("input", (event) => {
         const slider = event.target;
