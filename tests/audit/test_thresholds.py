@@ -66,7 +66,7 @@ def test_sizes_of_single_images(height: int, width: int, kind: str | None) -> No
 
 
 def of(kind: str, images: ImageSet) -> bool:
-    return kind in kinds(label_findings(images))
+    return kind in kinds(label_findings(images, layout="folder"))
 
 
 def test_few_images_of_a_class() -> None:
@@ -95,7 +95,7 @@ def test_classes_that_are_never_alone() -> None:
 
 @pytest.mark.parametrize(("without", "severity"), [(30, "note"), (31, "warning")])
 def test_more_than_half_of_the_images_without_a_label(without: int, severity: str) -> None:
-    findings = label_findings(image_set(*[()] * without, *[(0,)] * (60 - without)))
+    findings = label_findings(image_set(*[()] * without, *[(0,)] * (60 - without)), layout="folder")
     assert [finding.severity for finding in findings if finding.kind == "unlabelled"] == [severity]
 
 

@@ -164,7 +164,7 @@ def _findings(
         *_rows(train, scored, bad),
         *file_findings(records, facts, bad=bad),
         *_too_many(train),
-        *label_findings(train),
+        *label_findings(train, layout=splits.layout),
         *overlap_findings(train, scored),
         *duplicate_findings(records, facts, train=names, held_out=held_out),
         *mask_findings(records, facts, train.class_names),
@@ -181,7 +181,7 @@ def _findings(
             )
         )
     if splits.layout in ("folder", "label-studio", "cvat"):
-        findings += _unlisted(Path(settings.root), records)
+        findings += _unlisted(Path(settings.root), records, chosen=bool(settings.classes))
     return findings
 
 
@@ -193,7 +193,7 @@ def _too_many(train: ImageSet) -> list[Finding]:
             kind="classes-too-many",
             severity="stop",
             title=f"{train.num_classes:,} classes, where a mask has values for {MOST_CLASSES}",
-            advice="Merge some, or choose some with --dataset.classes.",
+            advice="Choose some with --dataset.classes, or give several the same name.",
         )
     ]
 
@@ -228,7 +228,8 @@ def _without_masks(scored: dict[str, ImageSet]) -> list[Finding]:
     ]
 
 
-def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
+def _unlisted(root: Path, records: Sequence[Record], *, chosen: bool) -> list[Finding]:
+    """Images that are not used; `chosen` says that those with none of the chosen classes are among them."""
     listed = {record.image.absolute() for record in records}
     folder = root / "images" if (root / "images").is_dir() else root
     mask_folder = root / "masks"
@@ -243,7 +244,8 @@ def _unlisted(root: Path, records: Sequence[Record]) -> list[Finding]:
             Finding(
                 kind="unlisted",
                 severity="note",
-                title=f"{counted(len(extra), 'image')} in {folder} that no row of the list names",
+                title=f"{counted(len(extra), 'image')} in {folder} that no entry names"
+                f"{', or with none of the chosen classes' if chosen else ''}",
                 advice="They are not used. Add them with their labels, or without any if they show no class.",
                 examples=tuple(Example(text=path.relative_to(root).as_posix(), images=(path,)) for path in extra),
             )

@@ -53,14 +53,16 @@ def duplicate_findings(
             kind="duplicate-contradicts",
             severity="warning",
             title=f"{counted(len(contradictions), 'image')} twice or more, with different labels",
-            advice="One of the labels is wrong: keep one image with all of its labels.",
+            advice="One of the labels is wrong: keep one image with all of its labels, and delete the others and their "
+            "entries.",
             examples=tuple(contradictions),
         ),
         Finding(
             kind="duplicate",
             severity="note",
             title=f"{counted(len(others), 'image')} twice or more",
-            advice="Each counts more than once: keep one. Copies that were scaled or saved anew are not found.",
+            advice="Each counts more than once: keep one, and delete the others and their entries. Copies that were "
+            "scaled or saved anew are not found.",
             examples=tuple(others),
         ),
     ]

@@ -100,7 +100,10 @@ def file_findings(records: Sequence[Record], facts: Sequence[Facts], *, bad: Sev
     ]
     masks = {
         "mask-damaged": ("that cannot be read", "Export them again as indexed PNGs."),
-        "mask-values": ("with values outside the list of classes", "Renumber them, or name the missing classes."),
+        "mask-values": (
+            "with values outside the list of classes",
+            "Renumber them, or name the missing classes in classes.txt.",
+        ),
         "mask-size": ("of another size than their image", "Export them again at the image's size."),
     }
     for kind, (what, advice) in masks.items():
@@ -197,7 +200,7 @@ def _name_finding(records: Sequence[Record], facts: Sequence[Facts]) -> Finding 
             if each.image and named_otherwise(record.image, each.image.kind)
         ],
         "of another kind than the name says",
-        "They are read by what is in them. Rename them if other programs refuse them.",
+        "They are read by what is in them. Rename them, in the list as well, if other programs refuse them.",
     )
 
 

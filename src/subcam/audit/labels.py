@@ -4,6 +4,8 @@ In: the labels of the training images. Out: findings, counts, and how many sub-c
 can only show what tells a class from its absence; where labels never differ, pixels cannot be told apart.
 """
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from jaxtyping import Int64
 
 from subcam.audit.finding import Example, Finding, counted
 from subcam.data.records import ImageSet
+from subcam.data.settings import Layout
 
 FEW = 20
 """A class with fewer images than this is named."""
@@ -25,6 +28,9 @@ IMAGES_A_SUBCATEGORY = 30
 """The paper's K = 10 stands on 300 images and more of each class of VOC 2012."""
 
 MOST_SUBCATEGORIES = 10
+
+MOST_NAMED = 20
+"""Most classes that an advice lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +95,26 @@ def fitting_subcategories(counts: tuple[ClassCounts, ...]) -> int:
     return min(MOST_SUBCATEGORIES, max(1, int(np.median(sizes)) // IMAGES_A_SUBCATEGORY)) if sizes else 1
 
 
-def label_findings(images: ImageSet) -> list[Finding]:
-    """What the labels of the training images tell."""
+WITHOUT_CLASS: dict[Layout, str] = {
+    "folder": "with an empty cell (or only zeros) as their labels",
+    "folders": "in a folder called background",
+    "label-studio": "submitted without a label",
+    "cvat": "without a shape or tag",
+    "yolo": "with an empty text, or none",
+    "xml": "with an annotation that names no object",
+    "voc": "with an annotation that names no object",
+    "tags": "with an empty text",
+    "shards": 'with {"labels": []} as their JSON',
+    "coco": "and have `subcam data labels FILE` write a CSV of COCO's file, as its layout leaves out images of nothing",
+}
+"""How an image that shows none of the classes is added, in each layout."""
+
+
+def label_findings(images: ImageSet, *, layout: Layout) -> list[Finding]:
+    """What the labels of the training images tell; the advice is for this layout."""
     return [
         *_rare(images),
-        *_everywhere(images),
+        *_everywhere(images, layout),
         *_together(images),
         *_never_alone(images),
         *_unlabelled(images),
@@ -111,7 +132,7 @@ def _rare(images: ImageSet) -> list[Finding]:
                 kind="class-empty",
                 severity="warning",
                 title=f"{counted(len(empty), 'class', 'classes')} without a single training image",
-                advice="Nothing can be learned of them: leave them out with --dataset.classes, or add images.",
+                advice=f"Nothing can be learned of them: add images{_or_leave_out(images, empty)}.",
                 examples=tuple(Example(text=count.name) for count in empty),
             )
         )
@@ -121,15 +142,25 @@ def _rare(images: ImageSet) -> list[Finding]:
                 kind="class-few",
                 severity="warning",
                 title=f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} training images",
-                advice="Expect poor maps and unsteady sub-categories of them: add images, merge classes, or leave "
-                "them out with --dataset.classes.",
+                advice="Expect poor maps and unsteady sub-categories of them: add images, give classes that may be one "
+                f"the same name{_or_leave_out(images, [*empty, *few])}.",
                 examples=tuple(Example(text=f"{count.name}: {counted(count.images, 'image')}") for count in few),
             )
         )
     return findings
 
 
-def _everywhere(images: ImageSet) -> list[Finding]:
+def _or_leave_out(images: ImageSet, counts: Sequence[ClassCounts]) -> str:
+    """How a run leaves classes out: by the names of the others, if there are any."""
+    out = {count.name for count in counts}
+    rest = [name for name in images.class_names if name not in out]
+    if not rest or not out:
+        return ""
+    names = shlex.join(rest) if len(rest) <= MOST_NAMED else f"and the {len(rest)} others"
+    return f", or leave them out with --dataset.classes {names}"
+
+
+def _everywhere(images: ImageSet, layout: Layout) -> list[Finding]:
     total = len(images)
     counts = [count for count in count_classes(images) if count.images >= NEARLY_ALL * total]
     if not counts:
@@ -142,8 +173,8 @@ def _everywhere(images: ImageSet) -> list[Finding]:
             severity="warning",
             title=f"{counted(len(counts), 'class', 'classes')} in {'every' if every else 'nearly every'} image",
             advice="A map shows what tells a class from its absence, and there are no images without "
-            f"{'these classes' if len(counts) > 1 else 'this class'}: add images that show none of the classes, with "
-            "an empty cell as their labels, or in a folder called background.",
+            f"{'these classes' if len(counts) > 1 else 'this class'}: add images that show none of the classes, "
+            f"{WITHOUT_CLASS[layout]}.",
             examples=tuple(Example(text=f"{name}: not in {counted(left, 'image')}") for name, left in missing.items()),
         )
     ]
@@ -163,7 +194,7 @@ def _together(images: ImageSet) -> list[Finding]:
             title=f"{counted(len(pairs), 'class', 'classes')} (nearly) never without another"
             f"{f', {always} of them never' if always else ''}",
             advice="Maps of such a class light up on the other as well, as nothing tells them apart: add images of "
-            "one without the other, or merge them.",
+            "one without the other, or give both the same name.",
             examples=tuple(
                 Example(
                     text=f"{names[pair.given]}: {pair.both} of {pair.of} images also show {names[pair.other]} "

@@ -83,11 +83,13 @@ def decodes_reduced(size: tuple[int, int], at_least: tuple[int, int]) -> bool:
     return all(side // (_REDUCTION_GAP * least) >= 2 for side, least in zip(size, at_least, strict=True))
 
 
-def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, "h w"]:
+def read_indices(path: Path, *, data: bytes | None = None, beside_list: bool = False) -> UInt8[np.ndarray, "h w"]:
     """Read the stored values of a mask, 0-255, without giving them a meaning.
 
     Palette PNGs give their indices and grey ones their stored values, at any bit depth. Colour is read only where it
     is exactly PASCAL VOC's colour map. An EXIF orientation is not applied.
+
+    beside_list: whether other colours could be said in a `labelmap.txt`, which the error then names.
 
     Raises:
         BadInputError: not an indexed mask (colour outside VOC's map, JPEG, half-transparent), or a damaged file.
@@ -112,7 +114,7 @@ def read_indices(path: Path, *, data: bytes | None = None) -> UInt8[np.ndarray, 
                     "save it as an 8-bit indexed PNG"
                 )
             return wide.astype(np.uint8)
-        return _indices_of_voc_colours(image, path)
+        return _indices_of_voc_colours(image, path, beside_list=beside_list)
 
 
 def read_mask(
@@ -250,7 +252,7 @@ def _grey_stretch(data: bytes) -> int:
     return 255 // (2**depth - 1) if depth in (2, 4) else 1
 
 
-def _indices_of_voc_colours(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:
+def _indices_of_voc_colours(image: Image.Image, path: Path, *, beside_list: bool) -> UInt8[np.ndarray, "h w"]:
     advice = "it must be an indexed PNG (palette or grey) whose values are class indices; export it again as such"
     if image.mode not in ("RGB", "RGBA"):
         raise BadInputError(f"{path}: expected a mask, got an image of kind {image.mode}; {advice}")
@@ -263,9 +265,12 @@ def _indices_of_voc_colours(image: Image.Image, path: Path) -> UInt8[np.ndarray,
     place = np.searchsorted(palette[order], codes).clip(max=255)
     if (palette[order][place] != codes).any():
         wrong = int(codes[palette[order][place] != codes][0])
+        say_colours = (
+            ", or say the colours in a labelmap.txt beside the masks "
+            f"(a line a class: NAME:{wrong >> 16},{wrong >> 8 & 255},{wrong & 255}::)"
+        )
         raise BadInputError(
             f"{path}: expected a mask, got RGB with the colour ({wrong >> 16}, {wrong >> 8 & 255}, {wrong & 255}), "
-            f"which is not in PASCAL VOC's colour map; {advice}, or say the colours in a labelmap.txt beside the masks"
-            f" (a line a class: NAME:{wrong >> 16},{wrong >> 8 & 255},{wrong & 255}::)"
+            f"which is not in PASCAL VOC's colour map; {advice}{say_colours * beside_list}"
         )
     return order[place].astype(np.uint8)

@@ -124,7 +124,6 @@ BAD_ROWS = {
     "no image named": (",cat", "expected the image's path in column 'image', got nothing"),
     "duplicate": ("a.png,cat", r"duplicate name 'a', first on line 2"),
     "duplicate, written otherwise": ("images/a.png,cat", r"duplicate name 'a', first on line 2"),
-    "unknown class": ("b.png,catt", "unknown class name 'catt': did you mean 'cat'"),
     "unknown class by case": ("b.png,Cat", "unknown class name 'Cat': did you mean 'cat'"),
     "commas between names": ('b.png,"cat,dog"', "expected names separated by ';', got 'cat,dog'"),
     "too many cells": ("b.png,cat,dog", "expected 2 cells as in the header, got 3"),
@@ -154,6 +153,17 @@ def test_cells_of_class_columns(root: Path, value: str) -> None:
     with pytest.raises(BadInputError, match=rf"labels\.csv:3: expected 0, 1, true.* in column 'dog', got '{value}'"):
         read_folder(root)
     assert list(named(read_folder(root, on_bad_input="skip"))) == ["a"]
+
+
+def test_classes_may_be_some_of_the_names_that_occur(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels(root, "image,labels\na.png,cat;dog\nb.png,bird\nsub/c.png,dog;bird\n")
+    image_set = read_folder(root, classes=("dog", "cat"))
+    assert named(image_set) == {"a": {"dog", "cat"}, "sub/c": {"dog"}}
+    assert image_set.mask_values[:4] == (0, 255, 2, 1)  # masks count bird, cat, dog
+    assert "1 names are none of the chosen classes, and not learned: bird" in caplog.text
+    assert read_folder(root, classes=("dog", "cat", "bird")).mask_values[:4] == (0, 1, 2, 3)
+    with pytest.raises(BadInputError, match="unknown class name 'dgo': did you mean 'dog'"):
+        read_folder(root, classes=("dgo", "cat"))
 
 
 def test_links_inside_the_folder_are_fine(root: Path) -> None:

@@ -247,6 +247,8 @@ def _tag_entries(path: Path) -> Iterator[tuple[str, _TagEntry]]:
         for row in table.rows:
             try:
                 entry = _entry_of(table.by_column(row))
+                if entry.keys == ("labels",) and isinstance(entry.tags, str):  # as a run reads this column
+                    entry = replace(entry, tags=entry.tags.replace(";", ",").replace("|", ","))
             except BadInputError as error:
                 entry = _TagEntry(fault=str(error))
             yield table.at(row), entry

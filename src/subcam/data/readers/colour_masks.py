@@ -69,7 +69,7 @@ def read_stored(path: Path, colours: Mapping[Colour, int]) -> UInt8[np.ndarray, 
             )
         if by_colour:
             return _indices(path, data, colours)
-    return read_indices(path, data=data)
+    return read_indices(path, data=data, beside_list=True)
 
 
 def _values(colours: Mapping[Colour, int]) -> dict[Colour, int]:

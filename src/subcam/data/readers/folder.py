@@ -34,6 +34,7 @@ from subcam.runtime.files import atomic_write
 CLASSES_FILE = "classes.txt"
 _IMAGE_FOLDER = "images"
 MASK_FOLDER = "masks"
+_SHOWN = 8
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ def read_folder(
         root: the folder.
         labels: the CSV's name in it.
         split: only rows with this in their column `split`; None takes all rows.
-        classes: the names to learn, in this order. With `classes.txt` or class columns it may be some of those: the
-            others' pixels are then not scored. Else these are all names that may occur.
+        classes: the names to learn, in this order; it may be some of those that occur: the others' pixels are then not
+            scored. Without `classes.txt` and class columns, they number masks themselves if no other name occurs.
         keep_unlabelled: keep images that have labels but none of `classes`, as examples of their absence; else they
             are left out and their number is logged. Images with no label at all are kept always.
         on_bad_input: what to do about a row that cannot be used.
@@ -185,12 +186,20 @@ def _class_names(
         where = str(file)
     elif table.class_columns:
         known, where = table.class_columns, str(table.path)
-    elif classes:
-        known, where = tuple(classes), "classes"
     else:
         occurring = {name for row in table.rows for name in row.names if not is_missing(name)}
-        known, where = tuple(sorted(occurring)), str(table.path)
-        _refuse_case_variants(table, known)
+        chosen = {name.casefold() for name in classes or ()}  # "Cat" where "cat" is chosen is no class of its own
+        others = {name for name in occurring if name.casefold() not in chosen}
+        if classes and not others:
+            known, where = tuple(classes), "classes"
+        else:
+            known, where = tuple(sorted(others | occurring & set(classes or ()))), str(table.path)
+            _refuse_case_variants(table, known)
+        if classes and others:
+            shown = f"{', '.join(sorted(others)[:_SHOWN])}{', ...' if len(others) > _SHOWN else ''}"
+            logger.warning(
+                "%s: %d names are none of the chosen classes, and not learned: %s", where, len(others), shown
+            )
     if not known:
         raise BadInputError(f"{where}: expected the names of the classes, got none; label the images")
     for name in () if known == table.class_columns else table.class_columns:
