@@ -65,6 +65,7 @@ from subcam.stages.context import Context
 from subcam.steps.compare import compare, name_of
 from subcam.steps.confidence import rate_masks
 from subcam.steps.corrections import learn_from_corrections, score_by_corrections
+from subcam.steps.course import follow
 from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
@@ -101,8 +102,8 @@ def run(
         context = Context.open(folder, dataset, machine=settings.machine, seed=settings.seed)
         context = score_by_corrections(settings, context)
         with distributed.first_goes_ahead():
-            check_weights(settings, context.planned(partial(all_stages, settings)))
-        result = replace(all_stages(settings, context), recipe=recipe, seconds=time.monotonic() - started)
+            check_weights(settings, plan := context.planned(partial(all_stages, settings)))
+        result = replace(all_stages(settings, follow(context, plan)), recipe=recipe, seconds=time.monotonic() - started)
         if distributed.is_first():
             write_run_files(result, dataset, record=record)
         distributed.barrier()

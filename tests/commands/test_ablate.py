@@ -300,7 +300,7 @@ def test_a_dry_run_says_what_is_there_and_does_nothing(
     assert lines[2][5].startswith("round0-classify-")
     assert lines[2][5] == lines[3][5]
     assert "4 variants, 1 of them done" in said
-    assert "done before, with" not in said
+    assert "kept from before" not in said
 
 
 def test_a_dry_run_sees_a_lost_record(

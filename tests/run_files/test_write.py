@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -100,8 +101,12 @@ def test_the_log_has_what_was_printed_of_each_attempt(
     first, second = (tmp_path / "run.log").read_text("utf-8").split("--- ")[1:]
     for attempt in (first, second):
         assert attempt.splitlines()[0].endswith("subcam run 'a b'")
-    assert first.splitlines()[-1].startswith("ended by an error: --classify.round0-checkpoint gone.pth")
-    assert second.splitlines()[1:] == printed.splitlines()[-len(second.splitlines()) + 1 :]
+    first_lines, lines = (re.sub(r"(?m)^\d\d:\d\d:\d\d ", "", one).splitlines() for one in (first, second))
+    assert first_lines[-1].startswith("ended by an error: --classify.round0-checkpoint gone.pth")
+    assert lines[1:] == printed.splitlines()[-len(lines) + 1 :]
+    assert [line.partition(":")[0] for line in lines if line.startswith("stage")] == [
+        f"stage {n} of 3" for n in (1, 2, 3)
+    ]
     assert "1 images of val to score" in second
 
 
@@ -150,7 +155,7 @@ def test_a_log_is_plain_text_of_whole_tables(tmp_path: Path) -> None:
         show(table)
     say("after")
     text = (tmp_path / "run.log").read_text("utf-8")
-    assert text.splitlines()[0].startswith("[bold]class[/bold] \\udcff")
+    assert re.match(r"\d\d:\d\d:\d\d \[bold\]class\[/bold\] \\udcff", text)
     assert ":x: my_module:X:" in text, "a sign was put in the place of what is none"
     assert "column 14" in text
     assert "after" not in text

@@ -27,10 +27,9 @@ MOST_REASONS = 4
 
 
 def compute(folder: RunFolder, stage: Stage, work: Callable[[], None]) -> None:
-    """Do the work of a stage unless it is done; say which of the two, and why it is done anew."""
+    """Do the work of a stage unless it is done; say why it is done anew."""
     if stage.done:
         stage.drop_checkpoints()  # of a process that was killed just before it did
-        say(f"{stage.name}: done before, with the same settings and inputs ({stage.path.name})")
         return
     if stage.path.is_dir():
         say(f"{stage.name}: resumed")

@@ -152,10 +152,21 @@ def train(
     stage.drop_checkpoints()
 
 
+def total_steps(*, images: int, batch_size: int, epochs: int, least_steps: int) -> int:
+    """The steps of a training over so many images."""
+    steps = epochs * (images // max(1, batch_size))
+    return steps * _times(steps, least_steps)
+
+
+def _times(steps: int, least_steps: int) -> int:
+    """By how much every number of epochs is multiplied, so that there are enough steps."""
+    return math.ceil(least_steps / steps) if 0 < steps < least_steps else 1
+
+
 def _long_enough(training: Training) -> Training:
     """The training with as many passes over its images as its least number of steps asks for."""
     steps = training.epochs * (len(training.images) // max(1, training.batch_size))
-    times = math.ceil(training.least_steps / steps) if 0 < steps < training.least_steps else 1
+    times = _times(steps, training.least_steps)
     return replace(
         training,
         epochs=training.epochs * times,
