@@ -170,7 +170,8 @@ def _tar_members(archive: Path) -> Iterator[Member]:
         packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
         content = gzip.GzipFile(fileobj=raw) if packed else raw
-        with tarfile.TarFile(fileobj=_SmallReads(content)) as tar:  # type: ignore[arg-type]
+        reads = _FewReads(content)
+        with tarfile.TarFile(fileobj=reads) as tar:  # type: ignore[arg-type]
             for info in tar:
                 if info.size < 0:
                     raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
@@ -179,26 +180,38 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                     name=info.name,
                     size=info.size if info.isreg() else 0,
                     kind="file" if plain else "folder" if info.isdir() else "other",
-                    blocks=partial(_tar_blocks, tar, info),
+                    blocks=partial(_tar_blocks, tar, info, reads),
                 )
+                reads.begin()
 
 
-def _tar_blocks(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
+def _tar_blocks(tar: tarfile.TarFile, info: tarfile.TarInfo, reads: "_FewReads") -> Iterator[bytes]:
     content = tar.extractfile(info)
+    reads.begin()
     while content and (block := content.read(_BLOCK)):
         yield block
+        reads.begin()
 
 
-class _SmallReads:
-    """A file that gives no more than 16 MiB at once: what asks for more is a header made to fill the memory."""
+class _FewReads:
+    """A file that gives no more than 16 MiB until `begin`: what asks for more is a header made to fill the memory.
+
+    Python reads a header at once, or in pieces (3.14.8).
+    """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
+        self._left = _LARGEST_HEADER
         self.seek, self.tell = file.seek, file.tell
 
+    def begin(self) -> None:
+        """What was read before is done with: a member's header, or a block of its content."""
+        self._left = _LARGEST_HEADER
+
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        if not 0 <= size <= self._left:
+            raise tarfile.ReadError(f"a header of more than {_LARGEST_HEADER} bytes")
+        self._left -= size
         return self._file.read(size)
 
 
