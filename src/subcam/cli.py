@@ -12,7 +12,7 @@ from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
 from subcam.runtime.failures import explain, is_peer_gone
-from subcam.runtime.progress import HarmlessLines, harmless
+from subcam.runtime.progress import HarmlessLines, harmless, quiet
 from subcam.runtime.signals import Stopped, listening
 
 USAGE = f"""subcam {__version__}: pixels from image-level labels
@@ -43,7 +43,8 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
                                    people drew in Label Studio
   subcam --version
 
-Every command takes --help, and --debug, which shows where in the code an error arose.
+Every command takes --help, and --debug, which shows where in the code an error arose. --quiet leaves, of a run or a
+prediction, warnings and the last three lines: where the masks are, where the page is, and the next command.
 The same command again continues an interrupted run.
 """
 
@@ -62,6 +63,9 @@ COMMANDS = {
 }
 """Each subcommand's function, which takes the words after it; imported when it is asked for."""
 
+QUIET = ("run", "classify", "discover", "cam", "refine", "segment", "demo", "ablate", "predict")
+"""Commands of some length, which take --quiet."""
+
 _SHOWN = 400
 
 EXIT_OK, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
@@ -76,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    quietly = bool(words) and words[0] in QUIET and "--quiet" in words
+    words = [word for word in words if not (quietly and word == "--quiet")]
     lines = logging.StreamHandler()
     lines.setFormatter(HarmlessLines("%(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[lines])
@@ -90,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise SubcamError(f"there is no command {words[0]!r}; there are: {', '.join(COMMANDS)}")
         module, function = COMMANDS[words[0]].split(":")
-        with listening():
+        with listening(), quiet(wanted=quietly):
             getattr(import_module(module), function)(words[1:])
     except SubcamError as error:
         if debug:

@@ -23,7 +23,7 @@ from subcam.methods.trial import try_method
 from subcam.networks.backbones.vit_attention import check_attention
 from subcam.networks.settings import DEEPLAB, NO_FILE, NetworkSettings, SegmentationConfig
 from subcam.networks.trial_step import Network, try_step
-from subcam.runtime.progress import say
+from subcam.runtime.progress import say, warn
 from subcam.settings import QUICK_LOOK, SAME, MaskKind, RunSettings
 from subcam.stages import affinity, classify, segment
 from subcam.stages.context import PlannedStage
@@ -55,11 +55,11 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         if file not in ("", *NO_FILE) and not Path(file).exists():
             raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
     if settings.until == "segment" and "pseudo" in settings.segment.train_on and "pseudo" not in parts.segment:
-        say("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
+        warn("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
     wanted = {"the control": settings.control, "maps of other methods": bool(settings.compare.methods)}
     if any(wanted.values()) and not (parts.classify and settings.ends_after_the_rounds):
         left = " and ".join(name for name, is_wanted in wanted.items() if is_wanted)
-        say(f"left out, as the run begins after its rounds or ends in them: {left}")
+        warn(f"left out, as the run begins after its rounds or ends in them: {left}")
     if parts.classify:
         _check_classes(train)
     if "truth" in parts.segment:
@@ -202,7 +202,7 @@ def _refuse(reason: str, what: str, group: str, settings: Trained, num_images: i
 def _check_classes(train: ImageSet) -> None:
     counts = dict(zip(train.class_names, train.labels.sum(0).tolist(), strict=True))
     if empty := [name for name, count in counts.items() if not count]:
-        say(f"no training image shows {', '.join(empty)}: nothing will be learned of that")
+        warn(f"no training image shows {', '.join(empty)}: nothing will be learned of that")
     if len(counts) == 1 and len(train) in counts.values():
         (name,) = counts
         raise SettingsError(
@@ -275,6 +275,5 @@ def say_images(dataset: Dataset) -> None:
         say(f"{len(images.image_set)} images of {split} to score")
     skipped = dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)
     if skipped:
-        say(f"left out {len(skipped)} files that cannot be used:")
-        for skip in skipped:
-            say(f"  {skip.reason}")
+        lines = [f"left out {len(skipped)} files that cannot be used:", *(f"  {skip.reason}" for skip in skipped)]
+        warn("\n".join(lines))

@@ -1,5 +1,7 @@
 """`subcam classify`, ..., `segment`: each ends with its stage, and shares the folder with the others."""
 
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,13 +59,53 @@ def test_stage_by_stage_is_the_same_run(
         assert {name.rpartition("-")[0] for name in now - there} == kinds
         assert there <= now
         there = now
-        said = capsys.readouterr().out.replace("\n", " ")
+        said = capsys.readouterr().out
         assert "computed anew" not in said
-        if command != "run":
-            assert "result: " in said
-            then = STAGES[command].then
-            assert f"next: subcam {then} " in said
+        where, page, following = said.splitlines()[-3:]
+        out = tmp_path / "run"
+        masks = f"masks: {out / 'masks'}"
+        begins = {"classify": f"network: {out / 'stages' / 'round0'}", "refine": masks}
+        begins["cam"] = f"response maps: {out / 'stages' / 'round0'}"
+        assert where.startswith(begins.get(command, f"{masks}; network: {out / 'model'}"))
+        assert page == f"page: none; subcam report {out} writes it"
+        if STAGES.get(command, STAGES["segment"]).then == "predict":
+            assert following == f"next: subcam predict {out} IMAGES --out predictions"
+        else:
+            assert following == f"next: {shlex.join(['subcam', STAGES[command].then, *words])}"
     assert there <= {path.name for path in (refined_run / "stages").iterdir()}
+
+
+def test_quiet_leaves_warnings_and_the_last_three_lines(
+    tiny_run: RunSettings, toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without ground truth the masks go to people, the worst first."""
+    images = tmp_path / "images"
+    images.mkdir()
+    lines = (toy_folder / "labels.csv").read_text("utf-8").splitlines()[:9]
+    header = lines[0].split(",")
+    place, labels = header.index("image"), header.index("labels")
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        shutil.copy(toy_folder / row[place], images)
+    table = [f"{Path(row[place]).name},{row[labels]}" for row in rows]
+    (images / "labels.csv").write_text("\n".join(["image,labels", *table]) + "\n", "utf-8")
+    changes = {"rounds": 0, "classify.epochs": 0, "classify.batch_size": 4, "cam.scales": (1.0,)}
+    changes |= {"refine.rounds": "last", "refine.random_walk": False, "refine.masks.pseudo_mask": "crf"}
+    write_config(tmp_path / "run.toml", tiny_run.with_(changes), recipe="toy")
+    out = tmp_path / "run"
+    words = ["--config", str(tmp_path / "run.toml"), "--data", str(images), "--out", str(out)]
+    assert cli.main(["run", *words, "--no-report", "--quiet"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("warning: ") for line in said[:-3])
+    assert said[-3:] == [
+        f"masks: {out / 'masks'}",
+        f"page: none; subcam report {out} writes it",
+        f"next: subcam export label-studio {out} --images {images} --worst 50 --out {out}-tasks",
+    ]
+    assert cli.main(said[-1].removeprefix("next: subcam ").split()) == 0
+    log = (out / "run.log").read_text("utf-8")
+    assert "stage 1 of" in log
+    assert "\n".join(said[-3:]) in log
 
 
 def test_a_run_that_ended_early_is_read_again(tiny_run: RunSettings, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ In: variants. Out: the records of their runs, `ablate.json`, `ablate.csv` and `a
 import csv
 import gc
 import io
+import shlex
 import time
 import traceback
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from subcam.report.tables.tables import BEST_NOTE
 from subcam.results import read_run
 from subcam.runtime import distributed
 from subcam.runtime.files import atomic_write, is_disk_full, write_json
-from subcam.runtime.progress import say, show
+from subcam.runtime.progress import about, close, duration, say, show, warn
 from subcam.runtime.run_folder import RunFolder, fingerprint
 
 FOLDER = "ablate"
@@ -91,13 +91,19 @@ def run_variants(
                 trace = "" if isinstance(error, SubcamError) else traceback.format_exc()
                 text = str(error) if isinstance(error, SubcamError) else f"{type(error).__name__}: {error}"
                 failed.append(Failed(grid=variant.grid, seed=variant.seed, error=text, traceback=trace))
-                say(f"failed: {variant.label}: {text}")
+                warn(f"failed: {variant.label}: {text}")
             computed += 1
             _write(out, finished, failed)
             _free_memory()
         _write(out, finished, failed)
     _print(finished, failed)
-    say(f"{time.monotonic() - started:.0f} s; tables in {out / 'ablate.md'}, every score in {out / ABLATION}")
+    say(duration(time.monotonic() - started))
+    last = finished[-1].name if finished else "NAME"
+    close(
+        f"tables: {out / 'ablate.md'}",
+        f"every score: {out / ABLATION}",
+        f"next: subcam report {shlex.quote(str(out))} --record {shlex.quote(f'{FOLDER}/{last}.json')}",
+    )
     return failed
 
 
@@ -130,8 +136,7 @@ def _read(path: Path, variant: Variant) -> Finished:
 def _time_left(seconds: float, computed: int, variants_left: int) -> str:
     if not computed:
         return ""
-    left = timedelta(seconds=round(seconds / computed * variants_left))
-    return f" (about {left} left for {variants_left})"
+    return f" ({about(seconds / computed * variants_left)} left for {variants_left})"
 
 
 def _free_memory() -> None:

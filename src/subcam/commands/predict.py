@@ -1,5 +1,6 @@
 """`subcam predict MODEL IMAGES... --out DIR`: masks of any images by a trained network."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -42,14 +43,22 @@ def predict(words: list[str]) -> None:
     from subcam.predict.folder import FAILED_FILE, TABLE_FILE
     from subcam.predict.run import predict as run
     from subcam.runtime import distributed
-    from subcam.runtime.progress import say
+    from subcam.runtime.progress import close, duration, say, warn
 
     result = run(given.settings, model=given.model, inputs=given.images, out=given.out, lists=given.list)
     if not distributed.is_first():
         return
-    done = f"{result.predicted} images in {result.seconds:.1f} s"
-    say(f"{done}{f', {result.before} done before' if result.before else ''}; see {given.out / TABLE_FILE}")
+    before = f", {result.before} done before" if result.before else ""
+    say(f"{result.predicted} images in {duration(result.seconds)}{before}")
     if result.failed:
-        say(f"warning: {len(result.failed)} files could not be used, see {given.out / FAILED_FILE}; the first:")
+        failed = [f"{len(result.failed)} files could not be used, see {given.out / FAILED_FILE}; the first:"]
         # A terminal takes no bytes that are not UTF-8, and names of files may have some.
-        say(f"  {result.failed[0].reason}".encode("utf-8", "backslashreplace").decode("utf-8"))
+        failed.append(f"  {result.failed[0].reason}".encode("utf-8", "backslashreplace").decode("utf-8"))
+        warn("\n".join(failed))
+    out = shlex.quote(str(given.out))
+    images = next((shlex.quote(str(path)) for path in given.images if path.is_dir()), "DIR")
+    close(
+        f"masks: {given.out / 'masks'}",
+        f"what is in each image: {given.out / TABLE_FILE}",
+        f"next: subcam export label-studio --predictions {out} --images {images} --out tasks",
+    )

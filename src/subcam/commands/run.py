@@ -222,9 +222,9 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
     from subcam.pipeline import run
     from subcam.report.tables.formats import terminal_table
     from subcam.report.tables.tables import explanation, tables_of, write_tables
-    from subcam.run_files.write import LOG_FILE, MASKS_FOLDER
+    from subcam.run_files.write import LOG_FILE
     from subcam.runtime import distributed
-    from subcam.runtime.progress import log_to, say, show
+    from subcam.runtime.progress import close, duration, log_to, say, show
 
     result = run(given.settings, given.out, recipe=recipe or "")
     if not distributed.is_first():
@@ -234,18 +234,16 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
         for table in tables_of(result):
             show(terminal_table(table))
         say(explanation(result))
-        if result.refined:
-            kind = "masks" if given.settings.given_masks.folder else "pseudo masks"
-            say(f"{kind}: {given.out / MASKS_FOLDER}")
         say(
-            f"{result.seconds:.0f} s; tables in {given.out / 'summary.md'}, all else listed in {given.out / 'run.json'}"
+            f"{duration(result.seconds)}; tables in {given.out / 'summary.md'}, all else listed in"
+            f" {given.out / 'run.json'}"
         )
+        page = f"none; subcam report {shlex.quote(str(given.out))} writes it"
         if given.report:
             from subcam.report.page.page import write_report
 
-            say(f"report page: {write_report(given.out)}")
-        if until:
-            say(_ending(result, until, prog.split()[2:], words))
+            page = str(write_report(given.out))
+        close(_where(result), f"page: {page}", f"next: {shlex.join(_next(result, prog.split()[1:], words))}")
 
 
 def _until(settings: "RunSettings", stage: str, words: list[str]) -> "RunSettings":
@@ -264,21 +262,39 @@ def _gives(flag: str, words: list[str]) -> bool:
     return any(word.partition("=")[0] == flag for word in words)
 
 
-def _ending(result: "RunResult", stage: str, recipe: list[str], words: list[str]) -> str:
-    """Where a stage's result is, and the command that goes on from it."""
+def _where(result: "RunResult") -> str:
+    """Where the masks of a run are, and its network; of one that ended before, what it ended with."""
     from subcam.run_files.write import MASKS_FOLDER, MODEL_FOLDER
 
-    last = result.rounds[-1] if result.rounds else None
-    found = {
-        "classify": last and last.model,
-        "discover": last and (last.clusters or last.model),
-        "cam": last and last.maps,
-    }.get(stage)
-    where = found.path if found else result.out / (MASKS_FOLDER if stage == "refine" else MODEL_FOLDER)
-    if stage == "segment":
-        return f"result: {where}\nnext: subcam predict {shlex.quote(str(result.out))} IMAGES --out predictions"
-    flags = _without(words, "--until-round")
-    return f"result: {where}\nnext: {shlex.join(['subcam', STAGES[stage].then, *recipe, *flags])}"
+    if result.refined:
+        network = f"; network: {result.out / MODEL_FOLDER}" if result.segmented else ""
+        return f"masks: {result.out / MASKS_FOLDER}{network}"
+    last = result.last
+    if last.maps:
+        return f"response maps: {last.maps.path}"
+    if last.clusters:
+        return f"sub-categories: {last.clusters.path}"
+    return f"network: {last.classifier.path}"
+
+
+def _next(result: "RunResult", command: list[str], words: list[str]) -> list[str]:
+    """The command that goes on from a run.
+
+    command: that of the run, with its recipe.
+    """
+    settings, out = result.settings, str(result.out)
+    if settings.quick and "--quick" in words:
+        return ["subcam", *command, *(word for word in words if word != "--quick")]
+    if settings.until != "segment" or not result.refined:
+        then = STAGES[settings.until].then if settings.until != "segment" else "refine"
+        return ["subcam", then, *command[1:], *_without(_without(words, "--until-round"), "--until")]
+    scored = any(one.scores for one in result.refined)
+    if result.refined[-1].confidence and not scored and Path(settings.dataset.root).is_dir():
+        worst = ["--images", settings.dataset.root, "--worst", "50", "--out", f"{out}-tasks"]
+        return ["subcam", "export", "label-studio", out, *worst]
+    if result.segmented:
+        return ["subcam", "predict", out, "IMAGES", "--out", "predictions"]
+    return ["subcam", "segment", *command[1:], *words]
 
 
 def _without(words: list[str], flag: str) -> list[str]:

@@ -21,7 +21,7 @@ from subcam.data.records import BACKGROUND, FORBIDDEN, ImageSet, require_room
 from subcam.data.settings import DatasetSettings, Layout
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import fault_of_name
-from subcam.runtime.progress import bar, say
+from subcam.runtime.progress import bar, say, warn
 from subcam.runtime.run_folder import fingerprint
 
 TOY = "toy"
@@ -130,7 +130,7 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
                 "masks, or leave the split's name out"
             )
         else:
-            say(f"no mask of {what} has a pixel of any class: nothing is scored there")
+            warn(f"no mask of {what} has a pixel of any class: nothing is scored there")
     understood = "" if settings.root == TOY else splits.said_of(settings.root)
     return Dataset(train=train, scored=scored, understood=understood)
 

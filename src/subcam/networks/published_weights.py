@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from subcam.errors import CheckpointError, SettingsError
 from subcam.networks.weight_files import load_state
 from subcam.runtime.files import file_digest
-from subcam.runtime.progress import say
+from subcam.runtime.progress import warn
 
 PACKAGE = "package"
 """What `NetworkSettings.weights` says for those of a package."""
@@ -132,5 +132,5 @@ class _Once(logging.Filter):
         """Whether the line is shown: never."""
         if record.levelno >= logging.WARNING and not self.said:
             self.said = True
-            say("the hub of the weights does not answer; trying again, for a minute or two")
+            warn("the hub of the weights does not answer; trying again, for a minute or two")
         return False

@@ -29,7 +29,7 @@ from subcam.runtime.devices import check_accelerator, join, thread_count
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.files import file_digest
 from subcam.runtime.parallel import threaded_map
-from subcam.runtime.progress import bar, say
+from subcam.runtime.progress import bar, warn
 from subcam.runtime.run_folder import RunFolder, fingerprint
 
 MOST_TILED_PIXELS = 1 << 30
@@ -155,7 +155,7 @@ def _remove_stale(records: Sequence[Record], outputs: Outputs, table: Table, *, 
     for name in names:
         table.forget(name)
     if names:
-        say(
+        warn(
             f"{len(names)} masks in {outputs.out} are of images that have changed since, or do not say what they were"
             " made from: they are made anew"
         )

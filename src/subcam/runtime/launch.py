@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from subcam.errors import SettingsError, SubcamError
+from subcam.runtime.progress import is_quiet
 
 _WATCH_SECONDS = 0.2
 
@@ -104,9 +105,10 @@ def together(words: Sequence[str], *, devices: int) -> int:
         max_restarts=0,
         monitor_interval=_WATCH_SECONDS,
     )
-    debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.INFO) else []
+    flags = ["--debug"] if logging.getLogger().isEnabledFor(logging.INFO) else []
+    flags += ["--quiet"] if is_quiet() else []
     try:
-        elastic_launch(config, sys.executable)("-m", "subcam.cli", *words, *debug)
+        elastic_launch(config, sys.executable)("-m", "subcam.cli", *words, *flags)
     except SignalException as error:
         return 128 + int(error.sigval)  # the first process has said so
     except ChildFailedError as error:

@@ -98,7 +98,7 @@ class Bar:
         if left is not None:
             texts.append(f"{about(left)} left")
         of_run = self._course.seconds_left() if self._course else None
-        return [*texts, f"{about(of_run)} of the run"] if of_run is not None and texts else texts
+        return [*texts, f"{_rounded(of_run)} of the run"] if of_run is not None and texts else texts
 
 
 @runtime_checkable
@@ -145,8 +145,12 @@ def duration(seconds: float) -> str:
 
 def about(seconds: float) -> str:
     """A time that is only estimated: to five seconds below a minute and a half, minutes below two hours, and so on."""
+    return f"about {_rounded(seconds)}"
+
+
+def _rounded(seconds: float) -> str:
     step = next(step for step, most in _STEPS if seconds < most)
-    return f"about {duration(max(step, step * round(seconds / step)))}"
+    return duration(max(step, step * round(seconds / step)))
 
 
 _HOUR, _DAY = 3600, 86400
@@ -161,7 +165,7 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
         return
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False),

@@ -14,7 +14,7 @@ from subcam.data.check import CheckedImages
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device
-from subcam.runtime.progress import say
+from subcam.runtime.progress import say, warn
 from subcam.runtime.run_folder import Stage
 from subcam.stages.settings.discover import DiscoverSettings, GivenFeaturesSettings
 
@@ -107,7 +107,7 @@ def _find(
     else:
         short = {name: k for name, k in counts.items() if k < settings.num_subcategories}
     if short:
-        say(f"fewer sub-categories than K = {settings.num_subcategories}, for want of images: {short}")
+        warn(f"fewer sub-categories than K = {settings.num_subcategories}, for want of images: {short}")
     stage.finish(
         {
             "k": counts,

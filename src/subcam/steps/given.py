@@ -5,7 +5,7 @@ from subcam.data.dataset import union
 from subcam.refine.scores_and_masks import mask_path
 from subcam.refine.variants import GIVEN
 from subcam.results import RefinedResult, RoundResult
-from subcam.runtime.progress import say
+from subcam.runtime.progress import warn
 from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages import discover, evaluate
@@ -49,7 +49,7 @@ def take_masks(settings: RunSettings, context: Context) -> RefinedResult:
     scores = {}
     for split, images in dataset.truth.items():
         if masks.done and not _has_all(masks, images):
-            say(f"the given masks are not scored on {split}: there is not one for each of its images")
+            warn(f"the given masks are not scored on {split}: there is not one for each of its images")
             continue
         stage = context.run(
             f"{GIVEN}-evaluate-masks-{split}", evaluate.run_pseudo_masks, images=images, masks=masks, walked=None

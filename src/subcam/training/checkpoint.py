@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from subcam.errors import CheckpointError, SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.files import atomic_write
-from subcam.runtime.progress import say
+from subcam.runtime.progress import warn
 from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 
 WRITING_SHARE = 0.05
@@ -179,7 +179,7 @@ class TrainingCheckpoint:
                 failed[path] = error
                 continue
             for damaged, reason in failed.items():
-                say(f"{damaged} is damaged ({_kind(reason)}): going on from the checkpoint before it, step {step}")
+                warn(f"{damaged} is damaged ({_kind(reason)}): going on from the checkpoint before it, step {step}")
             return step
         if not failed:
             return 0

@@ -14,7 +14,7 @@ from subcam.export.mask_folder import class_names_in, open_masks
 from subcam.refine.scores_and_masks import mask_path
 from subcam.refine.variants import GIVEN
 from subcam.runtime import distributed
-from subcam.runtime.progress import say, track
+from subcam.runtime.progress import track, warn
 from subcam.runtime.run_folder import Stage
 from subcam.stages.settings.given import GivenMasksSettings
 
@@ -68,7 +68,7 @@ def run(stage: Stage, *, settings: GivenMasksSettings, images: CheckedImages, ne
         labels = values[stored].astype(np.uint8)
         write_mask(mask_path(stage.path, GIVEN, name), labels, palette=voc_palette(), durable=False)
     if passed_over:
-        say(f"pixels of {first_of(sorted(passed_over))} are not learned from: these are no classes of the data set")
+        warn(f"pixels of {first_of(sorted(passed_over))} are not learned from: these are no classes of the data set")
     stage.finish({"images": len(there), "classes": known})
 
 
