@@ -25,7 +25,7 @@ from subcam.data.images import read_image
 from subcam.data.settings import DatasetSettings
 from subcam.errors import RunFolderError
 from subcam.report.audit_page import write_audit
-from subcam.report.figures.style import save_figure
+from subcam.report.figures.files import save_figure
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import tables_of
 from subcam.runtime.machine.malloc import M_MMAP_MAX

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from subcam.report.figures.sheet import Sheet
 from subcam.report.figures.style import paper_style
 
 SLACK = 0.5
@@ -51,12 +52,12 @@ def faults(figure: Figure) -> list[str]:
         if overlap(boxes[first], boxes[second])
     ]
     for axes in figure.axes:
-        if axes.images:
-            found += [
-                f"{text.get_text()!r} lies on an image"
-                for text, box in boxes.items()
-                if text not in axes.texts and overlap(box, axes.get_window_extent())
-            ]
+        found += [
+            f"{text.get_text()!r} lies on an image"
+            for text, box in boxes.items()
+            if isinstance(figure, Sheet) or text not in axes.texts
+            if any(overlap(box, image.get_window_extent()) for image in axes.images)
+        ]
     return found
 
 

@@ -1,13 +1,10 @@
-"""One look, no traces of it outside, equal bytes for equal figures, and texts that fit."""
+"""One look, no traces of it outside, and texts that fit."""
 
 import itertools
-from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 from report.legible import faults, texts
 
 from subcam.data.images import voc_palette
@@ -15,11 +12,9 @@ from subcam.report.figures.style import (
     TEXT_SIZE,
     broken,
     class_colour,
-    figure_bytes,
     laid_out,
     legend_below,
     paper_style,
-    save_figure,
     set_title,
     shortened,
     text_width,
@@ -45,34 +40,6 @@ def test_the_settings_are_put_back() -> None:
     with pytest.raises(ZeroDivisionError), paper_style():
         1 / 0  # noqa: B018
     assert dict(matplotlib.rcParams) == before
-
-
-def test_the_users_own_settings_do_not_show() -> None:
-    plain = figure_bytes(drawn(), "png")
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "figure.dpi": 50, "svg.hashsalt": None}):
-        assert figure_bytes(drawn(), "png") == plain
-
-
-def test_equal_figures_have_equal_bytes(tmp_path: Path) -> None:
-    figure = drawn()
-    first = save_figure(figure, tmp_path / "new", "curve")
-    assert [path.relative_to(tmp_path).as_posix() for path in first] == ["new/curve.png", "new/curve.svg"]
-    again, other = save_figure(figure, tmp_path, "again"), save_figure(drawn(), tmp_path, "other")
-    for one, two, three in zip(first, again, other, strict=True):
-        assert one.read_bytes() == two.read_bytes() == three.read_bytes()
-    assert not [path for path in tmp_path.rglob("*") if path.suffix not in (".png", ".svg", "")]
-    assert figure_bytes(drawn(title="Another"), "svg") != first[1].read_bytes()
-
-
-def test_files_are_what_they_are_called(tmp_path: Path) -> None:
-    png, svg = save_figure(drawn(), tmp_path, "curve")
-    with Image.open(png) as image:
-        assert image.size[0] == 600
-        assert np.asarray(image.convert("RGBA"))[0, 0].tolist() == [255, 255, 255, 255]
-    text = svg.read_text("utf-8")
-    assert "<svg" in text
-    assert "<text" not in text
-    assert "date" not in text.lower()
 
 
 def test_class_colours_are_those_of_voc() -> None:

@@ -179,6 +179,8 @@ def test_what_is_above_the_threshold_has_the_class_of_the_strongest() -> None:
     found = thresholded(maps, np.array([1, 3]), 0.5)
     assert found.tolist() == [[0, 4, 0]]
     assert thresholded(maps[:0], np.array([], np.int64), 0.5).tolist() == [[0, 0, 0]]
+    at = np.array([[[0.2, 0.5, 0.7]]], np.float32)
+    assert thresholded(at, np.array([3]), 0.5).tolist() == [[0, 0, 4]]  # what equals the threshold is background
 
 
 def image(index: int, gain: float | None) -> ImageRecord:

@@ -12,15 +12,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from threadpoolctl import threadpool_limits
 
+from subcam.report.figures.sheet import WIDTH, Sheet
 from subcam.report.figures.style import (
     GREY,
+    PADDING,
     TEXT_SIZE,
     TWO_COLUMNS,
     class_colour,
     laid_out,
     legend_below,
     paper_style,
-    set_close,
     set_title,
     shortened,
     text_width,
@@ -31,6 +32,9 @@ _DOT = 4.5
 """Half the width in points of a parent's mark."""
 
 _WIDEST_LABEL = 100.0
+
+_ROW_TITLE = 13.0
+"""Points for the words above a row of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +62,14 @@ def cluster_figure(class_name: str, clusters: Sequence[Cluster]) -> Figure:
     """
     if not clusters:
         raise ValueError(f"expected one cluster of {class_name} or more, got none")
-    columns = max(4, *(len(cluster.images) for cluster in clusters))
-    side = TWO_COLUMNS / columns
-    figure = Figure(figsize=(TWO_COLUMNS, (side + 0.18) * len(clusters)))
-    set_close(figure)
-    grid = figure.subplots(len(clusters), columns, squeeze=False)
-    for cluster, line in zip(clusters, grid, strict=True):
-        for place, axes in enumerate(line):
-            axes.set_axis_off()
-            if place < len(cluster.images):
-                axes.imshow(square(cluster.images[place]), interpolation="antialiased")
-            else:
-                axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        line[0].set_title(_row_title(cluster), size=TEXT_SIZE, pad=3)
-    set_title(figure, class_name)
-    return laid_out(figure)
+    side = WIDTH / max(4, *(len(cluster.images) for cluster in clusters))
+    sheet = Sheet((side + _ROW_TITLE) * len(clusters), title=class_name)
+    for row, cluster in enumerate(clusters):
+        top = row * (side + _ROW_TITLE)
+        sheet.line(_row_title(cluster), left=72 * PADDING, top=top + _ROW_TITLE, va="bottom", size=TEXT_SIZE)
+        for place, image in enumerate(cluster.images):
+            sheet.image(square(image), left=place * side, top=top + _ROW_TITLE, width=side, height=side)
+    return sheet
 
 
 def _row_title(cluster: Cluster) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -13,22 +13,21 @@ from matplotlib.patches import Patch
 from subcam.data.overlay import colour_mask, overlay_mask
 from subcam.data.records import IGNORE_INDEX
 from subcam.report.figures.overlays import overlay_map
+from subcam.report.figures.sheet import WIDTH, Sheet
 from subcam.report.figures.style import (
     GREY,
     SEQUENTIAL,
     TEXT_SIZE,
-    TWO_COLUMNS,
     broken,
     class_colour,
-    laid_out,
-    legend_below,
     paper_style,
-    set_close,
-    set_title,
 )
 
 _HIGHEST = 1.5
 """Greatest height of an image, in widths; a taller one has white beside it."""
+
+_HEAD, _BAR = 14.0, 32.0
+"""Points for the names of the columns, and for the bar of colours below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +82,13 @@ def response_figure(
         for row in rows
     ]
     columns = ["image", plain_name, *(rows[0].compared if rows else ()), ours_name, "ground truth"]
-    figure, grid = _grid(columns, images, [row.label for row in rows], title=title)
-    figure.set_figheight(figure.get_figheight() + 0.35)
+    sheet = _grid(columns, images, [row.label for row in rows], title=title, below=_BAR)
     colours = ScalarMappable(cmap=SEQUENTIAL)
     colours.set_clim(0, 1)
-    bar = figure.colorbar(
-        colours, ax=grid, location="bottom", label="response", ticks=[0, 0.5, 1], shrink=0.5, aspect=60, pad=0.01
-    )
+    place = sheet.axes_below(width=WIDTH / 2, height=3.5, bottom=_BAR - 5)
+    bar = sheet.colorbar(colours, cax=place, orientation="horizontal", label="response", ticks=[0, 0.5, 1])
     bar.outline.set_visible(False)
-    return laid_out(figure)
+    return sheet
 
 
 @paper_style()
@@ -113,15 +110,13 @@ def segmentation_figure(rows: Sequence[SegmentationRow], class_names: Sequence[s
         for row in rows
     ]
     columns = ["image", "ground truth", "pseudo mask", "prediction"]
-    figure, _ = _grid(columns, images, [row.label for row in rows], title=title)
     masks = [mask for row in rows for mask in (row.truth, row.pseudo, row.prediction) if mask is not None]
     labels = sorted(set().union(*(np.unique(mask).tolist() for mask in masks)))
     names = {label: f"label {label}" for label in labels} | dict(enumerate(["background", *class_names]))
     patches = [Patch(color=class_colour(label), label=names[label]) for label in labels if label != IGNORE_INDEX]
     if IGNORE_INDEX in labels:
         patches.append(Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="ignored (255)"))
-    legend_below(figure, patches)
-    return laid_out(figure)
+    return _grid(columns, images, [row.label for row in rows], title=title, handles=patches)
 
 
 def _grid(
@@ -130,30 +125,32 @@ def _grid(
     labels: list[str],
     *,
     title: str,
-) -> tuple[Figure, list[Axes]]:
+    handles: Sequence[Artist] = (),
+    below: float = 0.0,
+) -> Sheet:
     """Images in rows as high as needed, below the names of the columns; columns without any image are left out."""
     if not images:
         raise ValueError("expected one row of images or more, got none")
     kept = [place for place in range(len(columns)) if any(row[place] is not None for row in images)]
-    beside = TEXT_SIZE * 2 if any(labels) else 0
-    width = (72 * TWO_COLUMNS - beside) / len(kept)
-    heights = [min(_HIGHEST, max(one.shape[0] / one.shape[1] for one in row if one is not None)) for row in images]
-    figure = Figure(figsize=(TWO_COLUMNS, (width * sum(heights) + 16) / 72))
-    axes = figure.subplots(len(images), len(kept), squeeze=False, height_ratios=heights)
-    set_close(figure)
-    for row, label, height, line in zip(images, labels, heights, axes, strict=True):
-        for place, axis in zip(kept, line, strict=True):
-            image = row[place]
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            axis.grid(False)
-            if image is not None:
-                axis.imshow(image, interpolation="antialiased")
-            else:
-                axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", va="center", color=GREY)
+    beside = TEXT_SIZE * 3 if any(labels) else 0.0
+    width = (WIDTH - beside) / len(kept)
+    heights = [
+        width * min(_HIGHEST, max(one.shape[0] / one.shape[1] for one in row if one is not None)) for row in images
+    ]
+    sheet = Sheet(_HEAD + sum(heights), title=title, handles=handles, below=below)
+    lefts = [beside + place * width for place in range(len(kept))]
+    for left, place in zip(lefts, kept, strict=True):
+        sheet.line(columns[place], left=left + width / 2, top=0.3 * TEXT_SIZE, ha="center", size=TEXT_SIZE + 0.5)
+    top = _HEAD
+    for row, label, height in zip(images, labels, heights, strict=True):
         if label:
-            line[0].set_ylabel("\n".join(broken(label, width * height - 6)[:2]), size=TEXT_SIZE)
-    for place, axis in zip(kept, axes[0], strict=True):
-        axis.set_title(columns[place], loc="center", size=TEXT_SIZE + 0.5)
-    set_title(figure, title)
-    return figure, list(axes.ravel())
+            lines = "\n".join(broken(label, height - 6)[:2])
+            sheet.line(lines, left=beside / 2, top=top + height / 2, va="center", ha="center", rotation=90)
+        for left, place in zip(lefts, kept, strict=True):
+            image = row[place]
+            if image is not None:
+                sheet.image(image, left=left, top=top, width=width, height=height)
+            else:
+                sheet.line("none", left=left + width / 2, top=top + height / 2, va="center", ha="center", color=GREY)
+        top += height
+    return sheet

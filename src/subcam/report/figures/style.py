@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, fonts, colours, a layout in which nothing is cut, and files with stable bytes.
+"""One look for all figures: sizes, fonts, colours, and a layout in which nothing is cut.
 
 Figures are made without pyplot, so nothing is kept open and no display is needed. Each function that draws one runs
 inside `paper_style()`, which puts matplotlib's settings back when it ends, and returns what `laid_out` made of it.
@@ -6,12 +6,9 @@ inside `paper_style()`, which puts matplotlib's settings back when it ends, and 
 
 import bisect
 import functools
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import matplotlib.style
@@ -24,7 +21,6 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from subcam.data.images import voc_palette
-from subcam.runtime.files import atomic_write
 
 ONE_COLUMN = 3.25
 TWO_COLUMNS = 6.875
@@ -134,38 +130,11 @@ def class_colour(index: int) -> str:
 
 def laid_out(figure: Figure) -> Figure:
     """Lay everything out once and keep it so, for every later drawing and file. To be called inside `paper_style`."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None and figure.axes:
+        engine.execute(figure)  # nothing is drawn for it
     figure.set_layout_engine("none")
     return figure
-
-
-def set_close(figure: Figure) -> None:
-    """Place the images of a grid close to each other, flush with the title."""
-    half = PADDING / 2
-    left, bottom = half / figure.get_figwidth(), half / figure.get_figheight()
-    around = (left, bottom, 1 - 2 * left, 1 - 2 * bottom)
-    figure.set_layout_engine("constrained", w_pad=half, h_pad=half, wspace=0, hspace=0, rect=around)
-
-
-def figure_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """A PNG of 200 pixels per inch, or an SVG with letters as outlines. Equal figures give equal bytes."""
-    metadata: dict[str, None] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-    with paper_style(), io.BytesIO() as file:
-        figure.savefig(file, format=kind, metadata=metadata)
-        return file.getvalue()
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write `NAME.png` and `NAME.svg` into a folder, each whole or not at all; returns their paths.
-
-    Raises:
-        RunFolderError: the disk is full or the folder cannot be written.
-    """
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    for path, content in ((png, figure_bytes(figure, "png")), (svg, figure_bytes(figure, "svg"))):
-        with atomic_write(path, durable=False) as file:
-            file.write(content)
-    return png, svg
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-_QUALITY = 72
+_QUALITY, _METHOD = 72, 0
+"""Of a WebP; method 2 takes nearly twice as long for a seventh less."""
 
 
 def square(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side 3"]:
@@ -28,5 +29,5 @@ def thumbnail(image: UInt8[np.ndarray, "h w 3"], side: int) -> str:
     """An image as a data URI of a WebP, its longer side at most `side` pixels."""
     size = thumbnail_size(image.shape[1], image.shape[0], side)
     file = io.BytesIO()
-    Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=2)
+    Image.fromarray(image).resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=_QUALITY, method=_METHOD)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

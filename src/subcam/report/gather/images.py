@@ -138,6 +138,8 @@ def thresholded(
     maps: Float[np.ndarray, "present h w"], classes: Integer[np.ndarray, " present"], threshold: float
 ) -> UInt8[np.ndarray, "h w"]:
     """The class of the strongest response where it exceeds the threshold, else background."""
+    if len(maps) == 1:  # as of most images: nothing to choose among
+        return np.where(maps[0] > threshold, np.uint8(classes[0] + 1), np.uint8(0))
     background = np.full((1, *maps.shape[1:]), threshold, maps.dtype)
     return label_map(np.concatenate([background, maps]), classes)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from subcam.data.dataset import Dataset
-from subcam.report.figures.style import save_figure
+from subcam.report.figures.files import save_figure
 from subcam.report.gather.clusters import gather_clusters
 from subcam.report.gather.disagreement import with_disagreement
 from subcam.report.gather.images import gather_images
