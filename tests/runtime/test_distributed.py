@@ -146,14 +146,26 @@ def test_a_program_that_starts_no_processes_is_told_how() -> None:
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert thread_count(0) == 8
     given(monkeypatch, TORCHRUN)
     assert thread_count(0) == 2
     assert thread_count(3) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert thread_count(0) == 2, "torchrun sets it, not the user"
+
+
+@pytest.mark.parametrize(("variable", "count"), [("1", 1), ("3,1", 3), ("20", 8), ("", 8), ("0", 8), ("many", 8)])
+def test_threads_are_at_most_those_of_omp(monkeypatch: pytest.MonkeyPatch, variable: str, count: int) -> None:
+    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert thread_count(0) == count
+    assert thread_count(5) == 5
 
 
 def test_srun_gives_each_process_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     given(monkeypatch, SLURM)
     assert thread_count(0) == 8
 

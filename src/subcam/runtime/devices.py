@@ -62,8 +62,14 @@ def own_cores() -> int:
 
 
 def thread_count(threads: int) -> int:
-    """Threads of this process: `threads` itself, or for 0 one for each of its cores."""
-    return threads or own_cores()
+    """Threads of this process: `threads` itself, or for 0 one for each of its cores, at most `OMP_NUM_THREADS`.
+
+    torchrun sets that variable to 1 where nobody did, so it says nothing there.
+    """
+    started = launch.launched()
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    asked = int(limit) if limit.isdecimal() and not (started and started.by == "torchrun") else 0
+    return threads or min(own_cores(), asked or own_cores())
 
 
 def check_accelerator(name: str) -> None:

@@ -21,8 +21,9 @@ class MachineSettings(Settings):
         inference_precision: numbers of feature extraction and response maps. "auto" takes bf16 where the processor or
             GPU has arithmetic for it: twice as fast, and less than 0.1 points of mIoU away (`benchmarks/precision.py`).
         workers: processes that decode and augment images; -1 chooses.
-        threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores. On a machine that others
-            use too, say how many: threads that wait for each other on busy cores are many times slower than one.
+        threads: threads of one process's matrix arithmetic on the CPU; 0 takes all cores, at most OMP_NUM_THREADS. On a
+            machine that others use too, say how many: threads that wait for each other on busy cores are many times
+            slower than one.
         checkpoint_seconds: least time between two checkpoints of a training; an epoch's end always writes one.
         crf: where a run's dense CRF is computed: by all cores of the CPU, or on the "device" where that is a CUDA GPU,
             with results equal but for rounding. Not timed on a GPU yet, so the CPU unless asked.
