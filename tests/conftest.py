@@ -77,8 +77,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the folders of tests on a disk in memory, where there is one with room: each file written is flushed to the
-    disk, some ten thousand in all, and a disk may take seven milliseconds for each.
+    """Put the folders of tests on a disk in memory, where there is one with room.
+
+    Each file that subcam writes is flushed to the disk, and a disk may take seven milliseconds for each of thousands.
     """
     flushed_at_once = os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > LEAST_FREE
     if flushed_at_once and not config.option.basetemp:

@@ -74,8 +74,8 @@ def serving() -> Iterator[Server]:
                 self.send_header("Last-Modified", file.last_modified)
             self.end_headers()
             body = body[: file.cuts.pop(0)] if file.cuts else body
+            state.sent.append(len(body))  # before they go: who has them all looks here at once
             self.wfile.write(body)
-            state.sent.append(len(body))
             self.close_connection = True
 
         def log_message(self, format: str, *words: object) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from ranks import as_ranks, by_slurm, by_torchrun
 from tests.runtime.two_ranks import find_out
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from subcam.errors import SettingsError
+from subcam.errors import SettingsError, SubcamError
 from subcam.runtime import distributed, launch
 from subcam.runtime.devices import join, thread_count
 from subcam.runtime.launch import Launched, launched, together
@@ -189,6 +190,27 @@ def test_batch_norm_that_learns_is_replaced() -> None:
     assert isinstance(layer.after[-1], torch.nn.ReLU6)
     x = torch.randn(2, 4, 3, 3)
     torch.testing.assert_close(network.eval()(x[:, :3]), layer(network[1](network[0](x[:, :3]))))
+
+
+@pytest.mark.parametrize(("ends", "status"), [({0: 2, 1: -15}, 2), ({0: 1, 1: 3, 2: -15}, 1), ({0: 1, 1: -9}, None)])
+def test_the_status_is_that_of_the_process_that_failed(
+    monkeypatch: pytest.MonkeyPatch, ends: dict[int, int], status: int | None
+) -> None:
+    """torch ends the others by SIGTERM, and they may fail for want of one that was killed."""
+    failures = {rank: ProcessFailure(rank, 1, exitcode, "") for rank, exitcode in ends.items()}
+
+    def launch_(*_config: object) -> Callable[..., None]:
+        def fail(*_words: str) -> None:
+            raise ChildFailedError("subcam.cli", failures)
+
+        return fail
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch_)
+    if status is None:
+        with pytest.raises(SubcamError, match=r"^process 2 of 3 was ended by SIGKILL"):
+            together(["recipes"], devices=3)
+    else:
+        assert together(["recipes"], devices=3) == status
 
 
 def test_a_process_for_each_device_is_started_and_ends_with_its_status(capfd: pytest.CaptureFixture[str]) -> None:

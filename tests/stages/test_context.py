@@ -312,7 +312,7 @@ def test_a_dry_run_only_looks(here: Context) -> None:
 def test_arguments_have_names(here: Context) -> None:
     with pytest.raises(TypeError, match="walk: expected the arguments of a stage by name, got 1 without one"):
         here.run("walk", work, 3)  # type: ignore[misc]
-    with pytest.raises(TypeError, match="missing a required.* argument: 'number'"):
+    with pytest.raises(TypeError, match=r"missing a required.* argument: 'number'"):
         here.run("walk", work, numer=3)  # type: ignore[call-arg]
 
 

@@ -112,8 +112,7 @@ def together(words: Sequence[str], *, devices: int) -> int:
     except SignalException as error:
         return 128 + int(error.sigval)  # the first process has said so
     except ChildFailedError as error:
-        # Who was ended from outside comes first: the others end because of it.
-        rank, failure = min(error.failures.items(), key=lambda entry: (entry[1].exitcode >= 0, entry[1].timestamp))
+        rank, failure = min(error.failures.items(), key=lambda entry: (_blame(entry[1].exitcode), entry[1].timestamp))
         if failure.exitcode >= 0:
             return failure.exitcode  # it has said why itself
         raise SubcamError(
@@ -122,3 +121,11 @@ def together(words: Sequence[str], *, devices: int) -> int:
             "on from here"
         ) from error
     return 0
+
+
+def _blame(status: int) -> int:
+    """Sorts the ends of processes, that first which made the others end.
+
+    Who was ended from outside comes before who failed, perhaps for want of the other; torch ends the rest by SIGTERM.
+    """
+    return 2 if status == -signal.SIGTERM else int(status >= 0)
