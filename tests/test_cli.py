@@ -179,7 +179,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == EXIT_OK
     assert "\nvoc12_reference\n    PASCAL VOC 2012 as the published code has it" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
-        main(["run", "small", "--help"])
+        main(["run", "small", "--help-all"])
     assert caught.value.code == EXIT_OK
     shown = capsys.readouterr().out
     assert "--classify.subcategory-weight FLOAT" in shown

@@ -251,7 +251,7 @@ def test_settings_named_in_the_text_are_flags(capsys, monkeypatch):
 
     monkeypatch.setenv("COLUMNS", "300")
     with pytest.raises(SystemExit):
-        cli.main(["run", "small", "--help"])
+        cli.main(["run", "small", "--help-all"])
     known = set(re.findall(r"--[a-z][\w.-]*", capsys.readouterr().out))
     for path in TAUGHT:
         for flag in re.findall(r"`(--[a-z][\w-]*\.[\w.-]+)", FENCE.sub("", path.read_text("utf-8"))):

@@ -20,7 +20,8 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
   subcam demo                      all stages on generated images, in minutes, without a download
   subcam run RECIPE --data DIR --out DIR
                                    from labelled images: response maps, pseudo masks, a segmentation network and a
-                                   report page; subcam run RECIPE --help lists every setting
+                                   report page; subcam run RECIPE --help shows the settings that
+                                   people touch, --help-all every setting
   subcam run --config FILE         the same with settings from a file, such as the config.toml that each run writes
   subcam classify|discover|cam|refine|segment RECIPE
                                    the same, up to one stage, in the same folder

@@ -140,8 +140,7 @@ class RunSettings(Settings):
         until: the last stage of the run. "classify", "discover" (of sub-categories or prototypes) and "cam" are stages
             of a round; "refine" leaves out the segmentation network.
         until_round: the round that ends with the stage `until`; None for the last.
-        quick: a first look, in about a tenth of the time, with rougher masks. As a flag it shortens the other settings
-            before flags change them; here it only says that they were shortened (`quick_look`).
+        quick: a first look, in about a tenth of the time, with rougher masks.
     """
 
     rounds: Annotated[int, Range(0, 1000)] = 3
@@ -225,7 +224,10 @@ class RunSettings(Settings):
         return with_values(self, values)
 
     def quick_look(self) -> "RunSettings":
-        """A copy for a first look: `QUICK_LOOK` says what is shortened. The same again changes nothing."""
+        """A copy for a first look: `QUICK_LOOK` says what is shortened. The same again changes nothing.
+
+        The setting `quick` alone shortens nothing: it says that this was done.
+        """
         if self.quick:
             return self
         classify, train, rounds = self.classify, self.segment.train, min(self.rounds, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Seed, Settings
-from subcam.commands.run import recipe_of
+from subcam.commands.run import often, recipe_of
 from subcam.errors import SubcamError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def ablate(words: list[str]) -> None:
         prog=f"subcam ablate {recipe}",
         description="Runs over a grid of settings and seeds.",
         default=Arguments(settings=settings, out=Path("runs") / f"ablate-{recipe}{'-quick' if quick else ''}"),
+        often=("out", "grid", "seeds", "on_failure", "dry_run", *often()),
     )
     grid = read_grid(given.grid, given.settings)
 

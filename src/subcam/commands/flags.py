@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from tyro.constructors import (
@@ -21,6 +21,7 @@ from tyro.constructors import (
 )
 
 from subcam.checks.fields import Alias, Range, Settings, check_all, leaves, types_of, unchecked
+from subcam.commands import HELP_ALL
 from subcam.errors import SettingsError
 
 Given = TypeVar("Given", bound=Settings)
@@ -34,6 +35,7 @@ def read_flags(
     description: str | None = None,
     default: Given | None = None,
     config: tuple[Any, ...] = (),
+    often: Sequence[str] = (),
 ) -> Given:
     """The settings that the words of a command line say.
 
@@ -44,12 +46,16 @@ def read_flags(
         description: what the command does; else the docstring of `kind`.
         default: what flags that are not given are; else the fields' own.
         config: markers of tyro.
+        often: the settings that --help shows, by dotted name; --help-all shows all. Without, both show all.
 
     Raises:
         SettingsError: a value out of its range, values that contradict each other, or a flag of several values that
             comes twice; names the flag.
         SystemExit: help was asked for, or the words are no flags of the command.
     """
+    if often and {"-h", "--help"} & {*words}:
+        _short_help(kind, often, prog=prog, description=description or kind.__doc__, default=default)
+    words = ["--help" if word == HELP_ALL else word for word in words]
     _refuse_twice(kind, words, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     registry = ConstructorRegistry()
     registry.struct_rule(_as_flags)
@@ -64,6 +70,41 @@ def read_flags(
     )
     check_all(given, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     return given
+
+
+def _short_help(kind: type, often: Sequence[str], *, prog: str, description: str | None, default: Any) -> NoReturn:
+    """Print the help of some settings, and how many more there are; then end."""
+    hints = dict(leaves(kind))
+    shown = []
+    for place, name in enumerate(often):
+        group, _, last = name.rpartition(".")
+        owner, value = owner_of(kind, group), default
+        for part in name.split(".") if default is not None else ():
+            value = getattr(value, part)
+        beside = typing.get_args(hints[name])[1:] if typing.get_origin(hints[name]) is Annotated else ()
+        metavar = next((entry.metavar for entry in beside if hasattr(entry, "metavar")), None)
+        named = tyro.conf.arg(name=flag_of(kind, name)[2:], help=help_of(owner, last), metavar=metavar)
+        plain = _parsed(hints[name], named=False)
+        without = dataclasses.field(default=value) if default is not None else dataclasses.field()
+        shown.append((f"setting{place}", Annotated[plain, named], without))
+    try:
+        tyro.cli(
+            dataclasses.make_dataclass("Often", shown, kw_only=True),
+            args=["--help"],
+            prog=prog,
+            description=description,
+        )
+    finally:
+        print(f"{len(hints) - len(often)} more: {prog} {HELP_ALL}")
+    raise SystemExit(0)
+
+
+def owner_of(kind: type, group: str) -> type:
+    """The class of a group of settings in another, by dotted name."""
+    for part in group.split(".") if group else ():
+        hint = types_of(kind)[part]
+        kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    return kind
 
 
 def _refuse_twice(kind: type, words: Sequence[str], *, called: Callable[[str], str]) -> None:
@@ -133,14 +174,19 @@ def _default(entry: "dataclasses.Field[Any]", default: Any) -> Any:
     return MISSING if entry.default_factory is dataclasses.MISSING else entry.default_factory()
 
 
-def _parsed(kind: Any) -> Any:
-    """The type of a field as tyro reads it: numbers with a range show that in the help."""
+def _parsed(kind: Any, *, named: bool = True) -> Any:
+    """The type of a field as tyro reads it: numbers with a range show that in the help.
+
+    named: whether what the annotation says of the flag's name stays in it.
+    """
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         ranges = [entry for entry in parts[1:] if isinstance(entry, Range)]
         aliases = [entry.flag for entry in parts[1:] if isinstance(entry, Alias)]
-        named = [tyro.conf.arg(aliases=aliases)] if aliases else []
-        return Annotated[(_parsed(parts[0]), *parts[1:], *named, *(_number(parts[0], limit) for limit in ranges))]
+        further = [tyro.conf.arg(aliases=aliases)] if aliases and named else []
+        kept = [entry for entry in parts[1:] if named or not hasattr(entry, "prefix_name")]
+        said = [*kept, *further, *(_number(parts[0], limit) for limit in ranges)]
+        return Annotated[(_parsed(parts[0]), *said)] if said else _parsed(parts[0])
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(_parsed, parts))]  # noqa: UP007 - of parts that are known at run time only
     if origin in (tuple, dict):

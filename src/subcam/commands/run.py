@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings
+from subcam.commands import HELP_ALL
 from subcam.errors import SubcamError
 
 if TYPE_CHECKING:
@@ -65,6 +66,33 @@ STAGES = {
         then="predict",
     ),
 }
+OFTEN = (
+    "dataset.root",
+    "dataset.layout",
+    "dataset.labels",
+    "dataset.classes",
+    "quick",
+    "seed",
+    "network.name",
+    "network.weights",
+    "rounds",
+    "discover.num_subcategories",
+    "classify.epochs",
+    "classify.batch_size",
+    "segment.train.epochs",
+    "evaluate.background_threshold",
+    "corrections.folder",
+    "machine.accelerator",
+    "machine.threads",
+    "machine.workers",
+)
+"""The settings of a run that people touch, which --help shows."""
+OFTEN_OF_STAGE = {
+    "discover": ("given_features.file",),
+    "refine": ("given_maps.folder", "refine.random_walk"),
+    "segment": ("given_maps.folder", "given_masks.folder"),
+}
+"""And those that a stage's command is there for."""
 DEFAULT_RECIPE = "small"
 """Of a stage's command that begins with a flag."""
 
@@ -126,8 +154,9 @@ def recipe_of(words: list[str], *, command: str, then: str) -> str:
     """
     from subcam.recipes import RECIPES
 
-    if words[:1] in (["-h"], ["--help"]):
-        print(f"usage: subcam {command} RECIPE {then}\n\nRecipes; --help after one lists its settings:\n")
+    if words[:1] in (["-h"], ["--help"], [HELP_ALL]):
+        print(f"usage: subcam {command} RECIPE {then}\n")
+        print(f"Recipes; --help after one shows the settings that people touch, {HELP_ALL} every setting:\n")
         for name, recipe in RECIPES.items():
             print(f"  {name:<16}{(recipe.__doc__ or '').strip().splitlines()[0]}")
         raise SystemExit(0)
@@ -213,6 +242,7 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
         prog=prog,
         description=f"{STAGES[until].does} {description}" if until else description,
         default=Arguments(settings=settings, out=Path("runs") / f"{recipe or 'mine'}{'-quick' if quick else ''}"),
+        often=("out", "config", "report", *often(*OFTEN_OF_STAGE.get(until, ()))),
     )
     machine = given.settings.machine
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
@@ -244,6 +274,11 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
 
             page = str(write_report(given.out))
         close(_where(result), f"page: {page}", f"next: {shlex.join(_next(result, prog.split()[1:], words))}")
+
+
+def often(*first: str) -> tuple[str, ...]:
+    """The settings of a run that help shows, where the run's settings are the field `settings`; `first` come first."""
+    return tuple(f"settings.{name}" for name in dict.fromkeys([*first, *OFTEN]))
 
 
 def _until(settings: "RunSettings", stage: str, words: list[str]) -> "RunSettings":
