@@ -36,6 +36,7 @@ BENCHMARKS = {
     "scores": ("evaluation", "rows"),
     "prediction": ("predict", "rows"),
     "starts": ("starts", "rows"),
+    "report": ("report", "rows"),
     "memory": ("memory", "growth"),
     "prediction-memory": ("predict", "growth"),
 }

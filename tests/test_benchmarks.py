@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import clustering, confidence, evaluation, response_maps, segmentation, show, training
-from benchmarks.measure import Options, in_turns, peak_growth_mib
+from benchmarks import clustering, confidence, evaluation, report, response_maps, segmentation, show, training
+from benchmarks.measure import Options, Process, in_turns, peak_growth_mib
 from benchmarks.record import Bound, Growth, Results, Row, merged, missed
 
 from subcam.errors import BadInputError
 from subcam.results import open_images, read_run
+from subcam.settings import RunSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = Options(quick=True, turns=1)
@@ -49,6 +50,21 @@ def test_a_pass_of_k_means_is_measured_at_two_sizes() -> None:
     first, second = clustering.single_passes(QUICK)
     assert second.items == 2 * first.items
     assert first.seconds > 0
+
+
+def test_the_report_is_measured_as_a_whole_and_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[RunSettings] = []
+
+    def process(words: tuple[str, ...]) -> Process:
+        seconds = 3.0 + 0.5 * int(words[-1]) if "report" in words else 2.0
+        return Process(seconds=9.0, cpu_seconds=seconds, peak_mib=0.0)
+
+    monkeypatch.setattr("subcam.pipeline.run", lambda settings, _: made.append(settings))
+    monkeypatch.setattr(report, "run_process", process)
+    whole, image = report.rows(QUICK)
+    assert (whole.seconds, whole.other_seconds, whole.ratio) == (4.0, 2.0, 0.5)
+    assert image.seconds == pytest.approx(0.5)
+    assert [settings.dataset.toy.val_images for settings in made] == [4]
 
 
 def test_two_ways_take_turns_after_a_call_that_does_not_count() -> None:

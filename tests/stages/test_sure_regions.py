@@ -206,7 +206,7 @@ def test_on_a_device_the_crf_gives_the_same_but_for_rounding(
     expected = run(tmp_path / "cpu")
     monkeypatch.setattr(Device, "of_crf", torch.device("cpu"))
     called: list[int] = []
-    module = import_module("subcam.refine.scores_and_masks")
+    module = import_module("subcam.crf.dense_crf_torch")
     really = module.dense_crf_torch
 
     def counted(of_images: list, *args: Any, **kwargs: Any) -> list:

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -122,9 +122,12 @@ def _first_there(folder: Path, name: str, suffixes: Sequence[str]) -> Path | Non
     Where there is no file but a folder, a pipe or a link to nothing, that: who reads it says what it is.
     """
     forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    candidates = [folder / f"{form}{suffix}" for form in forms for suffix in suffixes]
-    files = (path for path in candidates if path.is_file())
-    return next(files, None) or next(filter(is_there, candidates), None)
+
+    def candidates() -> Iterator[Path]:
+        return (folder / f"{form}{suffix}" for form in forms for suffix in suffixes)
+
+    files = (path for path in candidates() if path.is_file())
+    return next(files, None) or next(filter(is_there, candidates()), None)
 
 
 def files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:

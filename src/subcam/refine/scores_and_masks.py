@@ -8,8 +8,6 @@ from jaxtyping import Float, Float32, Integer, UInt8
 
 from subcam.cam.map_files import ResponseMaps
 from subcam.cam.response import likely_background
-from subcam.crf.dense_crf import dense_crf_many
-from subcam.crf.dense_crf_torch import dense_crf_torch
 from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
 from subcam.data.records import IGNORE_INDEX, MOST_CLASSES, Record
@@ -61,6 +59,10 @@ def crf_of(
     Raises:
         BadInputError: the scores cannot be used; names the image.
     """
+    # numba takes its time, and who only reads a run, such as the report, has no CRF
+    from subcam.crf.dense_crf import dense_crf_many
+    from subcam.crf.dense_crf_torch import dense_crf_torch
+
     try:
         image = read_image(record.image)
         if device is None:
