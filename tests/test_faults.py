@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -299,6 +300,16 @@ def test_the_command_ends_with_the_signal_s_status(
 # Processes and memory
 
 
+@pytest.fixture
+def forks():
+    """Workers that begin as copies of this process, its patches included; from Python 3.14 on they do not."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("fork", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("forks")
 def test_a_killed_worker_is_one_line_that_says_what_to_change(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy_folder: Path
 ) -> None:

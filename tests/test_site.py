@@ -24,14 +24,17 @@ IS_WIDER = """() => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, with the notebook not executed (tests/test_tour.py does that)."""
+    """The site, with the notebook not executed (tests/test_tour.py does that), and no run for the sample report."""
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
     folder = tmp_path_factory.mktemp("site")
+    sample = tmp_path_factory.mktemp("sample") / "index.html"
+    sample.write_text("<!doctype html><title>a report</title>", "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setenv("EXECUTE_TOUR", "false")
+        patch.setenv("SAMPLE_REPORT", str(sample))
         patch.setenv("NO_MKDOCS_2_WARNING", "1")
         build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
     return folder
@@ -42,7 +45,18 @@ def page(site, name):
 
 
 def test_every_document_is_a_page(site):
-    assert {path.stem for path in PAGES} | {"tour", "404"} == {path.stem for path in site.glob("*.html")}
+    assert {path.stem for path in PAGES} | {"tour", "404", "sample-report"} == {
+        path.stem for path in site.glob("*.html")
+    }
+
+
+def test_the_sample_report_and_every_image_are_where_pages_say(site):
+    assert 'href="sample-report.html"' in page(site, "report")
+    assert page(site, "sample-report") == "<!doctype html><title>a report</title>"
+    for path in PAGES:
+        for image in re.findall(r'<img [^>]*src="([^"]+)"', page(site, path.stem)):
+            assert (site / image).is_file(), f"{path.name}: {image}"
+    assert page(site, "index").count("<img ") == 1
 
 
 def test_nothing_is_loaded_from_elsewhere(site):

@@ -1,5 +1,6 @@
-"""The notebook of the tour: it runs from top to bottom, and is stored without what a run leaves in it."""
+"""The notebook of the tour: it runs from top to bottom, and is stored with its outputs and nothing else of a run."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,7 @@ def tour():
     return nbformat.read(PATH, as_version=4)
 
 
-def test_it_is_stored_without_outputs_and_noise(tour):
+def test_it_is_stored_with_outputs_and_without_noise(tour):
     nbformat.validate(tour)
     assert dict(tour.metadata) == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -23,8 +24,12 @@ def test_it_is_stored_without_outputs_and_noise(tour):
     for cell in tour.cells:
         assert not cell.metadata
         if cell.cell_type == "code":
-            assert not cell.outputs
             assert cell.execution_count is None
+            assert all(not output.get("metadata") for output in cell.outputs)
+    check_outputs_of(tour)
+    text = PATH.read_text("utf-8")
+    assert len(text) < 500_000
+    assert not re.search(r"/tmp|/home|/root|Users|Warning|Traceback", text)
 
 
 def test_cells_that_draw_say_what(tour):
@@ -57,6 +62,10 @@ def test_it_runs(tour):
 
 def check_a_run_of(tour):
     NotebookClient(tour, timeout=900, kernel_name="python3").execute()
+    check_outputs_of(tour)
+
+
+def check_outputs_of(tour):
     outputs = [output for cell in tour.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
     printed = "".join(output.get("text", "") for output in outputs)

@@ -2,11 +2,12 @@
 
 Pages stay plain Markdown that also reads well in the repository. Fences marked `math` become MathML, which browsers
 render without a script; the sections of docs/api.md get the signature and docstring of their names; docs/tour.ipynb
-is executed and becomes a page.
+is executed and becomes a page; docs/report.md gets the report page of a small run on generated images.
 """
 
 import base64
 import re
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,30 @@ from mkdocs.structure.pages import Page
 from nbclient import NotebookClient
 
 import subcam
+from subcam.recipes import toy
+from subcam.report.page.page import write_report
 
 API_SECTION = re.compile(r"^### (?P<names>`\w+`(?:, `\w+`)*)\n.*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 WORDS_OF_FENCE = re.compile(r"^(```\w+) .*$", re.MULTILINE)
 NOTEBOOK = "tour.ipynb"
 SECONDS_FOR_A_CELL = 900
+SAMPLE_MARK, SAMPLE = "<!-- sample report -->", "sample-report.html"
+SAMPLE_SETTINGS = {
+    "dataset.toy.train_images": 96,
+    "dataset.toy.val_images": 24,
+    "rounds": 1,
+    "control": False,
+    "classify.epochs": 8,
+    "classify.least_steps": 0,
+    "refine.rounds": "last",
+    "refine.random_walk": False,
+    "segment.train_on": ("pseudo",),
+    "segment.train.epochs": 6,
+    "segment.train.least_steps": 0,
+    "machine.threads": 1,
+    "machine.workers": 0,
+}
+"""The recipe `toy`, made small: some 15 seconds."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -39,13 +59,24 @@ def equation(source: str, *_: Any, **__: Any) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the tour as a page, and its images."""
+    """Add the tour as a page, and its images; and a report that the page on reports leads to."""
     source = Path(config.docs_dir) / NOTEBOOK
     text, images = notebook_page(notebook(source.read_text("utf-8"), execute=config.extra["execute_tour"]))
     files.append(File.generated(config, "tour.md", content=text))
     for name, content in images.items():
         files.append(File.generated(config, name, content=content))
+    files.append(File.generated(config, SAMPLE, content=sample_report(config.extra["sample_report"])))
     return files
+
+
+@cache
+def sample_report(there: str) -> str:
+    """A report page: the file that is `there` already, or that of a small run made now."""
+    if there:
+        return Path(there).read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        subcam.run(toy().with_(SAMPLE_SETTINGS), Path(folder), recipe="toy")
+        return write_report(Path(folder)).read_text("utf-8")
 
 
 @cache
@@ -76,7 +107,7 @@ def notebook_page(source: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]
                 name = f"tour-{len(images) + 1}.png"
                 images[name] = base64.b64decode(data["image/png"])
                 parts.append(f"![{_alternative_text(cell)}]({name})")
-            else:
+            elif output.output_type != "display_data":  # which progress is
                 printed += output.get("text", data.get("text/plain", "")).rstrip() + "\n"
         if printed:
             parts.append(f"```text\n{printed}```")
@@ -92,7 +123,9 @@ def _alternative_text(cell: nbformat.NotebookNode) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Point links to the notebook at its page, drop test marks of fences, insert docstrings into the API page."""
+    """Point links to the notebook at its page, drop test marks of fences, insert docstrings and the sample report."""
+    if SAMPLE_MARK in markdown:
+        markdown = markdown.replace(SAMPLE_MARK, f"[A report of a small run on generated images]({SAMPLE}).")
     markdown = WORDS_OF_FENCE.sub(r"\1", markdown.replace(f"]({NOTEBOOK})", "](tour.md)"))
     return API_SECTION.sub(_with_docstrings, markdown) if page.file.src_uri == "api.md" else markdown
 
