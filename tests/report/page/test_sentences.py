@@ -99,3 +99,10 @@ def test_costs_and_origins(run: FinishedRun) -> None:
     chosen = replace(settings, evaluate=replace(settings.evaluate, background_threshold="auto"))
     facts = dict(sentences.about(replace(run, result=replace(run.result, settings=chosen))))
     assert "without masks" in facts["background threshold"]
+
+
+def test_between_which_predictions_the_disagreement_is() -> None:
+    found = [replace(image(None), disagreement=0.5, disagreeing=("maps", name)) for name in ("a mask", "a mask", "b")]
+    note = sentences.disagreement_note([image(None), *found])
+    assert note.endswith("Between maps and a mask; maps and b.")
+    assert sentences.disagreement_note([image(None)]) == ""

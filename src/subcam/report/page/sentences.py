@@ -68,7 +68,7 @@ def disagreement_note(images: Sequence[ImageRecord]) -> str:
     """Between which two predictions the disagreement is; empty without any."""
     pairs = dict.fromkeys(image.disagreeing for image in images if image.disagreement is not None)
     between = "; ".join(f"{first} and {second}" for first, second in pairs)
-    share = "the share of the pixels that either calls an object on which they differ"
+    share = "of the pixels that either calls an object, the share on which they differ"
     return f"Disagreement, 0 to 1, needs no ground truth: {share}. Between {between}." if pairs else ""
 
 
