@@ -17,7 +17,7 @@ HELP = [
     ["recipes"],
     *([command, "--help"] for command in COMMANDS if command != "recipes"),
     *(["data", word, "--help"] for word in data.COMMANDS),
-    *([command, "small", "--help"] for command in ("run", "ablate")),
+    *([command, "small", level] for command in ("run", "ablate") for level in ("--help", "--help-all")),
 ]
 MISTAKES = [
     ["nosuch"],
@@ -27,6 +27,10 @@ MISTAKES = [
     ["run", "--config", "/no/such.toml"],
     ["demo", "--no-such-flag"],
     ["segment", "--no-such-flag"],
+    ["refine", "--maps", "/no/such", "--data", "toy"],
+    ["segment", "--masks", "/no/such", "--data", "toy"],
+    ["discover", "toy", "--features", "/no/such.npy"],
+    ["run", "small", "--corrections", "/no/such", "--data", "toy"],
     ["predict", "--no-such-flag"],
     ["predict", "/no/such", "/no/such", "--out", "/no/out"],
     ["evaluate", "--predictions", "/no/such", "--truth", "/no/such"],

@@ -47,6 +47,7 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         MethodError: somebody else's method fails on noise.
     """
     train, parts = dataset.train.image_set, parts_of(settings)
+    settings.require_given()
     if settings.quick:
         say(QUICK_LOOK)
     if settings.last_round and settings.discover.clusters and (parts.classify or settings.given_features.file):

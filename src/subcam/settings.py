@@ -7,13 +7,14 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from subcam.cam.settings import CamSettings
 from subcam.checks.fields import Range, Seed, Settings, checked, leaves, shortly
 from subcam.data.records import suggest
 from subcam.data.settings import DatasetSettings
-from subcam.errors import SettingsError
+from subcam.errors import BadInputError, SettingsError
 from subcam.methods.settings import CompareSettings
 from subcam.networks.settings import DEEPLAB, FurtherScales, NetworkSettings, SegmentationConfig
 from subcam.predict.settings import InferenceSettings
@@ -140,7 +141,7 @@ class RunSettings(Settings):
         until: the last stage of the run. "classify", "discover" (of sub-categories or prototypes) and "cam" are stages
             of a round; "refine" leaves out the segmentation network.
         until_round: the round that ends with the stage `until`; None for the last.
-        quick: a first look, in about a tenth of the time, with rougher masks.
+        quick: a first look, in about an eighth of the time, with rougher masks.
     """
 
     rounds: Annotated[int, Range(0, 1000)] = 3
@@ -187,6 +188,19 @@ class RunSettings(Settings):
             )
         if self.until == "discover" and not self.last_round:
             raise SettingsError("until 'discover': nothing is discovered before round 1; give more rounds")
+
+    def require_given(self) -> None:
+        """Raise `BadInputError` unless what the run begins with of other programs is there."""
+        for folder, what in (
+            (self.given_maps.folder, "response maps"),
+            (self.given_masks.folder, "masks"),
+            (self.corrections.folder, "masks"),
+        ):
+            if folder and not Path(folder).is_dir():
+                raise BadInputError(f"{folder}: expected a folder of {what}, got none; check the path")
+        file = self.given_features.file
+        if file and not Path(file).is_file():
+            raise BadInputError(f"{file}: expected an .npy of features, got none; check the path")
 
     @property
     def last_round(self) -> int:
@@ -260,7 +274,7 @@ class RunSettings(Settings):
 
 QUICK_LOOK = (
     "quick look: one round at most, a tenth of each training, maps at one scale, masks by the CRF alone; without"
-    " --quick the masks are better"
+    " --quick comes all of it"
 )
 """What `RunSettings.quick_look` makes of a run, for people."""
 

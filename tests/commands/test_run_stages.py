@@ -29,6 +29,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunS
     def begun(*words: str) -> RunSettings:
         monkeypatch.setattr(pipeline, "run", begin)
         monkeypatch.setattr("subcam.data.dataset.require_root", lambda _: None)
+        monkeypatch.setattr(RunSettings, "require_given", lambda _: None)
         with pytest.raises(Begun) as raised:
             cli.main(list(words))
         return raised.value.args[0]

@@ -56,7 +56,7 @@ def test_trainings_count_their_crops_and_maps_their_scales() -> None:
     # Two megapixels through the network twice, at one and at one and a half, and through the CRF twice.
     predicted = work_of(planned(predict.run, settings=recipe.segment.predict, images=images(100)))
     assert predicted is not None
-    assert predicted.processor == pytest.approx(CRF * 2 * 2.0)
+    assert predicted.processor == pytest.approx(CRF * 13 / 3 * 2 * 2.0)
     assert work_of(planned(cam.run, settings=quick.cam, images=images(60), method=object())) is None
 
 
@@ -119,7 +119,9 @@ def test_a_line_for_each_stage_and_compilation_spoils_nothing(
     """The first batch takes 100 s of compilation; the next stage of its kind is expected without."""
     recipe, folder = small().quick_look(), RunFolder(path=tmp_path)
     own = [planned(cam.run, name=name, settings=recipe.cam, images=images(40)) for name in ("a", "b", "c")]
-    run = RunCourse([*own, planned(sure_regions.run, name="d", images=images(1))], threads=1)
+    run = RunCourse(
+        [*own, planned(sure_regions.run, name="d", settings=small().refine.sure_regions, images=images(1))], threads=1
+    )
 
     def work(title: str, *, first: float) -> Callable[[], None]:
         def work() -> None:

@@ -248,6 +248,7 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
     if launch.wanted(devices=machine.devices, num_nodes=machine.num_nodes):
         raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
     require_root(given.settings.dataset)  # a wrong path is said before the imports that take seconds
+    given.settings.require_given()
 
     from subcam.pipeline import run
     from subcam.report.tables.formats import terminal_table
