@@ -22,7 +22,7 @@ from report.legible import said
 from subcam.cli import main
 from subcam.data.images import read_mask
 from subcam.errors import RunFolderError
-from subcam.report.gather.images import ImageRecord, Images
+from subcam.report.gather.images import ImageRecord, Images, final_segmentation, image_iou
 from subcam.report.page.content import _finals, script_json
 from subcam.report.page.figures import PageFigure, file_name, inline_svg, kind_of, number_figures
 from subcam.report.page.headline import headline
@@ -58,14 +58,19 @@ def test_a_packed_image_has_its_truth_and_masks(gathered: Images) -> None:
         np.testing.assert_array_equal(unpacked(packed.data["masks"][what], 48), read_mask(path, tuple(range(256))))
     assert len(packed.data["maps"]) == 2
     assert packed.size < len(json.dumps(packed.data)) + len(packed.thumbnail)
+    name, truth = final_segmentation(record.masks), record.read_truth()
+    assert truth is not None
+    assert packed.final_iou == image_iou(record.read_own_mask(name), truth, num_classes=6)
+    assert packed.final_iou is not None
     small = pack(record, 24)
+    assert small.final_iou == packed.final_iou  # at full size, whatever the thumbnail's
     assert (small.width, small.height) == (24, 24)
     assert max(small.data["grid"]) <= 8
 
 
 @pytest.mark.parametrize("count", [5, 9, 10, 11, 20])
 def test_figure_7_shows_no_image_twice(gathered: Images, count: int) -> None:
-    finals = _finals([pack(record, 24) for record in gathered.shown[:count]], 6)
+    finals = _finals([pack(record, 24) for record in gathered.shown[:count]])
     shown = [final["image"] for final in finals]
     assert len(shown) == len(set(shown)) == min(count, 9)
     ious = [float(final["story"].removeprefix("IoU ")) for final in finals]

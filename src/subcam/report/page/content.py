@@ -17,10 +17,8 @@ from markupsafe import Markup
 from subcam.report.figures.style import SEQUENTIAL, screen_colour, screen_palette
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import (
-    ImageRecord,
     Images,
     final_segmentation,
-    image_iou,
     response_threshold,
 )
 from subcam.report.gather.names import VARIANT_NAMES, round_name
@@ -67,7 +65,7 @@ def page_html(
     masks = list(dict.fromkeys(name for image in packed for name in image.record.masks))
     has_truth = any(image.record.truth for image in packed)
     splits = list(dict.fromkeys(image.record.split for image in packed))
-    finals = _finals(packed, len(result.class_names) + 1)
+    finals = _finals(packed)
     shown_parents = [parent for parent in parents if parent.clusters]
     summary = headline(run)
     last_round = run.mapped[-1].round_index if run.mapped else 0
@@ -258,15 +256,13 @@ def _facts(cluster: ClusterRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _finals(packed: Sequence[PackedImage], num_classes: int) -> list[dict[str, Any]]:
+def _finals(packed: Sequence[PackedImage]) -> list[dict[str, Any]]:
     """Images with their final segmentation: of many, those of highest, middle and lowest IoU."""
-    scored: list[tuple[float, int, ImageRecord]] = []
-    for index, image in enumerate(packed):
-        name, truth = final_segmentation(image.record.masks), image.record.read_truth()
-        if name:
-            mask = image.record.read_own_mask(name)
-            iou = None if truth is None else image_iou(mask, truth, num_classes=num_classes)
-            scored.append((-1.0 if iou is None else iou, index, image.record))
+    scored = [
+        (-1.0 if image.final_iou is None else image.final_iou, index, image.record)
+        for index, image in enumerate(packed)
+        if final_segmentation(image.record.masks)
+    ]
     scored.sort(key=lambda entry: -entry[0])
     third = _FINALS // 3
     middle = (len(scored) - third) // 2

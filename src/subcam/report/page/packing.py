@@ -18,7 +18,7 @@ from PIL import Image
 from subcam.cam.map_files import read_response_maps
 from subcam.data.images import read_image
 from subcam.report.figures.thumbnails import square, thumbnail, thumbnail_size
-from subcam.report.gather.images import ImageRecord, evenly_spaced
+from subcam.report.gather.images import ImageRecord, evenly_spaced, final_segmentation, image_iou
 from subcam.runtime.progress import track
 
 SIDES = (384, 320, 256, 192, 144, 112)
@@ -39,6 +39,7 @@ class PackedImage:
 
     thumbnail: a data URI. width, height: of the thumbnail, and of the masks in `data`.
     data: for the script, ready for JSON: classes, grid of the maps, maps by round and class, ground truth, masks.
+    final_iou: IoU of its final segmentation (see `image_iou`); None where there is none, or no ground truth.
     """
 
     record: ImageRecord
@@ -46,6 +47,7 @@ class PackedImage:
     width: int
     height: int
     data: dict[str, Any]
+    final_iou: float | None = None
 
     @property
     def size(self) -> int:
@@ -58,11 +60,15 @@ def pack_images(records: Sequence[ImageRecord], *, budget: int) -> tuple[PackedI
 
     A sample of the images says which size fits; that it does is then counted.
     """
-    sample = [records[index] for index in evenly_spaced(len(records), _SAMPLE)]
+    places = evenly_spaced(len(records), _SAMPLE)
     for side in SIDES:
-        if sample and sum(pack(record, side).size for record in sample) / len(sample) * len(records) > budget:
+        sample = {place: pack(records[place], side) for place in places}
+        if sample and sum(image.size for image in sample.values()) / len(sample) * len(records) > budget:
             continue
-        packed = [pack(record, side) for record in track(records, "report: images", len(records))]
+        packed = [
+            sample.get(place) or pack(record, side)
+            for place, record in enumerate(track(records, "report: images", len(records)))
+        ]
         if sum(image.size for image in packed) <= budget:
             return tuple(packed)
     packed = []
@@ -78,16 +84,24 @@ def pack(record: ImageRecord, side: int) -> PackedImage:
     image = read_image(record.image)
     width, height = thumbnail_size(image.shape[1], image.shape[0], side)
     grid = (min(width, -(-side // GRID_SHARE)), min(height, -(-side // GRID_SHARE)))
-    truth = record.read_truth()
+    truth, final = record.read_truth(), final_segmentation(record.masks)
+    masks = {name: record.read_own_mask(name) for name in record.masks}
     classes, maps = _maps(record, grid)
     data = {
         "classes": [index + 1 for index in classes],
         "grid": list(grid) if not classes else [maps.shape[3], maps.shape[2]],
         "maps": [[packed_bytes(one) for one in round_maps] for round_maps in maps],
         "truth": packed_bytes(_nearest(truth, width, height)) if truth is not None else "",
-        "masks": {name: packed_bytes(_nearest(record.read_own_mask(name), width, height)) for name in record.masks},
+        "masks": {name: packed_bytes(_nearest(mask, width, height)) for name, mask in masks.items()},
     }
-    return PackedImage(record=record, thumbnail=thumbnail(image, side), width=width, height=height, data=data)
+    return PackedImage(
+        record=record,
+        thumbnail=thumbnail(image, side),
+        width=width,
+        height=height,
+        data=data,
+        final_iou=image_iou(masks[final], truth, num_classes=256) if final and truth is not None else None,
+    )
 
 
 def thumbnails(paths: Iterable[Path], side: int) -> dict[Path, str]:
