@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from subcam._version import __version__
+from subcam.commands import COMMANDS
 from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
@@ -42,27 +43,13 @@ USAGE = f"""subcam {__version__}: pixels from image-level labels
                                    download data sets from their own sites; check a folder before a long run;
                                    make a CSV of labels from folders, COCO, Label Studio or tags; read masks that
                                    people drew in Label Studio
+  subcam completion bash|zsh       a script by which the shell completes commands, recipes, flags and files
   subcam --version
 
 Every command takes --help, and --debug, which shows where in the code an error arose. --quiet leaves, of a run or a
 prediction, warnings and the last three lines: where the masks are, where the page is, and the next command.
 The same command again continues an interrupted run.
 """
-
-COMMANDS = {
-    "run": "subcam.commands.run:run",
-    **{stage: f"subcam.commands.run:{stage}" for stage in ("classify", "discover", "cam", "refine", "segment")},
-    "demo": "subcam.commands.run:demo",
-    "recipes": "subcam.commands.run:recipes",
-    "predict": "subcam.commands.predict:predict",
-    "evaluate": "subcam.commands.evaluate:evaluate",
-    "compare": "subcam.commands.compare:compare",
-    "export": "subcam.commands.export:export",
-    "report": "subcam.commands.report:report",
-    "ablate": "subcam.commands.ablate:ablate",
-    "data": "subcam.commands.data:data",
-}
-"""Each subcommand's function, which takes the words after it; imported when it is asked for."""
 
 QUIET = ("run", "classify", "discover", "cam", "refine", "segment", "demo", "ablate", "predict")
 """Commands of some length, which take --quiet."""

@@ -2,3 +2,19 @@
 
 HELP_ALL = "--help-all"
 """Asks for the help of every setting, where --help shows those that people touch."""
+
+COMMANDS = {
+    "run": "subcam.commands.run:run",
+    **{stage: f"subcam.commands.run:{stage}" for stage in ("classify", "discover", "cam", "refine", "segment")},
+    "demo": "subcam.commands.run:demo",
+    "recipes": "subcam.commands.run:recipes",
+    "predict": "subcam.commands.predict:predict",
+    "evaluate": "subcam.commands.evaluate:evaluate",
+    "compare": "subcam.commands.compare:compare",
+    "export": "subcam.commands.export:export",
+    "report": "subcam.commands.report:report",
+    "ablate": "subcam.commands.ablate:ablate",
+    "data": "subcam.commands.data:data",
+    "completion": "subcam.commands.completion:completion",
+}
+"""Each subcommand's function, which takes the words after it; imported when it is asked for."""

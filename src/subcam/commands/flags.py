@@ -5,7 +5,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -53,6 +54,8 @@ def read_flags(
             comes twice; names the flag.
         SystemExit: help was asked for, or the words are no flags of the command.
     """
+    if _listing:
+        raise FlagsListed(flags_of(kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     if often and {"-h", "--help"} & {*words}:
         _short_help(kind, often, prog=prog, description=description or kind.__doc__, default=default)
     words = ["--help" if word == HELP_ALL else word for word in words]
@@ -70,6 +73,38 @@ def read_flags(
     )
     check_all(given, called=partial(flag_of, kind, prefixes=tyro.conf.OmitArgPrefixes not in config))
     return given
+
+
+class FlagsListed(Exception):  # noqa: N818 - no error: it carries what was asked for
+    """Ends a command that was called to learn its flags."""
+
+
+_listing: list[bool] = []
+
+
+@contextmanager
+def listing_flags() -> Iterator[None]:
+    """Let `read_flags` raise `FlagsListed` with the flags of the command in the place of reading words."""
+    _listing.append(True)
+    try:
+        yield
+    finally:
+        _listing.pop()
+
+
+def flags_of(kind: type, *, prefixes: bool = True) -> tuple[str, ...]:
+    """All flags of a class of settings."""
+    found: list[str] = []
+    for name, hint in leaves(kind):
+        beside = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+        plain = typing.get_args(hint)[0] if beside else hint
+        if tyro.conf.Positional in typing.get_args(hint):
+            continue
+        flag = flag_of(kind, name, prefixes=prefixes)
+        group, dot, last = flag.rpartition(".")
+        off = [f"{group}{dot}no-{last}" if dot else f"--no-{flag[2:]}"] if plain is bool else []
+        found += [flag, *off, *(entry.flag for entry in beside if isinstance(entry, Alias))]
+    return tuple(found)
 
 
 def _short_help(kind: type, often: Sequence[str], *, prog: str, description: str | None, default: Any) -> NoReturn:
