@@ -202,6 +202,7 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
     from subcam.recipes import RECIPES
     from subcam.run_files.config_file import read_config
     from subcam.runtime import launch
+    from subcam.runtime.progress import console, say
     from subcam.settings import RunSettings, refuse_old_flags
 
     @dataclass(frozen=True, kw_only=True)
@@ -249,13 +250,15 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
         raise SystemExit(launch.together([*prog.split()[1:], *words], devices=machine.devices))
     require_root(given.settings.dataset)  # a wrong path is said before the imports that take seconds
     given.settings.require_given()
+    if console.is_terminal and launch.launched() is None:  # before the imports, so that the screen is not blank
+        say(f"recipe {recipe or 'none'}, images {given.settings.dataset.root}, results in {given.out}")
 
     from subcam.pipeline import run
     from subcam.report.tables.formats import terminal_table
     from subcam.report.tables.tables import explanation, tables_of, write_tables
     from subcam.run_files.write import LOG_FILE
     from subcam.runtime import distributed
-    from subcam.runtime.progress import close, duration, log_to, say, show
+    from subcam.runtime.progress import close, duration, log_to, show
 
     result = run(given.settings, given.out, recipe=recipe or "")
     if not distributed.is_first():
