@@ -182,9 +182,7 @@ def main() -> None:
         for path in sorted((images / "images").glob("val-*.png"))[:_SHOWN]:
             shutil.copy(path, some)
         command("predict", folder, some, "--out", work / "predictions")
-        command(
-            "export", "label-studio", folder, "--images", images / "images", "--worst", "5", "--out", work / "tasks"
-        )
+        command("export", "label-studio", folder, "--worst", "5", "--out", work / "tasks")
         command("export", "hub", folder, "--out", work / "toy", "--license", "cc0-1.0")
         screenshots(
             {

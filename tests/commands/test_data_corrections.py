@@ -17,9 +17,9 @@ from subcam.data.readers.toy import CLASSES
 from subcam.results import read_run
 
 
-def test_the_loop(refined_run: Path, toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loop(refined_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = shutil.copytree(refined_run, tmp_path / "a run")
-    export = ["export", "label-studio", str(run), "--images", str(toy_folder / "images"), "--worst", "3"]
+    export = ["export", "label-studio", str(run), "--worst", "3"]
     assert cli.main(export) == cli.EXIT_OK
     tasks = json.loads((run / "exports" / "label-studio" / "tasks.json").read_text())
     left = np.zeros((48, 48), bool)

@@ -117,21 +117,10 @@ def test_the_document_shows_every_format() -> None:
 
 
 @pytest.mark.parametrize("kind", ["label-studio", "cvat", "cvat-masks", "coco-rle", "coco-panoptic"])
-def test_drafts_of_a_run_are_sorted_worst_first(kind: str, refined_run: Path, toy_folder: Path, tmp_path: Path) -> None:
+def test_drafts_of_a_run_are_sorted_worst_first(kind: str, refined_run: Path, tmp_path: Path) -> None:
     rows = read_confidences(refined_run)
     out = tmp_path / "out"
-    words = [
-        "export",
-        kind,
-        str(refined_run),
-        "--images",
-        str(toy_folder / "images"),
-        "--worst",
-        "3",
-        "--out",
-        str(out),
-    ]
-    assert cli.main(words) == cli.EXIT_OK
+    assert cli.main(["export", kind, str(refined_run), "--worst", "3", "--out", str(out)]) == cli.EXIT_OK
     found = {
         "label-studio": lambda: [task["meta"]["subcam"] for task in json.loads((out / "tasks.json").read_text())],
         "cvat": lambda: [Path(one.attrib["name"]).stem for one in ElementTree.parse(out).iter("image")],
@@ -146,20 +135,26 @@ def _images_of(path: Path) -> list[str]:
     return [Path(image["file_name"]).stem for image in json.loads(path.read_text())["images"]]
 
 
-def test_drafts_carry_their_confidence(refined_run: Path, toy_folder: Path, tmp_path: Path) -> None:
-    words = ["export", "label-studio", str(refined_run), "--images", str(toy_folder / "images"), "--out", str(tmp_path)]
-    assert cli.main(words) == cli.EXIT_OK
+def test_drafts_carry_their_confidence_and_the_names_of_the_run_s_images(refined_run: Path, tmp_path: Path) -> None:
+    assert cli.main(["export", "label-studio", str(refined_run), "--out", str(tmp_path)]) == cli.EXIT_OK
     rows = read_confidences(refined_run)
     tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"]["image"] for task in tasks] == [f"/data/local-files/?d=images/{row.image}.png" for row in rows]
     assert [task["predictions"][0]["score"] for task in tasks] == [row.confidence for row in rows]
     for task, row in zip(tasks, rows, strict=True):
         regions = {one["value"]["brushlabels"][0]: one["score"] for one in task["predictions"][0]["result"]}
         assert regions == {name: region.confidence for name, region in row.regions.items() if name in regions}
 
 
-def test_a_run_s_exports_lie_in_its_folder(refined_run: Path, tmp_path: Path) -> None:
+def test_a_run_s_exports_lie_in_its_folder(
+    refined_run: Path, toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where its images were taken away, they have the names of the masks."""
     run = shutil.copytree(refined_run, tmp_path / "run")
+    record = run / "run.json"
+    record.write_text(record.read_text("utf-8").replace(str(toy_folder), str(tmp_path / "gone")), "utf-8")
     assert cli.main(["export", "cvat", str(run), "--worst", "1"]) == cli.EXIT_OK
+    assert f"warning: the run's images are not at {tmp_path / 'gone'}: they" in capsys.readouterr().out
     assert (
         cli.main(
             ["export", "label-studio", "--predictions", str(run / "masks"), "--worst", "1", "--out", str(tmp_path)]
@@ -176,7 +171,7 @@ def test_a_run_s_exports_lie_in_its_folder(refined_run: Path, tmp_path: Path) ->
         (["DIR", "--predictions", "DIR", "--out", "o"], "expected one folder of masks, got 2"),
         (["--out", "o"], "expected one folder of masks, got 0"),
         (["DIR"], "expected where to write, got nothing; give --out"),
-        (["DIR", "--worst", "3", "--out", "o"], "expected a run with masks.csv beside its masks, got none"),
+        (["DIR", "--worst", "3", "--out", "o"], "got none; only a run's masks have a confidence: give a run's folder,"),
         (["DIR", "--worst", "0", "--out", "o"], "worst"),
     ],
 )

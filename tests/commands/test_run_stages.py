@@ -101,7 +101,7 @@ def test_quiet_leaves_warnings_and_the_last_three_lines(
     assert said[-3:] == [
         f"masks: {out / 'masks'}",
         f"page: none; subcam report {out} writes it",
-        f"next: subcam export label-studio {out} --images {images} --worst 50 --out {out}-tasks",
+        f"next: subcam export label-studio {out} --worst 50 --out {out}-tasks",
     ]
     assert cli.main(said[-1].removeprefix("next: subcam ").split()) == 0
     log = (out / "run.log").read_text("utf-8")

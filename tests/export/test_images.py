@@ -35,7 +35,24 @@ def test_without_a_folder_nothing_is_looked_at(tmp_path: Path) -> None:
 def test_no_image_or_two(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png", "b.jpg"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
-    with pytest.raises(BadInputError, match="one image for each of 3 masks, got none or several for 2: a, c"):
+    said = r"for each of 3 masks, got none for 1, such as c and several for 1, such as a\.jpg, a\.png; give the folder"
+    with pytest.raises(BadInputError, match=said):
         find_images(["a", "b", "c"], tmp_path)
     with pytest.raises(BadInputError, match="expected a folder of images, got none"):
         find_images(["a"], tmp_path / "nowhere")
+
+
+def test_images_lie_anywhere_below_the_folder_but_among_masks(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "masks/a.png", "images/spring/b.jpg", "b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    found = find_images(["a", "b", "masks/a", "spring/b"], tmp_path)
+    assert found.files == {
+        "a": "images/a.jpg",
+        "b": "b.png",
+        "masks/a": "masks/a.png",
+        "spring/b": "images/spring/b.jpg",
+    }
+    Image.new("RGB", (2, 2)).save(tmp_path / "images" / "spring" / "a.jpg")
+    with pytest.raises(BadInputError, match=r"several for 1, such as images/a\.jpg, images/spring/a\.jpg"):
+        find_images(["a"], tmp_path)

@@ -46,7 +46,7 @@ class Voc(Masks):
             fill_unlabelled=self.fill_unlabelled,
         )
         check_voc_archive(self.target, names=tuple(masks.files), competition=self.competition, image_set=self.image_set)
-        unsized = "" if self.images else "; sizes were not checked, --images DIR does that"
+        unsized = "" if images.root else "; sizes were not checked, --images DIR does that"
         return f"{self.target}: {len(masks.files)} masks, as the development kit wants them{unsized}"
 
 

@@ -27,7 +27,8 @@ class Masks(Settings):
         source: a folder of masks, one that `subcam predict` wrote, or that of a run, whose final masks are meant.
         predictions: the same, as a flag.
         out: where to write; a file that is there is replaced as a whole. Of a run, else, into its folder `exports`.
-        images: the folder of the images: their file names are then the real ones, and sizes are checked.
+        images: the folder of the images: their file names are then the real ones, and sizes are checked. A run knows
+            where its images were.
         list: a file of the names to write, one a line, such as a split of VOC; else every mask.
         classes: names of the values 1, 2, ..., or a file of them (.txt, .csv); else those of `classes.csv` or
             `classes.txt` in the folder.
@@ -77,7 +78,29 @@ class Masks(Settings):
         masks = open_masks(self.folder, class_names=class_names_in(self.classes))
         if self.list is not None:
             masks = masks.only(read_names(self.list))
+        if self.images is None and (self.folder / RECORD).is_file():
+            return masks, self._of_run(masks)
         return masks, find_images(masks.files, self.images)
+
+    def _of_run(self, masks: "MaskFolder") -> "Images":
+        """The images of a run's masks, where the run had them."""
+        from subcam.data.dataset import TOY, image_files
+        from subcam.export.images import find_images, images_at
+        from subcam.results import read_run
+        from subcam.runtime.progress import warn
+
+        settings = read_run(self.folder).result.settings.dataset
+        root = Path(settings.root)
+        if settings.root != TOY and not (settings.root and root.is_dir()):
+            warn(f"the run's images are not at {root}: they are called NAME.jpg; --images DIR says where they are")
+            return find_images(masks.files, None)
+        files = image_files(settings, work_folder=self.folder)
+        if missing := [name for name in masks.files if name not in files]:
+            raise BadInputError(
+                f"{root}: expected an image for each of the run's {len(masks.files)} masks, got none for"
+                f" {len(missing)}, such as {missing[0]}; put them there again, or say with --images DIR where they are"
+            )
+        return images_at({name: files[name] for name in masks.files}, root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +124,11 @@ class Drafts(Masks):
 
         rows = {row.image: row for row in read_confidences(self.folder)}
         if self.worst is not None and not rows:
-            raise BadInputError(
-                f"{self.folder}: expected a run with {MASKS_CSV} beside its masks, got none; give a run's folder, or"
-                " give the run's command again, which writes it"
-            )
+            if (self.folder / RECORD).is_file():
+                advice = "give the run's command again, which writes it"
+            else:
+                advice = "only a run's masks have a confidence: give a run's folder, or leave out --worst"
+            raise BadInputError(f"{self.folder}: expected a run with {MASKS_CSV} beside its masks, got none; {advice}")
         return rows
 
     def found(self) -> "tuple[MaskFolder, Images]":

@@ -329,8 +329,7 @@ def _next(result: "RunResult", command: list[str], words: list[str]) -> list[str
         return ["subcam", then, *command[1:], *_without(_without(words, "--until-round"), "--until")]
     scored = any(one.scores for one in result.refined)
     if result.refined[-1].confidence and not scored and Path(settings.dataset.root).is_dir():
-        worst = ["--images", settings.dataset.root, "--worst", "50", "--out", f"{out}-tasks"]
-        return ["subcam", "export", "label-studio", out, *worst]
+        return ["subcam", "export", "label-studio", out, "--worst", "50", "--out", f"{out}-tasks"]
     if result.segmented:
         return ["subcam", "predict", out, "IMAGES", "--out", "predictions"]
     return ["subcam", "segment", *command[1:], *words]

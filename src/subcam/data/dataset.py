@@ -135,6 +135,13 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
     return Dataset(train=train, scored=scored, understood=understood)
 
 
+def image_files(settings: DatasetSettings, *, work_folder: Path) -> dict[str, Path]:
+    """Where each image of a data set lies, by its name; none is opened. Raises as `open_dataset` for what is listed."""
+    splits = open_splits(settings, work_folder=work_folder)
+    used = [splits.train, *(split for split in splits.scored if not splits.is_train(split))]
+    return {record.name: record.image for split in used for record in splits.read(split).records}
+
+
 def require_same_classes(train: ImageSet, other: ImageSet, *, split: str) -> None:
     """Raise `BadInputError` unless a split has the classes of the training images, in their order."""
     if train.class_names != other.class_names:

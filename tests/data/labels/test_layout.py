@@ -9,11 +9,12 @@ from PIL import Image
 from subcam.audit.dataset import audit_dataset
 from subcam.commands.data.check import check
 from subcam.commands.data.labels import labels
-from subcam.data.dataset import ALL, Splits, open_dataset, open_splits
+from subcam.data.dataset import ALL, Splits, image_files, open_dataset, open_splits
 from subcam.data.labels.layout import reading_of
 from subcam.data.readers.folder import read_folder
 from subcam.data.settings import DatasetSettings
 from subcam.errors import BadInputError, SettingsError
+from subcam.export.images import find_images, images_at
 from subcam.preflight import say_images
 
 SHOWN = {"a": ("cat",), "b": ("cat", "dog"), "c": ("dog",), "d": ()}
@@ -161,7 +162,11 @@ def test_what_other_programs_leave_is_read_as_it_is(
     MADE[layout](root)
     without_empty = layout in ("folders", "coco")
     assert understood(root) == {name: shown for name, shown in SHOWN.items() if shown or not without_empty}
-    dataset = open_dataset(DatasetSettings(root=str(root)), work_folder=tmp_path / "work")
+    settings = DatasetSettings(root=str(root))
+    dataset = open_dataset(settings, work_folder=tmp_path / "work")
+    files = image_files(settings, work_folder=tmp_path / "work")
+    assert files == {record.name: record.image for record in dataset.train.image_set.records}
+    assert images_at(files, root) == find_images(files, root)
     say_images(dataset)
     assert f"mine: read as layout {layout}: " in capsys.readouterr().out
     assert len(dataset.train.image_set) == (3 if without_empty else 4)
