@@ -41,14 +41,18 @@ class TakenCorrections:
 
     names: of the images whose masks were written. counts: in how many of them each class has pixels, by class.
     unchanged: images whose mask in the export is the draft itself, of which nobody knows whether a person looked at it.
-    skipped: tasks that were left out, as nobody said what their images show.
+    waiting: how many tasks nobody has annotated yet. skipped: other tasks that were left out, as nobody said what their
+        images show.
+    lacking: by image, the classes that its labels name and its corrected mask has no pixel of.
     not_drawn: how many shapes there were of each type that has no area.
     """
 
     names: tuple[str, ...]
     counts: dict[str, int]
     unchanged: tuple[str, ...] = ()
+    waiting: int = 0
     skipped: tuple[Skipped, ...] = ()
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
     not_drawn: dict[str, int] = field(default_factory=dict)
 
 
@@ -76,6 +80,7 @@ def take_corrections(export: Path, out: Path, *, images: CheckedImages, drafts: 
         work = Path(made)
         source = _unpacked(export, work / "unpacked") if export.is_file() and zipfile.is_zipfile(export) else export
         skipped: tuple[Skipped, ...] = ()
+        waiting = 0
         not_drawn: Counter[str] = Counter()
         known, root = _known(images)
         fresh: Iterator[tuple[str, np.ndarray]]
@@ -84,20 +89,26 @@ def take_corrections(export: Path, out: Path, *, images: CheckedImages, drafts: 
             written = masks_from_label_studio(
                 source, root=root, out=work / "masks", class_names=class_names, known=known
             )
-            skipped, not_drawn = written.skipped, Counter(written.not_drawn)
+            waiting, not_drawn = len(written.waiting), Counter(written.not_drawn)
+            skipped = tuple(skip for skip in written.skipped if skip not in written.waiting)
             fresh = _masks_in(work / "masks", images)
         elif source.suffix.lower() == ".xml":
             fresh = _masks_of_cvat(source, root, known, class_names, not_drawn)
         else:
             fresh = _masks_in(source, images)
         names, unchanged = [], []
+        labelled = {record.name: record.labels for record in images.image_set.records}
+        lacking: dict[str, tuple[str, ...]] = {}
         counts: Counter[int] = Counter()
         for name, mask in fresh:
             if not looked_at and name in drafts and np.array_equal(read_indices(drafts[name]), mask):
                 unchanged.append(name)
                 continue
             write_mask(below(out, name, ".png"), mask, palette=voc_palette(), durable=False)
-            counts.update(np.unique(mask).tolist())
+            drawn = np.unique(mask).tolist()
+            if absent := tuple(class_names[label] for label in labelled[name] if label + 1 not in drawn):
+                lacking[name] = absent
+            counts.update(drawn)
             names.append(name)
         if names:
             write_legend(out, class_names)
@@ -105,7 +116,9 @@ def take_corrections(export: Path, out: Path, *, images: CheckedImages, drafts: 
         names=tuple(names),
         counts={name: counts[value] for value, name in enumerate(class_names, start=1)},
         unchanged=tuple(unchanged),
+        waiting=waiting,
         skipped=skipped,
+        lacking=lacking,
         not_drawn=dict(not_drawn),
     )
 

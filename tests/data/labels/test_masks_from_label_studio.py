@@ -270,7 +270,7 @@ def test_classes_may_be_given_in_their_order(tmp_path: Path) -> None:
     assert done.counts == {"dog": 0, "cat": 1}
     assert masks(tmp_path)["a"].max() == 2
     for names, message in (
-        (("dog", "cow"), "label 'cat' is none of --classes: known are: cow, dog"),
+        (("dog", "cow"), "label 'cat' is none of the classes: known are: cow, dog"),
         (("cat", "cat"), "--classes: expected each class once"),
         (("cat", "background"), "--classes: expected 'background' on the first line or nowhere"),
     ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from subcam.checks.fields import Settings
 from subcam.commands.data.examples import first_lines
-from subcam.runtime.progress import say
+from subcam.runtime.progress import say, warn
 
 if TYPE_CHECKING:
     from subcam.results import FinishedRun
@@ -64,6 +64,8 @@ def corrections(words: list[str]) -> None:
     taken = take_corrections(given.export, out, images=images, drafts=drafts)
     for line in _summary_lines(taken, out):
         say(line)
+    if doubts := _doubts(taken, out):
+        warn("\n".join(doubts))
     if taken.names:
         say(f"next: {shlex.join(_next_command(run, given.run, out, data=given.data))}")
 
@@ -88,6 +90,8 @@ def _summary_lines(taken: "TakenCorrections", out: Path) -> list[str]:
     lines = [
         f"{out}: {len(taken.names):,} corrected masks; classes, with the masks that show them: {classes or 'none'}"
     ]
+    if taken.waiting:
+        lines.append(f"{taken.waiting:,} tasks have no annotation yet: these images keep their drafts")
     if taken.unchanged:
         lines.append(
             f"left out {len(taken.unchanged):,} masks that equal their drafts, as nothing says that a person saw them"
@@ -99,3 +103,16 @@ def _summary_lines(taken: "TakenCorrections", out: Path) -> list[str]:
         lines.append(f"left out {len(taken.skipped):,} tasks, as what their images show is unknown:")
         lines += first_lines([skip.reason for skip in taken.skipped], most=_SHOWN)
     return lines
+
+
+def _doubts(taken: "TakenCorrections", out: Path) -> list[str]:
+    """What a person may not have meant, in lines."""
+    if not taken.lacking:
+        return []
+    lacking = [f"{name}: no {' or '.join(absent)}" for name, absent in taken.lacking.items()]
+    return [
+        f"{len(lacking):,} corrected masks show less than their images' labels say. Where that was not meant, draw "
+        f"what is missing and export again, or take the mask out of {out}; "
+        "where it was, take the name out of the labels:",
+        *first_lines(lacking, most=_SHOWN),
+    ]

@@ -36,17 +36,22 @@ def is_full(task: Mapping[str, Any]) -> bool:
     return "annotations" in task or "completions" in task
 
 
+class NotAnnotatedError(BadInputError):
+    """Nobody has opened a task yet, or submitted it."""
+
+
 def submitted(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """The annotations of a task in the full form that were neither cancelled nor skipped.
 
     Raises:
-        BadInputError: there is none, so that what the image shows is unknown.
+        BadInputError: there is none, so that what the image shows is unknown; `NotAnnotatedError` if none was begun.
     """
     annotations = entries(task.get("annotations", task.get("completions")))
     kept = [entry for entry in annotations if not (entry.get("was_cancelled") or entry.get("skipped"))]
     if not kept:
         how = "skipped" if annotations else "not annotated"
-        raise BadInputError(f"{where}: was {how}, so what its image shows is unknown; annotate it, or leave it out")
+        kind = BadInputError if annotations else NotAnnotatedError
+        raise kind(f"{where}: was {how}, so what its image shows is unknown; annotate it, or leave it out")
     return kept
 
 

@@ -24,6 +24,7 @@ from subcam.data.image_file import open_image, read_file
 from subcam.data.images import SWAPS_SIDES, orientation_of, turned, upright_size, voc_palette, write_mask
 from subcam.data.labels.drawn_regions import drawn, shape_of
 from subcam.data.labels.label_studio_tasks import (
+    NotAnnotatedError,
     address_of,
     is_drawn,
     is_full,
@@ -58,7 +59,8 @@ class WrittenMasks:
     """What was written, and what was not.
 
     counts: of each class, in the order of its value, in how many masks it has pixels.
-    skipped: tasks and images that were left out, as nobody said what they show.
+    skipped: tasks and images that were left out, as nobody said what they show. waiting: those of them that nobody has
+        annotated yet.
     several: images of which more than one annotation counted; the newest was taken.
     turned: masks that were drawn on the stored pixels of an image that EXIF turns, and turned with them.
     unclear: regions without one label, whose pixels are 255.
@@ -68,6 +70,7 @@ class WrittenMasks:
     masks: int
     counts: dict[str, int]
     skipped: tuple[Skipped, ...]
+    waiting: tuple[Skipped, ...]
     several: int
     turned: int
     unclear: int
@@ -131,7 +134,7 @@ def masks_from_label_studio(
         RunFolderError: the folder holds something, or cannot be written.
     """
     _require_empty(out)
-    chosen, skipped, several = _choose(path, root, known)
+    chosen, skipped, waiting, several = _choose(path, root, known)
     if not chosen:
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise BadInputError(f"{path}: expected tasks in which masks were drawn, got none that can be used{why}")
@@ -164,6 +167,7 @@ def masks_from_label_studio(
         masks=len(chosen),
         counts={name: counts[value] for name, value in values.items()},
         skipped=tuple(skipped),
+        waiting=tuple(skip for skip in skipped if skip in waiting),
         several=several,
         turned=turns,
         unclear=unclear,
@@ -196,19 +200,25 @@ def _classes(path: Path, found: Sequence[str], given: Sequence[str] | None) -> t
         where, classes = "--classes", listed_classes(given, where="--classes")
         for name in found:
             if name not in classes:
-                raise BadInputError(f"{path}: label {name!r:.100} is none of --classes: {suggest(name, classes)}")
+                raise BadInputError(f"{path}: label {name!r:.100} is none of the classes: {suggest(name, classes)}")
     require_class_names(classes, where=where)
     require_room(classes, where=where)
     return classes
 
 
-def _choose(path: Path, root: Path, known: Mapping[Path, str] | None) -> tuple[dict[str, _Chosen], list[Skipped], int]:
-    """The annotation of each image, by the name of its mask; what was left out; how many images had several."""
+def _choose(
+    path: Path, root: Path, known: Mapping[Path, str] | None
+) -> tuple[dict[str, _Chosen], list[Skipped], list[Skipped], int]:
+    """The annotation of each image, by the name of its mask.
+
+    With it, what was left out, what of that nobody has annotated, and how many images had several annotations.
+    """
     by_end = ImagesByEnd(root, None if known is None else tuple(known))
     by_name = {name: image for image, name in (known or {}).items()}
     strangers: list[str] = []
     chosen: dict[str, _Chosen] = {}
     unknown: list[tuple[str, Skipped]] = []
+    waiting: list[Skipped] = []
     several: set[str] = set()
     for number, (where, task) in enumerate(tasks_of(path)):
         if not is_full(task) and "data" not in task:
@@ -228,7 +238,10 @@ def _choose(path: Path, root: Path, known: Mapping[Path, str] | None) -> tuple[d
             place = max(range(len(kept)), key=lambda place: (times[place], place))
             names = _names(kept[place], where)
         except BadInputError as error:
-            unknown.append((name, Skipped(file=address, reason=str(error))))
+            skip = Skipped(file=address, reason=str(error))
+            unknown.append((name, skip))
+            if isinstance(error, NotAnnotatedError):
+                waiting.append(skip)
             continue
         earlier = chosen.get(name)
         if earlier is not None and earlier.image != image:
@@ -243,7 +256,7 @@ def _choose(path: Path, root: Path, known: Mapping[Path, str] | None) -> tuple[d
             f" {'; '.join(strangers[:3])}{'; ...' if len(strangers) > 3 else ''}"
         )
     skipped = [skip for name, skip in unknown if name not in chosen]  # another task may say what an image shows
-    return chosen, skipped, len(several)
+    return chosen, skipped, waiting, len(several)
 
 
 def _when(annotation: Mapping[str, Any], task: int, where: str) -> tuple[float, int, int]:
