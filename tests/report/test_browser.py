@@ -309,6 +309,29 @@ def test_a_card_is_enlarged_and_closed_by_the_keyboard(wide: Opened) -> None:
     assert not wide.page.locator("#large").is_visible()
 
 
+def test_the_column_of_masks_begins_with_the_files_in_masks_and_its_link_follows(wide: Opened) -> None:
+    choice, link, name = wide.page.locator("#mask-choice"), wide.first(".mask-file"), wide.first(".mask-name")
+    ours = choice.input_value()
+    assert ours == name.inner_text() == "pseudo mask of round 1, CRF"
+    assert (link.get_attribute("href") or "").startswith("../masks/")
+    other = "segmentation trained on pseudo masks of round 1 + CRF"
+    choice.select_option(other)
+    settled(wide)
+    assert name.inner_text() == other
+    assert "/masks-crf/" in (link.get_attribute("href") or "")
+    choice.select_option(ours)
+    settled(wide)
+    assert (link.get_attribute("href") or "").startswith("../masks/")
+
+
+def test_the_masks_to_look_at_first_are_a_fifth(wide: Opened) -> None:
+    chips = wide.page.locator("#gallery-form [name=which]")
+    chips.last.check()
+    assert wide.page.locator("#gallery-count").inner_text() == "8 of 8 images shown"
+    chips.first.check()
+    assert wide.page.locator("#gallery-count").inner_text() == "8 of 40 images shown"
+
+
 def test_colours_over_the_image_can_be_taken_away(wide: Opened) -> None:
     canvas = wide.first("canvas.plain")
     before = drawing(canvas)

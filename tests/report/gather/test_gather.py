@@ -26,6 +26,7 @@ from subcam.report.gather.images import (
     evenly_spaced,
     gather_images,
     image_iou,
+    published,
     response_threshold,
     thresholded,
 )
@@ -48,6 +49,25 @@ class Outer:
     rate: float
     inner: Inner
     by_split: dict[str, Inner]
+
+
+def test_the_first_mask_is_the_one_that_is_shown_at_the_top_of_the_run(gathered: Images, finished_run: Path) -> None:
+    image = gathered.shown[0]
+    name, path = next(iter(image.masks.items()))
+    assert name == published(read_run(finished_run))
+    assert path == finished_run / f"masks/{image.name}.png"
+
+
+def test_the_first_mask_is_that_of_the_record_not_of_another_run_in_the_folder(
+    finished_run: Path, gathered: Images
+) -> None:
+    run = read_run(finished_run)
+    other = replace(run, result=replace(run.result, refined=(replace(run.result.refined[0], variant="walk"),)))
+    name = next(one.name for one in gathered.shown if len({path.read_bytes() for path in one.masks.values()}) > 1)
+    images = gather_images(other, open_images(run), limit=1000).shown
+    first, path = next(iter(next(one for one in images if one.name == name).masks.items()))
+    assert first.endswith("random walk")
+    assert path.parent.name == "walk"
 
 
 def test_a_record_becomes_what_it_was_made_of() -> None:

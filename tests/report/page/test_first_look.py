@@ -3,7 +3,7 @@
 import pytest
 
 from subcam.report.figures.style import SCREEN_COLOURS, screen_colour
-from subcam.report.page.first_look import confidence_tiles, main_tiles
+from subcam.report.page.first_look import confidence_tiles, main_tiles, worst_fifth
 from subcam.report.page.headline import Tile
 
 
@@ -19,8 +19,17 @@ def test_three_numbers_are_plain_cam_the_masks_and_the_network_that_learned_from
 
 
 def test_without_truth_the_numbers_are_of_confidence() -> None:
-    assert [one.value for one in confidence_tiles([0.2, None, 0.6, 0.9])] == ["3", "0.60", "1"]
+    tiles = confidence_tiles([0.2, None, 0.6, 0.9])
+    assert [one.value for one in tiles] == ["3", "0.60", "1"]
+    assert tiles[-1].unit == "of 3 masks"
     assert confidence_tiles([None]) == []
+
+
+@pytest.mark.parametrize(("count", "worst"), [(0, 0), (1, 1), (5, 1), (6, 2), (60, 12), (1000, 50)])
+def test_a_fifth_is_to_be_looked_at_first(count: int, worst: int) -> None:
+    """However sure the run is of all of them: confidence is a rank."""
+    confidences = [None, *(0.9 + place / 10**5 for place in reversed(range(count)))]
+    assert worst_fifth(confidences) == set(range(count + 1 - worst, count + 1))
 
 
 @pytest.mark.parametrize("red_seen", [0.11238, 0.29275])

@@ -66,13 +66,27 @@ def test_a_recipe_speaks_for_itself(run: FinishedRun) -> None:
 
 def test_the_gallery_says_how_it_was_chosen() -> None:
     scored, unscored = image(0.1), image(None)
-    assert sentences.gallery_note(Images(shown=(scored,), compared=1, total=1), 1) == "All 1 images are shown."
+    assert sentences.gallery_note(Images(shown=(scored,), compared=1, total=1), 1) == ""
     some = sentences.gallery_note(Images(shown=(scored,), compared=9, total=9), 1)
-    assert some.startswith("1 of 9 images: a third with the greatest gain")
+    assert some.startswith("This page has 1 of 9 images: a third with the greatest gain")
     assert "computed" not in some
     assert sentences.gallery_note(Images(shown=(scored,), compared=5, total=9), 1).endswith("for 5 of them.")
     spread = sentences.gallery_note(Images(shown=(unscored,), compared=9, total=9), 1)
-    assert spread == "1 of 9 images: evenly spaced in the data set."
+    assert spread == "This page has 1 of 9 images: evenly spaced in the data set."
+
+
+def test_the_first_images_say_which_they_are_and_whose_mask_they_have() -> None:
+    name, trained = "pseudo mask of round 1, CRF", "segmentation trained on ground truth"
+    note = sentences.firsts_note([image(0.1)], name, name)
+    assert note.endswith(
+        f"worst third by the IoU of the response maps. The pseudo mask is the file in the run's folder masks ({name})."
+    )
+    rated = replace(image(None), confidence=0.9)
+    assert "by the confidence of their masks. The segmentation is “seg" in sentences.firsts_note([rated], trained, "")
+    assert sentences.firsts_note([image(None)], "", "") == "Of the images below, evenly spaced."
+    assert name in sentences.mask_note(name)
+    assert sentences.mask_note("") == ""
+    assert [sentences.mask_word(one) for one in (name, "given mask, as given")] == ["pseudo mask", "given mask"]
 
 
 def test_ground_truth_is_mentioned_where_there_is_any() -> None:

@@ -4,6 +4,7 @@ In: a finished run and its data set. Out: a record for each image. The page show
 loss alike.
 """
 
+import filecmp
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ class ImageRecord:
 
     truth: file of its ground truth. truth_turn: as `Record.mask_turn`.
     maps: file of its response maps in each round; None where a round has none for it.
-    masks: name -> file of a mask: pseudo masks, then segmentations.
+    masks: name -> file of a mask: that in the run's folder `masks` (`published`), other pseudo masks, segmentations.
     confidence, doubt: of its mask in 0..1, without ground truth, and what lowers it; None where the run says none.
     disagreement, disagreeing: how far two of its predictions differ, 0..1, and which; None where it has no two.
     plain_iou, last_iou: IoU of this image in round 0 and in the last round, at their fixed thresholds (see
@@ -171,10 +172,12 @@ def _record(
     maps = tuple(_if_there(maps_path(entry.responses.path, record.name)) for entry in run.mapped)
     all_refined = [(masks_name(refined), refined) for refined in reversed(run.result.refined)]
     all_refined += [(f"pseudo masks of {one.title}", one.refined) for one in run.result.compared if one.refined]
-    masks = {
+    masks = {published(run): _published_file(run, record.name)} if run.result.refined else {}
+    masks |= {
         mask_name(name, variant): _if_there(mask_path(refined.masks.path, variant, record.name))
         for name, refined in all_refined
         for variant in (*VARIANTS, GIVEN)
+        if mask_name(name, variant) not in masks
     }
     for network in run.result.segmented:
         for folder, kind in (("masks", "plain"), ("masks-crf", "crf")):
@@ -195,9 +198,24 @@ def _record(
     )
 
 
+def published(run: FinishedRun) -> str:
+    """The name of the masks in the run's folder `masks`, which confidence ranks and which are exported; or ""."""
+    if not run.result.refined:
+        return ""
+    last = run.result.refined[-1]
+    return mask_name(masks_name(last), last.final[1])
+
+
 def mask_name(masks: str, variant: str) -> str:
     """The name of one image's mask among `ImageRecord.masks`: which pseudo masks, after what."""
     return f"{masks.replace('masks', 'mask', 1)}, {VARIANT_NAMES[variant]}"
+
+
+def _published_file(run: FinishedRun, name: str) -> Path | None:
+    """The file in the folder `masks`; that of the stage where the folder shows those of another run, or none."""
+    of_stage = mask_path(*run.result.refined[-1].final, name)
+    shown = run.result.out / "masks" / f"{name}.png"
+    return shown if shown.is_file() and of_stage.is_file() and filecmp.cmp(shown, of_stage) else _if_there(of_stage)
 
 
 def _if_there(path: Path) -> Path | None:

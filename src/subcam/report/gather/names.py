@@ -1,13 +1,19 @@
 """What rounds, other maps, pseudo masks and networks are called in the tables, in the figures and on the page."""
 
-from subcam.refine.variants import GIVEN
+from subcam.refine.variants import CORRECTED, GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, SegmentedResult
 
 PLAIN_CAM = "plain CAM"
 GIVEN_MAPS, GIVEN_MASKS = "given maps", "given masks"
 """What another program made, in the place of a run's own."""
 
-VARIANT_NAMES = {"crf": "CRF", "walk": "random walk", "walk-crf": "random walk + CRF", GIVEN: "as given"}
+VARIANT_NAMES = {
+    "crf": "CRF",
+    "walk": "random walk",
+    "walk-crf": "random walk + CRF",
+    GIVEN: "as given",
+    CORRECTED: "corrected by people",
+}
 """Kinds of pseudo masks, by what was applied to the response maps."""
 
 VARIANT_COLUMNS = {"crf": "+CRF", "walk": "+RW", "walk-crf": "+RW+CRF"}

@@ -19,12 +19,13 @@ from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import (
     Images,
     final_segmentation,
+    published,
     response_threshold,
 )
-from subcam.report.gather.names import VARIANT_NAMES, round_name
+from subcam.report.gather.names import round_name
 from subcam.report.page import sentences
 from subcam.report.page.figures import PageFigure, inline_svg
-from subcam.report.page.first_look import confidence_tiles, file_link, first_images, main_tiles
+from subcam.report.page.first_look import confidence_tiles, file_link, first_images, main_tiles, worst_fifth
 from subcam.report.page.headline import headline
 from subcam.report.page.numbers import percent, signed
 from subcam.report.page.packing import PackedImage
@@ -70,23 +71,31 @@ def page_html(
     summary = headline(run)
     last_round = run.mapped[-1].round_index if run.mapped else 0
     threshold = response_threshold(run, splits[0] if splits else "", run.mapped[-1]) if run.mapped else 0.0
-    mask_chosen = _preferred(masks, VARIANT_NAMES[result.refined[-1].variant] if result.refined else "")
+    mask_chosen = published(run) or next(iter(masks), "")
+    worst = worst_fifth([image.record.confidence for image in packed])
     tiles = summary.tiles or confidence_tiles([image.record.confidence for image in packed])
     return render(
         "page.html",
         js=source("page.js"),
-        data=Markup(script_json(_data(packed))),
+        data=Markup(script_json(_data(packed, out))),
         title=result.out.absolute().name,
         what=sentences.what(run),
         verdict=summary.verdict,
         tiles=main_tiles(tiles),
         more_tiles=[tile for tile in tiles if tile not in main_tiles(tiles)],
         firsts=first_images(packed, mask_chosen),
+        firsts_note=sentences.firsts_note([image.record for image in packed], mask_chosen, published(run)),
+        mask_word=sentences.mask_word(mask_chosen),
+        mask_note=sentences.mask_note(published(run)),
         notes=[note for note in (summary.note, *sentences.recipe_notes(run)) if note],
         sections=_sections(tables=tables, images=packed, clusters=shown_parents, segmentation=finals, figures=figures),
         tables=[_table(table) for table in tables],
         tables_note=explanation(result),
-        images=[_image(image, result.class_names, out, mask_chosen) for image in packed],
+        images=[
+            _image(image, result.class_names, out, mask_chosen, first=place in worst)
+            for place, image in enumerate(packed)
+        ],
+        worst=len(worst),
         has_confidence=any(image.record.confidence is not None for image in packed),
         has_disagreement=any(image.record.disagreement is not None for image in packed),
         disagreement_note=sentences.disagreement_note([image.record for image in packed]),
@@ -125,12 +134,6 @@ def page_html(
     )
 
 
-def _preferred(masks: Sequence[str], variant: str) -> str:
-    """The masks to show first: the final segmentation, else the pseudo masks that the run chose."""
-    chosen = [name for name in masks if name.endswith(f", {variant}")]
-    return final_segmentation(masks) or [*chosen, *masks, ""][0]
-
-
 def _sections(**parts: Sequence[Any]) -> list[tuple[str, str]]:
     """Targets and names for the navigation: those of the parts that are not empty."""
     names = {"clusters": "Sub-categories"}
@@ -138,13 +141,21 @@ def _sections(**parts: Sequence[Any]) -> list[tuple[str, str]]:
     return [("summary", "Summary"), *filled, ("cost", "Cost"), ("about", "Settings")]
 
 
-def _data(packed: Sequence[PackedImage]) -> dict[str, Any]:
-    """What the script needs: colours, and every image's maps and masks."""
+def _data(packed: Sequence[PackedImage], out: Path) -> dict[str, Any]:
+    """What the script needs: colours, and every image's maps and masks, with links to the files of the masks."""
     scale = matplotlib.colormaps[SEQUENTIAL](np.arange(256), bytes=True)[:, :3]
     return {
         "palette": base64.b64encode(screen_palette().tobytes()).decode(),
         "scale": base64.b64encode(np.ascontiguousarray(scale).tobytes()).decode(),
-        "images": [{"width": image.width, "height": image.height, **image.data} for image in packed],
+        "images": [
+            {
+                "width": image.width,
+                "height": image.height,
+                "files": {name: file_link(path, out) for name, path in image.record.masks.items()},
+                **image.data,
+            }
+            for image in packed
+        ],
     }
 
 
@@ -177,7 +188,8 @@ def _download(text: str) -> str:
     return f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def _image(image: PackedImage, class_names: tuple[str, ...], out: Path, mask: str) -> dict[str, Any]:
+def _image(image: PackedImage, class_names: tuple[str, ...], out: Path, mask: str, *, first: bool) -> dict[str, Any]:
+    """One card. mask: the name of its mask at the beginning. first: whether it is among those to look at first."""
     record = image.record
     labels = [label + 1 for label in record.labels]
     story = f"IoU {percent(record.last_iou)}" if record.last_iou is not None else ""
@@ -195,6 +207,7 @@ def _image(image: PackedImage, class_names: tuple[str, ...], out: Path, mask: st
         "story": story,
         "confidence": "" if record.confidence is None else f"{record.confidence:.4f}",
         "doubt": record.doubt,
+        "first": first,
         "disagreement": "" if record.disagreement is None else f"{record.disagreement:.4f}",
         "files": [
             (what, link)

@@ -1,5 +1,6 @@
 """What the page shows first: three images with their maps and masks, three numbers, and links to files."""
 
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from subcam.audit.finding import counted
 from subcam.report.page.headline import Tile
 from subcam.report.page.packing import PackedImage
 
 _MOST = 3
-DOUBTFUL = 0.5
-"""A mask of less confidence is one to look at first."""
+_MOST_WORST = 50
+"""Masks to look at first, at most."""
 
 
 def first_images(packed: Sequence[PackedImage], mask: str) -> list[dict[str, Any]]:
@@ -55,23 +57,32 @@ def main_tiles(tiles: Sequence[Tile]) -> list[Tile]:
 
 
 def confidence_tiles(confidences: Sequence[float | None]) -> list[Tile]:
-    """What can be said of masks without ground truth: how many, how sure, and how many to look at; or nothing."""
+    """What can be said of masks without ground truth: how many, how sure, and which to look at first; or nothing."""
     known = [one for one in confidences if one is not None]
     if not known:
         return []
-    doubtful = sum(one < DOUBTFUL for one in known)
     return [
-        Tile(
-            name="Masks", value=f"{len(known):,}", unit="shown here", note="with a confidence each, the run's own guess"
-        ),
+        Tile(name="Masks", value=f"{len(known):,}", unit="on this page", note="each with a confidence, the run's own"),
         Tile(
             name="Confidence",
             value=f"{statistics.median(known):.2f}",
-            unit="in the middle",
-            note="0 to 1; not measured against true masks",
+            unit="median",
+            note="from 0 to 1: it ranks the masks, and is no probability that one is right",
         ),
-        Tile(name="To look at first", value=f"{doubtful:,}", unit="masks", note=f"of less confidence than {DOUBTFUL}"),
+        Tile(
+            name="To look at first",
+            value=f"{len(worst_fifth(confidences))}",
+            unit=f"of {counted(len(known), 'mask')}",
+            note="the fifth of least confidence" + (f", {_MOST_WORST} at most" if len(known) > 5 * _MOST_WORST else ""),
+            shows_worst=True,
+        ),
     ]
+
+
+def worst_fifth(confidences: Sequence[float | None]) -> set[int]:
+    """The places of the masks to look at first: a fifth, those of least confidence; one at least, 50 at most."""
+    ranked = sorted((one, place) for place, one in enumerate(confidences) if one is not None)
+    return {place for _, place in ranked[: min(_MOST_WORST, math.ceil(len(ranked) / 5))]}
 
 
 def file_link(path: Path, out: Path) -> str:

@@ -14,12 +14,16 @@ _GIVEN = "image-level labels given"
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One main number with its unit, and a note on how it came about."""
+    """One main number with its unit, and a note on how it came about.
+
+    shows_worst: whether a link below goes to the masks of least confidence.
+    """
 
     name: str
     value: str
     unit: str
     note: str
+    shows_worst: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The sentences of the page that depend on the run: what was run, which images are shown, what the numbers mean."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,15 +42,46 @@ def recipe_notes(run: FinishedRun) -> list[str]:
     return [*quick, *([f"Recipe {run.result.recipe}: {description}"] if description else [])]
 
 
+def mask_word(name: str) -> str:
+    """A mask's name as short as under a small image: pseudo mask, given mask, segmentation."""
+    return re.split(r" of |,| trained", name)[0]
+
+
+def mask_note(published: str) -> str:
+    """Which masks the column shows at first; "" where the run has none.
+
+    published: the name of the masks in the run's folder `masks`.
+    """
+    if not published:
+        return ""
+    files = f"the files of the run's folder masks ({published})"
+    return f"The column of masks first shows {files}: confidence ranks these, and these are exported."
+
+
+def firsts_note(images: Sequence[ImageRecord], mask: str, published: str) -> str:
+    """Which images the page begins with, and why; which mask they have.
+
+    mask: the name of the mask that is shown. published: of those in the run's folder `masks`.
+    """
+    by = "evenly spaced"
+    thirds = "one each from the best, the middle and the worst third by"
+    if any(image.last_iou is not None for image in images):
+        by = f"{thirds} the IoU of the response maps"
+    elif any(image.confidence is not None for image in images):
+        by = f"{thirds} the confidence of their masks"
+    whose = f" the file in the run's folder masks ({mask})" if published and mask == published else f" “{mask}”"
+    return f"Of the images below, {by}" + (f". The {mask_word(mask)} is{whose}." if mask else ".")
+
+
 def gallery_note(images: Images, shown: int) -> str:
-    """How many of the images are shown, and how they were chosen."""
+    """How many of the images are on the page, and how they were chosen; "" if it has all."""
     if shown == images.total:
-        return f"All {shown} images are shown."
+        return ""
     compared = "" if images.compared == images.total else f" The gain was computed for {images.compared} of them."
     chosen = "evenly spaced in the data set"
     if any(image.gain is not None for image in images.shown):
         chosen = f"a third with the greatest gain, a third with the greatest loss, the rest {chosen}"
-    return f"{shown} of {images.total} images: {chosen}.{compared}"
+    return f"This page has {shown} of {images.total} images: {chosen}.{compared}"
 
 
 def iou_note(has_truth: bool) -> str:

@@ -290,6 +290,11 @@
     async drawChosenMask() {
       const canvas = one("canvas.mask", this.element);
       if (!canvas) return;
+      one(".mask-name", this.element).textContent = settings.mask;
+      const link = one(".mask-file", this.element);
+      const file = this.image.data.files[settings.mask];
+      if (link) link.hidden = !file;
+      if (link && file) link.href = file;
       const labels = await this.image.mask(settings.mask);
       one(".mask-iou", this.element).textContent = percent(this.image.iou(labels));
       canvas.setAttribute("aria-label", `${labels ? "" : "No "}${settings.mask} of ${this.element.dataset.name}`);
@@ -355,6 +360,7 @@
         .filter((card) => wanted.get("class") === "" || card.dataset.classes.split(" ").includes(wanted.get("class")))
         .filter((card) => Number(card.dataset.confidence || 0) * 100 <= Number(wanted.get("confidence") ?? 100))
         .filter((card) => Number(card.dataset.disagreement || 0) * 100 >= Number(wanted.get("disagreement") ?? 0))
+        .filter((card) => !wanted.get("which") || "worst" in card.dataset)
         .filter((card) => !wanted.get("split") || card.dataset.split === wanted.get("split"))
         .sort((a, b) => rank(a) - rank(b) || Number(a.dataset.image) - Number(b.dataset.image));
       const shown = matches.slice(0, most);
@@ -370,7 +376,7 @@
     };
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", (event) => {
-      if (["class", "order", "split"].includes(event.target.name)) {
+      if (["class", "which", "order", "split"].includes(event.target.name)) {
         most = STEP;
         apply();
       } else if (event.target.name === "draw") {
@@ -407,6 +413,13 @@
         redraw();
       });
     }
+    one("a.worst")?.addEventListener("click", () => {
+      for (const [name, value] of [["class", ""], ["which", "first"], ["order", "doubt"]]) {
+        one(`[name=${name}][value="${value}"]`, form).checked = true;
+      }
+      most = STEP;
+      apply();
+    });
     one("#more").addEventListener("click", () => {
       const before = most;
       most += 2 * STEP;
