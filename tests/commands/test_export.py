@@ -7,10 +7,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from tests.export.made_masks import SIZES, write_made
 
 from subcam import cli
 from subcam.commands.export import FORMATS
+from subcam.export.mask_folder import open_masks
 from subcam.metrics.masks_csv import read_confidences
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.networks.settings import NetworkSettings, SegmentationConfig
@@ -182,3 +184,18 @@ def test_which_masks_and_where_to(
     given = [str(tmp_path / "masks") if word == "DIR" else word for word in words]
     assert cli.main(["export", "label-studio", *given]) == cli.EXIT_USER
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_browsers_do_not_show_are_named(predictions: Path, tmp_path: Path, capsys) -> None:
+    images = tmp_path / "images"
+    for number, (name, mask) in enumerate(open_masks(predictions).files.items()):
+        path = images / (name + (".tif" if number == 0 else ".jpg"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(mask) as opened:
+            Image.new("RGB", opened.size).save(path)
+    words = ["export", "label-studio", "--predictions", str(predictions), "--images", str(images)]
+    assert cli.main([*words, "--out", str(tmp_path / "tasks")]) == cli.EXIT_OK
+    said = capsys.readouterr().out
+    assert "do not show 1 of these images:" in said
+    assert ".tif; give" in said
+    assert ".jpg" not in said.partition("; give")[0]

@@ -136,7 +136,23 @@ class Drafts(Masks):
         masks, images = super().found()
         order = [name for name in self.confidences if name in masks.files]
         names = dict.fromkeys([*order, *masks.files])
-        return masks.only([*names][: self.worst]), images
+        drafts = masks.only([*names][: self.worst])
+        _warn_of_unshown(drafts, images)
+        return drafts, images
+
+
+def _warn_of_unshown(masks: "MaskFolder", images: "Images") -> None:
+    """Say which images a labelling tool, which runs in a browser, will not show."""
+    from subcam.data.records import SUFFIXES_BY_KIND, UNSHOWN_KINDS, first_of
+    from subcam.runtime.progress import warn
+
+    unshown = tuple(suffix for kind in UNSHOWN_KINDS for suffix in SUFFIXES_BY_KIND[kind])
+    files = [images.file_name(name) for name in masks.files if images.file_name(name).lower().endswith(unshown)]
+    if files:
+        warn(
+            f"browsers, and so labelling tools, do not show {len(files)} of these images: {first_of(files)}; give the "
+            "tool JPEG copies of the same size and name, and --images the folder of these"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,9 @@ SUFFIXES_BY_KIND = {
 """The kinds of images that are read, as Pillow names them, and how their files end. HEIF, as telephones write it, needs
 the package pillow-heif; who opens such an image says so."""
 
+UNSHOWN_KINDS = ("TIFF", "JPEG2000", "PPM", "HEIF")
+"""Kinds that common browsers, and so the tools that run in one, do not show."""
+
 IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES_BY_KIND.values() for suffix in suffixes)
 """What counts as an image in a folder or archive. A file that is named itself may have any suffix."""
 
