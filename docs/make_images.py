@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ _SIDE = 128
 _GAP = 6
 _LEFT = 96
 _QUALITY = 82
+_ENTRIES = 5
 _WINDOW = {"width": 1280, "height": 860}
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -148,6 +150,36 @@ def files_of(folder: Path, *, most: int = 3) -> str:
     return "\n".join(lines)
 
 
+def stages_of(folder: Path, *names: str) -> str:
+    """The stages of a run whose folders begin with a name, each with what lies in it."""
+    lines = []
+    for stage in sorted(path for name in names for path in (folder / "stages").glob(f"{name}-??????????")):
+        entries = sorted(f"{entry.name}{'/' * entry.is_dir()}" for entry in stage.iterdir())
+        shown = entries if len(entries) <= _ENTRIES else [*entries[:_ENTRIES], "..."]
+        lines += [f"{stage.name}/", f"    {'  '.join(shown)}"]
+    return "\n".join(lines)
+
+
+def shards_of(folder: Path) -> str:
+    """The files of a folder of shards with their sizes, and what is in the first of them."""
+    sizes = [f"{path.name}  {path.stat().st_size / 1e6:.1f} MB" for path in sorted(folder.glob("*.tar"))]
+    with tarfile.open(min(folder.glob("*.tar"))) as tar:
+        inside = [f"    {name}" for name in tar.getnames()[:3]]
+    return "\n".join(["classes.txt", sizes[0], *inside, "    ...", *sizes[1:]])
+
+
+def lines_like(path: Path, pattern: str) -> str:
+    """The lines of a file that match, equal ones once."""
+    return "\n".join(dict.fromkeys(line for line in path.read_text("utf-8").splitlines() if re.match(pattern, line)))
+
+
+def between(path: Path, first: str, lines: int) -> str:
+    """Lines of a file from the first one that begins so."""
+    text = path.read_text("utf-8").splitlines()
+    start = next(index for index, line in enumerate(text) if line.startswith(first))
+    return "\n".join([*text[start : start + lines], "..."])
+
+
 def first_task(path: Path) -> str:
     """The first of Label Studio's tasks, the numbers of its masks left out."""
     task = json.loads(path.read_text("utf-8"))[0]
@@ -184,6 +216,7 @@ def main() -> None:
         command("predict", folder, some, "--out", work / "predictions")
         command("export", "label-studio", folder, "--worst", "5", "--out", work / "tasks")
         command("export", "hub", folder, "--out", work / "toy", "--license", "cc0-1.0")
+        command("data", "shards", images, "--out", work / "shards")
         screenshots(
             {
                 "report": (folder / "report" / "index.html", ""),
@@ -195,8 +228,20 @@ def main() -> None:
         write_listing("corrections.md", "masks.csv", _head(folder / "masks" / "masks.csv", 4, lambda line: line[:110]))
         write_listing("segment.md", "predictions", files_of(work / "predictions", most=2))
         write_listing("export.md", "tasks", first_task(work / "tasks" / "tasks.json"))
+        list_run(folder)
+        write_listing("scale.md", "shards", shards_of(work / "shards"))
         card = (work / "toy" / "README.md").read_text("utf-8").split("---\n")[-1].strip()
         write_listing("hub.md", "card", "\n".join([*card.splitlines()[:5], "..."]))
+
+
+def list_run(folder: Path) -> None:
+    """The listings that show the run's folder itself."""
+    rounds = ("round1-discover", "round1-classify", "round1-cam", "round1-evaluate-val")
+    write_listing("pipeline.md", "stages", stages_of(folder, *rounds))
+    refined = [f"round3-{name}" for name in ("crf", "affinity", "walk", "masks", "evaluate-masks-val")]
+    write_listing("refine.md", "stages", stages_of(folder, *refined))
+    write_listing("recipes.md", "config.toml", between(folder / "config.toml", "recipe =", 5))
+    write_listing("thresholds.md", "thresholds", lines_like(folder / "run.log", r"round\d-evaluate-val: threshold"))
 
 
 def execute_tour() -> None:
