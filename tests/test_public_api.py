@@ -1,8 +1,10 @@
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+import typing
 from importlib import import_module
 from pathlib import Path
 
@@ -88,6 +90,36 @@ def test_the_stub_is_the_list_of_what_a_package_offers(package):
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
         face.nothing  # noqa: B018
     assert (SOURCE / "py.typed").is_file()
+
+
+def functions(package):
+    """The public functions of a package, and the methods of its public classes, by their names."""
+    for name in (face := import_module(package)).__all__:
+        value = getattr(face, name)
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            own = [key for key in vars(value) if not key.startswith("_")]
+            yield from ((f"{name}.{key}", getattr(value, key)) for key in own if callable(getattr(value, key)))
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_every_path_may_be_a_text(package):
+    """Its annotation says so, which the type checker holds the code to, or `takes_arrays` makes a path of it."""
+    for name, function in functions(package):
+        plain = inspect.unwrap(function)
+        kinds = [
+            str(kind) for key, kind in typing.get_type_hints(plain).items() if key != "return" and "Path" in str(kind)
+        ]
+        refuses = [kind for kind in kinds if "str" not in kind]
+        assert not refuses or "@takes_arrays" in inspect.getsource(plain), (name, refuses)
+
+
+def test_texts_are_paths(tmp_path):
+    assert subcam.metrics.read_confidences(str(tmp_path)) == ()
+    for network in (subcam.SegmentationNetwork, subcam.AffinityNetwork):
+        with pytest.raises(subcam.CheckpointError, match="holds no saved"):
+            network.load(str(tmp_path))
 
 
 def test_importing_the_package_imports_none_but_itself_and_the_standard_library():

@@ -95,7 +95,7 @@ class SubCategoryCAM:
             f" {'prototypes' if settings.route == 'prototypes' else 'sub-categories of images'}, {state}>"
         )
 
-    def fit(self, dataset: ImageSet | Dataset | str | Path, *, out: Path | None = None) -> "SubCategoryCAM":
+    def fit(self, dataset: ImageSet | Dataset | str | Path, *, out: Path | str | None = None) -> "SubCategoryCAM":
         """Train all rounds.
 
         Args:
@@ -109,7 +109,7 @@ class SubCategoryCAM:
         if out is None and launch.launched():
             raise SettingsError("several processes need a folder that all of them see; give fit(..., out=FOLDER)")
         with tempfile.TemporaryDirectory(prefix="subcam-") as temporary:
-            folder = out or Path(temporary)
+            folder = Path(out or temporary)
             if isinstance(dataset, str | Path):
                 given = open_dataset(settings.dataset, work_folder=folder)
             else:

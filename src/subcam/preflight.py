@@ -15,7 +15,7 @@ from torch import Tensor
 from subcam.checks.fields import Settings
 from subcam.clustering.clusters_csv import read_clusters
 from subcam.data.batches.mask_crops import only_masked
-from subcam.data.dataset import Dataset
+from subcam.data.dataset import ALL, Dataset
 from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.registry import choose
@@ -274,6 +274,9 @@ def say_images(dataset: Dataset) -> None:
     say(f"{len(train)} training images ({counts})")
     for split, images in dataset.scored.items():
         say(f"{len(images.image_set)} images of {split} to score")
+    if dataset.without_truth:
+        of = "" if dataset.without_truth == (ALL,) else f" of {', '.join(dataset.without_truth)}"
+        say(f"no ground-truth masks{of}, and none are needed: they would only add scores")
     skipped = dict.fromkeys(skip for images in dataset.all for skip in images.image_set.skipped)
     if skipped:
         lines = [f"left out {len(skipped)} files that cannot be used:", *(f"  {skip.reason}" for skip in skipped)]

@@ -105,6 +105,9 @@ def test_quiet_leaves_warnings_and_the_last_three_lines(
     ]
     assert cli.main(said[-1].removeprefix("next: subcam ").split()) == 0
     log = (out / "run.log").read_text("utf-8")
+    assert log.count("no ground-truth masks, and none are needed") == 1
+    assert "nothing was scored; what there is in" in log
+    assert "with the ground truth" not in log
     assert "stage 1 of" in log
     assert "\n".join(said[-3:]) in log
 

@@ -74,12 +74,12 @@ class AffinityNetwork(nn.Module):
         load_into(self.backbone.body, body, source=path)
         load_into(self.head, head, source=f"{path} (affinity head)")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
         save_network(folder, self, self.config, AFFINITY)
 
     @classmethod
-    def load(cls, folder: Path) -> "AffinityNetwork":
+    def load(cls, folder: Path | str) -> "AffinityNetwork":
         """Read what `save` wrote.
 
         Raises:

@@ -265,13 +265,14 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
         return
     with log_to(given.out / LOG_FILE):
         write_tables(result)
-        for table in tables_of(result):
+        tables = tables_of(result)
+        for table in tables:
             show(terminal_table(table))
-        say(explanation(result))
-        say(
-            f"{duration(result.seconds)}; tables in {given.out / 'summary.md'}, all else listed in"
-            f" {given.out / 'run.json'}"
-        )
+        if tables:
+            say(explanation(result))
+        what = "tables" if tables else "nothing was scored; what there is"
+        rest = f"all else listed in {given.out / 'run.json'}"
+        say(f"{duration(result.seconds)}; {what} in {given.out / 'summary.md'}, {rest}")
         page = f"none; subcam report {shlex.quote(str(given.out))} writes it"
         if given.report:
             from subcam.report.page.page import write_report

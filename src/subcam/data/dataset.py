@@ -21,7 +21,7 @@ from subcam.data.records import BACKGROUND, FORBIDDEN, ImageSet, require_room
 from subcam.data.settings import DatasetSettings, Layout
 from subcam.errors import BadInputError, SettingsError
 from subcam.runtime.files import fault_of_name
-from subcam.runtime.progress import bar, say, warn
+from subcam.runtime.progress import bar, warn
 from subcam.runtime.run_folder import fingerprint
 
 TOY = "toy"
@@ -38,6 +38,7 @@ class Dataset:
 
     understood: how the folder was read, in a line.
     corrected: by split, the same images where people corrected some of their ground truth.
+    without_truth: splits that were to be scored and have no ground-truth masks.
 
     Raises:
         BadInputError: more classes than the 8 bits of pseudo masks and predictions hold.
@@ -47,6 +48,7 @@ class Dataset:
     scored: dict[str, CheckedImages]
     understood: str = ""
     corrected: dict[str, CheckedImages] = field(default_factory=dict)
+    without_truth: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_room(self.train.image_set.class_names, where="the training images")
@@ -116,23 +118,23 @@ def open_dataset(settings: DatasetSettings, *, work_folder: Path) -> Dataset:
             )
 
     train = checked(splits.train)
-    scored = {}
+    scored, without_truth = {}, []
     for split in splits.scored:
         images = train if splits.is_train(split) else checked(split, train.image_set)
-        what = "the set" if split == ALL else split
         if images.classes_in_masks:
             scored[split] = images
         elif not images.image_set.has_masks:
-            say(f"no image of {what} has a mask: nothing is scored there")
+            without_truth.append(split)
         elif split in settings.scored_splits:
             raise BadInputError(
                 f"{settings.root}: expected masks to score on {split}, got none with a pixel of any class; mend the "
                 "masks, or leave the split's name out"
             )
         else:
+            what = "the set" if split == ALL else split
             warn(f"no mask of {what} has a pixel of any class: nothing is scored there")
     understood = "" if settings.root == TOY else splits.said_of(settings.root)
-    return Dataset(train=train, scored=scored, understood=understood)
+    return Dataset(train=train, scored=scored, understood=understood, without_truth=tuple(without_truth))
 
 
 def image_files(settings: DatasetSettings, *, work_folder: Path) -> dict[str, Path]:

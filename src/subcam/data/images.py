@@ -118,7 +118,7 @@ def read_indices(path: Path, *, data: bytes | None = None, beside_list: bool = F
 
 
 def read_mask(
-    path: Path, mask_values: tuple[int, ...], *, size: tuple[int, int] | None = None, turn: int = 1
+    path: Path | str, mask_values: tuple[int, ...], *, size: tuple[int, int] | None = None, turn: int = 1
 ) -> UInt8[np.ndarray, "h w"]:
     """Read a mask as class indices: 0 background, 1..C classes, 255 not scored.
 
@@ -129,6 +129,7 @@ def read_mask(
     Raises:
         BadInputError: see `read_indices`; also a mask of another size, or with a value that has no meaning.
     """
+    path = Path(path)
     indices = turned(read_indices(path), turn)
     check_mask_size(path, indices.shape, size)
     check_mask_values(path, np.unique(indices).tolist(), mask_values)
@@ -168,7 +169,7 @@ def check_mask_values(path: Path, present: list[int], mask_values: tuple[int, ..
 
 
 def write_mask(
-    path: Path,
+    path: Path | str,
     indices: UInt8[np.ndarray, "h w"],
     *,
     palette: UInt8[np.ndarray, "256 3"],
@@ -192,7 +193,7 @@ def write_mask(
     texts = PngInfo()
     if origin:
         texts.add_text(_ORIGIN, origin)
-    with atomic_write(path, "wb", durable=durable) as file:
+    with atomic_write(Path(path), "wb", durable=durable) as file:
         image.save(file, format="PNG", pnginfo=texts)
 
 

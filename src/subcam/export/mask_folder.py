@@ -74,9 +74,9 @@ class MaskFolder:
             highest = max(highest, int(values[values != IGNORE_INDEX].max(initial=0)))
         return names_of_values(highest)
 
-    def stored(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def stored(self, path: Path | str) -> UInt8[np.ndarray, "h w"]:
         """The values in one of the files, whatever they mean; raises as `read_stored`."""
-        return read_stored(path, dict(self.colours))
+        return read_stored(Path(path), dict(self.colours))
 
     def read(self, name: str, *, num_classes: int) -> UInt8[np.ndarray, "h w"]:
         """One mask: 0 background, 1..num_classes the classes, 255 unlabelled.

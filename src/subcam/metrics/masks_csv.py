@@ -67,12 +67,13 @@ def write_masks_csv(path: Path, rows: Sequence[MaskRow], *, class_names: Sequenc
         file.write(text.getvalue())
 
 
-def read_confidences(run: Path) -> tuple[MaskRow, ...]:
+def read_confidences(run: Path | str) -> tuple[MaskRow, ...]:
     """What a run's folder, or its `masks`, says of its masks, worst first; nothing where there is no `masks.csv`.
 
     Raises:
         BadInputError: the file is not the table that was written there; names it.
     """
+    run = Path(run)
     path = next((path for path in (run / "masks" / MASKS_CSV, run / MASKS_CSV) if path.is_file()), None)
     return () if path is None else read_masks_csv(path)
 

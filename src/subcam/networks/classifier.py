@@ -163,12 +163,12 @@ class ClassificationNetwork(nn.Module):
                 weight = {"weight": heads[name]} if name in heads else {}
                 load_into(head, weight, source=f"{path} ({name} classifier)")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
         save_network(folder, self, self.config, CLASSIFICATION)
 
     @classmethod
-    def load(cls, folder: Path) -> "ClassificationNetwork":
+    def load(cls, folder: Path | str) -> "ClassificationNetwork":
         """Read what `save` wrote.
 
         Raises:

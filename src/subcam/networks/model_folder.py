@@ -46,18 +46,19 @@ SEGMENTATION = ModelFormat(name="subcam-segmentation", version=1, title="a segme
 FORMATS = {known.name: known for known in (CLASSIFICATION, AFFINITY, SEGMENTATION)}
 
 
-def save_network(folder: Path, network: nn.Module, config: Any, kind: ModelFormat) -> None:
+def save_network(folder: Path | str, network: nn.Module, config: Any, kind: ModelFormat) -> None:
     """Write the weights of `network`, then its config (a dataclass) with format and version, each file atomically.
 
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
+    folder = Path(folder)
     save_model(folder / WEIGHTS_FILE, network.state_dict(), {"format": kind.name})
     write_json(folder / CONFIG_FILE, {"format": kind.name, "version": kind.version, **as_plain(config)})
 
 
 def load_network(
-    folder: Path,
+    folder: Path | str,
     expected: ModelFormat,
     build: Callable[[Mapping[str, Any]], Network],
     *,
@@ -76,7 +77,7 @@ def load_network(
             version; names it.
         RunFolderError: a file is no JSON, or a run's record is none.
     """
-    now = renamed or {}
+    folder, now = Path(folder), renamed or {}
     if not (folder / CONFIG_FILE).is_file() and (folder / RECORD).is_file():
         of_run = {SEGMENTATION: segmentation_of_run, CLASSIFICATION: classifier_of_run, AFFINITY: affinity_of_run}
         folder = of_run[expected](folder)

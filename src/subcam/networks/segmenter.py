@@ -96,12 +96,12 @@ class SegmentationNetwork(nn.Module):
                 by_scale.append(F.interpolate(logits, scale_factor=1 / scale, mode="bilinear", align_corners=False))
         return [self.model.grid.crop(logits, (images.shape[2], images.shape[3])) for logits in by_scale]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
         save_network(folder, self, self.config, SEGMENTATION)
 
     @classmethod
-    def load(cls, folder: Path) -> "SegmentationNetwork":
+    def load(cls, folder: Path | str) -> "SegmentationNetwork":
         """Read what `save` wrote.
 
         Raises:

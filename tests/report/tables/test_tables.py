@@ -12,7 +12,7 @@ from rich.console import Console
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.refine.variants import VARIANTS
 from subcam.report.tables.formats import Spread, csv_table, markdown_table, terminal_table
-from subcam.report.tables.tables import BEST_NOTE, ablation_table, class_tables, explanation, tables_of, write_tables
+from subcam.report.tables.tables import ablation_table, class_tables, explanation, tables_of, write_tables
 from subcam.results import RefinedResult, RoundResult, RunResult
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.run_folder import Stage
@@ -158,7 +158,11 @@ def test_no_masks_no_tables(result: RunResult) -> None:
     assert tables_of(bare) == []
     assert class_tables(bare) == []
     write_tables(bare)
-    assert BEST_NOTE in (bare.out / "summary.md").read_text("utf-8")
+    summary = (bare.out / "summary.md").read_text("utf-8")
+    assert "Nothing was scored, so there are no tables. The run has:\n\n- classes: cat, dög\n" in summary
+    assert "\nBackground threshold 0.15" in summary
+    assert "*" not in summary
+    assert "star" not in summary
     assert not (bare.out / "rounds.csv").exists()
 
 

@@ -227,20 +227,20 @@ def ablation_table(
 
 
 def explanation(result: RunResult) -> str:
-    """What the columns mean: thresholds, settings of the rounds, starred columns."""
-    settings = result.settings
+    """How maps and masks were made; where there are tables, also what their starred columns and rows mean."""
+    settings, scored = result.settings, bool(tables_of(result))
     if not result.rounds:
         text = "Masks were given: nothing is known here of how they were made."
     else:
-        text = f"Without a star: background {_thresholds(result)}"
+        text = f"{'Without a star: b' if scored else 'B'}ackground {_thresholds(result)}"
         if result.refined:
             masks = settings.refine.masks
             text += f", alpha {masks.crf_alpha:g} before the CRF"
             text += f", {masks.walk_alpha:g} for the random walk" if settings.refine.random_walk else ""
         given = result.rounds[0].given
         text += ". Response maps were given" if given else f". Rounds: {subcategories_text(settings)}"
-        text = f"{text}.\n{BEST_NOTE}"
-    if result.segmented:
+        text += f".\n{BEST_NOTE}" if scored else "."
+    if result.segmented and scored:
         text += " Segmentation networks predict the classes themselves, except in rows that say “labels known”."
     return text
 
@@ -268,10 +268,14 @@ def _thresholds(result: RunResult) -> str:
 
 
 def write_tables(result: RunResult) -> None:
-    """Write `summary.md`, and `rounds`, `pseudo-masks`, `segmentation`, `class-iou` as CSV, into the run's folder."""
+    """Write `summary.md`, and `rounds`, `pseudo-masks`, `segmentation`, `class-iou` as CSV, into the run's folder.
+
+    Where nothing was scored, `summary.md` says what the run has.
+    """
     tables = tables_of(result)
     with atomic_write(result.out / "summary.md", "w") as file:
-        file.write("\n".join([*map(markdown_table, tables), explanation(result)]) + "\n")
+        parts = [markdown_table(table) for table in tables] or [_unscored(result)]
+        file.write("\n".join([*parts, explanation(result)]) + "\n")
     files = {"table-2": "rounds", "table-1": "pseudo-masks", "table-4": "segmentation"}
     contents = {files[table.name]: csv_table(table) for table in tables}
     header = ["split", "round", "scored", "background", *result.class_names, "mIoU"]
@@ -279,6 +283,19 @@ def write_tables(result: RunResult) -> None:
     for name, content in {**contents, "class-iou": csv_text([header, *rows])}.items():
         with atomic_write(result.out / f"{name}.csv", "w") as file:
             file.write(content)
+
+
+def _unscored(result: RunResult) -> str:
+    """What a run has that scored nothing, in Markdown."""
+    lines = [f"classes: {', '.join(result.class_names)}"]
+    if maps := [entry.maps for entry in result.rounds if entry.maps and not entry.control]:
+        lines.append(f"response maps: `stages/{maps[-1].path.name}`")
+    if result.refined:
+        rated = " (how far each can be trusted: `masks/masks.csv`)" if result.refined[-1].confidence else ""
+        lines.append(f"masks: `masks`{rated}")
+    if result.segmented:
+        lines.append("segmentation network: `model`")
+    return "\n".join(["Nothing was scored, so there are no tables. The run has:", "", *(f"- {x}" for x in lines), ""])
 
 
 def _all_scores(result: RunResult) -> Iterator[tuple[str, str, str, ScoreValues]]:
