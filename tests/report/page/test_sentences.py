@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from report.made_run import a_run
 
+from subcam.recipes import RECIPES
 from subcam.report.gather.clusters import ClusterRecord, ParentClusters
 from subcam.report.gather.images import ImageRecord, Images
 from subcam.report.page import sentences
@@ -56,6 +57,9 @@ def test_what_was_run(run: FinishedRun) -> None:
 
 def test_a_recipe_speaks_for_itself(run: FinishedRun) -> None:
     assert sentences.recipe_notes(run) == []
+    for name in RECIPES:
+        (note,) = sentences.recipe_notes(replace(run, result=replace(run.result, recipe=name)))
+        assert not any(word in note for word in ("mIoU", "Score", "Time:", "Command:"))
     (note,) = sentences.recipe_notes(replace(run, result=replace(run.result, recipe="toy")))
     assert note.startswith("Recipe toy: ")
     quick = run.result.settings.quick_look()

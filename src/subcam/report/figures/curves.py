@@ -216,8 +216,9 @@ def cost_figure(
     ]
     if energy_wh is not None:
         panels.append(("energy (Wh)", np.asarray(energy_wh, np.float64), (f"{wh:.3g}" for wh in energy_wh)))
-    figure = Figure(figsize=(TWO_COLUMNS, 0.5 + 0.16 * len(stages)))
-    all_axes = figure.subplots(1, len(panels), sharey=True)
+    # Below each other, so that names and numbers are read on a phone, too.
+    figure = Figure(figsize=(ONE_COLUMN, len(panels) * (0.5 + 0.16 * len(stages))))
+    all_axes = figure.subplots(len(panels), 1)
     for axes, (label, values, texts), colour in zip(all_axes, panels, LINE_COLOURS[: len(panels)], strict=True):
         bars = axes.barh(range(len(stages)), np.nan_to_num(values), height=0.7, color=colour)
         shown = [text if np.isfinite(value) else "?" for value, text in zip(values, texts, strict=True)]
@@ -226,8 +227,8 @@ def cost_figure(
         axes.margins(x=0.18, y=0)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
-    all_axes[0].set_yticks(range(len(stages)), [shortened(stage, _WIDEST_NAME) for stage in stages])
-    all_axes[0].set_ylim(len(stages) - 0.4, -0.6)
+        axes.set_yticks(range(len(stages)), [shortened(stage, _WIDEST_NAME) for stage in stages])
+        axes.set_ylim(len(stages) - 0.4, -0.6)
     set_title(figure, title)
     return laid_out(figure)
 

@@ -35,10 +35,14 @@ def what(run: FinishedRun) -> str:
 
 
 def recipe_notes(run: FinishedRun) -> list[str]:
-    """Whether it was a quick look; the recipe's own description, which says which settings were chosen with masks."""
+    """Whether it was a quick look; the recipe's own description, which says which settings were chosen with masks.
+
+    Without its command, time and score, which are of other images.
+    """
     quick = [f"A {QUICK_LOOK}."] if run.result.settings.quick else []
     recipe = RECIPES.get(run.result.recipe)
     description = " ".join((recipe.__doc__ or "").replace("`", "").split()) if recipe else ""
+    description = description.partition(" Command: ")[0]
     return [*quick, *([f"Recipe {run.result.recipe}: {description}"] if description else [])]
 
 

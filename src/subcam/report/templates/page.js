@@ -18,7 +18,7 @@
     return root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches;
   }
   function showTheme() {
-    themeButton.setAttribute("aria-pressed", String(isDark()));
+    themeButton.textContent = isDark() ? "Light" : "Dark";
   }
   themeButton.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
@@ -462,10 +462,27 @@
 
   /* ---------- enlarged ---------- */
   const large = one("#large");
+  /* In how many columns all figures are largest and yet fit into the window; on a phone they are below each other. */
+  function roomiest(figures) {
+    if (innerWidth <= 700) return { columns: 1, height: innerHeight };
+    const shown = one("canvas, img", figures[0]);
+    const [width, height] = [shown.naturalWidth ?? shown.width, shown.naturalHeight ?? shown.height];
+    const [gap, caption, frame] = [13, 52, 110];
+    const fits = figures.map((_, place) => {
+      const columns = place + 1;
+      const rows = Math.ceil(figures.length / columns);
+      const wide = (Math.min(0.96 * innerWidth, 1400) - 34) / columns - gap;
+      return { columns, height: Math.floor(Math.min((0.94 * innerHeight - frame) / rows - caption, (wide * height) / width)) };
+    });
+    return fits.reduce((best, fit) => (fit.height > best.height ? fit : best));
+  }
+
   function enlarge(within) {
     const panels = one(".panels", large);
     const figures = all("figure:not([hidden])", within);
-    panels.style.setProperty("--panels", String(Math.min(2, figures.length)));
+    const { columns, height } = roomiest(figures);
+    panels.style.setProperty("--panels", String(columns));
+    panels.style.setProperty("--tallest", `${height}px`);
     panels.replaceChildren(
       ...figures.map((figure) => {
         const copy = document.createElement("figure");
@@ -474,7 +491,7 @@
         picture.src = shown.tagName === "CANVAS" ? shown.toDataURL() : shown.src;
         picture.alt = shown.getAttribute("aria-label") ?? shown.alt;
         const text = document.createElement("figcaption");
-        text.textContent = one("figcaption", figure).textContent;
+        text.textContent = one("figcaption", figure).innerText;
         copy.append(picture, text);
         return copy;
       }),
