@@ -9,6 +9,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -126,6 +127,16 @@ def command(*words: str | Path) -> None:
         raise SystemExit(f"subcam {' '.join(map(str, words))}: status {status}")
 
 
+def printed(*words: str | Path, first: str, last: str = "") -> str:
+    """What a command prints, from the line that begins with `first` up to the one that begins with `last`, if any."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        command(*words)
+    lines = [line.rstrip() for line in said.getvalue().splitlines()]
+    begin = next(i for i, line in enumerate(lines) if line.startswith(first))
+    end = next((i for i, line in enumerate(lines) if i > begin and last and line.startswith(last)), len(lines))
+    return "\n".join(line for line in lines[begin:end] if line)
+
+
 def write_listing(page: str, name: str, text: str) -> None:
     """Put a text into its place in a page: the block after the mark "<!-- made: NAME -->"."""
     path = DOCS / page
@@ -207,8 +218,9 @@ def main() -> None:
         work = Path(temporary)
         command("report", folder)
         mistaken_set(images, work / "my-images")
+        shutil.copytree(folder, work / "runs" / "toy", copy_function=os.link)
         with contextlib.chdir(work):
-            command("data", "check", "my-images", "--out", "check")
+            write_listings_of_runs(images)
         some = work / "images"
         some.mkdir()
         for path in sorted((images / "images").glob("val-*.png"))[:_SHOWN]:
@@ -242,6 +254,18 @@ def list_run(folder: Path) -> None:
     write_listing("refine.md", "stages", stages_of(folder, *refined))
     write_listing("recipes.md", "config.toml", between(folder / "config.toml", "recipe =", 5))
     write_listing("thresholds.md", "thresholds", lines_like(folder / "run.log", r"round\d-evaluate-val: threshold"))
+
+
+def write_listings_of_runs(images: Path) -> None:
+    """What commands print that begin with the demo: in a folder that holds my-images and a copy of it in runs/toy."""
+    said = printed("data", "check", "my-images", "--out", "check", first="STOPS A RUN")
+    write_listing("data.md", "check", said)
+    words = ["refine", "--maps", "runs/toy", "--data", images, "--out", "runs/crf"]
+    words += ["--refine.no-random-walk", "--refine.masks.pseudo-mask", "crf"]
+    write_listing("own-maps-and-masks.md", "refine", printed(*words, first="Table 1").replace(str(images), "my-images"))
+    grid = ["--grid", "evaluate.background_threshold=auto,0.3"]
+    said = printed("ablate", "toy", "--out", "runs/toy", *grid, first="Response maps, val", last="Response maps, best")
+    write_listing("ablate.md", "ablate", said)
 
 
 def execute_tour() -> None:
