@@ -42,6 +42,9 @@ def run_folder(tiny_run, tmp_path_factory) -> Path:
         config = json.loads((folder / place / "config.json").read_text("utf-8"))
         config["network"]["weights"] = weights
         (folder / place / "config.json").write_text(json.dumps(config), "utf-8")
+        ended = {"stage": "segment", "key": "0", "finished": "", "seconds": 1.0, "peak_memory_mib": 1.0}
+        carried_out = {"epochs": {"pseudo": 7, "truth": 1}[trained_on]}
+        (folder / place / "stage.json").write_text(json.dumps({**ended, "outputs": carried_out}), "utf-8")
         outputs = {"plain": miou, "known": miou + 0.05, "crf": float("nan")}
         scores = {"val": {name: {**values(0.0, len(record["class_names"])), "miou": m} for name, m in outputs.items()}}
         entry = {"trained_on": trained_on, "round": 1, "model": place, "masks": place, "scores": scores}
@@ -104,6 +107,8 @@ def test_the_card_counts_the_images_and_tells_what_masks_were_used_for(run_folde
         name: sum(name in line for line in lines) for name in names
     }
     assert "Training images: 24 images of generated images." in card
+    assert ", 1 round after plain CAM," in card
+    assert "It learned from the pseudo masks of round 1, 7 epochs." in card, "as carried out"
     assert "No mask took part in the training." in card
     threshold = run.result.last.scores["val"].fixed_threshold
     assert f"Response maps of round 1 on val: threshold {threshold:g}, given." in card
@@ -122,6 +127,7 @@ def test_a_network_from_true_masks_is_not_called_weakly_supervised(run_folder):
     assert "fully-supervised" in metadata(source)["tags"]
     card = model_card(source)
     assert "was trained on ground truth. Do not compare" in card
+    assert "It learned from ground truth, 1 epoch." in card
     assert "No mask took part" not in card
     assert yaml.safe_load(card.split("---\n")[1]) == metadata(source)
     assert "an unknown number of images of x: y" in card

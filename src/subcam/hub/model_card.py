@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from subcam._version import __version__
+from subcam.audit.finding import counted
 from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
 from subcam.report.gather.names import ENDINGS, network_name
@@ -241,7 +242,8 @@ def _training(source: CardSource) -> str:
     ]
     if isinstance(source.network, SegmentedResult):
         article = "" if source.fully_supervised else "the "
-        said.append(f"It learned from {article}{network_name(source.network)}, {settings.segment.train.epochs} epochs.")
+        epochs = counted(_epochs(source.network, settings), "epoch")
+        said.append(f"It learned from {article}{network_name(source.network)}, {epochs}.")
     elif source.network is not None:
         said.append(f"It is the network of round {source.network.round_index}.")
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version)
@@ -253,7 +255,13 @@ def _rounds(source: CardSource, settings: RunSettings) -> str:
     if source.given:
         return f"{source.given} of another program in the place of its rounds"
     kind = "positions" if settings.route == "prototypes" else "images"
-    return f"{settings.last_round} rounds after plain CAM, sub-categories of {kind}"
+    return f"{counted(settings.last_round, 'round')} after plain CAM, sub-categories of {kind}"
+
+
+def _epochs(network: SegmentedResult, settings: RunSettings) -> int:
+    """The epochs that were carried out: more than the setting's where these have fewer than the least steps."""
+    carried_out = network.model.record["outputs"] if network.model.done else {}
+    return int(carried_out.get("epochs", settings.segment.train.epochs))
 
 
 def _scores(source: CardSource) -> str:

@@ -15,6 +15,7 @@ from subcam.report.page.content import page_html
 from subcam.report.page.figures import cost_bars, number_figures
 from subcam.report.page.image_figures import image_figures
 from subcam.report.page.packing import pack_images, thumbnails
+from subcam.report.page.words import with_words
 from subcam.report.tables.formats import write_table
 from subcam.report.tables.tables import class_tables, tables_of
 from subcam.results import RECORD, FinishedRun, open_images, read_run
@@ -89,5 +90,5 @@ def _write(run: FinishedRun, dataset: Dataset, out: Path, images: int) -> Path:
     )
     path = out / "index.html"
     with atomic_write(path, "w") as file:
-        file.write(page)
+        file.write(with_words(page))
     return path
