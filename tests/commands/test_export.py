@@ -16,6 +16,7 @@ from subcam.export.mask_folder import open_masks
 from subcam.metrics.masks_csv import read_confidences
 from subcam.networks.segmenter import SegmentationNetwork
 from subcam.networks.settings import NetworkSettings, SegmentationConfig
+from subcam.results import read_run
 
 VOC_NAMES = ("person", "cat", "sheep")
 
@@ -137,11 +138,17 @@ def _images_of(path: Path) -> list[str]:
     return [Path(image["file_name"]).stem for image in json.loads(path.read_text())["images"]]
 
 
-def test_drafts_carry_their_confidence_and_the_names_of_the_run_s_images(refined_run: Path, tmp_path: Path) -> None:
+def test_drafts_carry_their_confidence_and_the_names_of_the_run_s_images(
+    refined_run: Path, tmp_path: Path, capsys
+) -> None:
     assert cli.main(["export", "label-studio", str(refined_run), "--out", str(tmp_path)]) == cli.EXIT_OK
+    root = Path(read_run(refined_run).result.settings.dataset.root)
+    said = capsys.readouterr().out
+    assert f"DOCUMENT_ROOT={root.parent}, and its project has a local storage: {root}" in said
     rows = read_confidences(refined_run)
     tasks = json.loads((tmp_path / "tasks.json").read_text())
-    assert [task["data"]["image"] for task in tasks] == [f"/data/local-files/?d=images/{row.image}.png" for row in rows]
+    addresses = [f"/data/local-files/?d={root.name}/images/{row.image}.png" for row in rows]
+    assert [task["data"]["image"] for task in tasks] == addresses
     assert [task["predictions"][0]["score"] for task in tasks] == [row.confidence for row in rows]
     for task, row in zip(tasks, rows, strict=True):
         regions = {one["value"]["brushlabels"][0]: one["score"] for one in task["predictions"][0]["result"]}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
 import tyro
 
@@ -116,13 +117,14 @@ class LabelStudio(Regions):
     """Pre-annotations for Label Studio: tasks.json and interface.xml, into the folder `out`.
 
     Attributes:
-        url_prefix: what stands before an image's path to make its URL.
+        url_prefix: what stands before an image's path to make its URL; else the address of local files, with the name
+            of the folder of images, as Label Studio serves only what lies in a folder below its own.
         model_version: under which name the predictions are shown.
         shape: how regions are given: exact masks, or polygons round each connected piece, in which holes are filled.
         tolerance: how far a polygon may leave the edges of pixels, in pixels.
     """
 
-    url_prefix: str = "/data/local-files/?d="
+    url_prefix: str = ""
     model_version: str = "subcam"
     shape: Literal["mask", "polygon"] = "mask"
     tolerance: Annotated[float, Range(0.0, 1000.0)] = 1.0
@@ -133,13 +135,14 @@ class LabelStudio(Regions):
         """Write both files."""
         masks, images = self.found()
 
-        from subcam.export.label_studio import export_label_studio
+        from subcam.export.label_studio import LOCAL_FILES, export_label_studio
 
+        root = None if images.root is None or self.url_prefix else images.root.resolve()
         tasks, interface = export_label_studio(
             masks,
             self.target,
             images=images,
-            url_prefix=self.url_prefix,
+            url_prefix=self.url_prefix or LOCAL_FILES + (f"{quote(root.name)}/" if root else ""),
             model_version=self.model_version,
             shape=self.shape,
             pieces=self.pieces,
@@ -147,7 +150,13 @@ class LabelStudio(Regions):
             tolerance=self.tolerance,
             confidences=self.confidences,
         )
-        return f"{tasks}: {len(masks.files)} tasks for a project whose labelling interface is {interface}"
+        said = f"{tasks}: {len(masks.files)} tasks for a project whose labelling interface is {interface}"
+        if root is None:
+            return said
+        return (
+            f"{said}\nLabel Studio shows the images if it is started with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true"
+            f" LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={root.parent}, and its project has a local storage: {root}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
