@@ -1,6 +1,6 @@
 """Look at a folder of predictions in FiftyOne, and score it there against true masks where you have some.
 
-    pip install fiftyone
+    uv pip install fiftyone
     python examples/fiftyone_view.py predictions --truth true-masks
 
 `predictions` is what `subcam predict` wrote. Each sample has its image, the field `prediction`, the names of the

@@ -1,6 +1,6 @@
 """Draw a folder of predictions with supervision: each connected piece with its mask, its box and its class's name.
 
-    pip install supervision
+    uv pip install supervision
     python examples/supervision_overlay.py predictions --out drawn
 
 `predictions` is what `subcam predict` wrote.

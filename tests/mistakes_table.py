@@ -201,9 +201,9 @@ MISTAKES = {
     "weights of another architecture": Mistake(
         command=f"{RUN} --network.weights w.safetensors",
         prepare=(lambda: save_file({"conv1.weight": torch.zeros(2, 2)}, "w.safetensors"),),
-        message="--network.weights: w.safetensors does not fit TinyNetwork:\n  the network needs, the file lacks (<...>): <...>\n  the file"
-        " has, the network has no place for (1): conv1.weight\nGive weights of this very architecture, or name the"
-        " architecture that the file is of",
+        message="--network.weights: w.safetensors does not fit TinyNetwork; give weights of this very architecture, or"
+        " name the architecture that the file is of:\n  the network needs, the file lacks (<...>): <...>\n  the file has, the"
+        " network has no place for (1): conv1.weight",
     ),
     "weights cut off": Mistake(
         command=f"{RUN} --network.weights w.safetensors",

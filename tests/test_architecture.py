@@ -122,6 +122,13 @@ def climbing(floors: dict[str, int]) -> list[str]:
     ]
 
 
+def test_packages_are_installed_by_the_command_of_the_documented_environment() -> None:
+    """`uv venv` makes one without pip."""
+    texts = [*FILES, *(path for path in ROOT.glob("docs/*.md") if path.name != "log.md"), *ROOT.glob("examples/*.py")]
+    without_uv = re.compile(r"(?<!uv )pip install (?!uv)")
+    assert [str(path) for path in texts if without_uv.search(path.read_text("utf-8"))] == []
+
+
 def test_every_folder_has_a_floor() -> None:
     assert {room(path) for path in FILES} == set(FLOORS)
 

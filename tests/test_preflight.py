@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subcam.data.dataset import open_dataset
+from subcam.data.dataset import Dataset, open_dataset
 from subcam.errors import SubcamError
 from subcam.networks.trial_step import try_step
 from subcam.pipeline import run
-from subcam.preflight import check_early, parts_of
+from subcam.preflight import check_early, check_settings, parts_of
 from subcam.recipes import toy
+from subcam.settings import RunSettings
+
+
+def check_all(settings: RunSettings, dataset: Dataset) -> None:
+    check_settings(settings)
+    check_early(settings, dataset)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +44,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         changed = change(settings)
         dataset = open_dataset(changed.dataset, work_folder=Path("out"))
         with pytest.raises(SubcamError) as caught:
-            check_early(changed, dataset)
+            check_all(changed, dataset)
         return str(caught.value)
 
     yield refusal
@@ -47,6 +53,28 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 GOOD = "a.png,cat\nb.png,dog\nc.png,\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"network.name": "resnet18", "network.weights": "package"},
+            "--network.weights: weights 'package': no package",
+        ),
+        ({"network.weights": "timm"}, "--network.weights: timm has no weights of 'tiny'"),
+        ({"network.weights": "no.pth"}, "--network.weights: there is no file no.pth"),
+        ({"segment.network.name": "tiny", "segment.network.weights": "timm"}, "--segment.network.weights: timm has no"),
+        ({"segment.architecture": "unet3"}, "--segment.architecture unet3: there is none of that name"),
+    ],
+)
+def test_what_settings_alone_tell_is_said_before_images_are_read(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    settings = toy().with_({"dataset.root": "no images", "segment.train_on": ("pseudo",), **changes})
+    with pytest.raises(SubcamError) as caught:
+        run(settings, tmp_path)
+    assert str(caught.value).startswith(said)
 
 
 def test_a_class_without_images_is_said(refusal, capsys: pytest.CaptureFixture) -> None:

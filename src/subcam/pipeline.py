@@ -41,7 +41,7 @@ from subcam.checks.arguments import takes_arrays
 from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.methods.protocol import ChosenMethod
 from subcam.methods.registry import choose
-from subcam.preflight import check_early, check_weights, say_images
+from subcam.preflight import check_early, check_settings, check_weights, say_images
 from subcam.refine.variants import GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
@@ -87,7 +87,7 @@ def run(
     Raises:
         SubcamError: bad input, settings or weights, a folder in use or full; says what to do.
     """
-    choose(settings.compare)
+    check_settings(settings)
     join(settings.machine)
     folder = RunFolder(path=out)
     with folder.lock(), log_to(out / LOG_FILE, title=called()):

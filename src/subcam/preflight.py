@@ -5,7 +5,8 @@ without numbers (`networks/trial_step.py`). What the first stage finds by itself
 weights themselves can tell, is left to the stages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from subcam.data.records import ImageSet, suggest
 from subcam.errors import CheckpointError, SettingsError
 from subcam.methods.registry import choose
 from subcam.methods.trial import try_method
+from subcam.networks.backbones.build import build_backbone, require_weights
 from subcam.networks.backbones.vit_attention import check_attention
-from subcam.networks.settings import DEEPLAB, NO_FILE, NetworkSettings, SegmentationConfig
+from subcam.networks.settings import DEEPLAB, DEEPLAB_PLUS, NO_FILE, NetworkSettings, SegmentationConfig
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say, warn
 from subcam.settings import QUICK_LOOK, SAME, MaskKind, RunSettings
@@ -35,26 +37,43 @@ _trained: set[tuple[str, int, int]] = set()
 """Networks, batch sizes and crops that took a step in this process: the variants of an ablation share them."""
 
 
-def check_early(settings: RunSettings, dataset: Dataset) -> None:
-    """Refuse a run that cannot come to a good end.
+def check_settings(settings: RunSettings) -> None:
+    """Refuse settings that no images would make right, before any is read.
 
     Raises:
-        SettingsError: a single class that all training images show, an unknown architecture, attention asked of a
-            network that has none, or a network that cannot be trained on such batches and crops.
+        SettingsError: an unknown architecture or method, or weights of a network that nobody has any of.
+        BadInputError: maps, masks or features of other programs are not there.
+        CheckpointError: a file of weights is missing.
+        MethodError: somebody else's method cannot be found.
+    """
+    parts = parts_of(settings)
+    settings.require_given()
+    choose(settings.compare)
+    for setting, file in _weights(settings, parts).items():
+        if file not in ("", *NO_FILE) and not Path(file).exists():
+            raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
+    for setting, network in _starts(settings, parts).items():
+        with _of_setting(setting):
+            require_weights(network)
+    if parts.segment and settings.segment.architecture not in (DEEPLAB, DEEPLAB_PLUS):
+        _check_architecture(settings.segment.architecture)
+
+
+def check_early(settings: RunSettings, dataset: Dataset) -> None:
+    """Refuse a run that cannot come to a good end on these images.
+
+    Raises:
+        SettingsError: a single class that all training images show, attention asked of a network that has none, or a
+            network that cannot be trained on such batches and crops.
         BadInputError: a table of clusters that cannot be used, or a network is to learn from ground truth that is not
             there.
-        CheckpointError: a file of weights is missing.
         MethodError: somebody else's method fails on noise.
     """
     train, parts = dataset.train.image_set, parts_of(settings)
-    settings.require_given()
     if settings.quick:
         say(QUICK_LOOK)
     if settings.last_round and settings.discover.clusters and (parts.classify or settings.given_features.file):
         read_clusters(Path(settings.discover.clusters), train)
-    for setting, file in _weights(settings, parts).items():
-        if file not in ("", *NO_FILE) and not Path(file).exists():
-            raise CheckpointError(f"--{setting} {file}: there is no such file to read weights from; check the path")
     if settings.until == "segment" and "pseudo" in settings.segment.train_on and "pseudo" not in parts.segment:
         warn("no segmentation network on pseudo masks: --refine.rounds none leaves none to learn from")
     wanted = {"the control": settings.control, "maps of other methods": bool(settings.compare.methods)}
@@ -65,8 +84,6 @@ def check_early(settings: RunSettings, dataset: Dataset) -> None:
         _check_classes(train)
     if "truth" in parts.segment:
         only_masked(train)
-    if parts.segment and settings.segment.architecture != DEEPLAB:
-        _check_architecture(settings.segment.architecture)
     if settings.cam.attention_layers and parts.classify:
         check_attention(settings.network, layers=settings.cam.attention_layers)
     check_training(settings, train)
@@ -223,6 +240,25 @@ def _weights(settings: RunSettings, parts: Parts) -> dict[str, str]:
     }
 
 
+def _starts(settings: RunSettings, parts: Parts) -> dict[str, NetworkSettings]:
+    """The networks that start from their weights, by the setting that names these; of a library's, its own checks."""
+    network, own = settings.network, settings.segment
+    classify = parts.classify and not settings.classify.round0_checkpoint
+    affinity = parts.affinity and not settings.refine.affinity.checkpoint
+    deeplab = parts.segment and own.architecture in (DEEPLAB, DEEPLAB_PLUS)
+    starts = {"network.weights": network} if classify or affinity or (deeplab and own.network.name == SAME) else {}
+    return starts | ({"segment.network.weights": own.network} if deeplab and own.network.name != SAME else {})
+
+
+@contextmanager
+def _of_setting(setting: str) -> Iterator[None]:
+    """Let errors of weights begin with the setting that named these."""
+    try:
+        yield
+    except (CheckpointError, SettingsError) as error:
+        raise type(error)(f"--{setting}: {error}") from error
+
+
 def _check_architecture(name: str) -> None:
     from subcam.networks.decoders.smp_models import smp_architectures
 
@@ -237,17 +273,13 @@ def check_weights(settings: RunSettings, planned: Sequence[PlannedStage]) -> Non
     Raises:
         CheckpointError, SettingsError: weights cannot be had, read or fitted; names the setting.
     """
-    from subcam.networks.backbones.build import build_backbone
     from subcam.networks.segmenter import SegmentationNetwork
 
     starts = (_start(one) for one in planned if not one.stage.done)
     for start in {repr(start): start for start in starts if start is not None}.values():
         of_run = isinstance(start, NetworkSettings) or settings.segment.network.name == SAME
-        try:
-            with torch.random.fork_rng(devices=[]):
-                build_backbone(start) if isinstance(start, NetworkSettings) else SegmentationNetwork(start)
-        except (CheckpointError, SettingsError) as error:
-            raise type(error)(f"--{'' if of_run else 'segment.'}network.weights: {error}") from error
+        with _of_setting(f"{'' if of_run else 'segment.'}network.weights"), torch.random.fork_rng(devices=[]):
+            build_backbone(start) if isinstance(start, NetworkSettings) else SegmentationNetwork(start)
 
 
 def _start(planned: PlannedStage) -> NetworkSettings | SegmentationConfig | None:

@@ -1,7 +1,7 @@
 """Grad-CAM++ and LayerCAM in the place of class activation maps (Eq. 1), by the classes of the package `grad-cam`.
 
 In: a feature map and rows of the classifier behind global average pooling. Out: raw maps, which `cam.multiscale` sums
-over scales and flips and normalises like any other. The package is an extra: `pip install grad-cam`.
+over scales and flips and normalises like any other. The package is an extra: `uv pip install grad-cam`.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,7 +73,7 @@ def require_package() -> "ModuleType":
     except ImportError as error:
         raise SettingsError(
             f"Grad-CAM++ and LayerCAM need the package grad-cam, which cannot be imported ({error}); install it with"
-            " pip install grad-cam, or leave grad-cam++ and layer-cam out of --compare.methods"
+            " uv pip install grad-cam, or leave grad-cam++ and layer-cam out of --compare.methods"
         ) from error
     return pytorch_grad_cam
 

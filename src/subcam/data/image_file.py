@@ -109,7 +109,7 @@ def _require_heif(path: Path) -> None:
     except ImportError as error:
         raise BadInputError(
             f"{path}: expected an image of a kind that is read, got HEIF (.heic), for which a package is needed:"
-            " pip install pillow-heif; or convert it to JPEG or PNG"
+            " uv pip install pillow-heif; or convert it to JPEG or PNG"
         ) from error
     register_heif_opener()
 

@@ -21,7 +21,7 @@ SHAPES = ((1, 65, 97), (3, 64, 48), (2, 101, 160), (1, 33, 35))
 """Batch, height and width of the images: odd and even, higher and wider, multiples of the stride and none."""
 
 TOLERANCE = 1e-4
-INSTALL = "pip install onnx onnxruntime onnxscript"
+INSTALL = "uv pip install onnx onnxruntime onnxscript"
 
 
 class ExportError(SubcamError):

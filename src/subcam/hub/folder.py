@@ -322,7 +322,7 @@ def _asking_hub(repository: str) -> Iterator["ModuleType"]:
     except ImportError as error:
         raise SettingsError(
             f"{repository!r} is no folder here, and for a hub's repository huggingface_hub is needed:"
-            " pip install huggingface_hub"
+            " uv pip install huggingface_hub"
         ) from error
     try:
         yield huggingface_hub

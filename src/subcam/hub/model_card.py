@@ -196,8 +196,8 @@ def _what_it_is(source: CardSource) -> str:
 
 def _how_to_load(source: CardSource) -> str:
     install = (
-        "`pip install -e .` in a clone of subcam; with `pip install huggingface_hub` a repository's name will do in"
-        " place of the folder."
+        "`uv pip install -e .` in a clone of subcam; with `uv pip install huggingface_hub` a repository's name will do"
+        " in place of the folder."
     )
     if not source.segments:
         code = (

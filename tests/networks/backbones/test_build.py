@@ -300,7 +300,7 @@ def test_resnet38_from_a_full_size_mxnet_file(tmp_path: Path, golden: Path) -> N
         ({"name": "tiny", "weights": "gone.pth"}, CheckpointError, r"there is no file gone\.pth"),
         ({"name": "resnet18", "weights": "imagenet"}, CheckpointError, "there is no file imagenet"),
         ({"name": "resnet18", "weights": "a.params"}, CheckpointError, r"there is no file a\.params"),
-        ({"name": "resnet38", "weights": "a.params"}, CheckpointError, r"a\.params cannot be read"),
+        ({"name": "resnet38", "weights": "a.params"}, CheckpointError, r"there is no file a\.params"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict, error: type, message: str) -> None:
@@ -311,7 +311,9 @@ def test_settings_that_cannot_be(settings: dict, error: type, message: str) -> N
 def test_mxnet_files_are_for_resnet38(golden: Path) -> None:
     with pytest.raises(CheckpointError, match=r"tiny\.params ends in '\.params'; .* for resnet38"):
         build(name="resnet18", weights=str(golden / "mxnet_params" / "tiny.params"))
-    with pytest.raises(CheckpointError, match=r"tiny\.params does not fit ResNet38:\n  of another shape \(191\): "):
+    with pytest.raises(
+        CheckpointError, match=r"tiny\.params does not fit ResNet38; give .*:\n  of another shape \(191\): "
+    ):
         build(name="resnet38", weights=str(golden / "mxnet_params" / "tiny.params"))
 
 

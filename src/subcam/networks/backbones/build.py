@@ -18,19 +18,23 @@ from subcam.networks.backbones import mobilenetv2, resnet38, tiny
 from subcam.networks.model_folder import read_backbone
 from subcam.networks.mxnet_params import read_mxnet_params, resnet38_from_mxnet
 from subcam.networks.networks_of_run import WEIGHTS_FILE
-from subcam.networks.published_weights import PACKAGE, packaged_file, packaged_state
+from subcam.networks.published_weights import PACKAGE, packaged_state, require_packaged
 from subcam.networks.settings import NO_FILE, NetworkSettings, Triple
 from subcam.networks.weight_files import (
     CLASSIFIER_HEADS,
     find_misfit,
     load_into,
     load_state,
+    no_file,
     read_metadata,
     split_heads,
 )
 
 SAME = {"pad_type": "same"}
 """Arguments of timm that our own MobileNetV2 knows too."""
+
+_OWN = ("resnet38", "tiny")
+"""Networks that timm does not have."""
 
 
 class Backbone(nn.Module):
@@ -227,13 +231,26 @@ def _assemble(
     )
 
 
+def require_weights(settings: NetworkSettings) -> None:
+    """What settings tell of weights before any network is built.
+
+    Raises:
+        SettingsError: neither timm nor a package has weights of this network.
+        CheckpointError: there is no such file.
+    """
+    name = settings.name
+    if settings.weights == PACKAGE:
+        require_packaged(name)
+    if settings.weights == "timm" and name in _OWN:
+        raise SettingsError(f"timm has no weights of '{name}'; give a file as weights, or 'none' for random ones")
+    if settings.weights not in NO_FILE and not Path(settings.weights).exists():
+        raise no_file(Path(settings.weights))
+
+
 def _check_own(settings: NetworkSettings, *, stride: int) -> None:
     """Refuse what only timm's models have."""
     name = settings.name
-    if settings.weights == PACKAGE:
-        packaged_file(settings.name)
-    if settings.weights == "timm":
-        raise SettingsError(f"timm has no weights of '{name}'; give a file as weights, or 'none' for random ones")
+    require_weights(settings)
     if settings.output_stride not in (None, stride):
         raise SettingsError(f"'{name}' has output stride {stride}; got output_stride={settings.output_stride}")
     if settings.model_args:
