@@ -65,7 +65,8 @@ MISTAKES = {
     "no header": Mistake(
         command=RUN,
         prepare=(rows("a.png,cat", "b.png,dog"),),
-        message="images/labels.csv:1: expected a header with the column 'image', got a.png, cat; add the header line",
+        message="images/labels.csv:1: expected a CSV whose header has a column of images ('image' or 'filename') and one of"
+        " labels, got the columns a.png, cat; name them so, or add the header line",
     ),
     "no column of labels": Mistake(
         command=RUN,

@@ -148,6 +148,9 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch.setattr(pipeline, "run", interrupted)
     assert main(["demo"]) == EXIT_INTERRUPTED == 130
     assert capsys.readouterr().err == "\nstopped; the same command resumes\n"
+    monkeypatch.setattr("subcam.commands.export.export", interrupted)
+    assert main(["export", "torch"]) == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "\nstopped\n"
 
 
 def test_an_unknown_flag_ends_with_2_and_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ The same command again continues an interrupted run.
 """
 
 QUIET = ("run", "classify", "discover", "cam", "refine", "segment", "demo", "ablate", "predict")
-"""Commands of some length, which take --quiet."""
+"""Commands of some length, which take --quiet, and go on where they were stopped."""
 
 _SHOWN = 400
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quietly = bool(words) and words[0] in QUIET and "--quiet" in words
     words = [word for word in words if not (quietly and word == "--quiet")]
     lines = logging.StreamHandler()
-    lines.setFormatter(HarmlessLines("%(name)s: %(message)s"))
+    lines.setFormatter(HarmlessLines("%(name)s: %(message)s" if debug else "%(message)s"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[lines])
     if words[:1] == ["--version"]:
         print(__version__)
@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     except KeyboardInterrupt as stop:
         if distributed.is_first():
-            print("\nstopped; the same command resumes", file=sys.stderr)
+            resumes = words[0] in QUIET or words[:2] == ["data", "download"]
+            print(f"\nstopped{'; the same command resumes' if resumes else ''}", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK
 

@@ -83,7 +83,7 @@ def test_a_bar_on_a_longer_way_says_where_and_how_long(at: Callable, lines: list
         at(80)
         job.advance(10)
     assert lines == [
-        "stage 2 of 7, classify: 20/100, about 4 min left, 12 min of the run",
+        "stage 2 of 7, classify: 20/100, about 4 min left of this stage, 12 min left of the run",
         "stage 2 of 7, classify: 30/100, about 4 min left",
     ]
 

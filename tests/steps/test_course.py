@@ -137,11 +137,11 @@ def test_a_line_for_each_stage_and_compilation_spoils_nothing(
         run.carry_out(folder, one.stage, work(one.stage.name, first=first))
     assert said == [
         "stage 1 of 4, a: 1/40",
-        "stage 1 of 4, a: 32/40, about 10 s left, 1 min 30 s of the run",
+        "stage 1 of 4, a: 32/40, about 10 s left of this stage, 1 min 30 s left of the run",
         "stage 1 of 4: a, 2 min 24 s; about 1 min 20 s left",
-        "stage 2 of 4, b: 31/40, about 10 s left, 50 s of the run",
+        "stage 2 of 4, b: 31/40, about 10 s left of this stage, 50 s left of the run",
         "stage 2 of 4: b, 45 s; about 40 s left",
-        "stage 3 of 4, c: 31/40, about 10 s left, 10 s of the run",
+        "stage 3 of 4, c: 31/40, about 10 s left of this stage, 10 s left of the run",
         "stage 3 of 4: c, 45 s",
     ]
 

@@ -233,8 +233,10 @@ class Program(Settings):
         """Load the network, write it and say how well it was met."""
         from subcam.networks.segmenter import SegmentationNetwork
         from subcam.predict.find_model import find_model
+        from subcam.runtime.progress import say
 
         network = SegmentationNetwork.load(find_model(self.model))
+        say(f"writing {self.out} and comparing it with the network in {runtime}: takes minutes")
         difference = write(network, self.out, output=self.output, input_type=self.input_type)
         return f"{self.out}: differs by at most {difference:.1g} from the network in {runtime}"
 

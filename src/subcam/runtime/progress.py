@@ -94,11 +94,12 @@ class Bar:
 
     def _left(self) -> list[str]:
         """The time that is left of the job, and of all of which it is a part, as far as they are known."""
-        left, texts = self.seconds_left, []
-        if left is not None:
-            texts.append(f"{about(left)} left")
-        of_run = self._course.seconds_left() if self._course else None
-        return [*texts, f"{_rounded(of_run)} of the run"] if of_run is not None and texts else texts
+        left, of_run = self.seconds_left, self._course.seconds_left() if self._course else None
+        if left is None:
+            return []
+        if of_run is None:
+            return [f"{about(left)} left"]
+        return [f"{about(left)} left of this stage", f"{_rounded(of_run)} left of the run"]
 
 
 @runtime_checkable

@@ -246,8 +246,13 @@ def test_no_labels_at_all_says_what_would_be_some(tmp_path: Path) -> None:
     images(tmp_path)
     (tmp_path / "prices.csv").write_text("product,price\ncat,3\n")
     (tmp_path / "settings.json").write_text('{"a": 1}')
-    with pytest.raises(BadInputError, match=r"got 4 images and no labels.*a folder for each class.*image,labels"):
+    with pytest.raises(BadInputError, match=r"got 4 images and no labels .*are prices.csv, settings.json\); sort"):
         splits_of(tmp_path)
+    label_studio(tmp_path / "mine")
+    advice = "--data .*mine --dataset.labels project-1-at-2024.json; or sort .*folder for each class.*image,labels"
+    with pytest.raises(BadInputError, match=advice):
+        splits_of(tmp_path / "mine" / "images")
+    assert understood(tmp_path / "mine", labels="project-1-at-2024.json") == SHOWN
 
 
 def test_a_file_in_place_of_the_folder_is_told_how_to_be_given(tmp_path: Path) -> None:

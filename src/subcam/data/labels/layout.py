@@ -19,6 +19,7 @@ from subcam.data.readers.coco import coco_files
 from subcam.data.readers.csv_file import read_csv
 from subcam.data.readers.folder import MASK_FOLDER
 from subcam.data.readers.label_table import has_scores, is_label_table
+from subcam.data.records import first_of
 from subcam.data.settings import Layout
 from subcam.errors import BadInputError, SettingsError
 
@@ -27,6 +28,7 @@ LABELS = "labels.csv"
 
 _NO_CLASS = SPLIT_NAMES | {"images", "masks", "labels", "annotations", "img", "ann", "overlays", "probabilities"}
 _TABLES = frozenset({".csv", ".tsv"})
+_MAY_BE_LABELS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xml"})
 _LOOKED_AT = 20
 
 
@@ -71,13 +73,39 @@ def reading_of(root: Path, *, layout: Literal["auto"] | Layout = "auto", labels:
         images = images_below(root)
         raise BadInputError(
             f"{root}: expected images with labels, got {len(images.images) + len(images.unread)} images and no labels "
-            f"(looked for {LABELS}); sort them into a folder for each class, such as {root}/cat/1.jpg, or list them in "
-            f"{LABELS} (image,labels), or put a labelling tool's export there"
+            f"(looked for {LABELS}{_unknown(root)}); {_one_folder_up(root)}sort them into a folder for each class, such"
+            f" as {root}/cat/1.jpg, or list them in {LABELS} (image,labels), or put a labelling tool's export there"
         )
     if len(readings) > 1:
         ways = [f"{reading.sign} (--dataset.layout {_flags(reading, root)})" for reading in readings]
         raise SettingsError(f"{root}: can be read in {len(ways)} ways, choose one: {'; or '.join(ways)}")
     return readings[0]
+
+
+def _files(root: Path) -> list[Path]:
+    """Files in a folder that might be somebody's labels."""
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in _MAY_BE_LABELS and path.is_file()]
+
+
+def _unknown(root: Path) -> str:
+    """Names the files of no known form that lie there."""
+    names = [path.name for path in _files(root)]
+    return f"; of no known form {'is' if len(names) == 1 else 'are'} {first_of(names)}" if names else ""
+
+
+def _one_folder_up(root: Path) -> str:
+    """The way to labels that lie beside a folder of images."""
+    above = root.resolve().parent
+    for path in _files(above)[:_LOOKED_AT]:
+        try:
+            reading = _reading_of_file(path)
+        except BadInputError:  # whatever it is, it is nothing to advise
+            continue
+        if reading is not None:
+            return (
+                f"for the labels in {path.name} beside it give --data {root.parent} --dataset.labels {path.name}; or "
+            )
+    return ""
 
 
 def _known_layout(root: Path, labels: str) -> Reading | None:

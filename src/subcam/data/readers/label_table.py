@@ -231,7 +231,10 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
     columns = tuple(cell.casefold() if cell.casefold() in RESERVED_COLUMNS else cell for cell in header)
     shown = ", ".join(columns)
     if "image" not in columns:
-        raise BadInputError(f"{where}: expected a header with the column 'image', got {shown}; add the header line")
+        raise BadInputError(
+            f"{where}: expected a CSV whose header has a column of images ('image' or 'filename') and one of labels,"
+            f" got the columns {shown.replace(_NO_CLASS, '')}; name them so, or add the header line"
+        )
     if "" in columns or len(set(columns)) < len(columns):
         raise BadInputError(f"{where}: expected column names that differ and are not empty, got {shown}; correct them")
     others = _class_columns(columns)
