@@ -3,13 +3,14 @@
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from subcam import cli, pipeline
-from subcam.commands.run import STAGES
+from subcam.commands.run import STAGES, _where
 from subcam.results import read_run
 from subcam.run_files.config_file import write_config
 from subcam.settings import RunSettings
@@ -110,6 +111,13 @@ def test_quiet_leaves_warnings_and_the_last_three_lines(
     assert "with the ground truth" not in log
     assert "stage 1 of" in log
     assert "\n".join(said[-3:]) in log
+
+
+def test_a_first_look_says_that_its_masks_can_be_used(refined_run: Path) -> None:
+    result = read_run(refined_run).result
+    assert "look" not in _where(result)
+    quick = replace(result, settings=replace(result.settings, quick=True))
+    assert _where(quick).endswith("; a first look, which export and predict take too")
 
 
 def test_a_run_that_ended_early_is_read_again(tiny_run: RunSettings, tmp_path: Path) -> None:

@@ -308,7 +308,8 @@ def _where(result: "RunResult") -> str:
 
     if result.refined:
         network = f"; network: {result.out / MODEL_FOLDER}" if result.segmented else ""
-        return f"masks: {result.out / MASKS_FOLDER}{network}"
+        look = "; a first look, which export and predict take too" if result.settings.quick else ""
+        return f"masks: {result.out / MASKS_FOLDER}{network}{look}"
     last = result.last
     if last.maps:
         return f"response maps: {last.maps.path}"
