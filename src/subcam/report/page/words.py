@@ -6,13 +6,13 @@ from subcam.report.page.template import render
 
 MARK = "<!-- words -->"
 WORDS = {
-    "parent class": "a name that a person gave: cat, sofa. Background is not one of them",
-    "sub-category": "one of the K clusters inside a parent class",
+    "parent class": "a name that a person gave: cat, sofa; never background",
+    "sub-category": "one of K clusters inside a class",
     "prototype": "the centre of a cluster of features at single positions (recipe `small`)",
-    "round": "one training of the classifier. Round 0 knows the parent classes only and is plain CAM",
+    "round": "one training of the classifier; round 0 is plain CAM",
     "response map": "how strongly each pixel responds to a class, in 0..1",
-    "pseudo mask": "a mask made from response maps, from which a segmentation network learns",
-    "ground truth": "masks drawn by people, used for scores",
+    "pseudo mask": "a mask made from response maps",
+    "ground truth": "masks drawn by people, for scores",
     "control": "the same rounds trained without sub-categories (lambda = 0)",
     "plain CAM": "class activation map: where a classifier that only learned the classes looks for each of them",
     "CRF": "conditional random field: moves the edges of a mask to the edges of colours in the image",
