@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from subcam.checks.arguments import takes_arrays
 from subcam.errors import BadInputError
 from subcam.runtime.documents.regular_file import read_bytes
 from subcam.runtime.files import atomic_write
@@ -67,6 +68,7 @@ def write_masks_csv(path: Path, rows: Sequence[MaskRow], *, class_names: Sequenc
         file.write(text.getvalue())
 
 
+@takes_arrays()
 def read_confidences(run: Path | str) -> tuple[MaskRow, ...]:
     """What a run's folder, or its `masks`, says of its masks, worst first; nothing where there is no `masks.csv`.
 
