@@ -385,3 +385,10 @@ def test_the_tree_of_tests_is_that_of_the_source() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     folders.discard(Path("interop"))  # of other programs
     assert {folder for folder in folders if not (SOURCE / folder).is_dir()} == set()
+
+
+def test_an_image_is_called_an_image() -> None:
+    """In code, messages, documents and page alike; one word for one thing."""
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.*")]
+    texts = [path for path in files if path.suffix in (".md", ".py", ".pyi", ".js", ".css", ".html", ".j2")]
+    assert [str(path) for path in texts if re.search(r"\bpicture\b", path.read_text("utf-8"), re.IGNORECASE)] == []

@@ -487,12 +487,12 @@
       ...figures.map((figure) => {
         const copy = document.createElement("figure");
         const shown = one("canvas, img", figure);
-        const picture = document.createElement("img");
-        picture.src = shown.tagName === "CANVAS" ? shown.toDataURL() : shown.src;
-        picture.alt = shown.getAttribute("aria-label") ?? shown.alt;
+        const drawn = document.createElement("img");
+        drawn.src = shown.tagName === "CANVAS" ? shown.toDataURL() : shown.src;
+        drawn.alt = shown.getAttribute("aria-label") ?? shown.alt;
         const text = document.createElement("figcaption");
         text.textContent = one("figcaption", figure).innerText;
-        copy.append(picture, text);
+        copy.append(drawn, text);
         return copy;
       }),
     );
