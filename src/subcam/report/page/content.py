@@ -76,7 +76,7 @@ def page_html(
     tiles = summary.tiles or confidence_tiles([image.record.confidence for image in packed])
     return render(
         "page.html",
-        js=source("page.js"),
+        js=source("responses.js") + source("page.js"),
         data=Markup(script_json(_data(packed, out))),
         title=result.out.absolute().name,
         what=sentences.what(run),
