@@ -4,55 +4,37 @@ import ast
 import copy
 import dataclasses
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Union
 
 import pytest
 
+from subcam import stages
 from subcam.comparisons.settings import ErasingSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.data.records import IGNORE_INDEX, ImageSet
+from subcam.export.mask_folder import MaskFolder
 from subcam.methods.protocol import ChosenMethod, Method, MethodTraining
 from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.runtime.devices import Device
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder, Stage
-from subcam.stages import (
-    affinity,
-    cam,
-    classify,
-    confidence,
-    context,
-    discover,
-    evaluate,
-    predict,
-    prototypes,
-    pseudo_masks,
-    random_walk,
-    segment,
-    sure_regions,
-)
+from subcam.stages import affinity, classify, context
 from subcam.stages.context import Context, compute, inputs_of, key_of, reasons, version_of
+from subcam.stages.given.corrections import Corrections
 
-MODULES: tuple[ModuleType, ...] = (
-    affinity,
-    cam,
-    classify,
-    confidence,
-    discover,
-    evaluate,
-    predict,
-    prototypes,
-    pseudo_masks,
-    random_walk,
-    segment,
-    sure_regions,
-)
+MODULES: list[ModuleType] = [
+    import_module(found.name)
+    for found in pkgutil.walk_packages(stages.__path__, "subcam.stages.")
+    if not found.ispkg and ".settings." not in found.name and found.name != "subcam.stages.context"
+]
 STAGES: list[Callable[..., None]] = [
     function
     for module in MODULES
@@ -88,6 +70,8 @@ def made(kind: Any, device: Device) -> Any:
         return ChosenMethod(method=method, reference="m:A", source="one")
     if kind is MethodTraining:
         return MethodTraining(chosen=made(ChosenMethod, device))
+    if kind is Corrections:
+        return Corrections(masks=MaskFolder(root=Path("corrected"), files={}), class_names=("cat",))
     if kind is SegmentationConfig:
         return SegmentationConfig(network=NetworkSettings(), class_names=("cat",))
     return {int: 3, str: "plain"}[kind] if kind in (int, str) else kind()
@@ -108,6 +92,10 @@ def variations(value: Any) -> Iterator[tuple[str, Any]]:
         yield "source", replace(value, source="two")
         for name, other in (("name", "b"), ("version", "2"), ("options", ErasingSettings(threshold=0.1))):
             yield name, replace(value, method=replace(value.method, **{name: other}))
+    elif isinstance(value, Corrections):
+        yield "class_names", replace(value, class_names=("dog",))
+        yield "colours", replace(value, masks=replace(value.masks, colours=(((9, 9, 9), 1),)))
+        yield "files", replace(value, masks=replace(value.masks, files={"a": Path(__file__)}))
     elif dataclasses.is_dataclass(value):
         for entry in dataclasses.fields(value):
             for what, changed in variations(getattr(value, entry.name)):
@@ -115,7 +103,7 @@ def variations(value: Any) -> Iterator[tuple[str, Any]]:
                 object.__setattr__(other, entry.name, changed)
                 yield f"{entry.name}.{what}", other
     elif isinstance(value, tuple):
-        yield "shorter" if value else "longer", value[:-1] if value else (1,)
+        yield "shorter" if value else "longer", value[:-1] if value else ("more",)
     elif isinstance(value, dict):
         yield "more", {**value, "more": 1}
     elif isinstance(value, bool):
@@ -173,9 +161,8 @@ def key_in(work: Callable[..., None], given: dict[str, Any]) -> str:
 
 
 def test_every_stage_is_looked_at() -> None:
-    files = {path.stem for path in Path(inspect.getfile(context)).parent.glob("*.py")}
-    assert files == {module.__name__.rpartition(".")[2] for module in MODULES} | {"context", "__init__"}
-    assert len(STAGES) == 16
+    assert len(MODULES) == 15
+    assert len(STAGES) == 19
     assert all(isinstance(module.VERSION, int) for module in MODULES)
 
 
