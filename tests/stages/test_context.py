@@ -4,18 +4,16 @@ import ast
 import copy
 import dataclasses
 import inspect
-import pkgutil
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Union
 
 import pytest
+from tests.stages.all_stages import MODULES, STAGES
 
-from subcam import stages
 from subcam.comparisons.settings import ErasingSettings
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
@@ -30,17 +28,6 @@ from subcam.stages import affinity, classify, context
 from subcam.stages.context import Context, compute, inputs_of, key_of, reasons, version_of
 from subcam.stages.given.corrections import Corrections
 
-MODULES: list[ModuleType] = [
-    import_module(found.name)
-    for found in pkgutil.walk_packages(stages.__path__, "subcam.stages.")
-    if not found.ispkg and ".settings." not in found.name and found.name != "subcam.stages.context"
-]
-STAGES: list[Callable[..., None]] = [
-    function
-    for module in MODULES
-    for name, function in vars(module).items()
-    if name == "run" or name.startswith("run_")
-]
 MADE_FASTER_BY = {"threads", "workers", "compile"}
 """Settings of the machine that a stage may read: they decide how fast it is, and are no part of the key."""
 

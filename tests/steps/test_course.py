@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stages.all_stages import STAGES
 
 from subcam.data.check import CheckedImages
 from subcam.data.records import ImageSet, Record
@@ -16,7 +17,7 @@ from subcam.stages import cam, classify, evaluate, predict, sure_regions
 from subcam.stages.context import PlannedStage
 from subcam.steps import course
 from subcam.steps.course import RunCourse
-from subcam.steps.time_left import CRF, MOST_ASSUMED, Costs, Work, work_of
+from subcam.steps.time_left import _COUNTED, CRF, MOST_ASSUMED, Costs, Work, work_of
 
 
 def images(count: int, *, size: tuple[int, int] = (100, 200)) -> CheckedImages:
@@ -34,6 +35,11 @@ def planned(work: Callable[..., None], *, name: str = "x", **given: Any) -> Plan
 
 
 # How much a stage does
+
+
+def test_the_work_of_every_stage_is_counted() -> None:
+    """Of a run with one that is not, nothing would be said."""
+    assert set(_COUNTED) == set(STAGES)
 
 
 def test_trainings_count_their_crops_and_maps_their_scales() -> None:

@@ -171,6 +171,7 @@ _COUNTED: dict[Callable[..., None], Callable[[Given], tuple[float, float]]] = {
     segment.run: _segment,
     cam.run: lambda given: (MAPS * _passes(given["settings"]) * _megapixels(given["images"]), 0.0),
     discover.run: _each_pixel(FEATURES, 0.0),
+    discover.run_on_features: _each_pixel(0.0, RATED),
     prototypes.run: _each_pixel(FEATURES, 0.0),
     prototypes.run_labels: _each_pixel(FEATURES, 0.0),
     predict.run: _predict,

@@ -153,20 +153,16 @@ def train(
 
 
 def total_steps(*, images: int, batch_size: int, epochs: int, least_steps: int) -> int:
-    """The steps of a training over so many images."""
+    """The steps of a training over so many images, with all passes that its least number of steps asks for."""
     steps = epochs * (images // max(1, batch_size))
-    return steps * _times(steps, least_steps)
-
-
-def _times(steps: int, least_steps: int) -> int:
-    """By how much every number of epochs is multiplied, so that there are enough steps."""
-    return math.ceil(least_steps / steps) if 0 < steps < least_steps else 1
+    return steps * math.ceil(least_steps / steps) if 0 < steps < least_steps else steps
 
 
 def _long_enough(training: Training) -> Training:
     """The training with as many passes over its images as its least number of steps asks for."""
-    steps = training.epochs * (len(training.images) // max(1, training.batch_size))
-    times = _times(steps, training.least_steps)
+    asked = {"images": len(training.images), "batch_size": training.batch_size, "epochs": training.epochs}
+    steps = total_steps(**asked, least_steps=0)
+    times = total_steps(**asked, least_steps=training.least_steps) // steps if steps else 1
     return replace(
         training,
         epochs=training.epochs * times,
