@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from subcam._version import __version__
-from subcam.commands import COMMANDS
+from subcam.commands import COMMANDS, LASTING
 from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
@@ -51,9 +51,6 @@ prediction, warnings and the last three lines: where the masks are, where the pa
 The same command again continues an interrupted run.
 """
 
-QUIET = ("run", "classify", "discover", "cam", "refine", "segment", "demo", "ablate", "predict")
-"""Commands of some length, which take --quiet, and go on where they were stopped."""
-
 _SHOWN = 400
 
 EXIT_OK, EXIT_USER, EXIT_INTERRUPTED = 0, 2, 130
@@ -68,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    quietly = bool(words) and words[0] in QUIET and "--quiet" in words
+    quietly = bool(words) and words[0] in LASTING and "--quiet" in words
     words = [word for word in words if not (quietly and word == "--quiet")]
     lines = logging.StreamHandler()
     lines.setFormatter(HarmlessLines("%(name)s: %(message)s" if debug else "%(message)s"))
@@ -101,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     except KeyboardInterrupt as stop:
         if distributed.is_first():
-            resumes = words[0] in QUIET or words[:2] == ["data", "download"]
+            resumes = words[0] in LASTING or words[:2] == ["data", "download"]
             print(f"\nstopped{'; the same command resumes' if resumes else ''}", file=sys.stderr)
         return stop.exit_status if isinstance(stop, Stopped) else EXIT_INTERRUPTED
     return EXIT_OK

@@ -3,9 +3,18 @@
 HELP_ALL = "--help-all"
 """Asks for the help of every setting, where --help shows those that people touch."""
 
+STAGE_COMMANDS = ("classify", "discover", "cam", "refine", "segment")
+"""A run up to one stage."""
+
+OF_RECIPE = ("run", *STAGE_COMMANDS, "ablate")
+"""Commands that take a recipe and all settings of a run."""
+
+LASTING = (*OF_RECIPE, "demo", "predict")
+"""Commands of some length, which take --quiet, and go on where they were stopped."""
+
 COMMANDS = {
     "run": "subcam.commands.run:run",
-    **{stage: f"subcam.commands.run:{stage}" for stage in ("classify", "discover", "cam", "refine", "segment")},
+    **{stage: f"subcam.commands.run:{stage}" for stage in STAGE_COMMANDS},
     "demo": "subcam.commands.run:demo",
     "recipes": "subcam.commands.run:recipes",
     "predict": "subcam.commands.predict:predict",

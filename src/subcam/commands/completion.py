@@ -6,13 +6,11 @@ Each command is asked for its flags, so that there is no second list of them.
 import shlex
 from importlib import import_module
 
-from subcam.commands import COMMANDS, HELP_ALL
+from subcam.commands import COMMANDS, HELP_ALL, LASTING, OF_RECIPE
 from subcam.commands import data as data_commands
-from subcam.commands.run import STAGES
 from subcam.errors import SubcamError
 
 SHELLS = ("bash", "zsh")
-_OF_RECIPE = ("run", *STAGES, "ablate")
 _EVERYWHERE = ("--help", "--debug")
 
 _SCRIPT = """\
@@ -55,11 +53,11 @@ def script() -> str:
     from subcam.commands.export import FORMATS
     from subcam.recipes import RECIPES
 
-    seconds = {"|".join(_OF_RECIPE): tuple(RECIPES), "export": tuple(FORMATS), "data": tuple(data_commands.COMMANDS)}
+    seconds = {"|".join(OF_RECIPE): tuple(RECIPES), "export": tuple(FORMATS), "data": tuple(data_commands.COMMANDS)}
     seconds["completion"] = SHELLS
-    calls = [(f'"{command} "*', [command, "small"]) for command in _OF_RECIPE]
+    calls = [(f'"{command} "*', [command, "small"]) for command in OF_RECIPE]
     calls += [(f'"{command} {word}"', [command, word]) for command in ("export", "data") for word in seconds[command]]
-    others = (one for one in COMMANDS if one not in (*seconds, *_OF_RECIPE, "recipes"))
+    others = (one for one in COMMANDS if one not in (*seconds, *OF_RECIPE, "recipes"))
     calls += [(f'"{command} "*', [command]) for command in others]
     flags: dict[str, list[str]] = {}
     for pattern, words in calls:
@@ -76,8 +74,8 @@ def _flags(words: list[str]) -> list[str]:
     from subcam.commands.flags import FlagsListed, listing_flags
 
     module, function = COMMANDS[words[0]].split(":")
-    further = [HELP_ALL] * (words[0] in _OF_RECIPE or words == ["demo"])
-    quiet = ["--quiet"] * (bool(further) or words == ["predict"])
+    further = [HELP_ALL] * (words[0] in OF_RECIPE or words == ["demo"])
+    quiet = ["--quiet"] * (words[0] in LASTING)
     try:
         with listing_flags():
             getattr(import_module(module), function)(words[1:])
