@@ -143,6 +143,8 @@ def write_listing(page: str, name: str, text: str) -> None:
     before = path.read_text("utf-8")
     if len(mark.findall(before)) != 1:
         raise SystemExit(f"{path}: expected one mark <!-- made: {name} --> before a text block")
+    if not text.strip():
+        raise SystemExit(f"{path}: expected something to show as {name}, got nothing")
     path.write_text(mark.sub(lambda found: f"{found[1]}{text.rstrip()}\n{found[2]}", before), "utf-8")
 
 
@@ -178,9 +180,10 @@ def shards_of(folder: Path) -> str:
     return "\n".join(["classes.txt", sizes[0], *inside, "    ...", *sizes[1:]])
 
 
-def lines_like(path: Path, pattern: str) -> str:
-    """The lines of a file that match, equal ones once."""
-    return "\n".join(dict.fromkeys(line for line in path.read_text("utf-8").splitlines() if re.match(pattern, line)))
+def said_like(log: Path, pattern: str) -> str:
+    """The lines of a run's log that match without the time before them, equal ones once."""
+    lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in log.read_text("utf-8").splitlines())
+    return "\n".join(dict.fromkeys(line for line in lines if re.match(pattern, line)))
 
 
 def between(path: Path, first: str, lines: int) -> str:
@@ -252,7 +255,7 @@ def list_run(folder: Path) -> None:
     refined = [f"round3-{name}" for name in ("crf", "affinity", "walk", "masks", "evaluate-masks-val")]
     write_listing("refine.md", "stages", stages_of(folder, *refined))
     write_listing("recipes.md", "config.toml", between(folder / "config.toml", "recipe =", 5))
-    write_listing("thresholds.md", "thresholds", lines_like(folder / "run.log", r"round\d-evaluate-val: threshold"))
+    write_listing("thresholds.md", "thresholds", said_like(folder / "run.log", r"round\d-evaluate-val: threshold"))
 
 
 def write_listings_of_runs(images: Path) -> None:
