@@ -35,7 +35,7 @@ def test_the_loop(refined_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert f"{run / 'corrections'}: 2 corrected masks; classes, with the masks that show them:" in said
     assert "left out 1 tasks, as what their images show is unknown:" in said
-    assert "1 tasks have no annotation yet: these images keep their drafts" in said
+    assert "1 task without an annotation yet: the drafts stay" in said
     assert "not annotated" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("next: ")]
     command, *words = shlex.split(line.removeprefix("next: "))
@@ -68,7 +68,7 @@ def test_masks_that_show_less_than_the_labels_are_named(
     (tmp_path / "export.json").write_text(json.dumps(tasks))
     assert cli.main(["data", "corrections", str(tmp_path / "export.json"), "--run", str(run)]) == cli.EXIT_OK
     said = capsys.readouterr().out
-    assert "warning: 1 corrected masks show less than their images' labels say." in said
+    assert "warning: 1 corrected mask with less than the image's labels say." in said
     assert f"  - {one}: no {CLASSES[0]}\n" in said
     assert other not in said.partition("warning: ")[2]
 

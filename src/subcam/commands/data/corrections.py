@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from subcam.audit.finding import counted
 from subcam.checks.fields import Settings
 from subcam.commands.data.examples import first_lines
 from subcam.runtime.progress import say, warn
@@ -91,7 +92,7 @@ def _summary_lines(taken: "TakenCorrections", out: Path) -> list[str]:
         f"{out}: {len(taken.names):,} corrected masks; classes, with the masks that show them: {classes or 'none'}"
     ]
     if taken.waiting:
-        lines.append(f"{taken.waiting:,} tasks have no annotation yet: these images keep their drafts")
+        lines.append(f"{counted(taken.waiting, 'task')} without an annotation yet: the drafts stay")
     if taken.unchanged:
         lines.append(
             f"left out {len(taken.unchanged):,} masks that equal their drafts, as nothing says that a person saw them"
@@ -111,7 +112,7 @@ def _doubts(taken: "TakenCorrections", out: Path) -> list[str]:
         return []
     lacking = [f"{name}: no {' or '.join(absent)}" for name, absent in taken.lacking.items()]
     return [
-        f"{len(lacking):,} corrected masks show less than their images' labels say. Where that was not meant, draw "
+        f"{counted(len(lacking), 'corrected mask')} with less than the image's labels say. Where that was not meant, draw "
         f"what is missing and export again, or take the mask out of {out}; "
         "where it was, take the name out of the labels:",
         *first_lines(lacking, most=_SHOWN),
