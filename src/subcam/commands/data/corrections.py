@@ -112,8 +112,8 @@ def _doubts(taken: "TakenCorrections", out: Path) -> list[str]:
         return []
     lacking = [f"{name}: no {' or '.join(absent)}" for name, absent in taken.lacking.items()]
     return [
-        f"{counted(len(lacking), 'corrected mask')} with less than the image's labels say. Where that was not meant, draw "
-        f"what is missing and export again, or take the mask out of {out}; "
+        f"{counted(len(lacking), 'corrected mask')} with less than the image's labels say. Where that was not meant, "
+        f"draw what is missing and export again, or take the mask out of {out}; "
         "where it was, take the name out of the labels:",
         *first_lines(lacking, most=_SHOWN),
     ]
