@@ -90,7 +90,8 @@ def take_corrections(export: Path, out: Path, *, images: CheckedImages, drafts: 
                 source, root=root, out=work / "masks", class_names=class_names, known=known
             )
             waiting, not_drawn = len(written.waiting), Counter(written.not_drawn)
-            skipped = tuple(skip for skip in written.skipped if skip not in written.waiting)
+            untouched = {*written.waiting}
+            skipped = tuple(skip for skip in written.skipped if skip not in untouched)
             fresh = _masks_in(work / "masks", images)
         elif source.suffix.lower() == ".xml":
             fresh = _masks_of_cvat(source, root, known, class_names, not_drawn)

@@ -208,7 +208,7 @@ def _classes(path: Path, found: Sequence[str], given: Sequence[str] | None) -> t
 
 def _choose(
     path: Path, root: Path, known: Mapping[Path, str] | None
-) -> tuple[dict[str, _Chosen], list[Skipped], list[Skipped], int]:
+) -> tuple[dict[str, _Chosen], list[Skipped], set[Skipped], int]:
     """The annotation of each image, by the name of its mask.
 
     With it, what was left out, what of that nobody has annotated, and how many images had several annotations.
@@ -218,7 +218,7 @@ def _choose(
     strangers: list[str] = []
     chosen: dict[str, _Chosen] = {}
     unknown: list[tuple[str, Skipped]] = []
-    waiting: list[Skipped] = []
+    waiting: set[Skipped] = set()
     several: set[str] = set()
     for number, (where, task) in enumerate(tasks_of(path)):
         if not is_full(task) and "data" not in task:
@@ -241,7 +241,7 @@ def _choose(
             skip = Skipped(file=address, reason=str(error))
             unknown.append((name, skip))
             if isinstance(error, NotAnnotatedError):
-                waiting.append(skip)
+                waiting.add(skip)
             continue
         earlier = chosen.get(name)
         if earlier is not None and earlier.image != image:
