@@ -70,14 +70,11 @@ def _process(given: Given, target: Callable[..., Any], *args: Any) -> Any:
 
 
 def _command(words: list[str], log: Path) -> None:
-    """Run the command and end with its status; what it prints goes into `log`."""
-    with log.open("ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    status = cli.main(words)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(status)
+    """Run the command and end with its status; what it prints goes into `log`, also where others caught it before."""
+    sys.stdout = sys.stderr = log.open("a", encoding="utf-8", buffering=1)
+    for stream in (1, 2):
+        os.dup2(sys.stdout.fileno(), stream)
+    sys.exit(cli.main(words))
 
 
 def _to_the_end(given: Given, words: list[str]) -> None:

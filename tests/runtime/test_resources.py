@@ -17,14 +17,25 @@ from subcam.runtime.resources import (
 )
 
 
-def test_a_containers_limit_counts_where_it_is_the_lesser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    most, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(resources, "LIMITS", ((str(most), str(used)),))
+@pytest.mark.parametrize(
+    ("limit", "usage", "prefix"),
+    [("memory.max", "memory.current", ""), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")],
+)
+def test_a_containers_limit_counts_where_it_is_the_lesser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, usage: str, prefix: str
+) -> None:
+    """What the kernel keeps of files that were read is not in the way: after a long run that is all of the limit."""
+    (known,) = (known for known in resources.LIMITS if known[0].name == limit)
+    assert known[1] == usage
+    monkeypatch.setattr(resources, "LIMITS", ((tmp_path / limit, *known[1:]),))
     without = available_memory()
-    most.write_text("5000\n")
-    used.write_text("2000\n")
+    (tmp_path / limit).write_text("5000\n")
+    (tmp_path / usage).write_text("4900\n")
+    assert available_memory() == 100
+    kept = {"anon": 900, f"{prefix}inactive_file": 2500, f"{prefix}active_file": 400, "shmem": 7, "slab": 90}
+    (tmp_path / "memory.stat").write_text("".join(f"{name} {count}\n" for name, count in kept.items()))
     assert available_memory() == 3000
-    most.write_text("max\n")
+    (tmp_path / limit).write_text("max\n")
     assert without is None or available_memory() is not None
     assert available_memory() != 3000
 

@@ -16,10 +16,15 @@ from subcam._version import __version__
 from subcam.errors import RunFolderError
 
 LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    (Path("/sys/fs/cgroup/memory.max"), "memory.current", ("active_file", "inactive_file")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        "memory.usage_in_bytes",
+        ("total_active_file", "total_inactive_file"),
+    ),
 )
-"""Where Linux tells a container's limit and use (second and first version of control groups)."""
+"""Where Linux tells a container's limit (second and first version of control groups); the file beside it that tells its
+use; and what of that use `memory.stat` counts as copies of files on disk, which the kernel drops where memory is wanted."""
 NOT_WORTH_ASKING = 2**26
 
 SPARE_DISK = 200_000_000
@@ -36,10 +41,17 @@ def available_memory() -> int | None:
         lines = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
         if "MemAvailable" in lines:
             amounts.append(1024 * int(lines["MemAvailable"].split()[0]))
-    for limit, usage in LIMITS:
-        if Path(limit).is_file() and Path(usage).is_file() and (most := Path(limit).read_text().strip()).isdigit():
-            amounts.append(int(most) - int(Path(usage).read_text()))
+    for limit, usage, droppable in LIMITS:
+        used = limit.with_name(usage)
+        if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+            amounts.append(int(most) - int(used.read_text()) + _counted(limit.with_name("memory.stat"), droppable))
     return min(amounts, default=None)
+
+
+def _counted(table: Path, names: tuple[str, ...]) -> int:
+    """The sum of some lines of a table of names and bytes; 0 where there is no table."""
+    lines = (line.split() for line in table.read_text().splitlines()) if table.is_file() else ()
+    return sum(int(count) for name, count in lines if name in names)
 
 
 def require_memory(needed: int, purpose: str) -> None:
