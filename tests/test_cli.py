@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,3 +194,27 @@ def test_words_come_from_the_shell(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(cli.sys, "argv", ["subcam", "--version"])
     assert main() == EXIT_OK
     assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipes"], ["evaluate", "--help"], ["--version"]])
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """As in `subcam ... | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(words) == 141
+    assert not capsys.readouterr().err
+
+
+def test_a_pipe_of_ours_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("subcam.commands.run.recipes", broken)
+    with Path(os.devnull).open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(BrokenPipeError):
+            main(["recipes"])

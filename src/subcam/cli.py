@@ -1,11 +1,15 @@
 """The command line: finds the subcommand, runs it and sets the exit status. A user's mistake is one line of text."""
 
 import logging
+import os
 import re
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
 from subcam._version import __version__
 from subcam.commands import COMMANDS, LASTING
@@ -60,8 +64,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status.
 
     0 done; 2 a mistake that the user can fix; 128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 on
-    Linux), after which the same command continues; 1 an error in subcam.
+    Linux), after which the same command continues; 141 nobody reads what it prints any more (`| head`); 1 an error in
+    subcam.
     """
+    try:
+        try:
+            return _carry_out(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout):
+            raise
+        # What is still to be written, at the end of Python too, goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose reader has gone."""
+    waiting = select.poll()
+    waiting.register(stream, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in waiting.poll(0))
+
+
+def _carry_out(arguments: Sequence[str] | None) -> int:
+    """One command, and what ends it put into words; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

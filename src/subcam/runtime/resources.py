@@ -23,8 +23,8 @@ LIMITS = (
         ("total_active_file", "total_inactive_file"),
     ),
 )
-"""Where Linux tells a container's limit (second and first version of control groups); the file beside it that tells its
-use; and what of that use `memory.stat` counts as copies of files on disk, which the kernel drops where memory is wanted."""
+"""Where Linux tells a container's limit (second and first version of control groups); the file beside it with its use;
+and what of that use, by `memory.stat`, are copies of files on disk, which the kernel drops where memory is wanted."""
 NOT_WORTH_ASKING = 2**26
 
 SPARE_DISK = 200_000_000
