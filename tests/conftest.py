@@ -6,6 +6,7 @@ which are set up after this file is read.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -44,10 +45,9 @@ MOST_WORKERS = 4
 WORKERS_FROM = 25
 """Files of tests from which workers are worth the seconds that it takes to start them."""
 
-FIRST = ("test_machine_limits.py", "test_distributed.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
-"""Files whose tests begin: that of memory which runs out, while the process has kept little; those of forks that train,
-before torch has started a thread for a device that is only pretended; then the longest, as at the end one worker would
-take over half of them, and wait for what the other makes."""
+FIRST = ("test_machine_limits.py", "test_two_processes.py", "test_killed_run.py", "test_site.py")
+"""Files whose tests begin: that of memory which runs out, while the process has kept little; then the longest, as at
+the end one worker would take over half of them, and wait for what the other makes."""
 
 MEMORY_DISK = Path("/dev/shm")
 LEAST_FREE = 2 << 30
@@ -95,6 +95,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if thorough:
         config.hook.pytest_deselected(items=thorough)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+@functools.cache
+def begin_training() -> None:
+    """Let torch decide for all of this process that there is no device, for which it would start threads.
+
+    It decides at the first gradient. Where that is one of a compiled network it takes there to be a GPU, and then no
+    fork of this process can train.
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before the first test of a process that may train."""
+    if "torch" in sys.modules:
+        begin_training()
 
 
 def pytest_collection_finish() -> None:
