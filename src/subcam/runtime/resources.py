@@ -4,6 +4,7 @@ A large image (Section 3.3's per-pixel steps) fails before the machine does.
 """
 
 import contextlib
+import functools
 import os
 import platform
 import resource
@@ -105,8 +106,14 @@ def versions() -> dict[str, str]:
     by_package = {"subcam": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            by_package[package] = version(package)
+            by_package[package] = _installed(package)
     return by_package
+
+
+@functools.cache
+def _installed(package: str) -> str:
+    """Read once: a package's own description is a long text, and each stage of a run asks for eight of them."""
+    return version(package)
 
 
 def hardware() -> dict[str, str | int | list[str]]:
