@@ -52,7 +52,6 @@ from subcam.runtime.run_folder import RECORD, RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages import (
     affinity,
-    cam,
     classify,
     discover,
     evaluate,
@@ -67,6 +66,7 @@ from subcam.steps.confidence import rate_masks
 from subcam.steps.corrections import learn_from_corrections, score_by_corrections
 from subcam.steps.course import follow
 from subcam.steps.given import discover_in_features, take_maps, take_masks
+from subcam.steps.response_maps import make_maps, maps_to_search, name_of_round
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
 
@@ -137,7 +137,7 @@ def all_stages(settings: RunSettings, context: Context) -> RunResult:
             refine(
                 settings,
                 context,
-                GIVEN if result.given else _round(result.round_index),
+                GIVEN if result.given else name_of_round(result.round_index),
                 result.responses,
                 round_index=result.round_index,
                 of_given=result.given,
@@ -215,6 +215,7 @@ def prototype_rounds(
     model = results[0].classifier
     for index in range(len(results), settings.last_round + 1):
         last = results[-1]
+        searched = maps_to_search(settings, context, last)
         if index > 1:
             labels = None
             if not control:
@@ -224,7 +225,7 @@ def prototype_rounds(
                     settings=settings.prototypes,
                     images=train,
                     model=last.classifier,
-                    maps=last.responses,
+                    maps=searched,
                     device=context.inference,
                 )
             model = train_classifier(
@@ -239,12 +240,12 @@ def prototype_rounds(
         if settings.ends_with("classify", index):
             return [*results, RoundResult(round_index=index, control=control, model=model)]
         with_prototypes = context.run(
-            f"{_round(index, control)}-prototypes",
+            f"{name_of_round(index, control)}-prototypes",
             prototypes.run,
             settings=settings.prototypes,
             images=train,
             model=model,
-            maps=last.responses,
+            maps=searched,
             seed=context.seed,
             device=context.inference,
         )
@@ -270,7 +271,7 @@ def train_classifier(
         index, with_subcategories=clusters is not None, with_prototypes=prototype_labels is not None
     )
     return context.run(
-        f"{_round(index, control)}-classify",
+        f"{name_of_round(index, control)}-classify",
         classify.run,
         settings=of_round,
         images=context.dataset.train,
@@ -294,26 +295,16 @@ def map_and_score(
     clusters: Stage | None = None,
     control: bool = False,
 ) -> RoundResult:
-    """Write the response maps of a round, unless the run ends with its network, and score them by split.
-
-    The training images get maps too in the last round, and where pseudo masks or prototypes need them.
-    """
+    """Write the response maps of a round, unless the run ends with its network, and score them by split."""
     if settings.ends_with("classify", index):
         return RoundResult(round_index=index, control=control, model=model, clusters=clusters)
-    name, last = _round(index, control), settings.rounds
-    images = list(context.dataset.scored.values())
-    refined = not control and (index == last or settings.refine.refines(index, last=last))
-    if not images or refined or settings.route == "prototypes":
-        images.append(context.dataset.train)
-    maps = context.run(
-        f"{name}-cam", cam.run, settings=settings.cam, images=union(*images), model=model, device=context.inference
-    )
+    maps = make_maps(settings, context, index, model, control=control)
     return RoundResult(
         round_index=index,
         control=control,
         model=model,
         maps=maps,
-        scores=score_maps(settings, context, name, maps),
+        scores=score_maps(settings, context, name_of_round(index, control), maps),
         clusters=clusters,
     )
 
@@ -393,8 +384,3 @@ def walk(settings: RunSettings, context: Context, name: str, maps: Stage) -> Sta
         affinity=affinities,
         device=context.inference,
     )
-
-
-def _round(index: int, control: bool = False) -> str:
-    """How the stages of a round begin."""
-    return f"round{index}{'-control' if control else ''}"

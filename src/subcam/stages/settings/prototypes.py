@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from subcam.checks.fields import BatchSize, Count, Range, Settings, Share
+from subcam.checks.fields import BatchSize, Count, OtherScales, Range, Settings, Share
 from subcam.errors import SettingsError
 
 
@@ -16,6 +16,8 @@ class PrototypeSettings(Settings):
         num_context: prototypes of what surrounds them, for each class.
         object_above: a position whose strongest response is greater shows that class.
         context_below: one whose strongest response is less shows none of the image's classes.
+        scales: factors on the image's size of the response maps that say so, which are made of the training images
+            alone; none takes the round's own maps, at all of cam.scales.
         most_positions: positions that are clustered at most in a group; of more a random sample is.
         restarts: K-means runs from different seeds; the one of least inertia counts.
         max_iterations: the limit of one K-means run.
@@ -26,6 +28,7 @@ class PrototypeSettings(Settings):
     num_context: Annotated[int, Range(1, 10_000)] = 5
     object_above: Share = 0.4
     context_below: Share = 0.2
+    scales: OtherScales = ()
     most_positions: Annotated[int, Range(1, 1_000_000_000)] = 4000
     restarts: Annotated[int, Range(1, 10_000)] = 2
     max_iterations: Count = 100

@@ -1,0 +1,61 @@
+"""The response maps of a round: of images to be scored, of those to be refined, and where prototypes are sought."""
+
+from dataclasses import replace
+
+from subcam.cam.settings import CamSettings
+from subcam.data.dataset import union
+from subcam.results import RoundResult
+from subcam.runtime.run_folder import Stage
+from subcam.settings import RunSettings
+from subcam.stages import cam
+from subcam.stages.context import Context
+
+
+def name_of_round(index: int, control: bool = False) -> str:
+    """How the stages of a round begin."""
+    return f"round{index}{'-control' if control else ''}"
+
+
+def make_maps(settings: RunSettings, context: Context, index: int, model: Stage, *, control: bool) -> Stage:
+    """The maps of a round: of all images to be scored, and of the training images where something needs them.
+
+    Pseudo masks do, and prototypes, unless they have their own (`maps_to_search`). Where nothing is to be scored, these
+    are the round's.
+    """
+    images, own = list(context.dataset.scored.values()), settings.cam
+    apart = _searched_apart(settings, index, control=control)
+    if apart and not images:
+        own = _to_search(settings)
+    if not images or _refined(settings, index, control=control) or (settings.route == "prototypes" and not apart):
+        images.append(context.dataset.train)
+    name = f"{name_of_round(index, control)}-cam"
+    return context.run(name, cam.run, settings=own, images=union(*images), model=model, device=context.inference)
+
+
+def maps_to_search(settings: RunSettings, context: Context, result: RoundResult) -> Stage:
+    """Maps of the training images that tell confident positions: the round's own, or at `prototypes.scales`."""
+    index, control = result.round_index, result.control
+    if not _searched_apart(settings, index, control=control) or not context.dataset.scored:
+        return result.responses
+    return context.run(
+        f"{name_of_round(index, control)}-search-cam",
+        cam.run,
+        settings=_to_search(settings),
+        images=context.dataset.train,
+        model=result.classifier,
+        device=context.inference,
+    )
+
+
+def _refined(settings: RunSettings, index: int, *, control: bool) -> bool:
+    """Whether pseudo masks are made of a round's maps, now or by the same command with more settings."""
+    return not control and (index == settings.rounds or settings.refine.refines(index, last=settings.rounds))
+
+
+def _searched_apart(settings: RunSettings, index: int, *, control: bool) -> bool:
+    own = settings.route == "prototypes" and bool(settings.prototypes.scales)
+    return own and not _refined(settings, index, control=control)
+
+
+def _to_search(settings: RunSettings) -> CamSettings:
+    return replace(settings.cam, scales=settings.prototypes.scales)
