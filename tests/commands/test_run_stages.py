@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from subcam import cli, pipeline
+from subcam.commands import run
 from subcam.commands.run import STAGES, _where
 from subcam.results import read_run
 from subcam.run_files.config_file import write_config
@@ -78,7 +79,11 @@ def test_stage_by_stage_is_the_same_run(
 
 
 def test_quiet_leaves_warnings_and_the_last_three_lines(
-    tiny_run: RunSettings, toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: RunSettings,
+    toy_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without ground truth the masks go to people, the worst first."""
     images = tmp_path / "images"
@@ -102,12 +107,16 @@ def test_quiet_leaves_warnings_and_the_last_three_lines(
     assert said[-3:] == [
         f"masks: {out / 'masks'}",
         f"page: none; subcam report {out} writes it",
-        f"next: subcam export label-studio {out} --worst 50 --out {out}-tasks",
+        f"next: subcam export label-studio {out} --out {out}-tasks",
     ]
     assert cli.main(said[-1].removeprefix("next: subcam ").split()) == 0
     log = (out / "run.log").read_text("utf-8")
     assert log.count("no ground-truth masks, and none are needed") == 1
     assert "nothing was scored; what there is in" in log
+    capsys.readouterr()
+    monkeypatch.setattr(run, "WORST", 3)
+    assert cli.main(["run", *words, "--no-report", "--quiet"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: subcam export label-studio {out} --worst 3 --out {out}-tasks\n")
     assert "with the ground truth" not in log
     assert "stage 1 of" in log
     assert "\n".join(said[-3:]) in log

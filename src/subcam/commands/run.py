@@ -93,6 +93,8 @@ OFTEN_OF_STAGE = {
     "segment": ("given_maps.folder", "given_masks.folder"),
 }
 """And those that a stage's command is there for."""
+WORST = 50
+"""Drafts that a run proposes to correct first, of twice as many masks or more; of fewer all, in this order."""
 DEFAULT_RECIPE = "small"
 """Of a stage's command that begins with a flag."""
 
@@ -323,6 +325,8 @@ def _next(result: "RunResult", command: list[str], words: list[str]) -> list[str
 
     command: that of the run, with its recipe.
     """
+    from subcam.metrics.masks_csv import read_confidences
+
     settings, out = result.settings, str(result.out)
     if settings.quick and "--quick" in words:
         return ["subcam", *command, *(word for word in words if word != "--quick")]
@@ -331,7 +335,16 @@ def _next(result: "RunResult", command: list[str], words: list[str]) -> list[str
         return ["subcam", then, *command[1:], *_without(_without(words, "--until-round"), "--until")]
     scored = any(one.scores for one in result.refined)
     if result.refined[-1].confidence and not scored and Path(settings.dataset.root).is_dir():
-        return ["subcam", "export", "label-studio", out, "--worst", "50", "--out", f"{out}-tasks"]
+        few = len(read_confidences(result.out)) <= 2 * WORST
+        return [
+            "subcam",
+            "export",
+            "label-studio",
+            out,
+            *([] if few else ["--worst", f"{WORST}"]),
+            "--out",
+            f"{out}-tasks",
+        ]
     if result.segmented:
         return ["subcam", "predict", out, "IMAGES", "--out", "predictions"]
     return ["subcam", "segment", *command[1:], *words]

@@ -15,6 +15,7 @@ from subcam.errors import BadInputError
 from subcam.report.figures.thumbnails import thumbnail
 from subcam.report.page.template import render
 from subcam.runtime.files import atomic_write, write_json
+from subcam.runtime.progress import duration
 from subcam.runtime.run_folder import RunFolder
 
 PAGE, RECORD = "index.html", "audit.json"
@@ -71,7 +72,7 @@ def what(audit: Audit) -> str:
         f"{f'({split.name})' if split.learned else f'of {split.name}'}, {counted(split.masks, 'mask')}"
         for split in audit.splits
     )
-    return f"{audit.understood}. {splits}. Every file was read once, in {audit.seconds:.0f} s."
+    return f"{audit.understood}. {splits}. Every file was read once, in {duration(audit.seconds)}."
 
 
 def verdict(audit: Audit) -> str:
