@@ -16,6 +16,7 @@ from tests.foreign_program import POSTSCRIPT, stand_in
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.images import read_image, read_mask
 from subcam.errors import BadInputError, RunFolderError
+from subcam.metrics.masks_csv import read_confidences
 from subcam.networks.classifier import ClassificationNetwork
 from subcam.report.gather.clusters import gather_clusters, head_weights
 from subcam.report.gather.disagreement import disagreement, with_disagreement
@@ -68,6 +69,16 @@ def test_the_first_mask_is_that_of_the_record_not_of_another_run_in_the_folder(
     first, path = next(iter(next(one for one in images if one.name == name).masks.items()))
     assert first.endswith("random walk")
     assert path.parent.name == "walk"
+
+
+def test_confidences_are_those_of_the_record_too(finished_run: Path, tmp_path: Path) -> None:
+    run = read_run(finished_run)
+    elsewhere = replace(run, result=replace(run.result, out=tmp_path))
+    images = gather_images(elsewhere, open_images(run), limit=1000).shown
+    said = {row.image: row.confidence for row in read_confidences(finished_run)}
+    assert {image.name: image.confidence for image in images} == {image.name: said[image.name] for image in images}
+    unrated = replace(run, result=replace(run.result, refined=(replace(run.result.refined[0], confidence=None),)))
+    assert not any(image.confidence for image in gather_images(unrated, open_images(run), limit=1000).shown)
 
 
 def test_a_record_becomes_what_it_was_made_of() -> None:

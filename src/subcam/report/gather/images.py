@@ -17,7 +17,7 @@ from subcam.data.dataset import Dataset
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import Record
 from subcam.metrics.confusion import confusion_matrix
-from subcam.metrics.masks_csv import MaskRow, read_confidences
+from subcam.metrics.masks_csv import MASKS_CSV, MaskRow, read_masks_csv
 from subcam.metrics.scores import scores
 from subcam.refine.scores_and_masks import label_map, mask_path
 from subcam.refine.variants import GIVEN, VARIANTS
@@ -91,7 +91,7 @@ class Images:
 def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
     """Compute the gain of the scored images (without masks: the training images) and choose `limit` to show."""
     image_sets = {split: images.image_set for split, images in dataset.scored.items()} or {"": dataset.train.image_set}
-    rated = {row.image: row for row in read_confidences(run.result.out)}
+    rated = {row.image: row for row in _confidences(run)}
     records = [
         _record(run, split, record, image_set.mask_values, rated.get(record.name))
         for split, image_set in image_sets.items()
@@ -101,6 +101,13 @@ def gather_images(run: FinishedRun, dataset: Dataset, *, limit: int) -> Images:
     compared = [with_maps[index] for index in evenly_spaced(len(with_maps), MOST_COMPARED)]
     images = [_with_gain(image, run) for image in track(compared, "report: gain of each image", len(compared))]
     return Images(shown=choose(images, limit), compared=len(images), total=len(with_maps))
+
+
+def _confidences(run: FinishedRun) -> tuple[MaskRow, ...]:
+    """How far the masks of this record can be trusted; beside the folder's masks lies what the last record says."""
+    stage = run.result.refined[-1].confidence if run.result.refined else None
+    path = stage.path / MASKS_CSV if stage else None
+    return read_masks_csv(path) if path and path.is_file() else ()
 
 
 def choose(images: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
