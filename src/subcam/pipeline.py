@@ -63,7 +63,7 @@ from subcam.stages import (
 from subcam.stages.context import Context
 from subcam.steps.compare import compare, name_of
 from subcam.steps.confidence import rate_masks
-from subcam.steps.corrections import learn_from_corrections, score_by_corrections
+from subcam.steps.corrections import learn_from_corrections, score_by_corrections, with_kept_corrections
 from subcam.steps.course import follow
 from subcam.steps.given import discover_in_features, take_maps, take_masks
 from subcam.steps.response_maps import make_maps, maps_to_search, name_of_round
@@ -92,6 +92,7 @@ def run(
     folder = RunFolder(path=out)
     with folder.lock(), log_to(out / LOG_FILE, title=called()):
         started = time.monotonic()
+        settings = with_kept_corrections(settings, out)
         with distributed.first_goes_ahead():
             dataset = dataset or open_dataset(settings.dataset, work_folder=out)
         check_early(settings, dataset)

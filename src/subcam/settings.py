@@ -194,7 +194,7 @@ class RunSettings(Settings):
         for folder, what in (
             (self.given_maps.folder, "response maps"),
             (self.given_masks.folder, "masks"),
-            (self.corrections.folder, "masks"),
+            (self.corrections.named, "masks"),
         ):
             if folder and not Path(folder).is_dir():
                 raise BadInputError(f"{folder}: expected a folder of {what}, got none; check the path")
@@ -274,7 +274,7 @@ class RunSettings(Settings):
 
 QUICK_LOOK = (
     "quick look: one round at most, a tenth of each training, maps at one scale, masks by the CRF alone; without"
-    " --quick comes all of it"
+    " --quick the run does everything"
 )
 """What `RunSettings.quick_look` makes of a run, for people."""
 

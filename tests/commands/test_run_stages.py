@@ -112,7 +112,7 @@ def test_quiet_leaves_warnings_and_the_last_three_lines(
     assert cli.main(said[-1].removeprefix("next: subcam ").split()) == 0
     log = (out / "run.log").read_text("utf-8")
     assert log.count("no ground-truth masks, and none are needed") == 1
-    assert "nothing was scored; what there is in" in log
+    assert "nothing was scored; a summary is in" in log
     capsys.readouterr()
     monkeypatch.setattr(run, "WORST", 3)
     assert cli.main(["run", *words, "--no-report", "--quiet"]) == 0
@@ -126,7 +126,7 @@ def test_a_first_look_says_that_its_masks_can_be_used(refined_run: Path) -> None
     result = read_run(refined_run).result
     assert "look" not in _where(result)
     quick = replace(result, settings=replace(result.settings, quick=True))
-    assert _where(quick).endswith("; a first look, which export and predict take too")
+    assert _where(quick).endswith("; a first look: export and predict work with it too")
 
 
 def test_a_run_that_ended_early_is_read_again(tiny_run: RunSettings, tmp_path: Path) -> None:

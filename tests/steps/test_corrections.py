@@ -71,6 +71,32 @@ def test_only_what_learns_from_them_or_is_scored_against_them_is_done_again(
     ]
 
 
+def test_those_in_the_runs_folder_count_whatever_command_comes(
+    runs: tuple[Path, RunResult],
+    refined_settings: RunSettings,
+    corrections: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A correction is somebody's work: the command of before keeps it, and so does the full run after a first look."""
+    folder = shutil.copytree(runs[0], tmp_path / "run")
+    (kept,) = {path.parent for path in (folder / "masks").glob("*.png")}
+    with_them = {path.name: path.read_bytes() for path in kept.glob("*.png")}
+    nowhere = pipeline.run(refined_settings, folder)
+    assert nowhere.refined[0].corrected is None
+    without = {path.name: path.read_bytes() for path in kept.glob("*.png")}
+    assert without != with_them
+    shutil.copytree(corrections, folder / "corrections")
+    capsys.readouterr()
+    result = pipeline.run(refined_settings, folder)
+    assert f"{folder / 'corrections'} has masks that people corrected, which count" in capsys.readouterr().out
+    assert result.settings.corrections.folder == str(folder / "corrections")
+    assert {path.name: path.read_bytes() for path in kept.glob("*.png")} == with_them
+    left_out = pipeline.run(refined_settings.with_({"corrections.folder": "none"}), folder)
+    assert left_out.refined[0].corrected is None
+    assert {path.name: path.read_bytes() for path in kept.glob("*.png")} == without
+
+
 def test_the_network_learns_from_them_to_the_pixel(runs: tuple[Path, RunResult], corrections: Path) -> None:
     """And from the pseudo masks of all other images."""
     (refined,) = runs[1].refined

@@ -26,7 +26,8 @@ class Masks(Settings):
     Attributes:
         source: a folder of masks, one that `subcam predict` wrote, or that of a run, whose final masks are meant.
         predictions: the same, as a flag.
-        out: where to write; a file that is there is replaced as a whole. Of a run, else, into its folder `exports`.
+        out: where to write; a file that is there is replaced as a whole. Without it, exports of a run go into its
+            folder `exports`.
         images: the folder of the images: their file names are then the real ones, and sizes are checked. A run knows
             where its images were.
         list: a file of the names to write, one a line, such as a split of VOC; else every mask.
@@ -151,7 +152,7 @@ def _warn_of_unshown(masks: "MaskFolder", images: "Images") -> None:
     if files:
         warn(
             f"browsers, and so labelling tools, do not show {len(files)} of these images: {first_of(files)}; give the "
-            "tool JPEG copies of the same size and name, and --images the folder of these"
+            "tool JPEG copies of the same size and name, and --images a folder of all images with these in their place"
         )
 
 

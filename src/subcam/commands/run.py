@@ -272,7 +272,7 @@ def _execute(recipe: str | None, words: list[str], *, prog: str, until: str = ""
             show(terminal_table(table))
         if tables:
             say(explanation(result))
-        what = "tables" if tables else "nothing was scored; what there is"
+        what = "tables" if tables else "nothing was scored; a summary is"
         rest = f"all else listed in {given.out / 'run.json'}"
         say(f"{duration(result.seconds)}; {what} in {given.out / 'summary.md'}, {rest}")
         page = f"none; subcam report {shlex.quote(str(given.out))} writes it"
@@ -310,7 +310,7 @@ def _where(result: "RunResult") -> str:
 
     if result.refined:
         network = f"; network: {result.out / MODEL_FOLDER}" if result.segmented else ""
-        look = "; a first look, which export and predict take too" if result.settings.quick else ""
+        look = "; a first look: export and predict work with it too" if result.settings.quick else ""
         return f"masks: {result.out / MASKS_FOLDER}{network}{look}"
     last = result.last
     if last.maps:

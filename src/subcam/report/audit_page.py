@@ -79,7 +79,8 @@ def verdict(audit: Audit) -> str:
     """Whether the data set can be used, in a sentence."""
     stops, warnings = len(audit.of("stop")), len(audit.of("warning"))
     if stops:
-        return f"A run would stop: {counted(stops, 'problem')} must be fixed first, {warnings} more should be."
+        more = f", {warnings} more should be" if warnings else ""
+        return f"A run would stop: {counted(stops, 'problem')} must be fixed first{more}."
     if warnings:
         return f"A run would work. Worth fixing before spending hours on it: {counted(warnings, 'problem')}."
     return "Nothing here would harm a run."

@@ -26,9 +26,6 @@ from subcam.runtime.files import below
 from subcam.runtime.run_folder import RunFolder
 from subcam.stages.given.corrections import open_corrections
 
-CORRECTIONS_FOLDER = "corrections"
-"""In a run's folder, where nothing else is said."""
-
 _LIMITS = Limits(members=1_000_000, bytes=16 << 30)
 _EXPORT = Origin(refused="export it again", damaged="export it again", portable=False)
 

@@ -15,6 +15,16 @@ from subcam.settings import RunSettings
 from subcam.stages.context import Context
 from subcam.stages.given import corrections
 from subcam.stages.given.corrections import Corrections
+from subcam.stages.settings.given import CORRECTIONS_FOLDER, NO_CORRECTIONS
+
+
+def with_kept_corrections(settings: RunSettings, out: Path) -> RunSettings:
+    """The settings, with the corrected masks that lie in the run's folder, unless they name others or none."""
+    kept = out / CORRECTIONS_FOLDER
+    if settings.corrections.folder or next(kept.rglob("*.png"), None) is None:
+        return settings
+    say(f"{kept} has masks that people corrected, which count; --corrections {NO_CORRECTIONS} leaves them out")
+    return settings.with_({"corrections.folder": str(kept)})
 
 
 def score_by_corrections(settings: RunSettings, context: Context) -> Context:
@@ -64,7 +74,7 @@ def corrected_training_images(settings: RunSettings, context: Context) -> Checke
 
 def _found(settings: RunSettings, context: Context) -> Corrections | None:
     """The corrected masks of the run's images; None where none were given."""
-    folder = settings.corrections.folder
+    folder = settings.corrections.named
     return corrections.open_corrections(Path(folder), union(*context.dataset.all)) if folder else None
 
 

@@ -372,8 +372,16 @@ def test_disagreement_is_a_share_of_the_objects() -> None:
     second = np.array([[0, 1, 1, 2, 2, 1, 255, 0]], np.uint8)
     assert disagreement(first, second) == 2 / 4  # of four pixels that either calls an object, both of them decided
     assert disagreement(first, first) == 0
-    assert disagreement(np.zeros_like(first), np.zeros_like(first)) == 0
+    assert disagreement(np.zeros_like(first), np.zeros_like(first)) is None
     assert disagreement(np.zeros_like(first), np.ones_like(first)) == 1
+
+
+def test_two_masks_of_nothing_do_not_count_as_agreement(
+    finished_run: Path, gathered: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageRecord, "read_own_mask", lambda self, name: np.zeros((3, 4), np.uint8))
+    image = gathered.shown[0]
+    assert with_disagreement(image, read_run(finished_run)) is image
 
 
 def test_the_network_is_compared_with_the_pseudo_mask_else_the_maps_are(finished_run: Path, gathered: Images) -> None:

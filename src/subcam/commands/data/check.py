@@ -79,8 +79,8 @@ def _check(settings: "DatasetSettings", out: Path | None, *, work_folder: Path, 
     require_usable(audit)
     say(f"\nrecipe {audit.recipe}: {audit.reason}\n  {proposed_command(audit, chosen)}")
     say(
-        "where whole images are clustered, as in the paper: "
-        f"--discover.num-subcategories {audit.subcategories} fits the class of middle size"
+        "for the paper's recipes alone, which cluster the images of each class: "
+        f"--discover.num-subcategories {audit.subcategories} would suit the class of median size"
     )
 
 

@@ -52,7 +52,8 @@ def corrections(words: list[str]) -> None:
     from subcam.data.dataset import union
     from subcam.refine.scores_and_masks import mask_path
     from subcam.results import open_images, read_run
-    from subcam.run_files.corrections import CORRECTIONS_FOLDER, take_corrections
+    from subcam.run_files.corrections import take_corrections
+    from subcam.stages.settings.given import CORRECTIONS_FOLDER
 
     run = read_run(given.run)
     images = union(*open_images(run, data=given.data).all)
@@ -114,6 +115,6 @@ def _doubts(taken: "TakenCorrections", out: Path) -> list[str]:
     return [
         f"{counted(len(lacking), 'corrected mask')} with less than the image's labels say. Where that was not meant, "
         f"draw what is missing and export again, or take the mask out of {out}; "
-        "where it was, take the name out of the labels:",
+        "where it was, take the class out of the image's labels:",
         *first_lines(lacking, most=_SHOWN),
     ]

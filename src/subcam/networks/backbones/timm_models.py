@@ -20,7 +20,7 @@ from timm.layers import LayerNorm2d, LayerNorm2dFp32, RmsNorm2d, RmsNorm2dFp32, 
 from torch import Tensor, nn
 
 from subcam.errors import CheckpointError, SettingsError
-from subcam.networks.published_weights import retries_said_once
+from subcam.networks.published_weights import packaged_networks, retries_said_once
 
 ANY_SIZE_ARGUMENTS = {"dynamic_img_size": True, "dynamic_img_pad": True, "strict_img_size": False}
 """What timm's families call "take images of any size"; each model gets those that it knows."""
@@ -92,8 +92,8 @@ class TimmPlan:
             reason = (str(error).strip() or "no message").splitlines()[0]
             raise CheckpointError(
                 f"timm's weights of '{self.name}' could not be fetched ({type(error).__name__}: {reason}). Give a local"
-                " file (.safetensors, .pth) as weights, 'package' for those of a package (tf_efficientnet_lite0), or"
-                " 'none' to start from random ones"
+                " file (.safetensors, .pth) as weights, or 'none' to start from random ones; or take a network whose"
+                f" weights come in a package: {packaged_networks()}"
             ) from error
 
 

@@ -23,7 +23,10 @@ from subcam.results import FinishedRun
 
 
 def with_disagreement(image: ImageRecord, run: FinishedRun) -> ImageRecord:
-    """The image with the share on which two predictions differ, and which two; unchanged where it has no two."""
+    """The image with the share on which two predictions differ, and which two.
+
+    Unchanged where it has no two, or where both find nothing: that they agree says nothing of the mask.
+    """
     if not run.result.refined:
         return image
     refined = run.result.refined[-1]
@@ -32,20 +35,21 @@ def with_disagreement(image: ImageRecord, run: FinishedRun) -> ImageRecord:
         return image
     mask = image.read_own_mask(pseudo)
     if network:
-        found = image.read_own_mask(network)
-        return replace(image, disagreement=disagreement(found, mask), disagreeing=(network, pseudo))
-    if image.maps[-1] is None:
+        found, other = image.read_own_mask(network), network
+    elif image.maps[-1] is None:
         return image
-    maps, last = read_response_maps(image.maps[-1]), run.mapped[-1]
-    found = thresholded(maps.full_size(), maps.classes, response_threshold(run, image.split, last))
-    between = (f"response maps of {round_name(last)}", pseudo)
-    return replace(image, disagreement=disagreement(found, mask), disagreeing=between)
+    else:
+        maps, last = read_response_maps(image.maps[-1]), run.mapped[-1]
+        found = thresholded(maps.full_size(), maps.classes, response_threshold(run, image.split, last))
+        other = f"response maps of {round_name(last)}"
+    share = disagreement(found, mask)
+    return image if share is None else replace(image, disagreement=share, disagreeing=(other, pseudo))
 
 
-def disagreement(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> float:
-    """Of the pixels that either mask calls an object, the share on which they differ, 0..1; 0 where neither finds one.
+def disagreement(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> float | None:
+    """Of the pixels that either mask calls an object, the share on which they differ, 0..1; None where there are none.
 
     Pixels that either leaves undecided (255) do not count.
     """
     objects = ((first > 0) | (second > 0)) & (first != IGNORE_INDEX) & (second != IGNORE_INDEX)
-    return float((first != second)[objects].mean()) if objects.any() else 0.0
+    return float((first != second)[objects].mean()) if objects.any() else None

@@ -12,7 +12,7 @@ VARIANT_NAMES = {
     "walk": "random walk",
     "walk-crf": "random walk + CRF",
     GIVEN: "as given",
-    CORRECTED: "corrected by people",
+    CORRECTED: "some corrected by people",
 }
 """Kinds of pseudo masks, by what was applied to the response maps."""
 

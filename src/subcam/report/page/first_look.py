@@ -62,18 +62,19 @@ def confidence_tiles(confidences: Sequence[float | None]) -> list[Tile]:
     if not known:
         return []
     return [
-        Tile(name="Masks", value=f"{len(known):,}", unit="on this page", note="each with a confidence, the run's own"),
+        Tile(name="Masks", value=f"{len(known):,}", unit="on this page", note="each with a confidence"),
         Tile(
             name="Confidence",
             value=f"{statistics.median(known):.2f}",
             unit="median",
-            note="from 0 to 1: it ranks the masks, and is no probability that one is right",
+            note="from 0 to 1: it ranks the masks; it is not the probability that one is right",
         ),
         Tile(
             name="To look at first",
             value=f"{len(worst_fifth(confidences))}",
             unit=f"of {counted(len(known), 'mask')}",
-            note="the fifth of least confidence" + (f", {_MOST_WORST} at most" if len(known) > 5 * _MOST_WORST else ""),
+            note="the fifth with the least confidence"
+            + (f", {_MOST_WORST} at most" if len(known) > 5 * _MOST_WORST else ""),
             shows_worst=True,
         ),
     ]

@@ -70,7 +70,7 @@ def headline(run: FinishedRun) -> Headline:
 def _nothing_scored(run: FinishedRun) -> str:
     if not run.mapped and not run.result.refined:
         return "The run ended before any response maps: this page shows its training and its cost."
-    return "There are no true masks to compare with, so nothing is scored: look at the masks, the least certain first."
+    return "There are no true masks to compare with, so nothing is scored."
 
 
 def _images(run: FinishedRun, split: str) -> str:

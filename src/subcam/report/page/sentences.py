@@ -59,7 +59,7 @@ def mask_note(published: str) -> str:
     if not published:
         return ""
     files = f"the files of the run's folder masks ({published})"
-    return f"The column of masks first shows {files}: confidence ranks these, and these are exported."
+    return f"At first, the column of masks shows {files}: confidence ranks these, and these are exported."
 
 
 def firsts_note(images: Sequence[ImageRecord], mask: str, published: str) -> str:

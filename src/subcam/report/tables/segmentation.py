@@ -124,7 +124,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 def _supervision(result: RunResult, network: SegmentedResult) -> str:
     learned_from = {"truth": "masks", "given": GIVEN_MASKS}.get(network.trained_on, "labels")
-    corrected = result.settings.corrections.folder and network.trained_on != "truth"
+    corrected = result.settings.corrections.named and network.trained_on != "truth"
     return f"{learned_from}, corrected masks" if corrected else learned_from
 
 

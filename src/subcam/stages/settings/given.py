@@ -71,15 +71,32 @@ class GivenMasksSettings(Settings):
     unknown: Annotated[Literal["stop", "ignore"], tyro.conf.arg(name="masks-unknown", prefix_name=False)] = "stop"
 
 
+CORRECTIONS_FOLDER = "corrections"
+"""Of a run: what `subcam data corrections` keeps there, and every run in this folder takes."""
+
+NO_CORRECTIONS = "none"
+"""In the place of a folder: also those in the run's folder are left out."""
+
+
+def _corrections_digest(folder: Path) -> str:
+    return NO_CORRECTIONS if str(folder) == NO_CORRECTIONS else _masks_digest(folder)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorrectionSettings(Settings):
     """Masks that people corrected.
 
     Attributes:
-        folder: a folder of masks that people corrected, as `subcam data corrections` writes it. A network learns from
-            them in the place of the pseudo masks, and images that are held out are scored against them.
+        folder: a folder of masks that people corrected, as `subcam data corrections` writes it; else those in the run's
+            own folder, if any, which "none" leaves out. A network learns from them in the place of the pseudo masks,
+            and images that are held out are scored against them.
     """
 
-    folder: Annotated[str, tyro.conf.arg(name="corrections", prefix_name=False, metavar="DIR")] = field(
-        default="", metadata=by_content(_masks_digest)
+    folder: Annotated[str, tyro.conf.arg(name="corrections", prefix_name=False, metavar="DIR|none")] = field(
+        default="", metadata=by_content(_corrections_digest)
     )
+
+    @property
+    def named(self) -> str:
+        """The folder that is named; "" where none is, or none is to be taken."""
+        return "" if self.folder == NO_CORRECTIONS else self.folder
