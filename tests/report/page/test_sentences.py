@@ -64,7 +64,7 @@ def test_a_recipe_speaks_for_itself(run: FinishedRun) -> None:
     assert note.startswith("Recipe toy: ")
     quick = run.result.settings.quick_look()
     (note,) = sentences.recipe_notes(replace(run, result=replace(run.result, settings=quick)))
-    assert note.startswith("A quick look: one round at most, a tenth of each training")
+    assert note.startswith("A quick look: one round at most, a tenth of each training or less")
     assert "`" not in note
 
 
