@@ -1,4 +1,4 @@
-# The demo in a container; docs/quickstart.md has the commands. TORCH is a backend of uv: cpu, or cu132 and the like for
+# The demo in a container; docs/scale.md has the commands. TORCH is a backend of uv: cpu, or cu132 and the like for
 # NVIDIA GPUs.
 FROM python:3.13-slim
 ARG TORCH=cpu

@@ -261,7 +261,7 @@ def list_run(folder: Path) -> None:
 def write_listings_of_runs(images: Path) -> None:
     """What commands print that begin with the demo: in a folder that holds my-images and a copy of it in runs/toy."""
     said = printed("data", "check", "my-images", "--out", "check", first="STOPS A RUN")
-    write_listing("data.md", "check", said)
+    write_listing("data-check.md", "check", said)
     words = ["refine", "--maps", "runs/toy", "--data", images, "--out", "runs/crf"]
     words += ["--refine.no-random-walk", "--refine.masks.pseudo-mask", "crf"]
     write_listing("own-maps-and-masks.md", "refine", printed(*words, first="Table 1").replace(str(images), "my-images"))

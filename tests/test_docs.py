@@ -99,12 +99,12 @@ def test_the_code_of_a_document_runs(path, tmp_path, monkeypatch):
 
 
 def test_every_public_name_has_an_example_that_runs():
-    path = ROOT / "docs" / "api.md"
-    code = "\n".join(block.text for block in python_blocks(path))
-    headings = "\n".join(re.findall(r"^#+ .*", path.read_text("utf-8"), re.MULTILINE))
+    pages = [ROOT / "docs" / name for name in ("api.md", "api-data.md")]
+    code = "\n".join(block.text for path in pages for block in python_blocks(path))
+    headings = "\n".join(re.findall(r"^#+ .*", "".join(path.read_text("utf-8") for path in pages), re.MULTILINE))
     for name in subcam.__all__:
-        assert re.search(rf"\b{name}\b", code), f"docs/api.md has no example of {name}"
-        assert f"`{name}`" in headings, f"docs/api.md has no heading for {name}"
+        assert re.search(rf"\b{name}\b", code), f"no page of the API has an example of {name}"
+        assert f"`{name}`" in headings, f"no page of the API has a heading for {name}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=id_of)

@@ -80,7 +80,7 @@ def test_equations_are_mathml(site):
 
 
 def test_every_public_name_has_its_docstring(site):
-    html = page(site, "api")
+    html = page(site, "api") + page(site, "api-data")
     for name in set(subcam.__all__) - {"__version__", "hub"}:
         assert re.search(rf'id="subcam\.[\w.]+\.{name}"', html), name
     assert 'id="subcam.hub.folder.load"' in html

@@ -1,7 +1,7 @@
 """What mkdocs adds to the pages when it builds the site: equations, docstrings, the tour with its outputs.
 
 Pages stay plain Markdown that also reads well in the repository. Fences marked `math` become MathML, which browsers
-render without a script; the sections of docs/api.md get the signature and docstring of their names; docs/tour.ipynb
+render without a script; the sections of the API's pages get the signature and docstring of their names; docs/tour.ipynb
 is executed and becomes a page; docs/report.md gets the report page of a small run on generated images.
 """
 
@@ -23,6 +23,7 @@ import subcam
 from subcam.recipes import toy
 from subcam.report.page.page import write_report
 
+API_PAGES = ("api.md", "api-data.md")
 API_SECTION = re.compile(r"^### (?P<names>`\w+`(?:, `\w+`)*)\n.*?(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 WORDS_OF_FENCE = re.compile(r"^(```\w+) .*$", re.MULTILINE)
 NOTEBOOK = "tour.ipynb"
@@ -127,7 +128,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if SAMPLE_MARK in markdown:
         markdown = markdown.replace(SAMPLE_MARK, f"[A report of a small run on generated images]({SAMPLE}).")
     markdown = WORDS_OF_FENCE.sub(r"\1", markdown.replace(f"]({NOTEBOOK})", "](tour.md)"))
-    return API_SECTION.sub(_with_docstrings, markdown) if page.file.src_uri == "api.md" else markdown
+    return API_SECTION.sub(_with_docstrings, markdown) if page.file.src_uri in API_PAGES else markdown
 
 
 def _with_docstrings(section: re.Match[str]) -> str:
