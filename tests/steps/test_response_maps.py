@@ -81,11 +81,13 @@ def test_without_scales_of_their_own_they_are_sought_in_the_rounds_maps(sought: 
     }
 
 
-def test_a_round_that_is_refined_has_its_maps_already(sought: RunSettings, tmp_path: Path) -> None:
-    found = maps_of(stages_of(sought.with_({"refine.rounds": "first-and-last"}), tmp_path))
-    assert found["round0-cam"] == Maps(ALL, SOME)
-    assert "round0-search-cam" not in found
-    assert found["round1-search-cam"] == Maps(24, FEWER)
+def test_a_round_that_is_refined_has_all_scales_for_its_masks(sought: RunSettings, tmp_path: Path) -> None:
+    settings = sought.with_({"refine.rounds": "first-and-last"})
+    found = maps_of(stages_of(settings, tmp_path))
+    assert (found["round0-cam"], found["round0-search-cam"]) == (Maps(ALL, SOME), Maps(24, FEWER))
+    dataset = replace(open_dataset(sought.dataset, work_folder=tmp_path), scored={})
+    found = maps_of(stages_of(settings, tmp_path, dataset=dataset))
+    assert (found["round0-cam"], found["round0-search-cam"]) == (Maps(24, SOME), Maps(24, FEWER))
 
 
 def test_where_nothing_is_scored_these_are_the_rounds_maps(sought: RunSettings, tmp_path: Path) -> None:
@@ -95,6 +97,11 @@ def test_where_nothing_is_scored_these_are_the_rounds_maps(sought: RunSettings, 
         "round1-cam": Maps(24, FEWER),
         "round2-cam": Maps(24, SOME),
     }
+
+
+def test_the_rounds_own_scales_are_no_others(sought: RunSettings, tmp_path: Path) -> None:
+    same, none = ({"prototypes.scales": scales} for scales in (SOME, ()))
+    assert maps_of(stages_of(sought.with_(same), tmp_path)) == maps_of(stages_of(sought.with_(none), tmp_path))
 
 
 def test_what_looks_for_confident_positions_is_given_them(sought: RunSettings, tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ def name_of_round(index: int, control: bool = False) -> str:
 def make_maps(settings: RunSettings, context: Context, index: int, model: Stage, *, control: bool) -> Stage:
     """The maps of a round: of all images to be scored, and of the training images where something needs them.
 
-    Pseudo masks do, and prototypes, unless they have their own (`maps_to_search`). Where nothing is to be scored, these
+    Pseudo masks do, and prototypes, unless they have their own (`maps_to_search`). Where nothing else is wanted, those
     are the round's.
     """
     images, own = list(context.dataset.scored.values()), settings.cam
-    apart = _searched_apart(settings, index, control=control)
-    if apart and not images:
+    if _only_searched(settings, context, index, control=control):
         own = _to_search(settings)
-    if not images or _refined(settings, index, control=control) or (settings.route == "prototypes" and not apart):
+    apart = _is_searched_apart(settings)
+    if not images or _is_refined(settings, index, control=control) or (settings.route == "prototypes" and not apart):
         images.append(context.dataset.train)
     name = f"{name_of_round(index, control)}-cam"
     return context.run(name, cam.run, settings=own, images=union(*images), model=model, device=context.inference)
@@ -35,7 +35,7 @@ def make_maps(settings: RunSettings, context: Context, index: int, model: Stage,
 def maps_to_search(settings: RunSettings, context: Context, result: RoundResult) -> Stage:
     """Maps of the training images that tell confident positions: the round's own, or at `prototypes.scales`."""
     index, control = result.round_index, result.control
-    if not _searched_apart(settings, index, control=control) or not context.dataset.scored:
+    if not _is_searched_apart(settings) or _only_searched(settings, context, index, control=control):
         return result.responses
     return context.run(
         f"{name_of_round(index, control)}-search-cam",
@@ -47,14 +47,20 @@ def maps_to_search(settings: RunSettings, context: Context, result: RoundResult)
     )
 
 
-def _refined(settings: RunSettings, index: int, *, control: bool) -> bool:
+def _is_refined(settings: RunSettings, index: int, *, control: bool) -> bool:
     """Whether pseudo masks are made of a round's maps, now or by the same command with more settings."""
     return not control and (index == settings.rounds or settings.refine.refines(index, last=settings.rounds))
 
 
-def _searched_apart(settings: RunSettings, index: int, *, control: bool) -> bool:
-    own = settings.route == "prototypes" and bool(settings.prototypes.scales)
-    return own and not _refined(settings, index, control=control)
+def _is_searched_apart(settings: RunSettings) -> bool:
+    """Whether confident positions are told by other maps than a round's own."""
+    return settings.route == "prototypes" and settings.prototypes.scales not in ((), settings.cam.scales)
+
+
+def _only_searched(settings: RunSettings, context: Context, index: int, *, control: bool) -> bool:
+    """Whether nothing but prototypes needs a round's maps."""
+    refined = _is_refined(settings, index, control=control)
+    return _is_searched_apart(settings) and not refined and not context.dataset.scored
 
 
 def _to_search(settings: RunSettings) -> CamSettings:
