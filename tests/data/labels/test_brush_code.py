@@ -50,7 +50,7 @@ def test_only_how_far_a_pixel_is_seen_counts() -> None:
     assert mask_of_brush(other_sizes, (2, 2)).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_blocks_are_read_as_bit_by_bit(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 16), min_size=4, max_size=4))
