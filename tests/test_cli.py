@@ -218,3 +218,13 @@ def test_a_pipe_of_ours_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(BrokenPipeError):
             main(["recipes"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_into_a_full_disk_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["--help"]) == EXIT_USER
+    assert capsys.readouterr().err.startswith("error: no space left")

@@ -17,6 +17,7 @@ from subcam.errors import SubcamError
 from subcam.runtime import distributed
 from subcam.runtime.caches import places
 from subcam.runtime.failures import explain, is_peer_gone
+from subcam.runtime.files import is_disk_full
 from subcam.runtime.progress import HarmlessLines, harmless, quiet
 from subcam.runtime.signals import Stopped, listening
 
@@ -71,20 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _carry_out(arguments)
         finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        if not _is_unread(sys.stdout):
+            print(end="", flush=True)  # also where there is no output to be flushed
+    except OSError as error:
+        unread = isinstance(error, BrokenPipeError) and _is_unread(sys.stdout)
+        if not unread and not is_disk_full(error):
             raise
         # What is still to be written, at the end of Python too, goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        if unread:
+            return 128 + signal.SIGPIPE
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_USER
 
 
 def _is_unread(stream: TextIO) -> bool:
     """Whether a stream is a pipe whose reader has gone."""
     waiting = select.poll()
     waiting.register(stream, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in waiting.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
 
 
 def _carry_out(arguments: Sequence[str] | None) -> int:

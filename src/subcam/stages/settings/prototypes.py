@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from subcam.checks.fields import BatchSize, Count, OtherScales, Range, Settings, Share
+from subcam.checks.fields import BatchSize, Count, Range, ScalesOrNone, Settings, Share
 from subcam.errors import SettingsError
 
 
@@ -28,7 +28,7 @@ class PrototypeSettings(Settings):
     num_context: Annotated[int, Range(1, 10_000)] = 5
     object_above: Share = 0.4
     context_below: Share = 0.2
-    scales: OtherScales = ()
+    scales: ScalesOrNone = ()
     most_positions: Annotated[int, Range(1, 1_000_000_000)] = 4000
     restarts: Annotated[int, Range(1, 10_000)] = 2
     max_iterations: Count = 100
