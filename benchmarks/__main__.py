@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=5, help="how often two ways take turns")
     parser.add_argument("--threads", type=int, default=1, help="threads of arithmetic")
     parser.add_argument("--images", type=Path, help="folder of .jpg photographs; made images without")
-    parser.add_argument("--pydensecrf-python", type=Path, help="interpreter that has numpy and pydensecrf2")
+    parser.add_argument("--peers-python", type=Path, help="interpreter that has pydensecrf2, if not this one")
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000], help="images, for memory")
     parser.add_argument("--json", type=Path, help="keep the results; rows of an earlier file that are not new stay")
     parser.add_argument("--load", type=Path, help="measure nothing, take these results")
@@ -84,14 +84,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, console: "Console") -> int:
     """Everything after the words of the command line are understood."""
-    from benchmarks.record import Results, merged, missed
+    from benchmarks.record import Results, missed
     from benchmarks.show import to_growth_table, to_table, write_markdown
 
     against = Results.read(options.against) if options.against else None
     results = Results.read(options.load) if options.load else measured(options, console)
-    if options.json:
-        if options.json.is_file() and not options.load:
-            results = merged(Results.read(options.json), results)
+    if options.load and options.json:
         results.write(options.json)
     console.print(to_table(results, against=against))
     if results.growth:
@@ -105,33 +103,50 @@ def run(options: argparse.Namespace, console: "Console") -> int:
 
 
 def measured(options: argparse.Namespace, console: "Console") -> "Results":
-    """Run the benchmarks that were named, one after the other."""
+    """Run the benchmarks that were named, one after the other; each is kept when it is done.
+
+    Raises:
+        BadInputError: the file of `--json` holds results that are not to be mixed with these.
+    """
     import torch
 
+    from benchmarks import peers
     from benchmarks.measure import Options
-    from benchmarks.record import Growth, Results, Row
+    from benchmarks.record import Growth, Results, Row, merged
 
     torch.set_num_threads(options.threads)
     asked = Options(
         quick=options.quick,
         turns=options.turns,
         images=options.images,
-        pydensecrf_python=options.pydensecrf_python,
+        peers_python=options.peers_python or peers.own_interpreter(),
         counts=tuple(options.counts),
     )
+    before = os.getloadavg()[0]
+    earlier = Results.read(options.json) if options.json and options.json.is_file() else None
     found: list[Row | Growth] = []
+
+    def so_far() -> Results:
+        results = Results(
+            rows=tuple(one for one in found if isinstance(one, Row)),
+            growth=tuple(one for one in found if isinstance(one, Growth)),
+            quick=options.quick,
+            threads=options.threads,
+            load=(before, os.getloadavg()[0]),
+            peers=peers.versions(asked.peers_python),
+        )
+        return merged(earlier, results) if earlier else results
+
+    so_far()  # refuses a file of other results before anything is measured
     for name in options.names or BENCHMARKS:
         module, function = BENCHMARKS[name]
         for one in getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked):
             found.append(one)
             what = one.case if isinstance(one, Row) else f"{one.count} images"
             console.print(f"{name}: {one.stage}, {what}: {one.seconds:.3g} s", style="dim", highlight=False)
-    return Results(
-        rows=tuple(one for one in found if isinstance(one, Row)),
-        growth=tuple(one for one in found if isinstance(one, Growth)),
-        quick=options.quick,
-        threads=options.threads,
-    )
+        if options.json:
+            so_far().write(options.json)
+    return so_far()
 
 
 if __name__ == "__main__":

@@ -65,12 +65,10 @@ def rows(options: Options) -> Iterator[Row]:
             yield Row(
                 stage="clustering",
                 case=f"{count} x {dim}, K = {K}, {RESTARTS} restarts",
-                seconds=times.seconds,
+                **vars(times),
                 items=count,
                 unit="rows",
                 other="scikit-learn, all rows at once",
-                other_seconds=times.other_seconds,
-                ratio=times.ratio,
                 peak_mib=peaks[0],
                 other_peak_mib=peaks[1],
                 difference=max(0.0, found.inertia / plain.inertia_ - 1),

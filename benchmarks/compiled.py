@@ -34,10 +34,8 @@ def rows(options: Options) -> Iterator[Row]:
     row = Row(
         stage="response maps",
         case=f"{case.title}, compiled",
-        seconds=times.seconds,
+        **vars(times),
         other="not compiled",
-        other_seconds=times.other_seconds,
-        ratio=times.ratio,
         difference=difference,
     )
     yield row

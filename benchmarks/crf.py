@@ -1,6 +1,6 @@
 """Dense CRF beside pydensecrf, where an interpreter has it, and beside exact Gaussians between all pairs of pixels.
 
-    python -m benchmarks crf --images VOC/JPEGImages --pydensecrf-python ENV/bin/python
+    python -m benchmarks crf --images VOC/JPEGImages --peers-python ENV/bin/python
 
 The two take turns on the same images and scores, and ratios are medians over these turns, so that other work on the
 machine meets both. pydensecrf (`pip install pydensecrf2`) lives in an environment of its own. Two threads are two
@@ -11,11 +11,9 @@ the building of the lattices included (but that of the spatial one is kept for e
 import importlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -25,7 +23,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib
+from benchmarks.measure import (
+    Options,
+    Time,
+    compared,
+    in_fresh_process,
+    in_turns,
+    median_time,
+    peak_growth_mib,
+    timed,
+)
+from benchmarks.peers import absent
 from benchmarks.record import Bound, Row
 from subcam.crf.dense_crf import dense_crf, dense_crf_many
 from subcam.crf.settings import CRFSettings
@@ -165,7 +173,7 @@ def measure_row(size: Size, options: Options) -> Row:
         mine, theirs = _times(cases, size, options)
         peak = in_fresh_process(peak_mib, cases[0].path)
         their_peak = difference = None
-        with pydensecrf_workers(options.pydensecrf_python, 1) as workers:
+        with pydensecrf_workers(options.peers_python, 1) as workers:
             for worker in workers:
                 their_peak = worker.run(cases[0], memory=True)["peak_mib"]
                 marginals = np.load(f"{cases[0].path}.marginals.npy")
@@ -174,10 +182,8 @@ def measure_row(size: Size, options: Options) -> Row:
     return Row(
         stage="dense CRF",
         case=size.title,
-        seconds=statistics.median(mine),
-        other="pydensecrf" if theirs else "",
-        other_seconds=statistics.median(theirs) if theirs else None,
-        ratio=statistics.median(b / a for a, b in zip(mine, theirs, strict=True)) if theirs else None,
+        **(vars(compared(mine, theirs)) if theirs else vars(median_time(mine))),
+        other="pydensecrf" if theirs else absent("pydensecrf2"),
         peak_mib=peak,
         other_peak_mib=their_peak,
         difference=difference,
@@ -191,7 +197,7 @@ def measure_direct(options: Options, *, classes: int = 5) -> Row:
     size = Size(height=height, width=width, classes=classes)
     with tempfile.TemporaryDirectory() as scratch:
         case = make_cases(options.images, Path(scratch), size)[0]
-    direct_dense_crf = importlib.import_module("tests.refine.direct_crf").direct_dense_crf
+    direct_dense_crf = importlib.import_module("tests.crf.direct_crf").direct_dense_crf
     found = [dense_crf(case.image, case.scores[0]), direct_dense_crf(case.image, case.scores[0])]
     times = in_turns(
         lambda: dense_crf(case.image, case.scores[0]),
@@ -201,10 +207,8 @@ def measure_direct(options: Options, *, classes: int = 5) -> Row:
     return Row(
         stage="dense CRF",
         case=f"{size.title} (mean difference)",
-        seconds=times.seconds,
+        **vars(times),
         other="all pairs of pixels",
-        other_seconds=times.other_seconds,
-        ratio=times.ratio,
         difference=float(np.abs(found[0] - found[1]).mean()),
     )
 
@@ -242,21 +246,21 @@ def rows(options: Options) -> Iterator[Row]:
     yield measure_compilation()
 
 
-def _times(cases: Sequence[Case], size: Size, options: Options) -> tuple[list[float], list[float]]:
-    """Seconds an image of ours and of pydensecrf, turn by turn; each turn takes `threads` images at once."""
+def _times(cases: Sequence[Case], size: Size, options: Options) -> tuple[list[Time], list[Time]]:
+    """Times an image of ours and of pydensecrf, turn by turn; each turn takes `threads` images at once."""
     threads = size.threads
-    mine: list[float] = []
-    theirs: list[float] = []
-    with pydensecrf_workers(options.pydensecrf_python, threads) as workers, ThreadPoolExecutor(threads) as pool:
+    mine: list[Time] = []
+    theirs: list[Time] = []
+    with pydensecrf_workers(options.peers_python, threads) as workers, ThreadPoolExecutor(threads) as pool:
         for turn in range(-1, options.turns):
             batch = [cases[(turn * threads + i) % len(cases)] for i in range(threads)]
-            start = time.perf_counter()
-            list(pool.map(ours, batch))
-            own = (time.perf_counter() - start) / threads
+            own = timed(lambda batch=batch: list(pool.map(ours, batch)))
             answers = list(pool.map(Pydensecrf.run, workers, batch)) if workers else []
             if turn < 0:
                 continue  # the first turn warms both
-            mine.append(own)
+            mine.append(Time(seconds=own.seconds / threads, cpu_seconds=own.cpu_seconds / threads))
             if answers:
-                theirs.append(max(answer["seconds"] for answer in answers) / threads)
+                seconds = max(answer["seconds"] for answer in answers) / threads
+                cpu = sum(answer["cpu_seconds"] for answer in answers) / threads
+                theirs.append(Time(seconds=seconds, cpu_seconds=cpu))
     return mine, theirs

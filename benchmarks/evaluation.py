@@ -42,10 +42,8 @@ def rows(options: Options) -> Iterator[Row]:
         yield Row(
             stage="scores",
             case=case,
-            seconds=times.seconds,
+            **vars(times),
             other=other,
-            other_seconds=times.other_seconds,
-            ratio=times.ratio,
             difference=float(np.abs(ours() - plain()).max()),
             bounds=(EQUAL,),
         )

@@ -1,8 +1,9 @@
-"""How things are measured: two ways in turns, growth of memory in a fresh process, a whole process from outside.
+"""How things are measured: ways in turns, growth of memory in a fresh process, a whole process from outside.
 
-Two ways that take turns meet the same machine, whatever else runs on it, and the median of their ratios says more than
-the ratio of two medians. Memory is what resident memory grows by at most while the first call runs (Linux with the GNU
-C library); elsewhere it is not measured.
+Ways that take turns meet the same machine, whatever else runs on it, and the median of their ratios says more than
+the ratio of two medians. Seconds of processor stand beside those of the clock: of one thread, they say the same on an
+idle machine. Memory is what resident memory grows by at most while the first call runs (Linux with the GNU C library);
+elsewhere it is not measured.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,23 +35,33 @@ class Options:
     quick: the smallest case of each, to see that it runs and that numbers agree; its times say nothing.
     turns: how often two ways take turns.
     images: a folder of .jpg photographs; images are made where there is none.
-    pydensecrf_python: an interpreter that has NumPy and pydensecrf.
+    peers_python: an interpreter that has NumPy and pydensecrf, which runs in a process of its own.
     counts: of how many images the growth of memory is measured.
     """
 
     quick: bool = False
     turns: int = 5
     images: Path | None = None
-    pydensecrf_python: Path | None = None
+    peers_python: Path | None = None
     counts: tuple[int, ...] = (100, 1000, 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turns:
-    """Seconds of one call of each way, medians over turns; `ratio` is the median of the other's time over ours."""
+class Time:
+    """Seconds of one call: on the clock, and of processor, all threads together."""
 
     seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """One call of each way, medians over turns, named as in a `Row`; `ratio` is the median of the other's over ours."""
+
+    seconds: float
+    cpu_seconds: float
     other_seconds: float
+    other_cpu_seconds: float
     ratio: float
 
 
@@ -70,16 +81,49 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def timed(call: Callable[[], object]) -> Time:
+    """Time one call; one that returns a `Time` has timed itself, in the process where it ran."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = call()
+    found = Time(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu_start)
+    return result if isinstance(result, Time) else found
+
+
+def all_in_turns(ways: Mapping[str, Callable[[], object]], *, turns: int) -> dict[str, list[Time]]:
+    """Time all ways one after the other, `turns` times, after a call of each that does not count."""
+    for call in ways.values():
+        call()
+    found: dict[str, list[Time]] = {name: [] for name in ways}
+    for _ in range(turns):
+        for name, call in ways.items():
+            found[name].append(timed(call))
+    return found
+
+
+def median_time(times: Sequence[Time]) -> Time:
+    """The median of each of the two."""
+    return Time(
+        seconds=statistics.median(one.seconds for one in times),
+        cpu_seconds=statistics.median(one.cpu_seconds for one in times),
+    )
+
+
+def compared(ours: Sequence[Time], other: Sequence[Time]) -> Turns:
+    """Two ways that took turns."""
+    own, others = median_time(ours), median_time(other)
+    return Turns(
+        seconds=own.seconds,
+        cpu_seconds=own.cpu_seconds,
+        other_seconds=others.seconds,
+        other_cpu_seconds=others.cpu_seconds,
+        ratio=statistics.median(b.seconds / a.seconds for a, b in zip(ours, other, strict=True)),
+    )
+
+
 def in_turns(ours: Callable[[], object], other: Callable[[], object], *, turns: int) -> Turns:
     """Time two ways one after the other, `turns` times, after a call of each that does not count."""
-    ours()
-    other()
-    pairs = [(seconds_of(ours), seconds_of(other)) for _ in range(turns)]
-    return Turns(
-        seconds=statistics.median(pair[0] for pair in pairs),
-        other_seconds=statistics.median(pair[1] for pair in pairs),
-        ratio=statistics.median(other / own for own, other in pairs),
-    )
+    found = all_in_turns({"ours": ours, "other": other}, turns=turns)
+    return compared(found["ours"], found["other"])
 
 
 def peak_growth_mib(call: Callable[[], object]) -> float | None:

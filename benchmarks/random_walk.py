@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Options, in_fresh_process, peak_growth_mib, seconds_of
+from benchmarks.measure import Options, Time, compared, in_fresh_process, peak_growth_mib, timed
 from benchmarks.record import Bound, Row
 from subcam.affinity.pairs import pair_indices
 from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
@@ -28,7 +28,7 @@ BUDGET_SECONDS, MOST_CALLS = 2.0, 20
 class Measured:
     """One way on one case; `difference` is the largest distance of its result to ours."""
 
-    seconds: float
+    time: Time
     peak_mib: float | None
     difference: float
 
@@ -153,10 +153,8 @@ def _beside_ours(
         yield Row(
             stage=stage,
             case=case,
-            seconds=own.seconds,
+            **vars(compared([own.time], [other.time])),
             other=name,
-            other_seconds=other.seconds,
-            ratio=other.seconds / own.seconds,
             peak_mib=own.peak_mib,
             other_peak_mib=other.peak_mib,
             difference=other.difference,
@@ -167,7 +165,8 @@ def _beside_ours(
 def _measured(call: Callable[[], Tensor], reference: Callable[[], Tensor]) -> Measured:
     torch.set_num_threads(1)
     peak = peak_growth_mib(call)
-    times: list[float] = []
-    while not times or (sum(times) < BUDGET_SECONDS and len(times) < MOST_CALLS):
-        times.append(seconds_of(call))
-    return Measured(seconds=min(times), peak_mib=peak, difference=float((call() - reference()).abs().max()))
+    times: list[Time] = []
+    while not times or (sum(one.seconds for one in times) < BUDGET_SECONDS and len(times) < MOST_CALLS):
+        times.append(timed(call))
+    best = min(times, key=lambda one: one.seconds)
+    return Measured(time=best, peak_mib=peak, difference=float((call() - reference()).abs().max()))

@@ -13,6 +13,8 @@ from subcam.runtime.files import read_json, write_json
 from subcam.runtime.resources import versions
 
 FORMAT = 1
+PROCESSOR = {"family": "cpu family", "model": "model"}
+"""What tells one AMD EPYC from another, and its name in /proc/cpuinfo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class Row:
 
     stage, case: what was done, and with what.
     items, unit: how many of what one call does, such as 16 images.
-    seconds, other_seconds: of one call; medians over turns.
+    seconds, other_seconds: of one call, on the clock; medians over turns.
+    cpu_seconds, other_cpu_seconds: of one call, of processor, all threads together.
     other: the plain way; empty where there is none.
     ratio: its time over ours, the median over turns.
     peak_mib, other_peak_mib: growth of resident memory during a first call.
@@ -59,6 +62,8 @@ class Row:
     peak_mib: float | None = None
     other_peak_mib: float | None = None
     difference: float | None = None
+    cpu_seconds: float | None = None
+    other_cpu_seconds: float | None = None
     bounds: tuple[Bound, ...] = ()
 
     @property
@@ -91,13 +96,19 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All rows of a run, with what they were measured on."""
+    """All rows of a run, with what they were measured on.
+
+    load: the machine's load average (of one minute) before and after.
+    peers: versions of the packages that ours is held against; "absent" where one is not installed.
+    """
 
     rows: tuple[Row, ...]
     growth: tuple[Growth, ...] = ()
     quick: bool = False
     threads: int = 1
     date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    load: tuple[float, float] | None = None
+    peers: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=lambda: machine())
     versions: dict[str, str] = field(default_factory=versions)
 
@@ -119,7 +130,9 @@ class Results:
             rows = tuple(
                 Row(**row | {"bounds": tuple(Bound(**bound) for bound in row["bounds"])}) for row in value.pop("rows")
             )
-            return cls(rows=rows, growth=tuple(Growth(**one) for one in value.pop("growth")), **value)
+            growth = tuple(Growth(**one) for one in value.pop("growth"))
+            load = value.pop("load", None)  # not in files of 0.1.0
+            return cls(rows=rows, growth=growth, load=load and tuple(load), **value)
         except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInputError(
                 f"{path} holds no results of benchmarks ({type(error).__name__}: {error}); make them with --json"
@@ -127,7 +140,7 @@ class Results:
 
 
 def merged(earlier: Results, later: Results) -> Results:
-    """The later results with what only the earlier ones hold; date and versions are the later ones'.
+    """The later results with what only the earlier ones hold; date and versions are the later ones', load the higher.
 
     Raises:
         BadInputError: the two were not measured on one machine with as many threads, or one of them was quick.
@@ -146,8 +159,15 @@ def merged(earlier: Results, later: Results) -> Results:
         | {
             "rows": (*(row for row in earlier.rows if row.key not in new), *later.rows),
             "growth": tuple(growth[key] for key in sorted(growth)),
+            "load": _higher(earlier.load, later.load),
         }
     )
+
+
+def _higher(one: tuple[float, float] | None, other: tuple[float, float] | None) -> tuple[float, float] | None:
+    if one is None or other is None:
+        return one or other
+    return max(one[0], other[0]), max(one[1], other[1])
 
 
 def machine() -> dict[str, Any]:
@@ -174,5 +194,8 @@ def missed(rows: Sequence[Row]) -> list[str]:
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    said = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    which = ", ".join(f"{what} {said[key]}" for what, key in PROCESSOR.items() if key in said)
+    return f"{said['model name']} ({which})" if which else said["model name"]

@@ -71,11 +71,9 @@ def rows(options: Options) -> Iterator[Row]:
     yield Row(
         stage="segmentation",
         case=f"DeepLab-v2 on {name}, {width} x {height}, {CLASSES} classes, {len(SETTINGS.scales)} scales and flips",
-        seconds=times.seconds,
+        **vars(times),
         items=IMAGES,
         other="naive loop",
-        other_seconds=times.other_seconds,
-        ratio=times.ratio,
         peak_mib=peaks[0],
         other_peak_mib=peaks[1],
         difference=float((ours() - naive()).abs().max()),

@@ -16,9 +16,11 @@ HEADINGS = (
     "stage",
     "case",
     "time",
+    "CPU",
     "a second",
     "beside",
     "its time",
+    "its CPU",
     "ratio",
     "peak",
     "its peak",
@@ -35,9 +37,11 @@ def cells(row: Row) -> tuple[str, ...]:
         row.stage,
         row.case,
         duration(row.seconds),
+        _duration(row.cpu_seconds),
         f"{row.throughput:.3g} {row.unit}",
         row.other or NOTHING,
-        NOTHING if row.other_seconds is None else duration(row.other_seconds),
+        _duration(row.other_seconds),
+        _duration(row.other_cpu_seconds),
         _times(row.ratio),
         _mib(row.peak_mib),
         _mib(row.other_peak_mib),
@@ -112,13 +116,15 @@ def between_marks(path: Path, content: str, *, begin: str, end: str) -> None:
 
 
 def about(results: Results) -> str:
-    """Date, machine, threads and versions in one line."""
+    """Date, machine, threads, load, versions and peers in one line."""
     machine, versions = results.machine, results.versions
+    load = f"load average {results.load[0]:.2g} before and {results.load[1]:.2g} after, " if results.load else ""
+    peers = f"; peers: {', '.join(f'{name} {version}' for name, version in results.peers.items())}"
     quick = ", quick: times say nothing" if results.quick else ""
     return (
         f"{results.date}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{results.threads} thread{'s' if results.threads > 1 else ''}, Python {versions['python']}, "
-        f"torch {versions['torch']}, subcam {versions['subcam']}{quick}"
+        f"{results.threads} thread{'s' if results.threads > 1 else ''}, {load}Python {versions['python']}, "
+        f"torch {versions['torch']}, subcam {versions['subcam']}{peers if results.peers else ''}{quick}"
     )
 
 
@@ -128,6 +134,10 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} us"
+
+
+def _duration(seconds: float | None) -> str:
+    return NOTHING if seconds is None else duration(seconds)
 
 
 def _bounds(row: Row) -> list[str]:

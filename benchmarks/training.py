@@ -28,11 +28,9 @@ def rows(options: Options) -> Iterator[Row]:
     yield Row(
         stage="training",
         case=f"{name}, batch {batch}, crop {crop}, AdamW (difference of the loss)",
-        seconds=times.seconds,
+        **vars(times),
         items=batch,
         other="contiguous tensors",
-        other_seconds=times.other_seconds,
-        ratio=times.ratio,
         difference=difference,
         bounds=(Bound(of="difference", limit=1e-4),),
     )

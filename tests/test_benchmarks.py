@@ -8,7 +8,17 @@ import pytest
 import torch
 from benchmarks import __main__ as command
 from benchmarks import clustering, confidence, evaluation, report, response_maps, segmentation, show, training
-from benchmarks.measure import Options, Process, in_turns, peak_growth_mib
+from benchmarks.measure import (
+    Options,
+    Process,
+    Time,
+    Turns,
+    all_in_turns,
+    compared,
+    in_turns,
+    median_time,
+    peak_growth_mib,
+)
 from benchmarks.record import Bound, Growth, Results, Row, merged, missed
 
 from subcam.errors import BadInputError
@@ -74,6 +84,15 @@ def test_two_ways_take_turns_after_a_call_that_does_not_count() -> None:
     assert turns.ratio > 0
 
 
+def test_a_call_that_timed_itself_is_believed() -> None:
+    """Of three turns of a call that runs elsewhere."""
+    elsewhere = iter(Time(seconds=seconds, cpu_seconds=seconds / 2) for seconds in (99, 8, 2, 4))
+    found = all_in_turns({"elsewhere": lambda: next(elsewhere)}, turns=3)["elsewhere"]
+    assert median_time(found) == Time(seconds=4, cpu_seconds=2)
+    twice = [Time(seconds=2 * one.seconds, cpu_seconds=1) for one in found]
+    assert compared(found, twice) == Turns(seconds=4, cpu_seconds=2, other_seconds=8, other_cpu_seconds=1, ratio=2)
+
+
 def test_growth_of_memory_is_that_of_the_call() -> None:
     found = peak_growth_mib(lambda: torch.ones(64 << 20, dtype=torch.uint8))
     if found is None:
@@ -86,6 +105,7 @@ def results() -> Results:
         stage="maps",
         case="small",
         seconds=0.5,
+        cpu_seconds=0.48,
         items=4,
         other="naive | loop",
         other_seconds=1.0,
@@ -96,7 +116,8 @@ def results() -> Results:
         bounds=(Bound(of="ratio", limit=4.0), Bound(of="difference", limit=1e-4), Bound(of="memory_ratio", limit=3.0)),
     )
     growth = tuple(Growth(stage="run", count=count, seconds=2.0, peak_mib=500.0 + count / 100) for count in (100, 1000))
-    return Results(rows=(slow, Row(stage="walk", case="small", seconds=2e-5)), growth=growth)
+    rows = (slow, Row(stage="walk", case="small", seconds=2e-5))
+    return Results(rows=rows, growth=growth, load=(0.5, 1.2), peers={"faiss-cpu": "absent"})
 
 
 def test_results_survive_a_file(tmp_path: Path) -> None:
@@ -123,6 +144,7 @@ def test_new_rows_take_the_place_of_earlier_ones() -> None:
     later = replace(earlier, rows=(replace(slow, seconds=0.1),), growth=())
     assert merged(earlier, later).rows == (bare, replace(slow, seconds=0.1))
     assert merged(earlier, later).growth == earlier.growth
+    assert merged(earlier, replace(later, load=(0.1, 3.0))).load == (0.5, 3.0)
     with pytest.raises(BadInputError, match="threads = 1, these with 2"):
         merged(earlier, replace(later, threads=2))
 
@@ -136,7 +158,9 @@ def test_a_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert "| maps | small | 500 ms | 8 images | naive / loop | 1 s | 2 | 10 MiB | 40 MiB | 1.0e-06 |" in text
+    assert "| maps | small | 500 ms | 480 ms | 8 images | naive / loop | 1 s | - | 2 | 10 MiB | 40 MiB |" in text
+    assert "load average 0.5 before and 1.2 after" in text
+    assert "peers: faiss-cpu absent" in text
     assert "ratio >= 4 *" in text
     assert "| run | 1000 | 2 s | 500 | 510 MiB | +9 MiB |" in text
     page.write_text("nothing\n", "utf-8")
