@@ -9,7 +9,7 @@ from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Range
 from subcam.data.records import IGNORE_INDEX
 
-RUNS_FROM = 8
+RUNS_FROM = 6
 """Pixels of a mean run from which counting runs is faster than counting pixels."""
 
 
@@ -39,8 +39,9 @@ def confusion_matrix(
         raise ValueError(
             f"prediction {prediction.shape} and truth {truth.shape} must have one shape; resize the prediction first"
         )
-    counts = _counts_of_bytes(prediction, truth) if _are_bytes(prediction, truth) else None
-    if counts is not None:
+    small = [_as_bytes(mask) for mask in (prediction, truth)]
+    if small[0] is not None and small[1] is not None:
+        counts = counts_of_bytes(small[0], small[1])
         if 0 <= ignore_index < len(counts):
             counts[ignore_index] = 0
         if not counts[num_classes:].any() and not counts[:, num_classes:].any():
@@ -60,26 +61,32 @@ def confusion_matrix(
     return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _are_bytes(*masks: Integer[np.ndarray, "..."]) -> bool:
-    return all(mask.dtype == np.uint8 and mask.size for mask in masks)
+def _as_bytes(mask: Integer[np.ndarray, "*pixels"]) -> UInt8[np.ndarray, "*pixels"] | None:
+    """The mask in bytes, where all its values are; None where some is none, or there is no pixel."""
+    if not mask.size or mask.dtype == np.uint8:
+        return mask if mask.size else None
+    return mask.astype(np.uint8) if 0 <= mask.min() <= mask.max() < 256 else None
 
 
-def _counts_of_bytes(
+def counts_of_bytes(
     prediction: UInt8[np.ndarray, "*pixels"], truth: UInt8[np.ndarray, "*pixels"]
-) -> Int64[np.ndarray, "rows columns"]:
-    """Pixels by true and predicted value, for all values that occur: one number for each pair of values.
+) -> Int64[np.ndarray, "true_values predicted_values"]:
+    """Pixels by true and predicted value, up to the greatest value that occurs on each side; there must be pixels.
 
-    Masks are regions, so that along a row most pairs equal the one before: runs are counted, by their lengths.
+    Masks are regions, so that along a row most pairs of values equal the one before: runs are counted, by their
+    lengths. Pairs that change too often are counted one by one.
     """
-    columns = int(prediction.max()) + 1
-    pairs = truth.ravel().astype(np.uint16)
-    pairs *= np.uint16(columns)  # at most 255 * 256 + 255, the greatest 16-bit number
-    pairs += prediction.ravel()
-    changes = pairs[1:] != pairs[:-1]
-    if RUNS_FROM * np.count_nonzero(changes) < len(pairs):
-        last = np.append(np.flatnonzero(changes), len(pairs) - 1)
-        counts = np.bincount(pairs[last], weights=np.diff(last, prepend=-1)).astype(np.int64)
+    predicted, true = prediction.ravel(), truth.ravel()
+    rows, columns = int(true.max()) + 1, int(predicted.max()) + 1
+    changes = predicted[1:] != predicted[:-1]
+    changes |= true[1:] != true[:-1]
+    if RUNS_FROM * np.count_nonzero(changes) < len(true):
+        last = np.append(changes.nonzero()[0], len(true) - 1)
+        lengths = np.append(last[:1] + 1, last[1:] - last[:-1])
+        pairs = true[last].astype(np.intp) * columns + predicted[last]
+        counts = np.bincount(pairs, weights=lengths, minlength=rows * columns).astype(np.int64)
     else:
-        counts = np.bincount(pairs)
-    rows = -(-len(counts) // columns)
-    return np.pad(counts, (0, rows * columns - len(counts))).reshape(rows, columns)
+        pairs = true.astype(np.uint16) * np.uint16(columns)  # at most 255 * 256 + 255, the greatest 16-bit number
+        pairs += predicted
+        counts = np.bincount(pairs, minlength=rows * columns)
+    return counts.reshape(rows, columns)
