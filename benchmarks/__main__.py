@@ -1,6 +1,8 @@
 """Times and memory of every stage beside a plain way of doing the same, in one process, taking turns.
 
-    python -m benchmarks                                  # everything
+    python -m benchmarks                                  # everything that takes minutes
+    python -m benchmarks memory prediction-memory         # growth with the number of images, half an hour
+    python -m benchmarks recipe --data DIR --weights FILE --baseline-python ENV/bin/python -- FLAGS    # hours
     python -m benchmarks maps walk --json found.json      # two of them, kept
     python -m benchmarks --quick                          # the smallest case of each: to see that it runs
     python -m benchmarks maps --against found.json        # beside an earlier run
@@ -18,6 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.measure import Options
 
 if TYPE_CHECKING:  # the thread variables are set before anything heavy is imported
     from rich.console import Console
@@ -39,8 +43,11 @@ BENCHMARKS = {
     "report": ("report", "rows"),
     "memory": ("memory", "growth"),
     "prediction-memory": ("predict", "growth"),
+    "recipe": ("recipe", "rows"),
 }
 """Names, and where each is: a file here, and the function in it that takes `Options`."""
+ONLY_BY_NAME = ("memory", "prediction-memory", "recipe")
+"""What takes long, or needs more than a machine."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -53,18 +60,30 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}; without names all but {', '.join(ONLY_BY_NAME)}",
+    )
     parser.add_argument("--quick", action="store_true", help="the smallest case of each; times say nothing")
     parser.add_argument("--turns", type=int, default=5, help="how often two ways take turns")
     parser.add_argument("--threads", type=int, default=1, help="threads of arithmetic")
     parser.add_argument("--images", type=Path, help="folder of .jpg photographs; made images without")
     parser.add_argument("--peers-python", type=Path, help="interpreter that has pydensecrf2, if not this one")
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000], help="images, for memory")
+    parser.add_argument("--baseline-python", type=Path, help="interpreter that has an earlier version of subcam")
+    parser.add_argument("--data", type=Path, help="images for the recipe; words after -- are flags of its run")
+    parser.add_argument("--weights", type=Path, help="weights for the recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the recipe's runs")
+    parser.add_argument("--work", type=Path, default=Options.work, help="keeps what each run of the recipe took")
     parser.add_argument("--json", type=Path, help="keep the results; rows of an earlier file that are not new stay")
     parser.add_argument("--load", type=Path, help="measure nothing, take these results")
     parser.add_argument("--against", type=Path, help="results of an earlier run to stand beside")
     parser.add_argument("--markdown", type=Path, help="write the tables between the marks of this page")
-    options = parser.parse_args(words)
+    split = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:split])
+    options.flags = words[split + 1 :]
     if unknown := [name for name in options.names if name not in BENCHMARKS]:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     # Read when the libraries are loaded, so before they are.
@@ -111,7 +130,6 @@ def measured(options: argparse.Namespace, console: "Console") -> "Results":
     import torch
 
     from benchmarks import peers
-    from benchmarks.measure import Options
     from benchmarks.record import Growth, Results, Row, merged
 
     torch.set_num_threads(options.threads)
@@ -121,6 +139,12 @@ def measured(options: argparse.Namespace, console: "Console") -> "Results":
         images=options.images,
         peers_python=options.peers_python or peers.own_interpreter(),
         counts=tuple(options.counts),
+        baseline_python=options.baseline_python,
+        data=options.data,
+        weights=options.weights,
+        seeds=tuple(options.seeds),
+        flags=tuple(options.flags),
+        work=options.work,
     )
     before = os.getloadavg()[0]
     earlier = Results.read(options.json) if options.json and options.json.is_file() else None
@@ -138,7 +162,7 @@ def measured(options: argparse.Namespace, console: "Console") -> "Results":
         return merged(earlier, results) if earlier else results
 
     so_far()  # refuses a file of other results before anything is measured
-    for name in options.names or BENCHMARKS:
+    for name in options.names or [name for name in BENCHMARKS if name not in ONLY_BY_NAME]:
         module, function = BENCHMARKS[name]
         for one in getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked):
             found.append(one)

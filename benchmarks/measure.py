@@ -37,6 +37,9 @@ class Options:
     images: a folder of .jpg photographs; images are made where there is none.
     peers_python: an interpreter that has NumPy and pydensecrf, which runs in a process of its own.
     counts: of how many images the growth of memory is measured.
+    baseline_python: an interpreter that has an earlier version of subcam, to stand beside ours.
+    data, weights, seeds, flags: of the recipe that is run whole: a folder of images, a file, and more words.
+    work: the folder that keeps what its runs took.
     """
 
     quick: bool = False
@@ -44,6 +47,12 @@ class Options:
     images: Path | None = None
     peers_python: Path | None = None
     counts: tuple[int, ...] = (100, 1000, 10_000)
+    baseline_python: Path | None = None
+    data: Path | None = None
+    weights: Path | None = None
+    seeds: tuple[int, ...] = (0,)
+    flags: tuple[str, ...] = ()
+    work: Path = Path("runs/recipe-benchmark")
 
 
 @dataclass(frozen=True, kw_only=True)
