@@ -38,6 +38,7 @@ BENCHMARKS = {
     "walk": ("random_walk", "rows"),
     "segmentation": ("segmentation", "rows"),
     "scores": ("evaluation", "rows"),
+    "evaluate": ("evaluation", "processes"),
     "prediction": ("predict", "rows"),
     "starts": ("starts", "rows"),
     "report": ("report", "rows"),

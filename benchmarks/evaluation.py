@@ -1,13 +1,18 @@
-"""Scoring beside plain ways: confusion matrices of published code, and one matrix for each of 101 thresholds."""
+"""Scoring beside plain ways: confusion matrices of published code, one for each of 101 thresholds, and `evaluate`."""
 
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from benchmarks.measure import Options, in_turns
+from benchmarks.measure import Options, Time, in_turns, run_process
 from benchmarks.record import Bound, Row
 from subcam.cam.threshold import THRESHOLDS
+from subcam.data.images import voc_palette
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.threshold_sweep import ThresholdSweep
 
@@ -15,6 +20,23 @@ CLASSES = 21
 PRESENT = np.array([3, 11])
 EQUAL = Bound(of="difference", limit=0.0)
 AHEAD = Bound(of="ratio", limit=1.5)
+PAIRS = 1449
+"""Images of VOC 2012's split val."""
+
+PLAIN_LOOP = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+predictions, truth, n = Path(sys.argv[1]), Path(sys.argv[2]), 21
+total = np.zeros((n, n), np.int64)
+for path in sorted(truth.iterdir()):
+    true, found = np.array(Image.open(path)), np.array(Image.open(predictions / path.name))
+    scored = true < n
+    total += np.bincount(n * true[scored].astype(int) + found[scored], minlength=n * n).reshape(n, n)
+hits = np.diag(total)
+print(hits / (total.sum(0) + total.sum(1) - hits))
+"""
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -56,6 +78,40 @@ def rows(options: Options) -> Iterator[Row]:
             difference=float(np.abs(ours() - plain()).max()),
             bounds=(EQUAL,) if options.quick else (EQUAL, AHEAD),
         )
+
+
+def processes(options: Options) -> Iterator[Row]:
+    """`subcam evaluate` of as many masks as VOC's val has beside a plain loop, as whole processes."""
+    count, height, width = (2, 24, 32) if options.quick else (PAIRS, 375, 500)
+    with tempfile.TemporaryDirectory() as work:
+        predictions, truth = Path(work) / "predictions", Path(work) / "truth"
+        rng = np.random.default_rng(0)
+        for folder in (predictions, truth):
+            folder.mkdir()
+            for index in range(count):
+                mask = Image.fromarray(_regions(rng, height, width))
+                mask.putpalette(voc_palette().tobytes())
+                mask.save(folder / f"{index:04}.png")
+        words = ("-m", "subcam.cli", "evaluate", "--predictions", str(predictions), "--truth", str(truth))
+        yield Row(
+            stage="evaluate",
+            case=f"{count} pairs of PNGs of {width} x {height}, a whole process",
+            **vars(
+                in_turns(
+                    lambda: _process(*words),
+                    lambda: _process("-c", PLAIN_LOOP, str(predictions), str(truth)),
+                    turns=1 if options.quick else options.turns,
+                )
+            ),
+            items=count,
+            unit="pairs",
+            other="a plain loop: Pillow, one bincount a pair",
+        )
+
+
+def _process(*words: str) -> Time:
+    found = run_process((sys.executable, *words))
+    return Time(seconds=found.seconds, cpu_seconds=found.cpu_seconds)
 
 
 def _regions(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from benchmarks.gpu.given import Case, Given
 from benchmarks.gpu.profile import profiled
 from subcam.crf.dense_crf import dense_crf
 from subcam.crf.dense_crf_torch import dense_crf_torch
-from subcam.runtime.devices import available_cores
+from subcam.runtime.machine.cores import available_cores
 
 TURNS = 3
 YARDSTICK = ((375, 500), 21)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from subcam.runtime.devices import available_cores
+from subcam.runtime.machine.cores import available_cores
 from subcam.runtime.machine.settings import MachineSettings
 
 Case = dict[str, Any]

@@ -239,3 +239,16 @@ def test_of_masks_of_two_values_the_higher_is_the_class(tmp_path: Path, predicte
     mixed = write(tmp_path / "m", {"a": [[0, 1, 255, 255]]})
     with pytest.raises(BadInputError, match=r"m/a\.png: expected the values 0, 255, got 1"):
         score_folders(found, mixed, two_valued=True)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_count_as_one_loop_and_name_the_first_damaged_mask(pair, monkeypatch, threads: int) -> None:
+    monkeypatch.setattr("subcam.metrics.folders.thread_count", lambda wanted: threads)
+    found, truth = pair
+    predicted, true = map(pixels, pair)
+    expected = np.bincount(true[true != 255].astype(int) * 4 + predicted[true != 255], minlength=16).reshape(4, 4)
+    assert (score_folders(found, truth).scores.matrix == expected).all()
+    for name in ("4", "5", "9"):
+        found[name].write_bytes(found[name].read_bytes()[:40])
+    with pytest.raises(BadInputError, match=r"4\.png: expected an image"):
+        score_folders(found, truth)

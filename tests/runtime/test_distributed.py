@@ -14,8 +14,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from subcam.errors import SettingsError, SubcamError
 from subcam.runtime import distributed, launch
-from subcam.runtime.devices import join, thread_count
+from subcam.runtime.devices import join
 from subcam.runtime.launch import Launched, launched, together
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.machine.settings import MachineSettings
 from subcam.training.sync_batch_norm import SynchronisedBatchNorm2d, synchronise_batch_norm
 
@@ -146,7 +147,7 @@ def test_a_program_that_starts_no_processes_is_told_how() -> None:
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.setattr("subcam.runtime.machine.cores.available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert thread_count(0) == 8
     given(monkeypatch, TORCHRUN)
@@ -158,14 +159,14 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("variable", "count"), [("1", 1), ("3,1", 3), ("20", 8), ("", 8), ("0", 8), ("many", 8)])
 def test_threads_are_at_most_those_of_omp(monkeypatch: pytest.MonkeyPatch, variable: str, count: int) -> None:
-    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.setattr("subcam.runtime.machine.cores.available_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     assert thread_count(0) == count
     assert thread_count(5) == 5
 
 
 def test_srun_gives_each_process_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subcam.runtime.devices.available_cores", lambda: 8)
+    monkeypatch.setattr("subcam.runtime.machine.cores.available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     given(monkeypatch, SLURM)
     assert thread_count(0) == 8

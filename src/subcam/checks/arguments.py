@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -115,7 +116,7 @@ def _one_of(value: Any, kinds: tuple[Any, ...], name: str, sizes: Sizes, may_be_
 def _array(value: Any, kind: Any, name: str, sizes: Sizes, may_be_empty: tuple[str, ...]) -> Any:
     array = value
     is_torch = kind.array_type.__module__.partition(".")[0] == "torch"
-    if not isinstance(value, kind.array_type) or isinstance(value, np.ma.MaskedArray):
+    if not isinstance(value, kind.array_type) or _is_masked(value):
         array = as_numpy(value, name, is_rgb=kind.dim_str.endswith(" 3"))
         array = _of_type(array, kind, name, is_list=isinstance(value, list | tuple))
         if is_torch:
@@ -148,7 +149,7 @@ def as_numpy(value: Any, name: str, *, is_rgb: bool = False) -> np.ndarray:
     elif hasattr(value, "detach") and hasattr(value, "cpu"):
         tensor = value.detach().cpu()
         array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
-    elif isinstance(value, np.ma.MaskedArray):
+    elif _is_masked(value):
         raise ValueError(f"{name}: expected an array without a mask, got a masked one; fill it first (.filled)")
     elif isinstance(value, list | tuple) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
         is_list = isinstance(value, list | tuple)
@@ -163,6 +164,11 @@ def as_numpy(value: Any, name: str, *, is_rgb: bool = False) -> np.ndarray:
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name}: expected numbers, got an array of {array.dtype}")
     return array
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether it is one of NumPy's masked arrays, which are imported on first use: before that there is none."""
+    return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
 
 
 def _of_type(array: Any, kind: Any, name: str, *, is_list: bool) -> Any:

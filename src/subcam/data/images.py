@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from subcam.checks.arguments import takes_arrays
 from subcam.data.image_file import kind_of, naming, open_image, read_file
+from subcam.data.indexed_png import quick_values
 from subcam.data.records import FORBIDDEN
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
@@ -95,6 +95,9 @@ def read_indices(path: Path, *, data: bytes | None = None, beside_list: bool = F
         BadInputError: not an indexed mask (colour outside VOC's map, JPEG, half-transparent), or a damaged file.
     """
     data = read_file(path) if data is None else data
+    values = quick_values(data)
+    if values is not None:
+        return values
     with open_image(path, data=data) as image, naming(path):
         if kind_of(image) == "JPEG":
             raise BadInputError(
@@ -188,6 +191,8 @@ def write_mask(
     Raises:
         RunFolderError: the disk is full or the folder cannot be written.
     """
+    from PIL.PngImagePlugin import PngInfo  # who only reads masks needs none of it
+
     image = Image.fromarray(np.ascontiguousarray(indices))
     image.putpalette(palette.tobytes())
     texts = PngInfo()

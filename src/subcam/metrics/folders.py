@@ -5,6 +5,7 @@ is in memory at a time.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,8 +19,10 @@ from subcam.data.readers.colour_masks import read_stored
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import BACKGROUND, IGNORE_INDEX, VALUES, first_of, suggest
 from subcam.errors import BadInputError, SettingsError
-from subcam.metrics.confusion import confusion_matrix
+from subcam.metrics.confusion import counts_of_bytes
 from subcam.metrics.scores import Scores, scores
+from subcam.runtime.machine.cores import thread_count
+from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import track
 
 WhenMissing = Literal["stop", "skip", "background"]
@@ -98,13 +101,19 @@ def score_folders(
     meaning = _meaning(class_names, true_class_names, num_classes=num_classes, ignore=ignore)
     scored = [name for name in truth if missing != "skip" or name in predictions]
     total = np.zeros((VALUES, VALUES), np.int64)
-    for name in track(scored, "scoring", len(scored)):
+
+    def count(name: str) -> Int64[np.ndarray, "true_values predicted_values"]:
         counts = _count(predictions.get(name), truth[name], colours or {}, true_colours or {})
         if meaning is not None and not two_valued:
             meaning.check(counts, truth[name], predictions.get(name), unlabelled=unlabelled)
         if two_valued:
             refuse_values(np.asarray(counts.any(1)), np.isin(np.arange(VALUES), (0, IGNORE_INDEX)), truth[name])
-        total += counts
+        return counts
+
+    threads = thread_count(0)
+    with closing(threaded_map(count, scored, threads=threads, ahead=4 * threads)) as counted:
+        for counts in track(counted, "scoring", len(scored)):
+            total[: counts.shape[0], : counts.shape[1]] += counts
     if two_valued:
         total = _as_one_class(total)
     if meaning is None or two_valued:
@@ -146,8 +155,11 @@ def _count(
     true_path: Path,
     colours: Mapping[tuple[int, int, int], int],
     true_colours: Mapping[tuple[int, int, int], int],
-) -> Int64[np.ndarray, "256 256"]:
-    """Pixels of one image by stored true value and stored predicted value; no prediction is all background."""
+) -> Int64[np.ndarray, "true_values predicted_values"]:
+    """Pixels of one image by stored true value and stored predicted value, up to the greatest of each that occurs.
+
+    No prediction is all background.
+    """
     true_labels = read_stored(true_path, true_colours)
     predicted = np.zeros_like(true_labels) if predicted_path is None else read_stored(predicted_path, colours)
     if predicted.shape != true_labels.shape:
@@ -161,8 +173,8 @@ def _count(
             f"{predicted_path}: expected a mask as large as {true_path}, {true_width} x {true_height} pixels "
             f"(width x height), got {width} x {height}{swapped}; predict at the image's size"
         )
-    # Every value is counted and -1 ignores none: what they mean may be known only after the last mask.
-    return confusion_matrix(predicted, true_labels, num_classes=VALUES, ignore_index=-1)
+    # Every value is counted: what they mean may be known only after the last mask.
+    return counts_of_bytes(predicted, true_labels)
 
 
 NOT_SCORED, NO_LABEL, FORBIDDEN = -1, -2, -3
@@ -181,10 +193,11 @@ class _Meaning:
         self, counts: np.ndarray, true_path: Path | None, predicted_path: Path | None, *, unlabelled: WhenUnlabelled
     ) -> None:
         """Raise `BadInputError` where values occur that mean nothing, or no label where there must be one."""
+        true, predicted = self.true[: counts.shape[0]], self.predicted[: counts.shape[1]]
         refuse_values(np.asarray(counts.any(1)), self.true != FORBIDDEN, true_path or "the ground truth")
-        occurring = np.asarray(counts[self.true >= 0].any(0))
+        occurring = np.asarray(counts[true >= 0].any(0))
         refuse_values(occurring, self.predicted != FORBIDDEN, predicted_path or "the predictions")
-        if unlabelled == "stop" and (self.predicted[occurring] == NO_LABEL).any():
+        if unlabelled == "stop" and (predicted[occurring] == NO_LABEL).any():
             raise BadInputError(
                 f"{predicted_path or 'the predictions'}: expected a class at each scored pixel, got some without a "
                 "label; choose what to do with --unlabelled"
@@ -268,9 +281,9 @@ def _by_value(classes: list[int], ignore: int, ignored: int) -> Int64[np.ndarray
     return table
 
 
-def refuse_values(present: Bool[np.ndarray, "256"], allowed: Bool[np.ndarray, "256"], where: Path | str) -> None:
-    """Raise `BadInputError` that names `where`, if a value is present that is not allowed."""
-    unknown = np.flatnonzero(present & ~allowed).tolist()
+def refuse_values(present: Bool[np.ndarray, " values"], allowed: Bool[np.ndarray, "256"], where: Path | str) -> None:
+    """Raise `BadInputError` that names `where`, if one of the first values is present that is not allowed."""
+    unknown = np.flatnonzero(present & ~allowed[: len(present)]).tolist()
     if unknown:
         steps = np.flatnonzero(np.diff(np.concatenate([[False], allowed, [False]]).astype(np.int8)))
         known = ", ".join(f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in steps.reshape(-1, 2))

@@ -25,9 +25,10 @@ from subcam.predict.folder import Table, check_same, write_classes, write_failur
 from subcam.predict.image_stream import Outputs, predict_each
 from subcam.predict.settings import PredictSettings
 from subcam.runtime import distributed
-from subcam.runtime.devices import check_accelerator, join, thread_count
+from subcam.runtime.devices import check_accelerator, join
 from subcam.runtime.documents.plain_values import as_plain
 from subcam.runtime.files import file_digest
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar, warn
 from subcam.runtime.run_folder import RunFolder, fingerprint

@@ -8,7 +8,6 @@ queue is empty, and then the GPU waits for the host. Copies here wait for nothin
 import atexit
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from subcam.errors import SettingsError
 from subcam.runtime import distributed, launch
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.machine.malloc import keep_freed_memory
 from subcam.runtime.machine.settings import MachineSettings, Precision
 
@@ -48,28 +48,6 @@ _DATA_PARALLEL: dict[str, Any] = {
 LONGEST_WAIT = timedelta(days=7)
 """How long processes wait for each other: the first clusters and scores while the others wait. One that ends closes its
 connections, which the others see at once."""
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def own_cores() -> int:
-    """This process's share of the cores beside the run's other processes; srun gives each process its own."""
-    started = launch.launched()
-    return max(1, available_cores() // started.devices) if started and started.by == "torchrun" else available_cores()
-
-
-def thread_count(threads: int) -> int:
-    """Threads of this process: `threads` itself, or for 0 one for each of its cores, at most `OMP_NUM_THREADS`.
-
-    torchrun sets that variable to 1 where nobody did, so it says nothing there.
-    """
-    started = launch.launched()
-    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    asked = int(limit) if limit.isdecimal() and not (started and started.by == "torchrun") else 0
-    return threads or min(own_cores(), asked or own_cores())
 
 
 def check_accelerator(name: str) -> None:

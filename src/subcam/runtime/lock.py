@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from filelock import lock_descriptor
-
 from subcam.errors import RunFolderError
 from subcam.runtime.documents.json_text import loads
 from subcam.runtime.documents.plain_values import from_plain
@@ -128,6 +126,8 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
 
 def _lock(file: IO[bytes], folder: Path) -> bool:
     """Take the kernel's lock; False where the file system has none."""
+    from filelock import lock_descriptor  # who only reads a run's folder needs none
+
     until = time.monotonic() + LINGER_SECONDS
     while True:
         try:

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_c
 from typing import TypeVar
 
 from subcam.runtime import distributed
-from subcam.runtime.devices import thread_count
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.progress import bar
 

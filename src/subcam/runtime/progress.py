@@ -12,16 +12,18 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol, TypeVar, runtime_checkable
+from typing import IO, TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from subcam.errors import RunFolderError, SubcamError
 from subcam.runtime import distributed
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -42,7 +44,7 @@ class Bar:
     How long an item takes is measured from the end of the first batch on: that one waits for kernels to be compiled.
     """
 
-    def __init__(self, title: str, total: int, done: int, progress: Progress | None) -> None:
+    def __init__(self, title: str, total: int, done: int, progress: "Progress | None") -> None:
         self.title, self.total, self.done, self.note = title, total, done, ""
         self.started = self._printed = self.last = time.monotonic()
         self._at_start, self._first = done, (self.started, done)
@@ -164,6 +166,8 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
     if not console.is_terminal or not distributed.is_first() or _quiet:
         yield Bar(title, total, done, None)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # only a terminal
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),

@@ -16,7 +16,8 @@ from subcam.methods.compute import responses_of
 from subcam.methods.protocol import ChosenMethod
 from subcam.networks.classifier import ClassificationNetwork, for_inference
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, HostCopy, thread_count
+from subcam.runtime.devices import Device, HostCopy
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage

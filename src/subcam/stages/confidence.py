@@ -17,7 +17,8 @@ from subcam.refine.scores_and_masks import label_map, mask_path, scores_with_bac
 from subcam.refine.variants import CORRECTED
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, thread_count
+from subcam.runtime.devices import Device
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import Stage

@@ -20,7 +20,8 @@ from subcam.predict.settings import InferenceSettings
 from subcam.predict.tiles import segment_probabilities
 from subcam.refine.scores_and_masks import crf_of, mask_path
 from subcam.runtime import distributed
-from subcam.runtime.devices import Device, HostCopy, one_behind, thread_count
+from subcam.runtime.devices import Device, HostCopy, one_behind
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import Stage

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from subcam.data.records import first_of
-from subcam.runtime.devices import thread_count
+from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.progress import Bar, about, duration, on_course, say
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.stages.context import Context, PlannedStage, compute

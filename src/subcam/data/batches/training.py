@@ -19,7 +19,7 @@ from subcam.data.decoded_cache import DecodedImages
 from subcam.data.records import Record
 from subcam.data.settings import AugmentationSettings
 from subcam.errors import BadInputError, SettingsError
-from subcam.runtime.devices import own_cores
+from subcam.runtime.machine.cores import own_cores
 from subcam.runtime.signals import SIGNALS
 
 Key = tuple[int, int]
