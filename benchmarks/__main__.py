@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the thread variables are set before anything heavy is impor
 
 BENCHMARKS = {
     "maps": ("response_maps", "rows"),
+    "maps-peers": ("maps_beside_peers", "rows"),
     "compile": ("compiled", "rows"),
     "training": ("training", "rows"),
     "input": ("input", "rows"),
