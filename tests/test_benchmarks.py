@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import clustering, confidence, evaluation, report, response_maps, segmentation, show, training
+from benchmarks import (
+    clustering,
+    confidence,
+    evaluation,
+    maps_beside_peers,
+    report,
+    response_maps,
+    segmentation,
+    show,
+    training,
+)
 from benchmarks.measure import (
     Options,
     Process,
@@ -41,6 +51,14 @@ def test_response_maps_without_the_forward_pass_equal_the_naive_loop() -> None:
     ours, naive = response_maps.both_ways(response_maps.Case(network="resnet38", height=40, width=56, forward=False))
     for found, expected in zip(ours(), naive(), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_maps_equal_those_of_the_loop_that_stands_for_plain_pytorch() -> None:
+    """onnxruntime's are that loop's with another forward pass."""
+    case = maps_beside_peers.make_case(height=40, width=56, count=1)
+    found, plain = maps_beside_peers.ours(case, "32-true")(), maps_beside_peers.plain_maps(case, case.body)
+    assert found.shape == (1, 2, 40, 56)
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=0)
 
 
 def test_segmentation_equals_the_naive_loop() -> None:
