@@ -29,9 +29,13 @@ def rows(options: Options) -> Iterator[Row]:
     """Each command in turns with a process that imports numpy."""
     turns = 1 if options.quick else options.turns
     with tempfile.TemporaryDirectory() as work:
-        images = write_images(Path(work) / "images", count=3, size=SMALL)
-        (images / "labels.csv").write_text("image,labels\n00000.jpg,a\n00001.jpg,b\n00002.jpg,a;b\n")
-        for case, words in {**COMMANDS, "data check, 3 images": ("data", "check", str(images))}.items():
+        checks = {}
+        for count in (3,) if options.quick else (3, 300):
+            images = write_images(Path(work) / f"{count}", count=count, size=SMALL)
+            labels = [f"{index:05}.jpg,{('a', 'b', 'a;b')[index % 3]}" for index in range(count)]
+            (images / "labels.csv").write_text("\n".join(["image,labels", *labels]), "utf-8")
+            checks[f"data check, {count} images"] = ("data", "check", str(images))
+        for case, words in {**COMMANDS, **checks}.items():
             yield _row(case, words, turns)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from subcam.cli import COMMANDS
 from subcam.commands import data
+from subcam.commands.export import FORMATS
 
 HEAVY = ("torch", "torchvision", "timm", "numba", "scipy", "sklearn", "matplotlib", "lightning_fabric")
 
@@ -19,29 +20,35 @@ HELP = [
     *(["data", word, "--help"] for word in data.COMMANDS),
     *([command, "small", level] for command in ("run", "ablate") for level in ("--help", "--help-all")),
 ]
+NETWORKS = ("onnx", "torch", "hub")
 MISTAKES = [
     ["nosuch"],
+    *([command, "--no-such-flag"] for command in COMMANDS),
+    *([command, "small", "--no-such-flag"] for command in ("run", "classify", "discover", "cam", "refine", "segment")),
+    *(["data", word, "--no-such-flag"] for word in data.COMMANDS),
+    *(["export", word, "--no-such-flag"] for word in FORMATS),
     ["run", "nosuch"],
-    ["run", "small", "--no-such-flag"],
     ["run", "small", "--data", "/no/such"],
     ["run", "--config", "/no/such.toml"],
-    ["demo", "--no-such-flag"],
-    ["segment", "--no-such-flag"],
     ["refine", "--maps", "/no/such", "--data", "toy"],
     ["segment", "--masks", "/no/such", "--data", "toy"],
     ["discover", "toy", "--features", "/no/such.npy"],
     ["run", "small", "--corrections", "/no/such", "--data", "toy"],
-    ["predict", "--no-such-flag"],
     ["predict", "/no/such", "/no/such", "--out", "/no/out"],
     ["evaluate", "--predictions", "/no/such", "--truth", "/no/such"],
     ["compare", "/no/such", "/no/other"],
     ["export", "nosuch"],
-    ["export", "label-studio", "--predictions", "/no/such"],
+    *(["export", word, "/no/such", "--out", "/no/out"] for word in NETWORKS),
+    *(["export", word, "--predictions", "/no/such", "--out", "/no/out"] for word in FORMATS if word not in NETWORKS),
     ["report", "/no/such"],
     ["ablate", "small", "--grid", "nosuch=1"],
-    *(["data", word, "--no-such-flag"] for word in data.COMMANDS),
+    ["completion", "nosuch"],
+    ["data", "nosuch"],
     ["data", "check", "/no/such"],
     ["data", "labels", "/no/such"],
+    ["data", "masks", "/no/such.json", "--images", "/no/such", "--out", "/no/out"],
+    ["data", "corrections", "/no/such.json", "--run", "/no/such"],
+    ["data", "shards", "/no/such", "--out", "/no/out"],
 ]
 
 PROGRAM = f"""

@@ -16,6 +16,7 @@ from subcam.hub import FolderSettings
 
 if TYPE_CHECKING:
     from subcam.export.coco import CocoIds
+    from subcam.networks.segmenter import SegmentationNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,13 +230,20 @@ class Program(Settings):
     output: Literal["logits", "probabilities"] = "logits"
     input_type: Literal["uint8", "float32"] = "uint8"
 
-    def export(self, write: Callable[..., float], runtime: str) -> str:
-        """Load the network, write it and say how well it was met."""
-        from subcam.networks.segmenter import SegmentationNetwork
+    def network(self) -> "SegmentationNetwork":
+        """The network; a wrong path is said before the imports that take seconds."""
         from subcam.predict.find_model import find_model
+
+        folder = find_model(self.model)
+
+        from subcam.networks.segmenter import SegmentationNetwork
+
+        return SegmentationNetwork.load(folder)
+
+    def export(self, network: "SegmentationNetwork", write: Callable[..., float], runtime: str) -> str:
+        """Write the network and say how well it was met."""
         from subcam.runtime.progress import say
 
-        network = SegmentationNetwork.load(find_model(self.model))
         say(f"writing {self.out} and comparing it with the network in {runtime}: takes minutes")
         difference = write(network, self.out, output=self.output, input_type=self.input_type)
         return f"{self.out}: differs by at most {difference:.1g} from the network in {runtime}"
@@ -247,9 +255,11 @@ class Onnx(Program):
 
     def write(self) -> str:
         """Write the file."""
+        network = self.network()
+
         from subcam.export.onnx_and_torch import export_onnx
 
-        return self.export(export_onnx, "onnxruntime")
+        return self.export(network, export_onnx, "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,9 +268,11 @@ class Torch(Program):
 
     def write(self) -> str:
         """Write the file."""
+        network = self.network()
+
         from subcam.export.onnx_and_torch import export_torch
 
-        return self.export(export_torch, "torch")
+        return self.export(network, export_torch, "torch")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from subcam.checks.arguments import takes_arrays
 from subcam.checks.fields import Settings
 from subcam.errors import CheckpointError, SettingsError, SubcamError
 from subcam.runtime.files import atomic_write, read_json, write_json
-from subcam.runtime.run_folder import RunFolder
+from subcam.runtime.run_folder import RECORD, RunFolder
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -72,11 +72,12 @@ def write_folder(source: Path, out: Path, settings: FolderSettings | None = None
     Raises:
         SubcamError: there is no such network, it is damaged, or the folder cannot be written.
     """
+    settings = settings or FolderSettings()
+    run, entry, folder = _find(source, settings.network)  # a wrong path is said before the imports that take seconds
+
     from subcam.hub.model_card import CardSource, model_card
     from subcam.networks.networks_of_run import CONFIG_FILE
 
-    settings = settings or FolderSettings()
-    run, entry, folder = _find(source, settings.network)
     network = _load(folder)
     weights = network.config.network.weights
     # The two kinds of config have the same field here, but no common type.
@@ -251,9 +252,6 @@ def kind_of(folder: Path) -> Kind:
 
 def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, SegmentedResult | RoundResult | None, Path]:
     """The run, the network's entry in it, and the network's folder."""
-    from subcam.networks.networks_of_run import preferred
-    from subcam.results import RECORD, read_run
-
     if not (source / RECORD).is_file():
         if not source.is_dir():
             raise CheckpointError(f"{source}: no such folder; give that of a run or of a saved network")
@@ -261,6 +259,10 @@ def _find(source: Path, kind: Kind | None) -> tuple[FinishedRun | None, Segmente
         if kind not in (None, own_kind):
             raise SettingsError(f"{source} holds a network for {own_kind}, and --network asks for {kind}; leave it out")
         return None, None, source
+
+    from subcam.networks.networks_of_run import preferred
+    from subcam.results import read_run
+
     run = read_run(source)
     segmented = preferred(run.result.segmented)
     if segmented is not None and kind != "classification":

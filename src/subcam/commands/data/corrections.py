@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from subcam.audit.finding import counted
 from subcam.checks.fields import Settings
 from subcam.commands.data.examples import first_lines
+from subcam.run_record import record_in
 from subcam.runtime.progress import say, warn
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def corrections(words: list[str]) -> None:
         data: str = ""
 
     given = read_flags(Arguments, words, prog="subcam data corrections", description=DESCRIPTION)
+    record_in(given.run)  # a wrong path is said before the imports that take seconds
 
     from subcam.data.dataset import union
     from subcam.refine.scores_and_masks import mask_path
