@@ -11,7 +11,7 @@ import torch
 from subcam import pipeline
 from subcam.affinity.network import AffinityNetwork
 from subcam.data.settings import AugmentationSettings
-from subcam.networks.for_inference import Compiled
+from subcam.networks.fast.compiled import Compiled
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.pseudo_masks import MaskSettings

@@ -16,6 +16,7 @@ from subcam.checks.fields import Range, Scale
 from subcam.data.augmentation import scaled_size
 from subcam.networks.backbones.vit_attention import LayerAttention, heard_attention
 from subcam.networks.classifier import ClassificationNetwork
+from subcam.networks.fast.parts import in_parts
 from subcam.runtime.devices import to_device
 
 
@@ -98,7 +99,8 @@ def multiscale_response(
         scaled = scaled_images(scale)
         both = torch.cat([scaled, scaled.flip(-1)]) if flip else scaled
         with heard_attention(network.backbone, layers=attention_layers) as attention:
-            features = network.feature_map(both.contiguous(memory_format=torch.channels_last)).float()
+            both = both.contiguous(memory_format=torch.channels_last)
+            features = network.feature_map(both) if attention_layers else in_parts(network.feature_map, both)
         if scale == 1.0:
             logits = network.classify(features[: len(images)]).parent.float()
         for index, classes in enumerate(present):

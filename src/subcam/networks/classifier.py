@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from subcam.checks.fields import Entries, Range, Settings, Share
 from subcam.networks.backbones.build import build_backbone
-from subcam.networks.for_inference import Compiled, folded
+from subcam.networks.fast.compiled import Compiled
+from subcam.networks.fast.copies import fused_for_inference
 from subcam.networks.model_folder import CLASSIFICATION, load_network, save_network
 from subcam.networks.normalise import Normalise
 from subcam.networks.settings import NetworkSettings
@@ -182,11 +183,11 @@ class ClassificationNetwork(nn.Module):
 
 
 def for_inference(network: ClassificationNetwork, fabric: Fabric, *, compiled: bool = False) -> ClassificationNetwork:
-    """A copy in evaluation mode on the device, its backbone in the device's precision, batch norm folded.
+    """A copy in evaluation mode on the device, its backbone in the device's precision, its convolutions fused.
 
     compiled: whether its backbone goes through torch.compile where that works (`MachineSettings.compile`).
     """
-    fast = folded(network).to(memory_format=torch.channels_last)
+    fast = fused_for_inference(network).to(memory_format=torch.channels_last)
     fast.autocast = fabric.autocast
     fabric.to_device(fast)
     fast.compiled = Compiled(fast.backbone, what=f"the network {network.config.network.name}") if compiled else None

@@ -15,7 +15,8 @@ from subcam.data.records import require_room, suggest
 from subcam.errors import SettingsError
 from subcam.networks.decoders.deeplab import DeepLabV2
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus
-from subcam.networks.for_inference import Compiled, folded
+from subcam.networks.fast.compiled import Compiled
+from subcam.networks.fast.copies import fused_for_inference
 from subcam.networks.model_folder import SEGMENTATION, load_network, save_network
 from subcam.networks.normalise import Normalise
 from subcam.networks.settings import DEEPLAB, DEEPLAB_PLUS, NetworkSettings, SegmentationConfig
@@ -126,11 +127,11 @@ def upsample_logits(
 
 
 def for_inference(network: SegmentationNetwork, fabric: Fabric, *, compiled: bool = False) -> SegmentationNetwork:
-    """A copy in evaluation mode on the device, computing in the device's precision, batch norm folded.
+    """A copy in evaluation mode on the device, computing in the device's precision, its convolutions fused.
 
     compiled: whether it goes through torch.compile where that works (`MachineSettings.compile`).
     """
-    fast = folded(network).to(memory_format=torch.channels_last)
+    fast = fused_for_inference(network).to(memory_format=torch.channels_last)
     fast.autocast = fabric.autocast
     fabric.to_device(fast)
     fast.compiled = Compiled(fast.model, what=f"the network {network.config.architecture}") if compiled else None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from subcam.checks.arguments import takes_arrays
 from subcam.errors import SettingsError
+from subcam.networks.fast.parts import in_parts
 from subcam.networks.segmenter import upsample_logits
 from subcam.predict.settings import InferenceSettings
 
@@ -158,7 +159,7 @@ def _averaged(
     for scale in settings.scales:
         scaled = _resized(images.float(), (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
         looks = torch.cat([scaled, scaled.flip(-1)]) if settings.flip else scaled
-        logits = network(looks.contiguous(memory_format=torch.channels_last)).float()
+        logits = in_parts(network, looks.contiguous(memory_format=torch.channels_last)).float()
         logits = upsample_logits(logits, (scaled.shape[2], scaled.shape[3]), stride=network.stride)
         for part, flipped in zip(logits.split(len(images)), (False, True)[: 1 + settings.flip], strict=True):
             probabilities = _resized(part.flip(-1) if flipped else part, size).softmax(1)

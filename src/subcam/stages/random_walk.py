@@ -15,7 +15,8 @@ from subcam.data.batches.inference import inference_batches
 from subcam.data.check import CheckedImages
 from subcam.data.decoded_cache import decoded_images
 from subcam.errors import BadInputError, SettingsError
-from subcam.networks.for_inference import Compiled
+from subcam.networks.fast.compiled import Compiled
+from subcam.networks.fast.copies import fused_for_inference
 from subcam.refine.walked_maps import WalkedMaps, walked_path, write_walked
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device, HostCopy, to_device
@@ -41,7 +42,7 @@ def run(
     records, machine, fabric = images.image_set.records, device.machine, device.fabric
     own = distributed.share(range(len(records)))
     left = [(i,) for i in own if not walked_path(stage.path, records[i].name).is_file()]
-    network = AffinityNetwork.load(affinity.path).to(memory_format=torch.channels_last).eval()
+    network = fused_for_inference(AffinityNetwork.load(affinity.path)).to(memory_format=torch.channels_last)
     fabric.to_device(network)
     features_of = Compiled(network, what="AffinityNet") if machine.compile else network
     count = len(settings.alphas)

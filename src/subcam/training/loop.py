@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from subcam.data.batches.training import SeededImages, training_loader
+from subcam.networks.fast.copies import fused_for_training
 from subcam.runtime import distributed, signals
 from subcam.runtime.devices import Fabric
 from subcam.runtime.machine.settings import MachineSettings
@@ -85,7 +86,9 @@ def train(
     network.train()
     if distributed.world_size() > 1:
         synchronise_batch_norm(network)
-    model, wrapped = fabric.setup(network.to(memory_format=torch.channels_last), optimiser)
+    network.to(memory_format=torch.channels_last)
+    on_cpu = fabric.device.type == "cpu"
+    model, wrapped = fabric.setup(fused_for_training(network) if on_cpu else network, optimiser)
     average = WeightAverage(network, decay=training.average_decay) if training.average_decay else None
     log = TrainingLog(stage.path)
     states: dict[str, Stateful] = {"optimiser": optimiser, "precision": fabric.strategy.precision}

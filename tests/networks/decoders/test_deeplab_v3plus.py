@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from subcam.networks.decoders.deeplab_v3plus import DeepLabV3Plus, PooledContext
 from subcam.networks.decoders.pyramid import feature_pyramid
-from subcam.networks.for_inference import folded
+from subcam.networks.fast.copies import fused_for_inference
 from subcam.networks.settings import NetworkSettings
 
 RESNET = NetworkSettings(name="resnet18", weights="none", output_stride=16, freeze_batch_norm=False)
@@ -118,7 +118,7 @@ def test_one_image_can_be_learned_from() -> None:
 
 @torch.no_grad()
 def test_folded_it_gives_the_same(network: DeepLabV3Plus) -> None:
-    fast = folded(network)
+    fast = fused_for_inference(network)
     assert not [layer for layer in fast.modules() if isinstance(layer, nn.BatchNorm2d)]
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(fast(x), network(x), rtol=1e-3, atol=1e-4)

@@ -34,7 +34,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         strided = Conv2dSame if pad_same else partial(nn.Conv2d, padding=1)
         self.conv_stem = strided(3, STEM, 3, stride=2, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM)
+        self.bn1 = NormAndReLU6(STEM)
         self.blocks = nn.ModuleList()
         inputs, reached, dilation = STEM, 2, 1
         for widening, outputs, count, first_stride in STAGES:
@@ -56,7 +56,7 @@ class MobileNetV2(nn.Module):
                 inputs = outputs
             self.blocks.append(stage)
         self.conv_head = nn.Conv2d(inputs, NUM_FEATURES, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(NUM_FEATURES)
+        self.bn2 = NormAndReLU6(NUM_FEATURES)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 outgoing = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
@@ -64,11 +64,11 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1280 h w"]:
         """Features of normalised images of any size; h, w = ceil(height / stride), ceil(width / stride)."""
-        return F.relu6(self.bn2(self.conv_head(self.intermediate_maps(x)[-1])), inplace=True)
+        return self.bn2(self.conv_head(self.intermediate_maps(x)[-1]))
 
     def intermediate_maps(self, x: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
         """The maps of the stages `LAST_OF_STRIDE`, which are timm's intermediate features."""
-        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
+        x = self.bn1(self.conv_stem(x))
         maps: list[Tensor] = []
         for index, stage in enumerate(self.blocks):
             for block in stage.children():
@@ -76,6 +76,18 @@ class MobileNetV2(nn.Module):
             if index in LAST_OF_STRIDE:
                 maps.append(x)
         return maps
+
+
+class NormAndReLU6(nn.BatchNorm2d):
+    """Batch norm and ReLU6; timm's file of weights knows it as batch norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU6(inplace=True)
+
+    def forward(self, input: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
+        """The normalised map, cut to 0..6."""
+        return self.act(super().forward(input))
 
 
 class Conv2dSame(nn.Conv2d):
@@ -114,7 +126,8 @@ class Block(nn.Module):
         )
         narrow = nn.Conv2d(width, outputs, 1, bias=False)
         # timm calls the narrowing convolution conv_pw where it is the only 1x1 convolution, else conv_pwl.
-        self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width if self.widens else outputs)
+        self.bn1 = NormAndReLU6(width)
+        self.bn2 = NormAndReLU6(width) if self.widens else nn.BatchNorm2d(outputs)
         if self.widens:
             self.conv_pw, self.conv_pwl = nn.Conv2d(inputs, width, 1, bias=False), narrow
             self.bn3 = nn.BatchNorm2d(outputs)
@@ -124,8 +137,8 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs h w"]:
         """The block's map."""
         if self.widens:
-            y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
-            y = self.bn3(self.conv_pwl(F.relu6(self.bn2(self.conv_dw(y)), inplace=True)))
+            y = self.bn1(self.conv_pw(x))
+            y = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(y))))
         else:
-            y = self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)), inplace=True)))
+            y = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
         return x + y if self.adds else y

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.networks.for_inference import folded
+from subcam.networks.fast.copies import fused_for_inference
 from subcam.networks.settings import NetworkSettings
 
 
@@ -38,7 +38,7 @@ def test_the_copy_gives_the_same_maps(name: str, left: int) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     images = torch.randint(0, 256, (2, 3, 70, 90), dtype=torch.uint8)
     expected = network.feature_map(images)
-    fast = folded(network)
+    fast = fused_for_inference(network)
     assert norms(fast) == left
     torch.testing.assert_close(fast.feature_map(images), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
     assert fast is not network
@@ -49,7 +49,7 @@ def test_the_copy_gives_the_same_maps(name: str, left: int) -> None:
 
 def test_what_is_not_folded_is_shared() -> None:
     network = trained("tiny")
-    fast = folded(network)
+    fast = fused_for_inference(network)
     assert fast.parent_head is not network.parent_head
     assert fast.parent_head.weight is network.parent_head.weight
 
@@ -77,7 +77,7 @@ def test_a_map_that_something_else_reads_is_left_alone(
     caplog: pytest.LogCaptureFixture, *, reads_between: bool, left: int
 ) -> None:
     network = PreActivation(reads_between=reads_between).eval()
-    fast = folded(network)
+    fast = fused_for_inference(network)
     x = torch.rand(1, 3, 20, 20)
     torch.testing.assert_close(fast(x), network(x), atol=1e-5, rtol=1e-5)
     assert norms(fast) == left
@@ -95,4 +95,4 @@ def test_a_convolution_that_is_called_twice_is_left_alone() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x) + self.inner(x.flip(-1))
 
-    assert norms(folded(Twice())) == 1
+    assert norms(fused_for_inference(Twice())) == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subcam.networks.for_inference import Compiled
+from subcam.networks.fast.compiled import Compiled
 
 
 def double(x: Tensor) -> Tensor:

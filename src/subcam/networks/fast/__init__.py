@@ -1,0 +1,1 @@
+"""Networks made faster: convolutions that take in what follows them, and torch.compile."""
