@@ -1,11 +1,15 @@
-"""A folded copy gives the network's own maps; the network itself stays as it was."""
+"""A copy of fused convolutions gives the network's own maps and gradients; the network itself stays as it was."""
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.networks.fast.copies import fused_for_inference
+from subcam.networks.fast.convolution import STRAIGHT, FusedConvolution
+from subcam.networks.fast.copies import fused_for_inference, fused_for_training
 from subcam.networks.settings import NetworkSettings
 
 
@@ -96,3 +100,114 @@ def test_a_convolution_that_is_called_twice_is_left_alone() -> None:
             return self.inner(x) + self.inner(x.flip(-1))
 
     assert norms(fused_for_inference(Twice())) == 1
+
+
+def frozen(name: str) -> ClassificationNetwork:
+    """As `trained`, with batch norm that keeps what it knows."""
+    network = trained(name)
+    network.backbone.settings = replace(network.backbone.settings, freeze_batch_norm=True)
+    return network.train()
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "tf_efficientnet_lite0", "resnet18"])
+def test_a_training_on_the_copy_gives_the_networks_own_gradients(name: str) -> None:
+    network = frozen(name)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    copied = fused_for_training(network)
+    assert copied is not network
+    fused = [part for part in copied.modules() if isinstance(part, FusedConvolution)]
+    assert sum(part.scale is not None for part in fused) >= 10
+    assert any(part.limits != STRAIGHT for part in fused)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+
+    def gradients(of: ClassificationNetwork) -> list[Tensor]:
+        logits = of(images)
+        assert logits.subcategory is not None
+        return list(torch.autograd.grad(logits.parent.sum() + logits.subcategory.square().sum(), learning))
+
+    before = [norm.running_mean for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
+    for found, expected in zip(gradients(copied), gradients(network), strict=True):
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, atol=2e-3 * largest + 1e-7, rtol=0)
+    assert before == [norm.running_mean for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
+
+
+def test_a_step_on_the_copy_is_one_of_the_network() -> None:
+    network = frozen("mobilenetv2_100")
+    copied = fused_for_training(network)
+    weight = network.parent_head.weight
+    before, images = weight.detach().clone(), torch.zeros(1, 3, 32, 32)
+    copied(images).parent.sum().backward()
+    torch.optim.SGD([weight], lr=1.0).step()
+    assert not torch.equal(weight, before)
+    torch.testing.assert_close(copied.eval()(images).parent, network.eval()(images).parent)
+
+
+class OneBlock(nn.Module):
+    """A frozen norm behind a convolution, and what may stand in the way of taking it in."""
+
+    def __init__(self, *, dropout: float = 0.0, adds_in_place: bool = False, overwrites: bool = False) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.dropout, self.relu = nn.Dropout(dropout), nn.ReLU6()
+        self.adds_in_place, self.overwrites = adds_in_place, overwrites
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dropout(self.convolution(x)))
+        if self.adds_in_place:
+            y += x
+        y = self.relu(y)
+        if self.overwrites:
+            y += 1
+        return y
+
+
+def of_block(**kinds: Any) -> tuple[OneBlock, OneBlock]:
+    block = OneBlock(**kinds).train()
+    block.norm.eval().requires_grad_(requires_grad=False)
+    nn.init.constant_(block.norm.weight, 0.5)
+    return block, fused_for_training_keeping_norm(block)
+
+
+def fused_for_training_keeping_norm(block: OneBlock) -> OneBlock:
+    """`OneBlock` has no mode of its own for frozen norm, as backbones have."""
+    block.norm.train = lambda mode=True: block.norm  # type: ignore[method-assign]
+    return fused_for_training(block)
+
+
+def test_dropout_between_the_two_keeps_its_place() -> None:
+    block, copied = of_block(dropout=0.5)
+    assert norms(copied) == 1
+    assert norms(of_block(dropout=0.0)[1]) in (0, 1)
+    assert block.dropout.training
+
+
+def test_what_is_added_in_place_comes_before_the_relu() -> None:
+    block, copied = of_block(adds_in_place=True)
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(copied(x), block(x))
+
+
+def test_a_network_that_writes_over_its_maps_is_trained_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    block, copied = of_block(overwrites=True)
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(copied(x), block(x))
+    copied(x).sum().backward()
+    assert copied is block
+    assert "without fused convolutions" in caplog.text
+
+
+def test_networks_without_frozen_norm_and_learners_of_methods_are_trained_as_they_are() -> None:
+    network = trained("tiny").train()
+    assert fused_for_training(network) is network
+
+    class Learner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = frozen("tiny")
+
+        def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+            return self.network(images).parent * labels
+
+    learner = Learner()
+    assert fused_for_training(learner) is learner

@@ -44,6 +44,9 @@ class FusedConvolution(nn.Module):
         limits: what the output is cut to: `STRAIGHT`, or those of the ReLU that is taken in (`limits_of`).
     """
 
+    scale: Tensor | None
+    shift: Tensor | None
+
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, learns: bool = False) -> None:
         super().__init__()
         self.limits = STRAIGHT
@@ -85,7 +88,7 @@ class FusedConvolution(nn.Module):
 
     def _computed(self, number: torch.dtype) -> tuple[Tensor, Tensor | None]:
         weight, bias = self.weight, self.bias
-        if self.scale is not None:
+        if self.scale is not None and self.shift is not None:
             weight = weight * self.scale.view(-1, 1, 1, 1)
             bias = self.shift if bias is None else torch.addcmul(self.shift, bias, self.scale)
         weight = weight.to(number).contiguous(memory_format=torch.channels_last)
@@ -176,7 +179,18 @@ def _padded_same(x: Tensor, kernel: tuple[int, ...], geometry: Geometry) -> Tens
     ):
         missing = max((-(-side // stride) - 1) * stride + (width - 1) * dilation + 1 - side, 0)
         pads += [missing // 2, missing - missing // 2]
-    return F.pad(x, pads) if any(pads) else x
+    if not any(pads):
+        return x
+    if torch.is_grad_enabled() and x.requires_grad:
+        return F.pad(x, pads)
+    # The same, but zeros are written at the edges alone; F.pad writes them everywhere first.
+    left, right, top, bottom = pads
+    batch, channels, height, width = x.shape
+    padded = x.new_empty((batch, height + top + bottom, width + left + right, channels)).permute(0, 3, 1, 2)
+    padded[:, :, top : top + height, left : left + width] = x
+    padded[:, :, :top], padded[:, :, top + height :] = 0, 0
+    padded[:, :, :, :left], padded[:, :, :, left + width :] = 0, 0
+    return padded
 
 
 def _classes_that_pad() -> tuple[type[nn.Conv2d], ...]:

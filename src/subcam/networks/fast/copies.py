@@ -143,8 +143,9 @@ def _fusable(module: nn.Module) -> bool:
 
 def _fixed_norm(module: nn.Module) -> bool:
     """Whether it is batch norm that keeps its statistics, scale and shift."""
-    fixed = isinstance(module, nn.BatchNorm2d) and not module.training and module.track_running_stats
-    return fixed and module.affine
+    if not isinstance(module, nn.BatchNorm2d) or module.training:
+        return False
+    return bool(module.track_running_stats and module.affine)
 
 
 def _is_relu(module: nn.Module) -> bool:
