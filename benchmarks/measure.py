@@ -163,6 +163,11 @@ def in_fresh_process(
         return pool.submit(function, *args, **kwargs).result()
 
 
+def time_of(process: Process) -> Time:
+    """Of a whole process."""
+    return Time(seconds=process.seconds, cpu_seconds=process.cpu_seconds)
+
+
 def run_process(words: Sequence[str], *, statuses: Sequence[int] = (0,)) -> Process:
     """Run a command to its end; it must end with one of these statuses.
 
