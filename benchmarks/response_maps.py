@@ -65,8 +65,13 @@ class StoredMaps(nn.Module):
         self.contiguous_maps: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps of an image and its mirror image, laid out channels last as convolutions leave them."""
-        return self.maps[x.shape[2], x.shape[3]]
+        """Maps of an image and its mirror image, laid out channels last as convolutions leave them.
+
+        An image of any other size gets zeros: with one, a copy for inference is checked.
+        """
+        size = (x.shape[2], x.shape[3])
+        cells = (-(-side // RESNET38_STRIDE) for side in size)
+        return self.maps[size] if size in self.maps else x.new_zeros(len(x), RESNET38_FEATURES, *cells)
 
     def one(self, x: Tensor, *, mirrored: bool) -> Tensor:
         """The map of one of the two, contiguous as in the naive loop."""

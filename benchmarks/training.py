@@ -18,6 +18,7 @@ from benchmarks.record import Bound, Row
 from subcam.methods.rounds import RoundLosses
 from subcam.networks.backbones import resnet38, tiny
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
+from subcam.networks.fast.copies import fused_for_training
 from subcam.networks.settings import NetworkSettings
 from subcam.runtime.machine.malloc import keep_freed_memory
 from subcam.training.optimiser import build_optimiser, parameter_groups
@@ -109,6 +110,7 @@ def _row(case: Case, other: str, layout: torch.memory_format, *, turns: int) -> 
 def our_step(case: Case) -> Step:
     """A step on (images UInt8, multi-hot labels), as the stage makes it; returns the loss."""
     network = _network(case).train().to(memory_format=torch.channels_last)
+    model = fused_for_training(network)
     losses = RoundLosses(
         num_classes=CLASSES,
         num_subcategories=case.subcategories,
@@ -119,7 +121,7 @@ def our_step(case: Case) -> Step:
     optimiser = build_optimiser(parameter_groups(*network.body_and_heads(), case.optimiser), case.optimiser)
 
     def step(images: Tensor, labels: Tensor) -> float:
-        loss = losses(network, images.contiguous(memory_format=torch.channels_last), labels)["loss"]
+        loss = losses(model, images.contiguous(memory_format=torch.channels_last), labels)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
