@@ -123,6 +123,18 @@ class PlainLattice:
         return sliced * self.norm[:, None]
 
 
+def lattice_filter(lattice, channels):
+    """What the filter of a `Lattice` makes of channels [pixels, c], in plain NumPy."""
+    axes, count, _ = lattice.neighbours.shape
+    vertices = lattice.vertices.reshape(-1, axes)
+    weights = lattice.weights[: vertices.size].reshape(-1, axes, 1)
+    values = np.zeros((count + 1, channels.shape[1]))
+    np.add.at(values, vertices, weights * channels[:, None])
+    for neighbours in lattice.neighbours:
+        values[:-1] += values[neighbours].sum(1) / 2
+    return (values[vertices] * weights).sum(1)
+
+
 def plain_dense_crf(image, probabilities, settings=None):
     """The lattice approximation, with nothing shared with the fast kernels."""
     settings = settings or CRFSettings()

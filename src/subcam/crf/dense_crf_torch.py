@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from subcam.checks.arguments import takes_arrays
-from subcam.crf.lattice import PADDED_TO, key_bits, lattice_scales
+from subcam.crf.lattice import PADDED_TO, key_steps, lattice_scales
 from subcam.crf.settings import CRFSettings
 from subcam.errors import SettingsError
 from subcam.runtime.devices import to_device
@@ -110,10 +110,10 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
     scales = lattice_scales(sigmas)
     reach = zip((width - 1, height - 1, 255, 255, 255)[: len(sigmas)], scales, strict=True)
-    bits = key_bits([extent * scale for extent, scale in reach])
-    if sum(bits) + len(images).bit_length() > MAX_BATCH_BITS:
+    step_of_axis, bits = key_steps([extent * scale for extent, scale in reach])
+    if bits + len(images).bit_length() > MAX_BATCH_BITS:
         raise SettingsError(
-            f"dense CRF: expected fewer than 2^{MAX_BATCH_BITS - sum(bits)} images of {height} x {width} pixels for "
+            f"dense CRF: expected fewer than 2^{MAX_BATCH_BITS - bits} images of {height} x {width} pixels for "
             f"these sigmas, got {len(images)}. Use fewer at a time or larger sigmas."
         )
     # Zero features of no weight after an image whose pixels are no multiple of four, as in the published code.
@@ -127,17 +127,11 @@ def build_batch_lattice(images: Sequence[UInt8[Tensor, "_ _ _"]], sigmas: Sequen
     )
 
     cells, ranks, weights = _embed(features)
-    unit_of_axis = [1 << sum(bits[:i]) for i in range(axes - 1)]
-    units, step = to_device(torch.tensor(unit_of_axis), device), sum(unit_of_axis)
-    keys = (place << sum(bits)) + (cells[:, :-1] * units).sum(1)
-    keys = torch.stack(
-        [keys + k * step - axes * ((ranks[:, :-1] >= axes - k) * units).sum(1) for k in range(axes)], dim=1
-    )
+    steps = to_device(torch.tensor(step_of_axis), device)
+    cell_keys = (place << bits) - (cells * steps).sum(1)
+    keys = torch.stack([cell_keys + ((ranks >= axes - k) * steps).sum(1) for k in range(axes)], dim=1)
     known, vertices = torch.unique(keys, return_inverse=True)
-    neighbours = []
-    for axis in range(axes):
-        move = step - (axes * unit_of_axis[axis] if axis < axes - 1 else 0)
-        neighbours.append(torch.stack([_find(known, known - move), _find(known, known + move)]))
+    neighbours = [torch.stack([_find(known, known - step), _find(known, known + step)]) for step in step_of_axis]
     return _normalise(vertices[: len(pixels)], weights[: len(pixels)], torch.stack(neighbours))
 
 
@@ -151,7 +145,7 @@ def _features(image: UInt8[Tensor, "h w colours"]) -> Float32[Tensor, "pixels di
 def _embed(
     features: Float32[Tensor, "pixels dim"],
 ) -> tuple[Int64[Tensor, "pixels axes"], Int64[Tensor, "pixels axes"], Float32[Tensor, "pixels axes"]]:
-    """Cell, ranks of the offsets from it and barycentric weights of scaled features; see `embedding`."""
+    """Cell (over d + 1), ranks of the offsets from it, and barycentric weights; see `lattice_embedding`."""
     axes = features.shape[1] + 1
     after = features.flip(1).cumsum(1).flip(1)  # after[:, i] sums the features from i on
     index = torch.arange(1, axes, device=features.device)
@@ -161,8 +155,8 @@ def _embed(
     offsets = elevated - cells * axes
     ranks = (-offsets).argsort(dim=1, stable=True).argsort(dim=1) + cells.sum(1, keepdim=True)
     shift = (ranks < 0).long() - (ranks >= axes).long()
-    cells, ranks = (cells + shift) * axes, ranks + shift * axes
-    ascending = ((elevated - cells) / axes).gather(1, (-ranks).argsort(dim=1))
+    cells, ranks = cells + shift, ranks + shift * axes
+    ascending = ((elevated - cells * axes) / axes).gather(1, (-ranks).argsort(dim=1))
     rises = ascending.diff(dim=1)
     return cells, ranks, torch.cat([1 - (ascending[:, -1:] - ascending[:, :1]), rises], dim=1)
 

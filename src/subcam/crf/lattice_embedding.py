@@ -4,8 +4,9 @@ In: pixels of an image and a scale a feature. Out: the simplex around each pixel
 
 The d features, scaled, are turned into the hyperplane of R^(d+1) whose coordinates sum to 0. Lattice points have whole
 coordinates that all leave the same remainder modulo d + 1. A pixel's simplex is known by its vertex of remainder 0, its
-`cell`, and by the order of the pixel's offsets from it: vertex k is the cell + k, less d + 1 in the k coordinates of
-the smallest offsets. A block's numbers lie in planes of `BLOCK`, one a coordinate: the elements of a vector are pixels.
+`cell`, and by the order of the pixel's offsets from it. A step along axis i adds 1 to all coordinates but takes d from
+coordinate i; one from each vertex of the simplex to the next, along the axes in the order of their offsets, the
+smallest first. A block's numbers lie in planes of `BLOCK`, one a coordinate: the elements of a vector are pixels.
 """
 
 from typing import no_type_check
@@ -43,7 +44,7 @@ def read_features(features, scales, colours, first, pixels, width):
 @kernel(inline="always")
 @no_type_check
 def embed_block(features, offsets, cells, ranks, axes):
-    """Features into cell, ranks of the offsets from it, and (in `features`) the barycentric weights of the simplex."""
+    """Features into cell (over d + 1), ranks of the offsets from it, and (in `features`) the barycentric weights."""
     zero, one, step = fill(np.float32(0), WIDTH), np.float32(1), np.float32(axes)
     inverse = one / step
     total = zero
@@ -59,7 +60,7 @@ def embed_block(features, offsets, cells, ranks, axes):
         elevated = load(offsets, i * BLOCK, WIDTH)
         rounded = rint(elevated * inverse)
         excess = excess + rounded
-        store(cells, i * BLOCK, rounded * step)
+        store(cells, i * BLOCK, rounded)
         store(offsets, i * BLOCK, elevated - rounded * step)
         store(ranks, i * BLOCK, zero)
     for i in range(axes):
@@ -72,10 +73,10 @@ def embed_block(features, offsets, cells, ranks, axes):
         store(ranks, i * BLOCK, rank)
     for i in range(axes):
         rank = load(ranks, i * BLOCK, WIDTH) + excess
-        shift = step * (below(rank, np.float32(0)) - below(np.float32(axes - 1), rank))
-        store(ranks, i * BLOCK, rank + shift)
+        shift = below(rank, np.float32(0)) - below(np.float32(axes - 1), rank)
+        store(ranks, i * BLOCK, rank + step * shift)
         store(cells, i * BLOCK, load(cells, i * BLOCK, WIDTH) + shift)
-        store(offsets, i * BLOCK, (load(offsets, i * BLOCK, WIDTH) - shift) * inverse)
+        store(offsets, i * BLOCK, (load(offsets, i * BLOCK, WIDTH) - step * shift) * inverse)
 
     # Sorted from the smallest, offset k less offset k - 1 is the weight of vertex k; vertex 0 closes the circle.
     smallest = previous = zero
@@ -94,19 +95,13 @@ def embed_block(features, offsets, cells, ranks, axes):
 
 @kernel(inline="always")
 @no_type_check
-def pack_keys(cells, ranks, units, keys, simplices, axes):
-    """One int64 for the cell and one for the simplex: for each vertex a mask of the coordinates that are lowered."""
-    every_vertex = np.int64(0)
-    for k in range(axes):
-        every_vertex |= np.int64(1) << (axes * k)
-    used = (np.int64(1) << (axes * axes)) - 1
+def pack_keys(cells, ranks, steps, in_order, keys, axes):
+    """The packed coordinates of the vertices of each pixel's simplex: a step from one to the next, the order's."""
     for place in range(BLOCK):
         key = np.int64(0)
-        simplex = np.int64(0)
         for i in range(axes):
-            if i < axes - 1:
-                key += np.int64(np.int32(cells[i * BLOCK + place])) * units[i]
-            first_lowered = axes - np.int32(ranks[i * BLOCK + place])
-            simplex |= ((every_vertex << np.int64(axes * first_lowered)) & used) << i
-        keys[place] = key
-        simplices[place] = simplex
+            key -= np.int64(np.int32(cells[i * BLOCK + place])) * steps[i]
+            in_order[np.int32(ranks[i * BLOCK + place])] = steps[i]
+        for k in range(axes):
+            keys[place * axes + k] = key
+            key += in_order[axes - 1 - k]

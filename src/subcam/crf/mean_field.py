@@ -3,14 +3,15 @@
 In: odds of every class against the last one, and the two lattices. Out: marginals. An iteration is
 Q <- softmax(log p + sum_k weight_k F_k Q) (Potts model), F_k the normalised filter of lattice k.
 
-Three things make it fast. The classes' marginals sum to 1, so the last class is never filtered: its message is the
-filters' row sums less the other messages. One pass over the pixels slices the old vertex values, takes the softmax
-and splats into the new ones, in blocks that stay in the first cache, so that vertices and weights are read once. And
-kernels are compiled for a width, with explicit vectors. Marginals below 1e-16 count as 0: denormal numbers, which a
-processor handles ten times slower, do not arise.
+Three things make it fast. A softmax knows only differences of logits, so the filters, which are linear, are handed the
+other classes' marginals less those of the last, and one channel less than there are classes. One pass over the pixels
+slices the old vertex values, takes the softmax and splats into the new ones, in blocks that stay in the first cache, so
+that vertices and weights are read once. And kernels are compiled for a width, with explicit vectors. Both marginals of
+a difference are raised by 1e-16, which rounds the smallest to 0: denormal numbers, which a processor handles ten times
+slower, do not arise.
 
 Channels lie side by side: `sets` groups of `segment` each, a group the classes but the last of one score set, then
-zeros. `wide` is the width of the softmax's registers, several pixels or one widened pixel.
+channels of odds 0. The softmax takes a `piece` at a time, several pixels in one register or one pixel in several.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 
 from subcam.crf.lattice import Lattice
+from subcam.crf.lattice_blur import blur
 from subcam.crf.simd import (
     MAX_EXPONENT,
+    REGISTER,
     at_least,
     element,
     exp,
@@ -29,18 +32,18 @@ from subcam.crf.simd import (
     segment_max,
     segment_sum,
     store,
-    widen,
-    zero_up_to,
 )
 from subcam.runtime.caches.kernels import kernel
 
 BLOCK = 64
 """Pixels of one round of slice, softmax and splat."""
+LONG_BLOCK = 256
+"""Pixels of which scores are read at once: long enough for a processor to fetch ahead from each class's plane."""
 CACHE_LINE = 64
+WIDTH = (0,) * REGISTER
 NEGLIGIBLE = np.float32(1e-16)
 SMALLEST, LARGEST = np.float32(1e-5), np.float32(1)
 """What probabilities are clipped to before the logarithm, as in the published pipelines."""
-MAX_SEGMENT = 16
 MAX_WIDTH = 32
 
 
@@ -50,22 +53,20 @@ class Widths(NamedTuple):
     sets: int
     segment: tuple[int, ...]
     padded: tuple[int, ...]
-    wide: tuple[int, ...]
+    piece: tuple[int, ...]
 
 
 def choose_widths(num_classes: int, num_sets: int) -> Widths:
     """Up to 17 classes a power of two, and as many sets (a power of two) as fit 32 channels; else a multiple of 4."""
     channels = max(num_classes - 1, 1)
-    if channels > MAX_SEGMENT:
-        padded = -(-channels // 4) * 4
-        wide = 1 << (padded - 1).bit_length()
-        return Widths(sets=1, segment=(0,) * wide, padded=(0,) * padded, wide=(0,) * wide)
+    if channels > REGISTER:
+        whole = (0,) * (-(-channels // 4) * 4)
+        return Widths(sets=1, segment=whole, padded=whole, piece=whole)
     segment = 1 << (channels - 1).bit_length()
     sets = 1
     while 2 * sets <= num_sets and 2 * sets * segment <= MAX_WIDTH:
         sets *= 2
-    padded = sets * segment
-    return Widths(sets=sets, segment=(0,) * segment, padded=(0,) * padded, wide=(0,) * max(padded, 16))
+    return Widths(sets=sets, segment=(0,) * segment, padded=(0,) * (sets * segment), piece=WIDTH)
 
 
 def aligned_zeros(size: int) -> np.ndarray:
@@ -90,25 +91,20 @@ def infer_sets(
     Returns also how many of the scores are not finite or negative; the marginals mean nothing if there are any.
     """
     num_classes, pixels = score_sets[0].shape
-    sets, segment, padded, wide = widths
-    odds = aligned_zeros(pixels * len(padded) + len(wide))
+    sets, padded = widths.sets, widths.padded
+    odds = aligned_zeros(pixels * len(padded) + REGISTER)
     unusable = sum(_odds(scores, odds, i * len(padded) // sets, len(padded)) for i, scores in enumerate(score_sets))
     marginals = np.empty((sets, num_classes, pixels), np.float32)
     if unusable:
         return marginals, unusable
-    steep = spatial_weight * spatial.row_sums.max() + bilateral_weight * bilateral.row_sums.max() > MAX_EXPONENT
-    stride = len(wide) if len(padded) & (len(padded) - 1) else len(padded)
     _mean_field(
         odds,
         _arrays(spatial, len(padded)),
         _arrays(bilateral, len(padded)),
-        (np.float32(spatial_weight), np.float32(bilateral_weight), np.float32(1 / (len(padded) // sets + 1))),
-        bool(steep),
+        (np.float32(spatial_weight), np.float32(bilateral_weight)),
         iterations,
-        padded,
-        segment,
-        wide,
-        aligned_zeros(2 * BLOCK * stride + len(wide)),
+        widths[1:],
+        aligned_zeros(2 * BLOCK * len(padded)),
         marginals,
     )
     return marginals, 0
@@ -117,7 +113,7 @@ def infer_sets(
 def _arrays(lattice: Lattice, padded: int) -> tuple[np.ndarray, ...]:
     """A lattice for the kernels, with two buffers of vertex values and a row of zeros for absent neighbours."""
     values = (aligned_zeros((lattice.num_vertices + 1) * padded) for _ in range(2))
-    return lattice.vertices, lattice.weights, lattice.neighbours, lattice.row_sums, *values
+    return lattice.vertices, lattice.weights, lattice.neighbours, *values
 
 
 @kernel()
@@ -126,18 +122,20 @@ def _odds(scores, odds, channel, padded):
     """Clipped scores over the last class's, pixel after pixel from `channel` on; returns how many were unusable."""
     num_classes, pixels = scores.shape
     unusable = 0
-    inverse = np.empty(BLOCK, np.float32)
-    for first in range(0, pixels, BLOCK):
-        count = min(BLOCK, pixels - first)
+    inverse, ratio = np.empty(LONG_BLOCK, np.float32), np.empty(LONG_BLOCK, np.float32)
+    for first in range(0, pixels, LONG_BLOCK):
+        count = min(LONG_BLOCK, pixels - first)
         for index in range(num_classes - 1, -1, -1):
+            plane = scores[index, first : first + count]
             for i in range(count):
-                value = scores[index, first + i]
-                unusable += not (value >= 0 and value < np.inf)
-                clipped = min(max(value, SMALLEST), LARGEST)
+                unusable += not (plane[i] >= 0 and plane[i] < np.inf)
+                clipped = min(max(plane[i], SMALLEST), LARGEST)
                 if index == num_classes - 1:
                     inverse[i] = np.float32(1) / clipped
-                else:
-                    odds[(first + i) * padded + channel + index] = clipped * inverse[i]
+                ratio[i] = clipped * inverse[i]
+            if index < num_classes - 1:
+                for i in range(count):
+                    odds[(first + i) * padded + channel + index] = ratio[i]
     return unusable
 
 
@@ -166,79 +164,69 @@ def _splat(marginal, pixel, vertices, weights, values, corners, own_shape, padde
 
 @kernel(inline="always")
 @no_type_check
-def _blur(values, other, neighbours, padded):
-    """Blur along all axes, to and fro between two buffers; ends in `values` if the number of axes is even."""
-    width = len(padded)
-    for axis in range(neighbours.shape[0]):
-        for vertex in range(neighbours.shape[1]):
-            before = load(values, np.intp(neighbours[axis, vertex, 0]) * width, padded)
-            after = load(values, np.intp(neighbours[axis, vertex, 1]) * width, padded)
-            own = load(values, vertex * width, padded)
-            store(other, vertex * width, own + np.float32(0.5) * (before + after))
-        values, other = other, values
+def _largest(buffer, size):
+    """The largest of the first numbers in the buffer; a little more of them than asked for."""
+    largest = load(buffer, 0, WIDTH)
+    for at in range(REGISTER, size, REGISTER):
+        largest = at_least(largest, load(buffer, at, WIDTH))
+    return element(segment_max(largest, WIDTH), 0)
 
 
 @kernel(inline="always")
 @no_type_check
-def _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padded, segment, wide):
-    """Messages in `buffer` into marginals there; in the last pass those of the last class go to `rest` and on.
+def _softmax(buffer, odds, first_odd, size, first, last, widths):
+    """Messages less the last class's, in the buffer's first half, into marginals there, less the last class's.
 
-    With m_c the message of class c, all that is needed is m_c - m_last = m_c + sum of the m but the last - row sum. In
-    two loops, as the sums over channels are slow to come and a processor starts only so many operations early.
+    In the last pass nothing is taken off, and the last class's own go to the second half. A channel's share is its odds
+    times e to the difference of messages, that of the last class 1; if this might overflow, all are divided by the
+    largest power of e.
     """
-    one, zero = np.float32(1), np.float32(0)
-    for offset in range(0, count * stride, len(wide)):
-        if stride == len(padded):
-            share = load(odds, start * len(padded) + offset, wide)
-        else:
-            share = widen(load(odds, (start + offset // stride) * len(padded), padded), wide)
-        if not first:
-            logit = load(buffer, offset, wide)
-            logit = logit + segment_sum(logit, segment)
-            if steep:
-                largest = at_least(segment_max(logit, segment), zero)
-                logit = logit - largest
-                store(buffer, rest + offset, exp(zero - largest))
-            share = share * exp(logit)
-        store(buffer, offset, share)
-    for offset in range(0, count * stride, len(wide)):
-        share = load(buffer, offset, wide)
-        last_share = load(buffer, rest + offset, wide) if steep and not first else fill(one, wide)
-        total = segment_sum(share, segment) + last_share
-        scale = fill(one / element(total, 0), wide) if len(segment) == len(wide) else one / total
+    segment, _, piece = widths
+    one, zero, half = np.float32(1), np.float32(0), buffer.size // 2
+    steep = not first and _largest(buffer, size) > MAX_EXPONENT
+    if steep:
+        for at in range(0, size, len(piece)):
+            difference = load(buffer, at, piece)
+            largest = at_least(segment_max(difference, segment), zero)
+            store(buffer, at, difference - largest)
+            store(buffer, half + at, exp(zero - largest))
+    for at in range(0, size, REGISTER):
+        share = load(odds, first_odd + at, WIDTH)
+        store(buffer, at, share if first else share * exp(load(buffer, at, WIDTH)))
+    for at in range(0, size, len(piece)):
+        share = load(buffer, at, piece)
+        last_share = load(buffer, half + at, piece) if steep else fill(one, piece)
+        total = last_share + segment_sum(share, segment)
+        scale = fill(one / element(total, 0), piece) if len(segment) == len(piece) else one / total
         if last:
-            store(buffer, offset, share * scale)
-            store(buffer, rest + offset, last_share * scale)
+            store(buffer, at, share * scale)
+            store(buffer, half + at, last_share * scale)
         else:
-            store(buffer, offset, zero_up_to(share * scale, NEGLIGIBLE))
+            store(buffer, at, (share * scale + NEGLIGIBLE) - (last_share * scale + NEGLIGIBLE))
 
 
 @kernel(inline="always")
 @no_type_check
-def _write(marginals, buffer, rest, start, count, stride, group_lanes):
+def _write(marginals, buffer, start, count, width):
     """A block's marginals from the buffer to their planes."""
-    for group in range(marginals.shape[0]):
-        last_class = marginals.shape[1] - 1
-        for index in range(last_class):
+    sets, num_classes, _ = marginals.shape
+    for group in range(sets):
+        for index in range(num_classes):
+            source = group * (width // sets) + (index if index < num_classes - 1 else buffer.size // 2)
+            plane = marginals[group, index, start : start + count]
             for i in range(count):
-                marginals[group, index, start + i] = buffer[i * stride + group * group_lanes + index]
-        for i in range(count):
-            marginals[group, last_class, start + i] = buffer[rest + i * stride + group * group_lanes]
+                plane[i] = buffer[source + i * width]
 
 
 @kernel()
 @no_type_check
-def _mean_field(odds, spatial, bilateral, weights, steep, iterations, padded, segment, wide, buffer, marginals):
-    """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur.
-
-    Row sums are taken off in equal shares from all channels of a segment; the sum over the segment takes off the rest.
-    """
-    near_vertices, near_weights, near_neighbours, near_sums, near_source, near_target = spatial
-    alike_vertices, alike_weights, alike_neighbours, alike_sums, alike_source, alike_target = bilateral
-    near_weight, alike_weight, share = weights
+def _mean_field(odds, spatial, bilateral, weights, iterations, widths, buffer, marginals):
+    """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur."""
+    near_vertices, near_weights, near_neighbours, near_source, near_target = spatial
+    alike_vertices, alike_weights, alike_neighbours, alike_source, alike_target = bilateral
+    near_weight, alike_weight = weights
+    padded = widths[1]
     width, pixels = len(padded), marginals.shape[2]
-    stride = width if width & (width - 1) == 0 else len(wide)
-    rest = BLOCK * stride
     for iteration in range(iterations + 1):
         first, last = iteration == 0, iteration == iterations
         near_target[:] = 0
@@ -248,20 +236,19 @@ def _mean_field(odds, spatial, bilateral, weights, steep, iterations, padded, se
             if not first:
                 for i in range(count):
                     pixel = start + i
-                    row_sum = near_weight * near_sums[pixel] + alike_weight * alike_sums[pixel]
                     near = _slice(pixel, near_vertices, near_weights, near_source, (0,) * 3, (0,) * 4, padded)
                     alike = _slice(pixel, alike_vertices, alike_weights, alike_source, (0,) * 6, (0,) * 8, padded)
-                    store(buffer, i * stride, near_weight * near + alike_weight * alike - row_sum * share)
-            _softmax(buffer, rest, odds, start, count, stride, steep, first, last, padded, segment, wide)
+                    store(buffer, i * width, near_weight * near + alike_weight * alike)
+            _softmax(buffer, odds, start * width, count * width, first, last, widths)
             if last:
-                _write(marginals, buffer, rest, start, count, stride, width // marginals.shape[0])
+                _write(marginals, buffer, start, count, width)
             else:
                 for i in range(count):
                     pixel = start + i
-                    marginal = load(buffer, i * stride, padded)
-                    _splat(marginal, pixel, near_vertices, near_weights, near_target, (0,) * 3, (0,) * 4, padded)
-                    _splat(marginal, pixel, alike_vertices, alike_weights, alike_target, (0,) * 6, (0,) * 8, padded)
+                    difference = load(buffer, i * width, padded)
+                    _splat(difference, pixel, near_vertices, near_weights, near_target, (0,) * 3, (0,) * 4, padded)
+                    _splat(difference, pixel, alike_vertices, alike_weights, alike_target, (0,) * 6, (0,) * 8, padded)
         if not last:
-            _blur(near_target, near_source, near_neighbours, padded)  # three axes, so it ends in the source
-            _blur(alike_target, alike_source, alike_neighbours, padded)
+            blur(near_target, near_source, near_neighbours, padded)  # three axes, so it ends in the source
+            blur(alike_target, alike_source, alike_neighbours, padded)
             alike_source, alike_target = alike_target, alike_source

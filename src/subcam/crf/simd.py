@@ -5,10 +5,12 @@ but not on a number. Out: values of type `Vector(8)` that live in registers, wit
 float32, and the functions below. Loops that numba writes for fixed small inner sizes are left scalar by LLVM, since it
 cannot rule out that two arrays overlap; with explicit vectors there is nothing to rule out.
 
-Widths that are no register's size are cut into registers by LLVM. Nothing here checks bounds.
+A vector of more than `REGISTER` elements is a struct of several: LLVM itself would load one of 20 number by number.
+Nothing here checks bounds.
 """
 # ruff: noqa: ARG001 (numba hands every intrinsic and its code generator all of their arguments, needed or not)
 
+import functools
 import operator
 from typing import no_type_check
 
@@ -19,10 +21,18 @@ from numba.extending import intrinsic, models, overload, register_model
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
+INDEX = ir.IntType(64)
 FLAGS = ("contract", "nsz")
 MAX_EXPONENT = 60.0
 REGISTER = 16
 """Elements of the widest registers there are."""
+INFINITY = float("inf")
+
+
+@no_type_check
+def _pieces(count):
+    """Registers that hold so many elements, the widest first; a power of two each."""
+    return [REGISTER] * (count // REGISTER) + [size for size in (8, 4, 2, 1) if count % REGISTER & size]
 
 
 @no_type_check
@@ -40,7 +50,33 @@ class VectorModel(models.PrimitiveModel):
     """A vector as LLVM sees it."""
 
     def __init__(self, dmm: object, fe_type: Vector) -> None:
-        super().__init__(dmm, fe_type, ir.VectorType(FLOAT, fe_type.count))
+        pieces = [ir.VectorType(FLOAT, size) for size in _pieces(fe_type.count)]
+        super().__init__(dmm, fe_type, pieces[0] if len(pieces) == 1 else ir.LiteralStructType(pieces))
+
+
+@no_type_check
+def _split(builder, value):
+    """The registers of a vector."""
+    if isinstance(value.type, ir.VectorType):
+        return [value]
+    return [builder.extract_value(value, i) for i in range(len(value.type))]
+
+
+@no_type_check
+def _join(builder, pieces):
+    """A vector of these registers."""
+    if len(pieces) == 1:
+        return pieces[0]
+    whole = ir.Constant(ir.LiteralStructType([piece.type for piece in pieces]), ir.Undefined)
+    for i, piece in enumerate(pieces):
+        whole = builder.insert_value(whole, piece, i)
+    return whole
+
+
+@no_type_check
+def _by_register(builder, emit, *vectors):
+    """What `emit` makes of the registers of vectors of one width, one after the other."""
+    return _join(builder, [emit(*pieces) for pieces in zip(*(_split(builder, one) for one in vectors), strict=True)])
 
 
 @no_type_check
@@ -60,9 +96,9 @@ def _undefined(vector):
 
 @no_type_check
 def _broadcast(builder, scalar, count):
-    empty = ir.Constant(ir.VectorType(FLOAT, count), ir.Undefined)
+    empty = ir.Constant(ir.VectorType(FLOAT, REGISTER), ir.Undefined)
     first = builder.insert_element(empty, scalar, INT(0))
-    return _shuffle(builder, first, empty, [0] * count)
+    return _join(builder, [_shuffle(builder, first, empty, [0] * size) for size in _pieces(count)])
 
 
 @no_type_check
@@ -73,9 +109,15 @@ def _round(builder, vector):
 
 
 @no_type_check
-def _address(context, builder, array_type, array, index, count):
+def _addresses(context, builder, array_type, array, index, count):
+    """Pointers to the registers of a vector in memory."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(FLOAT, count).as_pointer())
+    first = builder.gep(data, [index])
+    start = 0
+    for size in _pieces(count):
+        address = builder.gep(first, [INDEX(start)])
+        yield builder.bitcast(address, ir.VectorType(FLOAT, size).as_pointer())
+        start += size
 
 
 @intrinsic
@@ -84,8 +126,8 @@ def load(typingctx, array, index, width):
     """The vector that starts at `array[index]` of a flat float32 array."""
 
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1], width.count)
-        return builder.load(address, align=4)
+        addresses = _addresses(context, builder, signature.args[0], args[0], args[1], width.count)
+        return _join(builder, [builder.load(address, align=4) for address in addresses])
 
     return Vector(width.count)(array, types.intp, width), codegen
 
@@ -96,7 +138,9 @@ def store(typingctx, array, index, kind):
     """Write a vector to a flat float32 array from `array[index]` on."""
 
     def codegen(context, builder, signature, args):
-        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1], kind.count), align=4)
+        addresses = _addresses(context, builder, signature.args[0], args[0], args[1], kind.count)
+        for piece, address in zip(_split(builder, args[2]), addresses, strict=True):
+            builder.store(piece, address, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, kind), codegen
@@ -116,26 +160,12 @@ def fill(typingctx, value, width):
 @intrinsic
 @no_type_check
 def element(typingctx, kind, index):
-    """One element as a float32; cheap where the index is known once the loop around it is unrolled."""
+    """One element of the first register, as a float32; cheap where the index is known once the loop is unrolled."""
 
     def codegen(context, builder, signature, args):
-        return builder.extract_element(args[0], args[1])
+        return builder.extract_element(_split(builder, args[0])[0], args[1])
 
     return types.float32(kind, types.intp), codegen
-
-
-@intrinsic
-@no_type_check
-def widen(typingctx, kind, width):
-    """The same elements followed by zeros, up to `width`."""
-
-    def codegen(context, builder, signature, args):
-        if width.count == kind.count:
-            return args[0]
-        picks = [min(place, kind.count) for place in range(width.count)]
-        return _shuffle(builder, args[0], _constant(args[0], 0.0), picks)
-
-    return Vector(width.count)(kind, width), codegen
 
 
 @no_type_check
@@ -152,7 +182,7 @@ def _binary(emit):
             vectors = [
                 arg if isinstance(kind, Vector) else _broadcast(builder, arg, result.count) for arg, kind in pair
             ]
-            return emit(builder, *vectors)
+            return _by_register(builder, functools.partial(emit, builder), *vectors)
 
         return result(*operands), codegen
 
@@ -175,8 +205,6 @@ equal = _binary(lambda b, left, right: _choose(b, "==", left, right, _constant(l
 """1 in the elements where left == right, else 0."""
 at_least = _binary(lambda b, left, right: _choose(b, ">", left, right, left, right))
 """The larger of the two, element by element."""
-zero_up_to = _binary(lambda b, left, right: _choose(b, ">", left, right, left, _constant(left, 0.0)))
-"""left where left > right, else exactly 0."""
 
 
 @no_type_check
@@ -198,37 +226,45 @@ for _operator, _operation in (
 
 
 @no_type_check
-def _over_segments(emit):
-    """An intrinsic that combines the elements of each segment, a power of two long, in all elements of that segment."""
+def _over_segments(emit, neutral):
+    """An intrinsic that combines the elements of each segment in all elements of that segment.
+
+    Segments are a power of two long, up to `REGISTER`, or the whole vector.
+    """
+
+    @no_type_check
+    def within(builder, register, length):
+        step = 1
+        while step < length:
+            partner = [place ^ step for place in range(register.type.count)]
+            register = emit(builder, register, _shuffle(builder, register, _undefined(register), partner))
+            step *= 2
+        return register
 
     @intrinsic
     def operation(typingctx, kind, segment):
         def codegen(context, builder, signature, args):
-            combined, count = args[0], kind.count
-            if segment.count == kind.count:  # one segment of several registers: the registers first
-                while count > REGISTER:
-                    count //= 2
-                    halves = [
-                        _shuffle(builder, combined, _undefined(combined), range(i, i + count)) for i in (0, count)
-                    ]
-                    combined = emit(builder, *halves)
-            step = 1
-            while step < min(segment.count, count):
-                partner = [place ^ step for place in range(count)]
-                combined = emit(builder, combined, _shuffle(builder, combined, _undefined(combined), partner))
-                step *= 2
-            if count == kind.count:
-                return combined
-            return _shuffle(builder, combined, _undefined(combined), [place % count for place in range(kind.count)])
+            pieces = _split(builder, args[0])
+            if segment.count <= REGISTER:
+                return _join(builder, [within(builder, piece, segment.count) for piece in pieces])
+            combined = pieces[0]
+            for piece in pieces[1:]:
+                picks = [min(place, piece.type.count) for place in range(REGISTER)]
+                combined = emit(builder, combined, _shuffle(builder, piece, _constant(piece, neutral), picks))
+            combined = within(builder, combined, REGISTER)
+            return _join(
+                builder,
+                [_shuffle(builder, combined, _undefined(combined), range(size)) for size in _pieces(kind.count)],
+            )
 
         return kind(kind, segment), codegen
 
     return operation
 
 
-segment_sum = _over_segments(lambda builder, left, right: builder.fadd(left, right, flags=FLAGS))
+segment_sum = _over_segments(lambda builder, left, right: builder.fadd(left, right, flags=FLAGS), 0.0)
 """`segment_sum(vector, segment)`: the sum over the elements of each segment, in all of them."""
-segment_max = _over_segments(lambda builder, left, right: _choose(builder, ">", left, right, left, right))
+segment_max = _over_segments(lambda builder, left, right: _choose(builder, ">", left, right, left, right), -INFINITY)
 """`segment_max(vector, segment)`: the largest element of each segment, in all of them."""
 
 
@@ -238,7 +274,7 @@ def rint(typingctx, kind):
     """The nearest whole number, halves to the even one."""
 
     def codegen(context, builder, signature, args):
-        return _round(builder, args[0])
+        return _by_register(builder, functools.partial(_round, builder), args[0])
 
     return kind(kind), codegen
 
@@ -254,10 +290,10 @@ def exp(typingctx, kind):
     high, low = 0.693359375, -2.12194440054690583e-4
     coefficients = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
 
-    def codegen(context, builder, signature, args):
-        limit = _constant(args[0], MAX_EXPONENT)
-        x = _choose(builder, "<", args[0], limit, args[0], limit)
-        limit = _constant(args[0], -MAX_EXPONENT)
+    def of_register(builder, x):
+        limit = _constant(x, MAX_EXPONENT)
+        x = _choose(builder, "<", x, limit, x, limit)
+        limit = _constant(x, -MAX_EXPONENT)
         x = _choose(builder, ">", x, limit, x, limit)
 
         def multiply_add(left, right, addend):
@@ -268,9 +304,12 @@ def exp(typingctx, kind):
         value = _constant(x, coefficients[0])
         for coefficient in coefficients[1:]:
             value = multiply_add(value, r, _constant(x, coefficient))
-        bits = ir.VectorType(INT, kind.count)
-        exponent = builder.add(builder.fptosi(k, bits), ir.Constant(bits, [127] * kind.count))
-        power = builder.bitcast(builder.shl(exponent, ir.Constant(bits, [23] * kind.count)), x.type)
+        bits = ir.VectorType(INT, x.type.count)
+        exponent = builder.add(builder.fptosi(k, bits), ir.Constant(bits, [127] * bits.count))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(bits, [23] * bits.count)), x.type)
         return builder.fmul(value, power)
+
+    def codegen(context, builder, signature, args):
+        return _by_register(builder, functools.partial(of_register, builder), args[0])
 
     return kind(kind), codegen
