@@ -1,6 +1,7 @@
 """Times and memory of every stage beside a plain way of doing the same, in one process, taking turns.
 
     python -m benchmarks                                  # everything that takes minutes
+    python -m benchmarks goals                            # what `goals.py` sets goals for
     python -m benchmarks memory prediction-memory         # growth with the number of images, half an hour
     python -m benchmarks recipe --data DIR --weights FILE --baseline-python ENV/bin/python -- FLAGS    # hours
     python -m benchmarks maps walk --json found.json      # two of them, kept
@@ -17,6 +18,7 @@ import argparse
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +45,7 @@ BENCHMARKS = {
     "prediction": ("predict", "rows"),
     "starts": ("starts", "rows"),
     "report": ("report", "rows"),
+    "earlier": ("earlier", "rows"),
     "memory": ("memory", "growth"),
     "prediction-memory": ("predict", "growth"),
     "recipe": ("recipe", "rows"),
@@ -50,6 +53,8 @@ BENCHMARKS = {
 """Names, and where each is: a file here, and the function in it that takes `Options`."""
 ONLY_BY_NAME = ("memory", "prediction-memory", "recipe")
 """What takes long, or needs more than a machine."""
+GOALS = "goals"
+"""In place of names: those that `goals.py` has goals for."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -66,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(BENCHMARKS)}; without names all but {', '.join(ONLY_BY_NAME)}",
+        help=f"of {', '.join(BENCHMARKS)}, {GOALS}; without names all but {', '.join(ONLY_BY_NAME)}",
     )
     parser.add_argument("--quick", action="store_true", help="the smallest case of each; times say nothing")
     parser.add_argument("--turns", type=int, default=5, help="how often two ways take turns")
@@ -86,6 +91,10 @@ def main(words: Sequence[str] | None = None) -> int:
     split = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:split])
     options.flags = words[split + 1 :]
+    if GOALS in options.names:
+        from benchmarks.goals import BENCHMARKS_OF_GOALS
+
+        options.names = list(dict.fromkeys([*BENCHMARKS_OF_GOALS, *(name for name in options.names if name != GOALS)]))
     if unknown := [name for name in options.names if name not in BENCHMARKS]:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     # Read when the libraries are loaded, so before they are.
@@ -105,14 +114,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, console: "Console") -> int:
     """Everything after the words of the command line are understood."""
+    from benchmarks.goals import are_measured
     from benchmarks.record import Results, missed
-    from benchmarks.show import to_growth_table, to_table, write_markdown
+    from benchmarks.show import to_goal_table, to_growth_table, to_table, write_markdown
 
     against = Results.read(options.against) if options.against else None
     results = Results.read(options.load) if options.load else measured(options, console)
     if options.load and options.json:
         results.write(options.json)
     console.print(to_table(results, against=against))
+    if are_measured(results):
+        console.print(to_goal_table(results))
     if results.growth:
         console.print(to_growth_table(results.growth))
     if options.markdown:
@@ -166,10 +178,12 @@ def measured(options: argparse.Namespace, console: "Console") -> "Results":
     so_far()  # refuses a file of other results before anything is measured
     for name in options.names or [name for name in BENCHMARKS if name not in ONLY_BY_NAME]:
         module, function = BENCHMARKS[name]
+        started = time.monotonic()
         for one in getattr(importlib.import_module(f"benchmarks.{module}"), function)(asked):
             found.append(one)
             what = one.case if isinstance(one, Row) else f"{one.count} images"
             console.print(f"{name}: {one.stage}, {what}: {one.seconds:.3g} s", style="dim", highlight=False)
+        console.print(f"{name}: took {time.monotonic() - started:.0f} s", style="dim", highlight=False)
         if options.json:
             so_far().write(options.json)
     return so_far()

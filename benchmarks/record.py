@@ -79,6 +79,13 @@ class Row:
         return self.other_peak_mib / max(self.peak_mib, 0.1)
 
     @property
+    def cpu_ratio(self) -> float | None:
+        """The plain way's seconds of processor over ours."""
+        if self.cpu_seconds is None or self.other_cpu_seconds is None or not self.cpu_seconds:
+            return None
+        return self.other_cpu_seconds / self.cpu_seconds
+
+    @property
     def key(self) -> tuple[str, str, str]:
         """What makes it the same row in another run."""
         return self.stage, self.case, self.other

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks import goals
 from benchmarks.record import Growth, Results, Row
 from subcam.errors import BadInputError
 from subcam.runtime.files import atomic_write
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+GOALS_BEGIN, GOALS_END = "<!-- goals: begin -->", "<!-- goals: end -->"
 """What stands between these lines of a page is written by `python -m benchmarks --markdown`."""
 
 HEADINGS = (
@@ -83,6 +85,19 @@ def to_growth_table(growth: Sequence[Growth]) -> Table:
     return table
 
 
+def to_goal_table(results: Results) -> Table:
+    """How far the goals are reached, for a terminal."""
+    table = Table(*goals.HEADINGS)
+    for row in goals.cells(results.rows):
+        table.add_row(*row)
+    return table
+
+
+def to_goal_markdown(results: Results) -> str:
+    """The goals, and what they were measured on."""
+    return f"{about(results)}.\n\n{_markdown(goals.HEADINGS, goals.cells(results.rows))}"
+
+
 def to_markdown(results: Results) -> str:
     """Both tables and what they were measured on."""
     parts = [f"{about(results)}. A star marks a bound that was missed.", _markdown(HEADINGS, map(cells, results.rows))]
@@ -93,12 +108,14 @@ def to_markdown(results: Results) -> str:
 
 
 def write_markdown(path: Path, results: Results) -> None:
-    """Put the tables between the marks of a page, in place of what stood there.
+    """Put the tables between the marks of a page, in place of what stood there, and the goals if there are rows of any.
 
     Raises:
         BadInputError: the page has no marks; names it.
     """
     between_marks(path, to_markdown(results), begin=BEGIN, end=END)
+    if goals.are_measured(results):
+        between_marks(path, to_goal_markdown(results), begin=GOALS_BEGIN, end=GOALS_END)
 
 
 def between_marks(path: Path, content: str, *, begin: str, end: str) -> None:

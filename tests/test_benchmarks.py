@@ -11,6 +11,7 @@ from benchmarks import (
     clustering,
     confidence,
     evaluation,
+    goals,
     maps_beside_peers,
     report,
     response_maps,
@@ -18,6 +19,7 @@ from benchmarks import (
     show,
     training,
 )
+from benchmarks.goals import Goal
 from benchmarks.measure import (
     Options,
     Process,
@@ -189,8 +191,30 @@ def test_a_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
 def test_the_docs_hold_the_table_of_the_last_results() -> None:
     """`python -m benchmarks --load benchmarks/last.json --markdown docs/scale.md` writes it."""
     last = Results.read(ROOT / "benchmarks" / "last.json")
-    assert show.to_markdown(last) in (ROOT / "docs" / "scale.md").read_text("utf-8")
+    page = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    assert show.to_markdown(last) in page
+    assert show.to_goal_markdown(last) in page
     assert not last.quick
+
+
+def test_the_worst_row_decides_on_a_goal_by_processor_time() -> None:
+    fast = Row(stage="maps", case="a", other="loop", seconds=1, other_seconds=9, ratio=9, cpu_seconds=1)
+    rows = [replace(fast, other_cpu_seconds=3.0), replace(fast, case="b", other_cpu_seconds=2.0), fast]
+    ratio = Goal(what="maps", before="1x", benchmark="maps", stage="maps", limit=2.5)
+    assert ratio.measured(rows) == 2.0
+    assert ratio.measured(rows[2:]) == 9
+    assert replace(ratio, case="a*").measured(rows) == 3.0
+    assert replace(ratio, of="seconds", limit=1.5).measured([*rows, replace(fast, cpu_seconds=2.0)]) == 2.0
+    missing = replace(ratio, stage="walk")
+    found = [line[2:] for line in goals.cells(rows, (ratio, replace(ratio, limit=2.0), missing))]
+    assert found == [(">= 2.5x", "2x", "no"), (">= 2x", "2x", "yes"), (">= 2.5x", "not measured", "")]
+
+
+def test_goals_are_of_benchmarks_that_there_are() -> None:
+    assert {goal.benchmark for goal in goals.GOALS} <= set(command.BENCHMARKS)
+    crf = Row(stage="dense CRF", case="500 x 375, 21 classes", other="pydensecrf", seconds=1, ratio=4.0)
+    names = [goal.what for goal in goals.GOALS if goal.measured([crf])]
+    assert names == ["dense CRF, psa's settings, 500 x 375, C = 21, beside pydensecrf"]
 
 
 def test_the_command_measures_keeps_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
