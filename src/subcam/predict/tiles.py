@@ -76,7 +76,8 @@ def segment_labels(
     """
     labels = torch.empty((len(images), *images.shape[2:]), dtype=torch.uint8, device=images.device)
     for top, band in probability_bands(network, images, settings=settings or InferenceSettings()):
-        labels[:, top : top + band.shape[2]] = band.argmax(1)
+        # On a CPU torch's argmax takes six times as long as its max, which tells the place as well.
+        labels[:, top : top + band.shape[2]] = band.max(1).indices
     return labels
 
 

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec
 from subcam.data.check import CheckedImages
 from subcam.data.dataset import Dataset
 from subcam.runtime.devices import Device
+from subcam.runtime.machine.malloc import give_back_freed_memory
 from subcam.runtime.machine.settings import MachineSettings
 from subcam.runtime.progress import say, silence
 from subcam.runtime.run_folder import CONTENT, Keyed, RunFolder, Stage
@@ -36,6 +37,7 @@ def compute(folder: RunFolder, stage: Stage, work: Callable[[], None]) -> None:
     elif earlier := folder.earlier(stage):
         say(f"{stage.name}: computed anew, {' and '.join(reasons(earlier, stage))} ({earlier.path.name} stays)")
     work()
+    give_back_freed_memory()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from subcam.data.images import read_mask
 from subcam.data.records import IGNORE_INDEX
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, scores
-from subcam.networks.segmenter import SegmentationNetwork, upsample_logits
+from subcam.networks.fast.parts import in_parts
+from subcam.networks.segmenter import SegmentationNetwork, for_inference, upsample_logits
 from subcam.networks.settings import SegmentationConfig
 from subcam.refine.scores_and_masks import mask_path
 from subcam.runtime import distributed
@@ -149,6 +150,7 @@ def score_images(
     records, channels = image_set.records, image_set.num_classes + 1
     masked = [index for index, record in enumerate(records) if record.mask is not None]
     batches = distributed.share(same_size_batches(masked, checked.sizes, batch_size=batch_size))
+    fast = for_inference(network, fabric)
 
     def labelled() -> Iterator[tuple[tuple[int, ...], HostCopy]]:
         for indices, images in inference_batches(
@@ -157,10 +159,10 @@ def score_images(
             # Not as a decorator: around a generator it would hold, or not, by what else wraps the function.
             with torch.no_grad():
                 placed = fabric.to_device(images).contiguous(memory_format=torch.channels_last)
-                with fabric.autocast():
-                    logits = network(placed)
-                full = upsample_logits(logits, (images.shape[2], images.shape[3]), stride=network.stride)
-                copy = HostCopy(full.argmax(1).to(torch.uint8))
+                full = upsample_logits(
+                    in_parts(fast, placed), (images.shape[2], images.shape[3]), stride=network.stride
+                )
+                copy = HostCopy(full.max(1).indices.to(torch.uint8))
             yield indices, copy
 
     matrix = np.zeros((channels, channels), np.int64)

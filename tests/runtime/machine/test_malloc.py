@@ -29,3 +29,31 @@ def faults(*, keep: bool) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is what is set")
 def test_kept_memory_costs_no_new_pages() -> None:
     assert faults(keep=True) < 100
+
+
+GIVEN_BACK = """
+import resource
+from pathlib import Path
+import numpy as np
+from subcam.runtime.machine.malloc import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+assert keep_freed_memory()
+arrays = [np.ones(1 << 20, np.uint8) for _ in range(200)]
+last = arrays.pop()
+full = resident()
+del arrays
+kept = resident()
+give_back_freed_memory()
+print(full - kept, full - resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is what is set")
+def test_what_is_kept_is_given_back_when_asked_for() -> None:
+    done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(int, done.stdout.split())
+    assert before < 20
+    assert after > 150
