@@ -37,7 +37,7 @@ class AffinityNetwork(nn.Module):
     def __init__(self, config: AffinityConfig, *, weights: str | None = None) -> None:
         """Build the network; `weights` overrides where the backbone's come from."""
         super().__init__()
-        self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
+        self.backbone = build_backbone(config.network.started_from(weights))
         self.config = AffinityConfig(network=replace(self.backbone.settings, weights=config.network.weights))
         self.normalise = Normalise(self.backbone.mean, self.backbone.std)
         self.plan = plan_pyramid(self.backbone)

@@ -62,7 +62,7 @@ class ClassificationNetwork(nn.Module):
         super().__init__()
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
         self.compiled: Compiled | None = None
-        self.backbone = build_backbone(replace(config.network, weights=weights or config.network.weights))
+        self.backbone = build_backbone(config.network.started_from(weights))
         # The backbone knows its normalisation from its weights' record; it must stay with the saved network.
         self.config = replace(config, network=replace(self.backbone.settings, weights=config.network.weights))
         self.normalise = Normalise(self.backbone.mean, self.backbone.std)

@@ -50,7 +50,7 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
         self.compiled: Compiled | None = None
-        network = replace(config.network, weights=weights or config.network.weights)
+        network = config.network.started_from(weights)
         require_room(config.class_names, where="the segmentation network")
         channels = len(config.class_names) + 1
         self.model = _build(config, network, channels)

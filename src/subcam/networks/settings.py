@@ -1,6 +1,6 @@
 """Settings of networks: the feature extractor, and what a segmentation network is built from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from subcam.checks.fields import Entries, Range, Settings
@@ -35,6 +35,8 @@ class NetworkSettings(Settings):
         std: what the difference is divided by; None likewise.
         model_args: further arguments of timm.create_model, names and values by turns, such as pad_type same.
         freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
+        frozen_below_stride: layers before the first map with this many pixels a cell do not learn; 1 lets all learn, as
+            do random weights and a network without so coarse a map. They are most of a training's time and memory.
         freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing
             to keep, that is with `weights="none"`.
     """
@@ -47,7 +49,13 @@ class NetworkSettings(Settings):
     std: tuple[Deviation, Deviation, Deviation] | None = None
     model_args: dict[str, ModelArgument] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
+    frozen_below_stride: Annotated[int, Range(1, 256)] = 1
     freeze_batch_norm: bool = True
+
+    def started_from(self, weights: str | None) -> "NetworkSettings":
+        """A copy whose weights come from elsewhere, where that is said; what starts from random ones learns whole."""
+        stride = 1 if self.weights == "none" else self.frozen_below_stride
+        return replace(self, weights=weights or self.weights, frozen_below_stride=stride)
 
 
 FurtherScales = Annotated[tuple[Annotated[float, Range(0.01, 0.99)], ...], Entries(most=20)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ SAME = {"pad_type": "same"}
 
 _OWN = ("resnet38", "tiny")
 """Networks that timm does not have."""
+
+
+PROBE_SIDE = 224
+"""Pixels of the image that shows at which layer a map becomes how coarse."""
 
 
 class Backbone(nn.Module):
@@ -102,7 +107,10 @@ def build_backbone(settings: NetworkSettings) -> Backbone:
         build = _build_mobilenetv2
     backbone = build(settings)
     freeze_parameters(backbone, settings.freeze)
-    return backbone.eval()
+    backbone.eval()
+    if settings.frozen_below_stride > 1:
+        freeze_below_stride(backbone, settings.frozen_below_stride)
+    return backbone
 
 
 def set_batch_norm_eval(module: nn.Module) -> None:
@@ -129,6 +137,42 @@ def freeze_parameters(module: nn.Module, prefixes: tuple[str, ...]) -> None:
             raise SettingsError(f"nothing to freeze is called '{prefix}'; the network's parts are {parts}")
         for parameter in chosen:
             parameter.requires_grad_(False)
+
+
+def freeze_below_stride(backbone: Backbone, stride: int) -> None:
+    """Let no layer learn that comes before the first whose map has `stride` pixels of the image a cell, or more.
+
+    One empty image shows the layers in the order in which they compute. A network without so coarse a map learns whole.
+    """
+    before: dict[nn.Module, None] = {}
+    reached = False
+
+    def note(layer: nn.Module, _: object, output: object) -> None:
+        nonlocal reached
+        side = _side_of_map(output)
+        reached = reached or (side is not None and side * stride <= PROBE_SIDE)
+        if not reached:
+            before[layer] = None
+
+    layers = [module for module in backbone.body.modules() if any(True for _ in module.parameters(recurse=False))]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, device=next(backbone.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer in before if reached else ():
+        layer.requires_grad_(requires_grad=False)
+
+
+def _side_of_map(output: object) -> int | None:
+    """The cells along a side of a square map, [1, c, side, side] or [1, side, side, c]; None for what is no map."""
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        return None
+    if output.shape[2] == output.shape[3]:
+        return output.shape[3]
+    return output.shape[1] if output.shape[1] == output.shape[2] else None
 
 
 def _build_saved(settings: NetworkSettings) -> Backbone:
