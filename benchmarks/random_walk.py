@@ -18,7 +18,7 @@ from subcam.affinity.pairs import pair_indices
 from subcam.affinity.random_walk import PixelAffinity, pixel_affinity, random_walk
 
 GRIDS = ((30, 40), (47, 63))
-CLASSES = (2, 5, 21)
+CLASSES = (2, 12, 21)
 BETA, LOG_STEPS = 8, 8
 FEATURES = 448
 BUDGET_SECONDS, MOST_CALLS = 2.0, 20

@@ -5,19 +5,24 @@ import pytest
 from subcam.crf import simd
 from subcam.crf.mean_field import BLOCK, aligned_zeros, choose_widths
 from subcam.crf.simd import (
+    REGISTER,
     at_least,
     below,
     element,
     equal,
     fill,
     load,
+    load_rows,
+    repeat,
     rint,
     segment_max,
     segment_sum,
     store,
+    store_rows,
 )
 
 WIDTH = (0,) * 8
+ONE_REGISTER = (0,) * REGISTER
 
 
 @numba.njit
@@ -42,6 +47,22 @@ def arithmetic(x, y, out, scalar):
     store(out, 32, at_least(a, b))
     store(out, 40, rint(a))
     store(out, 48, fill(element(a, 3), WIDTH))
+
+
+@numba.njit
+def rows_times(x, y, out, pitch, rows):
+    store_rows(out, 2, pitch, repeat(load(y, 0, ONE_REGISTER), rows) * load_rows(x, 1, pitch, rows))
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rows(rows, kind):
+    """Registers of several rows, in either precision; nothing is written beside them."""
+    x, y = np.random.default_rng(0).random((rows, 20)).astype(kind), np.random.default_rng(1).random(16).astype(kind)
+    out = np.zeros_like(x)
+    rows_times(x.ravel(), y, out.ravel(), 20, (0,) * rows)
+    expected = np.pad(y * x[:, 1:17], ((0, 0), (2, 2)))
+    np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("count", [1, 4, 16, 20, 32])

@@ -26,19 +26,25 @@ from torch import Tensor
 
 from subcam.affinity.grid import source_region
 from subcam.affinity.pairs import pair_offsets
+from subcam.crf.simd import REGISTER, load, load_rows, repeat, store_rows
 from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
 
 # Beside 1. What is smaller becomes 0, so that no product is denormal, which costs many processors tenfold.
 NEGLIGIBLE_WEIGHT = 1e-12
-NEGLIGIBLE_VALUE = 1e-25
+NEGLIGIBLE_VALUE = 1e-18
+"""Raised by this and lowered again, a value is 0 or, in float32, at least 1e-25."""
+GROUPS = (4, 2, 1)
+"""How many maps the CPU's kernel takes at once: as many as it can, for couplings are then loaded once for all."""
+WIDTH = (0,) * REGISTER
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stencil:
     """S over the grid's cells laid out in one row: each grid row is padded on the right, the whole at both ends.
 
-    The padding makes an offset the same shift for every cell. It has no couplings, so a map is 0 there and stays 0.
+    The padding makes an offset the same shift for every cell, and leaves room to compute a whole register beyond the
+    last. It has no couplings, so a map is 0 there and stays 0.
 
     couplings: S between positions p and p + shifts[o].
     excess: S at (p, p) less 1, which is 1/D - 1. The 1 is kept apart, for a cell that is nearly alone needs the digits.
@@ -59,16 +65,25 @@ class Stencil:
         """Positions of padding before the first cell, and after the last row."""
         return max(self.shifts, default=0)
 
+    @property
+    def cells(self) -> slice:
+        """The grid's rows in the padded row."""
+        return slice(self.margin, self.margin + self.height * self.pitch)
+
+    @property
+    def size(self) -> int:
+        """Positions of the padded row."""
+        return self.cells.stop + self.margin + REGISTER
+
     def flatten(self, maps: Float[Tensor, "cls h w"]) -> Float[Tensor, "cls positions"]:
         """Maps laid out in the padded row."""
-        rows = maps.new_zeros(len(maps), self.height * self.pitch + 2 * self.margin)
+        rows = maps.new_zeros(len(maps), self.size)
         self.unflatten(rows).copy_(maps)
         return rows
 
     def unflatten(self, rows: Float[Tensor, "cls positions"]) -> Float[Tensor, "cls h w"]:
         """Maps as they lie in the padded row, not copied."""
-        cells = rows[:, self.margin : self.margin + self.height * self.pitch]
-        return cells.unflatten(1, (self.height, self.pitch))[:, :, : self.width]
+        return rows[:, self.cells].unflatten(1, (self.height, self.pitch))[:, :, : self.width]
 
 
 def build_stencil(affinities: Float[Tensor, "offsets h w"], *, radius: int, beta: float | int) -> Stencil:
@@ -81,7 +96,7 @@ def build_stencil(affinities: Float[Tensor, "offsets h w"], *, radius: int, beta
     pitch = width + radius - 1
     shifts = tuple(dy * pitch + dx for dy, dx in offsets)
     margin = max(shifts, default=0)
-    size = height * pitch + 2 * margin
+    size = height * pitch + 2 * margin + REGISTER
     couplings = affinities.new_zeros(len(offsets), size)
     cells = couplings[:, margin : margin + height * pitch].view(-1, height, pitch)
     for plane, offset, affinity in zip(cells, offsets, affinities, strict=True):
@@ -136,16 +151,21 @@ def series_on_cpu(
     """sum_k coefficients[k] T_k(S) start, by one thread that holds no interpreter lock."""
     total = start * float(coefficients[0])
     number = total.numpy().dtype.type
-    _series_kernel(
-        stencil.couplings.numpy(),
-        stencil.excess.numpy(),
-        np.array(stencil.shifts, np.int64),
-        stencil.margin,
-        coefficients.astype(number),
-        number(NEGLIGIBLE_VALUE),
-        start.numpy(),
-        total.numpy(),
-    )
+    first = 0
+    while first < len(start):
+        rows = next(rows for rows in GROUPS if rows <= len(start) - first)
+        _series_kernel(
+            stencil.couplings.numpy().reshape(-1),
+            stencil.excess.numpy(),
+            np.array(stencil.shifts, np.int64),
+            (stencil.cells.start, stencil.cells.stop),
+            coefficients.astype(number),
+            number(NEGLIGIBLE_VALUE),
+            start[first : first + rows].numpy().reshape(-1),
+            total[first : first + rows].numpy().reshape(-1),
+            (0,) * rows,
+        )
+        first += rows
     return total
 
 
@@ -178,34 +198,31 @@ def series_by_gathering(
 SERIES = {"cpu": series_on_cpu, "cuda": series_by_gathering}
 
 
-@kernel(fastmath={"contract"})
+@kernel()
 @no_type_check
-def _series_kernel(couplings, excess, shifts, margin, coefficients, negligible, start, total):
-    """Adds sum_{k >= 1} coefficients[k] T_k(S) start to `total`, map by map."""
-    block = 2048  # its sums stay in the first-level cache while all offsets are added to them
-    size, zero = start.shape[1], start.dtype.type(0)
-    sums = np.empty(block, start.dtype)
-    for channel in range(start.shape[0]):
-        previous, current = np.zeros(size, start.dtype), start[channel].copy()
-        for k in range(1, len(coefficients)):
-            for first in range(margin, size - margin, block):
-                last = min(first + block, size - margin)
-                here = current[first:last]
-                own = excess[first:last]
-                for i in range(last - first):
-                    sums[i] = own[i] * here[i]
-                for o in range(len(shifts)):
-                    shift = shifts[o]
-                    onward, backward = couplings[o, first:last], couplings[o, first - shift : last - shift]
-                    ahead, behind = current[first + shift : last + shift], current[first - shift : last - shift]
-                    for i in range(last - first):
-                        sums[i] += onward[i] * ahead[i] + backward[i] * behind[i]
-                older, result = previous[first:last], total[channel, first:last]
-                for i in range(last - first):
-                    step = here[i] + sums[i]
-                    value = step - older[i] if k == 1 else step + step - older[i]
-                    if abs(value) < negligible:
-                        value = zero
-                    older[i] = value
-                    result[i] += coefficients[k] * value
-            previous, current = current, previous
+def _series_kernel(couplings, excess, shifts, cells, coefficients, negligible, start, total, rows):
+    """Adds sum_{k >= 1} coefficients[k] T_k(S) start to `total`, for the maps in as many rows.
+
+    A register of positions of each map at a time, so that what is summed over the offsets stays in registers. In two
+    sums, as an addition waits for the one before it; both begin with half the excess, end near 0 and so round little.
+    """
+    size, one = excess.size, coefficients.dtype.type(1)
+    half = one / (one + one)
+    previous, current = np.zeros_like(start), start.copy()
+    for k in range(1, len(coefficients)):
+        factor = one if k == 1 else one + one
+        for place in range(cells[0], cells[1], REGISTER):
+            here = load_rows(current, place, size, rows)
+            ahead = repeat(load(excess, place, WIDTH), rows) * here * half
+            behind = ahead
+            for o in range(len(shifts)):
+                shift = shifts[o]
+                onward = repeat(load(couplings, o * size + place, WIDTH), rows)
+                ahead = ahead + onward * load_rows(current, place + shift, size, rows)
+                backward = repeat(load(couplings, o * size + place - shift, WIDTH), rows)
+                behind = behind + backward * load_rows(current, place - shift, size, rows)
+            value = factor * (here + (ahead + behind)) - load_rows(previous, place, size, rows)
+            value = (value + negligible) - negligible
+            store_rows(previous, place, size, value)
+            store_rows(total, place, size, load_rows(total, place, size, rows) + coefficients[k] * value)
+        previous, current = current, previous

@@ -1,9 +1,10 @@
-"""Vectors of float32 for numba kernels: what the dense CRF (Section 3.3) needs to fill a processor's registers.
+"""Vectors for numba kernels: what the dense CRF and the random walk (Section 3.3) need to fill a processor's registers.
 
 In: a width, given as a tuple of that length such as `(0,) * 8`, because numba specialises a kernel on a tuple's length
 but not on a number. Out: values of type `Vector(8)` that live in registers, with + - * / between vectors or with a
-float32, and the functions below. Loops that numba writes for fixed small inner sizes are left scalar by LLVM, since it
-cannot rule out that two arrays overlap; with explicit vectors there is nothing to rule out.
+number, and the functions below, all for float32, what the walk needs also for float64. Loops that numba writes for
+fixed small inner sizes are left scalar by LLVM, since it cannot rule out that two arrays overlap; with explicit vectors
+there is nothing to rule out.
 
 A vector of more than `REGISTER` elements is a struct of several: LLVM itself would load one of 20 number by number.
 Nothing here checks bounds.
@@ -12,20 +13,19 @@ Nothing here checks bounds.
 
 import functools
 import operator
-from typing import no_type_check
+from typing import Any, no_type_check
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-FLOAT = ir.FloatType()
 INT = ir.IntType(32)
 INDEX = ir.IntType(64)
 FLAGS = ("contract", "nsz")
 MAX_EXPONENT = 60.0
 REGISTER = 16
-"""Elements of the widest registers there are."""
+"""Elements of float32 in the widest registers there are."""
 INFINITY = float("inf")
 
 
@@ -37,11 +37,12 @@ def _pieces(count):
 
 @no_type_check
 class Vector(types.Type):
-    """The numba type of `count` float32 numbers in vector registers."""
+    """The numba type of `count` numbers in vector registers."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, element: types.Type = types.float32) -> None:
         self.count = count
-        super().__init__(name=f"Vector({count})")
+        self.element = element
+        super().__init__(name=f"Vector({count}, {element})")
 
 
 @register_model(Vector)
@@ -49,8 +50,9 @@ class Vector(types.Type):
 class VectorModel(models.PrimitiveModel):
     """A vector as LLVM sees it."""
 
-    def __init__(self, dmm: object, fe_type: Vector) -> None:
-        pieces = [ir.VectorType(FLOAT, size) for size in _pieces(fe_type.count)]
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        element = dmm.lookup(fe_type.element).get_value_type()
+        pieces = [ir.VectorType(element, size) for size in _pieces(fe_type.count)]
         super().__init__(dmm, fe_type, pieces[0] if len(pieces) == 1 else ir.LiteralStructType(pieces))
 
 
@@ -96,7 +98,7 @@ def _undefined(vector):
 
 @no_type_check
 def _broadcast(builder, scalar, count):
-    empty = ir.Constant(ir.VectorType(FLOAT, REGISTER), ir.Undefined)
+    empty = ir.Constant(ir.VectorType(scalar.type, REGISTER), ir.Undefined)
     first = builder.insert_element(empty, scalar, INT(0))
     return _join(builder, [_shuffle(builder, first, empty, [0] * size) for size in _pieces(count)])
 
@@ -116,26 +118,26 @@ def _addresses(context, builder, array_type, array, index, count):
     start = 0
     for size in _pieces(count):
         address = builder.gep(first, [INDEX(start)])
-        yield builder.bitcast(address, ir.VectorType(FLOAT, size).as_pointer())
+        yield builder.bitcast(address, ir.VectorType(data.type.pointee, size).as_pointer())
         start += size
 
 
 @intrinsic
 @no_type_check
 def load(typingctx, array, index, width):
-    """The vector that starts at `array[index]` of a flat float32 array."""
+    """The vector that starts at `array[index]` of a flat array."""
 
     def codegen(context, builder, signature, args):
         addresses = _addresses(context, builder, signature.args[0], args[0], args[1], width.count)
         return _join(builder, [builder.load(address, align=4) for address in addresses])
 
-    return Vector(width.count)(array, types.intp, width), codegen
+    return Vector(width.count, array.dtype)(array, types.intp, width), codegen
 
 
 @intrinsic
 @no_type_check
 def store(typingctx, array, index, kind):
-    """Write a vector to a flat float32 array from `array[index]` on."""
+    """Write a vector to a flat array from `array[index]` on."""
 
     def codegen(context, builder, signature, args):
         addresses = _addresses(context, builder, signature.args[0], args[0], args[1], kind.count)
@@ -146,36 +148,81 @@ def store(typingctx, array, index, kind):
     return types.void(array, types.intp, kind), codegen
 
 
+@no_type_check
+def _rows(context, builder, array_type, array, index, pitch, count):
+    """Pointers to a register in each of some rows of an array."""
+    for row in range(count // REGISTER):
+        at = builder.add(index, builder.mul(pitch, INDEX(row)))
+        yield from _addresses(context, builder, array_type, array, at, REGISTER)
+
+
+@intrinsic
+@no_type_check
+def load_rows(typingctx, array, index, pitch, rows):
+    """A register from each row, in one vector: the first at `index`, the others each `pitch` further."""
+
+    def codegen(context, builder, signature, args):
+        addresses = _rows(context, builder, signature.args[0], *args[:3], REGISTER * rows.count)
+        return _join(builder, [builder.load(address, align=4) for address in addresses])
+
+    return Vector(REGISTER * rows.count, array.dtype)(array, types.intp, types.intp, rows), codegen
+
+
+@intrinsic
+@no_type_check
+def store_rows(typingctx, array, index, pitch, kind):
+    """Write the registers of a vector to one row each."""
+
+    def codegen(context, builder, signature, args):
+        addresses = _rows(context, builder, signature.args[0], *args[:3], kind.count)
+        for piece, address in zip(_split(builder, args[3]), addresses, strict=True):
+            builder.store(piece, address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, kind), codegen
+
+
+@intrinsic
+@no_type_check
+def repeat(typingctx, kind, rows):
+    """A vector of as many registers as there are rows, all equal."""
+
+    def codegen(context, builder, signature, args):
+        return _join(builder, [args[0]] * rows.count)
+
+    return Vector(REGISTER * rows.count, kind.element)(kind, rows), codegen
+
+
 @intrinsic
 @no_type_check
 def fill(typingctx, value, width):
-    """One float32 in all elements."""
+    """One number in all elements."""
 
     def codegen(context, builder, signature, args):
         return _broadcast(builder, args[0], width.count)
 
-    return Vector(width.count)(types.float32, width), codegen
+    return Vector(width.count, value)(value, width), codegen
 
 
 @intrinsic
 @no_type_check
 def element(typingctx, kind, index):
-    """One element of the first register, as a float32; cheap where the index is known once the loop is unrolled."""
+    """One element of the first register, as a number; cheap where the index is known once the loop is unrolled."""
 
     def codegen(context, builder, signature, args):
         return builder.extract_element(_split(builder, args[0])[0], args[1])
 
-    return types.float32(kind, types.intp), codegen
+    return kind.element(kind, types.intp), codegen
 
 
 @no_type_check
 def _binary(emit):
-    """An intrinsic of two operands, at least one of them a vector, the other a vector or a float32."""
+    """An intrinsic of two operands, at least one of them a vector, the other a vector or a number."""
 
     @intrinsic
     def operation(typingctx, left, right):
         result = left if isinstance(left, Vector) else right
-        operands = [kind if isinstance(kind, Vector) else types.float32 for kind in (left, right)]
+        operands = [kind if isinstance(kind, Vector) else result.element for kind in (left, right)]
 
         def codegen(context, builder, signature, args):
             pair = zip(args, signature.args, strict=True)
