@@ -5,7 +5,8 @@
 The two take turns on the same images and scores, and ratios are medians over these turns, so that other work on the
 machine meets both. pydensecrf (`pip install pydensecrf2`) lives in an environment of its own. Two threads are two
 images at once, for pydensecrf in two processes, as it keeps the interpreter's lock. A time is that of a whole call,
-the building of the lattices included (but that of the spatial one is kept for each size of image).
+the building of the lattices included (but that of the spatial one is kept for each size of image). Settings are psa's,
+or those of DeepLab, with many more vertices: `subcam predict --crf` and the recipe `small` have them.
 """
 
 import importlib
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,41 +38,55 @@ from benchmarks.peers import absent
 from benchmarks.record import Bound, Row
 from subcam.crf.dense_crf import dense_crf, dense_crf_many
 from subcam.crf.settings import CRFSettings
+from subcam.predict.settings import DEEPLAB_CRF
 
 SIZES = ((240, 320), (375, 500), (750, 1000))
 CLASSES = (2, 5, 21)
 YARDSTICK = (375, 500)
 AT_LEAST = {(2, 1): 3.0, (5, 1): 3.0, (21, 1): 2.0, (2, 2): 4.0, (5, 2): 4.0, (21, 2): 4.0}
 """Times faster than pydensecrf at the yardstick's size on one thread, by (classes, score sets)."""
+AT_LEAST_DEEPLAB = {2: 4.0, 5: 4.0, 21: 2.0}
+"""The same at DeepLab's settings, by classes."""
 
 DIRECT_SIZE = (60, 80)
 IMAGES = 4
 WORKER = Path(__file__).with_name("pydensecrf_worker.py")
-COMPILE = """
+FIRST_CALL = """
 import time, numpy as np
+start, cpu = time.perf_counter(), time.process_time()
 from subcam.crf.dense_crf import dense_crf
 image, scores = np.zeros((8, 8, 3), np.uint8), np.full(({classes}, 8, 8), 0.5, np.float32)
-start = time.perf_counter(); dense_crf(image, scores); print(time.perf_counter() - start)
+dense_crf(image, scores); print(time.perf_counter() - start, time.process_time() - cpu)
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """An image's size, its classes, and how many score sets share its lattices (2 for low and high alpha)."""
+    """An image's size, classes, whose settings; how many score sets share its lattices (2 for low and high alpha)."""
 
     height: int
     width: int
     classes: int
     sets: int = 1
     threads: int = 1
+    deeplab: bool = False
 
     @property
     def title(self) -> str:
         """The case in words."""
-        sets = f", {self.sets} score sets" if self.sets > 1 else ""
-        return f"{self.width} x {self.height}, {self.classes} classes{sets}" + (
-            f", {self.threads} images at once" if self.threads > 1 else ""
-        )
+        parts = [f"{self.width} x {self.height}", f"{self.classes} classes"]
+        parts += [f"{self.sets} score sets"] if self.sets > 1 else []
+        parts += [f"{self.threads} images at once"] if self.threads > 1 else []
+        parts += ["DeepLab's settings"] if self.deeplab else []
+        return ", ".join(parts)
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """What is asked of the ratio to pydensecrf, at the yardstick's size on one thread."""
+        if (self.height, self.width) != YARDSTICK or self.threads > 1:
+            return ()
+        limit = AT_LEAST_DEEPLAB[self.classes] if self.deeplab else AT_LEAST[self.classes, self.sets]
+        return (Bound(of="ratio", limit=limit),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +96,7 @@ class Case:
     image: np.ndarray
     scores: np.ndarray
     path: Path
+    settings: CRFSettings
 
 
 class Pydensecrf:
@@ -95,7 +111,7 @@ class Pydensecrf:
         """Seconds and, if asked for, peak growth in MiB; waits for the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        task = {"path": str(case.path), "iterations": CRFSettings().iterations, "memory": memory}
+        task = {"path": str(case.path), "settings": asdict(case.settings), "memory": memory}
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
         if not (answer := self._process.stdout.readline()):
@@ -149,21 +165,22 @@ def make_cases(folder: Path | None, scratch: Path, size: Size) -> list[Case]:
             scores[index] = np.array(plane.resize((width, height), Image.Resampling.BILINEAR)).clip(0)
         path = scratch / f"{height}x{width}_{classes}_{sets}_{number}.npz"
         np.savez(path, image=image, scores=scores)
-        cases.append(Case(image=image, scores=scores, path=path))
+        settings = DEEPLAB_CRF if size.deeplab else CRFSettings()
+        cases.append(Case(image=image, scores=scores, path=path, settings=settings))
     return cases
 
 
 def ours(case: Case) -> list[np.ndarray]:
     """All score sets of a case, sharing its lattices."""
-    return dense_crf_many(case.image, list(case.scores))
+    return dense_crf_many(case.image, list(case.scores), settings=case.settings)
 
 
-def peak_mib(path: Path) -> float | None:
+def peak_mib(path: Path, settings: CRFSettings) -> float | None:
     """Peak growth of a first call, with the kernels loaded before; for a process that has done nothing else."""
     with np.load(path) as stored:
         image, scores = stored["image"], list(stored["scores"])
-    dense_crf_many(image[:16, :16], [one[:, :16, :16] for one in scores])
-    return peak_growth_mib(lambda: dense_crf_many(image, scores))
+    dense_crf_many(image[:16, :16], [one[:, :16, :16] for one in scores], settings=settings)
+    return peak_growth_mib(lambda: dense_crf_many(image, scores, settings=settings))
 
 
 def measure_row(size: Size, options: Options) -> Row:
@@ -171,14 +188,13 @@ def measure_row(size: Size, options: Options) -> Row:
     with tempfile.TemporaryDirectory() as scratch:
         cases = make_cases(options.images, Path(scratch), size)
         mine, theirs = _times(cases, size, options)
-        peak = in_fresh_process(peak_mib, cases[0].path)
+        peak = in_fresh_process(peak_mib, cases[0].path, cases[0].settings)
         their_peak = difference = None
         with pydensecrf_workers(options.peers_python, 1) as workers:
             for worker in workers:
                 their_peak = worker.run(cases[0], memory=True)["peak_mib"]
                 marginals = np.load(f"{cases[0].path}.marginals.npy")
                 difference = max(float(np.abs(a - b).max()) for a, b in zip(ours(cases[0]), marginals, strict=True))
-    at_yardstick = (size.height, size.width) == YARDSTICK and size.threads == 1
     return Row(
         stage="dense CRF",
         case=size.title,
@@ -187,7 +203,7 @@ def measure_row(size: Size, options: Options) -> Row:
         peak_mib=peak,
         other_peak_mib=their_peak,
         difference=difference,
-        bounds=(Bound(of="ratio", limit=AT_LEAST[size.classes, size.sets]),) if at_yardstick and theirs else (),
+        bounds=size.bounds if theirs else (),
     )
 
 
@@ -214,31 +230,35 @@ def measure_direct(options: Options, *, classes: int = 5) -> Row:
 
 
 def measure_compilation(*, classes: int = 5) -> Row:
-    """First calls of two fresh processes that share a new, empty cache of kernels."""
+    """From import to result of the first call, in two fresh processes that share a new, empty cache of kernels."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-        command = [sys.executable, "-c", COMPILE.format(classes=classes)]
+        command = [sys.executable, "-c", FIRST_CALL.format(classes=classes)]
         runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
-    cold, cached = (float(run.stdout) for run in runs)
+    (cold, cold_cpu), (cached, cached_cpu) = (map(float, run.stdout.split()) for run in runs)
     return Row(
         stage="dense CRF",
         case="first call of a process, kernels in the cache",
         seconds=cached,
+        cpu_seconds=cached_cpu,
         other="kernels compiled anew",
         other_seconds=cold,
+        other_cpu_seconds=cold_cpu,
         ratio=cold / cached,
     )
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Sizes x classes, low and high alpha together, two images at once; with --quick one small case."""
+    """Sizes x classes, low and high alpha together, DeepLab's settings, two images at once; --quick: the smallest."""
     if options.quick:
         yield measure_row(Size(height=48, width=64, classes=2), options)
+        yield measure_row(Size(height=48, width=64, classes=2, deeplab=True), options)
         yield measure_direct(options)
         return
     sizes = [Size(height=height, width=width, classes=classes) for height, width in SIZES for classes in CLASSES]
     height, width = YARDSTICK
     sizes += [Size(height=height, width=width, classes=classes, sets=2) for classes in CLASSES]
+    sizes += [Size(height=height, width=width, classes=classes, deeplab=True) for classes in CLASSES]
     sizes += [Size(height=height, width=width, classes=5, threads=2)]
     for size in sizes:
         yield measure_row(size, options)
