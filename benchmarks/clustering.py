@@ -14,12 +14,22 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import Options, in_fresh_process, in_turns, peak_growth_mib, seconds_of
+from benchmarks.measure import (
+    Options,
+    in_fresh_process,
+    in_turns,
+    median_time,
+    peak_growth_mib,
+    seconds_of,
+    timed,
+)
+from benchmarks.peers import absent, here
 from benchmarks.record import Bound, Row
 from subcam.clustering.kmeans import Clusters, cluster_rows, lloyd
 
 K = 10
 RESTARTS = 2
+PASSES = 20
 
 
 def write_rows(path: Path, *, count: int, dim: int) -> Path:
@@ -74,7 +84,52 @@ def rows(options: Options) -> Iterator[Row]:
                 difference=max(0.0, found.inertia / plain.inertia_ - 1),
                 bounds=(Bound(of="difference", limit=0.02),),
             )
+    yield beside_faiss(options)
     yield from single_passes(options)
+
+
+def beside_faiss(options: Options) -> Row:
+    """Lloyd's algorithm on all rows from the same centroids, in as many passes at most, beside faiss-cpu's."""
+    count, dim = (300, 8) if options.quick else (100_000, 1280)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        features = np.load(write_rows(Path(folder) / "features.npy", count=count, dim=dim))
+        start = np.array(features[:K])
+
+        def own() -> float:
+            found = lloyd(features, np.arange(count), start, tolerance=0.0, max_iterations=PASSES)
+            return found.inertia
+
+        def theirs() -> float:
+            return _with_faiss(features, start)
+
+        case = f"Lloyd's algorithm, {count} x {dim}, K = {K}, {PASSES} passes at most"
+        if not here("faiss-cpu"):
+            own()
+            time = median_time([timed(own) for _ in range(options.turns)])
+            return Row(stage="clustering", case=case, **vars(time), items=count, unit="rows", other=absent("faiss-cpu"))
+        return Row(
+            stage="clustering",
+            case=case,
+            **vars(in_turns(own, theirs, turns=2 if options.quick else options.turns)),
+            items=count,
+            unit="rows",
+            other="faiss-cpu",
+            difference=max(0.0, own() / theirs() - 1),
+            bounds=(Bound(of="difference", limit=1e-4), *(() if options.quick else (Bound(of="ratio", limit=1.0),))),
+        )
+
+
+def _with_faiss(features: np.ndarray, start: np.ndarray) -> float:
+    """The inertia that faiss ends with, on all rows (it takes a sample unless it is told not to) and one thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    clusters = faiss.Kmeans(
+        features.shape[1], K, niter=PASSES, min_points_per_centroid=1, max_points_per_centroid=len(features)
+    )
+    clusters.train(features, init_centroids=start)
+    squared, _ = clusters.index.search(features, 1)
+    return float(squared.sum(dtype=np.float64))
 
 
 def single_passes(options: Options) -> Iterator[Row]:

@@ -34,13 +34,81 @@ def test_lloyd_equals_scikit_learn_from_the_same_centroids() -> None:
     assert clusters.inertia == pytest.approx(expected.inertia_, rel=1e-5)
 
 
+def plain_lloyd(features: np.ndarray, centroids: np.ndarray, *, passes: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Every distance in every pass, in float64."""
+    features, centroids, before = features.astype(np.float64), centroids.astype(np.float64), None
+
+    def squared() -> np.ndarray:
+        return np.square(features[:, None] - centroids).sum(2)
+
+    for _ in range(passes):
+        nearest = squared().argmin(1)
+        farthest = features[squared().min(1).argmax()]
+        means = [features[nearest == k].mean(0) if (nearest == k).any() else farthest for k in range(len(centroids))]
+        centroids = np.array(means)
+        if before is not None and (nearest == before).all():
+            break
+        before = nearest
+    return squared().argmin(1), centroids, squared().min(1).sum()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("passes", [1, 2, 5, 100])
+@pytest.mark.parametrize("case", ["blobs", "noise", "far from 0", "one cluster", "empty clusters", "float64", "many"])
+def test_lloyd_equals_a_plain_loop(case: str, passes: int) -> None:
+    rng = np.random.default_rng(3)
+    features = rng.random((200, 6), dtype=np.float32) if case in ("noise", "float64") else blobs(200)
+    features = {"far from 0": features + np.float32(3000), "float64": features.astype(np.float64)}.get(case, features)
+    features = rng.random((200, 2), dtype=np.float32) if case == "many" else features
+    start = np.array(features[: {"one cluster": 1, "many": 30}.get(case, 7)])
+    if case == "empty clusters":
+        start[5] = 1e3
+    found = lloyd(features, np.arange(200), start, tolerance=0.0, max_iterations=passes)
+    assignments, centroids, inertia = plain_lloyd(features, start, passes=passes)
+    assert (found.assignments == assignments).all()
+    np.testing.assert_allclose(found.centroids, centroids, rtol=1e-6, atol=1e-4)
+    assert found.inertia == pytest.approx(inertia, rel=1e-4)
+    assert found.centroids.dtype == features.dtype
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_distances_lie_within_their_bounds_whatever_rounding_does() -> None:
+    features = blobs(200) + np.float32(3000)
+    centroids, new = features[:7], features[7:14]
+    found = kmeans._Assigned(features, np.arange(200), origin=np.zeros(6, np.float32), k=7)
+    found.assign(centroids)
+    for now in (centroids, new):
+        distances = np.linalg.norm(features[:, None].astype(np.float64) - now, axis=2)
+        own = (np.arange(200), found.assignments)
+        assert (distances[own] <= found.nearest).all()
+        distances[own] = np.inf
+        assert (distances.min(1) >= found.others).all()
+        found.follow(np.linalg.norm(new.astype(np.float64) - centroids, axis=1))
+
+
+def test_late_passes_look_at_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    parts = kmeans._Assigned._parts
+
+    def counted(self: object, places: np.ndarray) -> object:
+        looked.append(len(places))
+        return parts(self, places)
+
+    monkeypatch.setattr(kmeans._Assigned, "_parts", counted)
+    features = blobs(3000, dim=30, centres=8)
+    lloyd(features, np.arange(3000), np.array(features[:8]), tolerance=0.0, max_iterations=100)
+    assert (looked[0], looked[-1]) == (3000, 3000)
+    assert len(looked) > 5
+    assert looked[-2] < 300
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_an_empty_cluster_takes_the_farthest_row() -> None:
     features = np.array([[0.0], [1.0], [10.0], [11.0], [30.0]], np.float32)
     start = np.array([[0.5], [10.5], [1000.0]], np.float32)
     clusters = lloyd(features, np.arange(5), start, tolerance=0.0, max_iterations=20)
     assert sorted(np.bincount(clusters.assignments, minlength=3)) == [1, 2, 2]
-    assert clusters.inertia == pytest.approx(1.0)
+    assert clusters.inertia == pytest.approx(1.0, rel=1e-5)
 
 
 @pytest.mark.usefixtures("small_chunks")
