@@ -37,6 +37,7 @@ BENCHMARKS = {
     "training": ("training", "rows"),
     "input": ("input", "rows"),
     "clustering": ("clustering", "rows"),
+    "faiss": ("clustering", "faiss_rows"),
     "crf": ("crf", "rows"),
     "walk": ("random_walk", "rows"),
     "segmentation": ("segmentation", "rows"),
