@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from benchmarks.measure import Options
 from benchmarks.record import Bound, Row
-from benchmarks.training import training_step
+from benchmarks.training import MOBILENET, QUICK_CASE, our_step
 from subcam.data.augmentation import long_side_size
 from subcam.data.batches.training import TrainingImages, training_loader
 from subcam.data.records import Record
@@ -97,9 +97,9 @@ def _images(images: TrainingImages, options: Options) -> Iterator[Row]:
 
 
 def _batch(images: TrainingImages, options: Options) -> Row:
-    name, batch_size = ("tiny", 2) if options.quick else ("mobilenetv2_100", 16)
-    batches = iter(training_loader(images, batch_size=batch_size, epochs=1000, workers=0))
-    step = training_step(name, layout=torch.channels_last)
+    case = QUICK_CASE if options.quick else MOBILENET
+    batches = iter(training_loader(images, batch_size=case.batch, epochs=1000, workers=0))
+    step = our_step(case)
     step(*next(batches))
     inputs, networks = [], []
     for _ in range(2 * options.turns):
@@ -112,10 +112,10 @@ def _batch(images: TrainingImages, options: Options) -> Row:
     seconds, other = statistics.median(inputs), statistics.median(networks)
     return Row(
         stage="input",
-        case=f"processor time of a batch of {batch_size} at crop {images.augmentation.crop}",
+        case=f"processor time of a batch of {case.batch} at crop {images.augmentation.crop}",
         seconds=seconds,
-        items=batch_size,
-        other=f"a training step of {name}",
+        items=case.batch,
+        other=f"a training step of {case.network}",
         other_seconds=other,
         ratio=other / seconds,
         bounds=() if options.quick else (Bound(of="ratio", limit=1.0),),
