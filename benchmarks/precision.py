@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from subcam.cam.map_files import ResponseMaps, coarsen
+from subcam.cam.map_files import ResponseMaps
+from subcam.cam.map_grid import coarsen
 from subcam.cam.multiscale import multiscale_response
 from subcam.data.dataset import open_dataset
 from subcam.data.images import read_image, read_mask

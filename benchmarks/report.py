@@ -1,8 +1,7 @@
 """`subcam report` of a run on generated images: what it takes at all, and for each image that the page shows.
 
 The run is made first: plain CAM of a network that was not trained, pseudo masks by the dense CRF, and ground truth.
-Seconds are of the processor, of whole processes, imports included; beside them stands one that imports torch and
-matplotlib.
+Seconds are of the processor, of whole processes, imports included; beside them stands one that imports matplotlib.
 """
 
 import statistics
@@ -16,7 +15,7 @@ from benchmarks.record import Row
 from subcam.settings import RunSettings
 
 SIDE, FEW, MANY = 320, 20, 200
-IMPORTS = "import torch, matplotlib.figure, matplotlib.backends.backend_agg, matplotlib.backends.backend_svg"
+IMPORTS = "import matplotlib.figure, matplotlib.backends.backend_agg, matplotlib.backends.backend_svg"
 
 
 def settings(*, images: int, side: int) -> RunSettings:
@@ -66,7 +65,7 @@ def rows(options: Options) -> Iterator[Row]:
         case=f"a run with {many} images of {side} x {side}, {few} of them shown",
         seconds=statistics.median(less for less, _, _ in found),
         unit="reports",
-        other="a process that imports torch and matplotlib",
+        other="a process that imports matplotlib",
         other_seconds=statistics.median(other for _, _, other in found),
         ratio=statistics.median(other / less for less, _, other in found),
     )

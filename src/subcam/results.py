@@ -10,7 +10,7 @@ from typing import Any
 from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.records import first_of
 from subcam.errors import CheckpointError, RunFolderError
-from subcam.methods.built_in import title_of
+from subcam.methods.titles import title_of
 from subcam.refine.variants import CORRECTED, GIVEN
 from subcam.run_record import (
     MEND,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, write_response_maps
+from subcam.cam.map_grid import coarsen, upsampled
 from subcam.errors import BadInputError
 
 
@@ -30,18 +31,42 @@ def maps() -> ResponseMaps:
     )
 
 
-def test_coarse_values_by_hand() -> None:
-    """Midway between pixels cubic weights are -3/32, 19/32, 19/32, -3/32; values below 0 and above 1 are cut."""
-    full = torch.zeros(1, 4, 6)
-    full[0, :2, :2] = 1.0
-    full[0, 2, 4] = 0.5
-    expected = np.zeros((1, 2, 3), np.uint8)
-    expected[0, 0, 0], expected[0, 1, 2] = 255, round(255 * 0.5 * (19 / 32) ** 2)
-    assert (coarsen(full, 2) == expected).all()
-    assert (coarsen(full, 1) == (full * 255).round().numpy()).all()
-    assert coarsen(torch.zeros(1, 5, 9), 4).shape == (1, 2, 3)
-    assert coarsen(torch.zeros(0, 5, 9), 4).shape == (0, 2, 3)
-    assert (coarsen(torch.ones(1, 7, 3), 4) == 255).all()
+@pytest.mark.parametrize(
+    ("grid", "size"),
+    [
+        ((60, 80), (240, 320)),
+        ((51, 76), (203, 301)),
+        ((5, 7), (20, 27)),
+        ((9, 4), (9, 4)),
+        ((1, 1), (3, 2)),
+        ((2, 3), (1, 50)),
+    ],
+)
+def test_full_size_equals_torchs_bicubic(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (3, *grid)).astype(np.uint8)
+    maps = ResponseMaps(
+        maps=stored,
+        classes=np.array([0, 2, 1], np.int16),
+        subcategory_maps=stored[:, None],
+        logits=np.zeros(3, np.float32),
+        size=size,
+    )
+    expected = upsampled(torch.from_numpy(stored), size).numpy()
+    assert maps.full_size().dtype == np.float32
+    np.testing.assert_allclose(maps.full_size(), expected, atol=2e-5)
+    np.testing.assert_allclose(maps.subcategories_full_size(1), expected[1:2], atol=2e-5)
+
+
+def test_no_map_has_the_size_of_the_image_too() -> None:
+    none = np.zeros((0, 5, 7), np.uint8)
+    maps = ResponseMaps(
+        maps=none,
+        classes=np.zeros(0, np.int16),
+        subcategory_maps=none[:, None],
+        logits=np.zeros(3, np.float32),
+        size=(20, 27),
+    )
+    assert maps.full_size().shape == (0, 20, 27)
 
 
 def test_maps_come_back_to_full_size(maps: ResponseMaps) -> None:

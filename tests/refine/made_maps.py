@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, write_response_maps
+from subcam.cam.map_grid import coarsen
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet, Record

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from tests.stages.given import images_of, stage_at
 
-from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, read_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps
+from subcam.cam.map_grid import coarsen
 from subcam.cam.multiscale import multiscale_response
 from subcam.cam.settings import CamSettings
 from subcam.clustering.subcategories import Subcategories, write_subcategories

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tests.stages.given import stage_at
 
-from subcam.cam.map_files import ResponseMaps, coarsen, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, write_response_maps
+from subcam.cam.map_grid import coarsen
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
 from subcam.errors import SettingsError

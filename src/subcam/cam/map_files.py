@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int16, UInt8
-from torch import Tensor
+from jaxtyping import Float32, Float64, Int16, UInt8
 
 from subcam.checks.arguments import takes_arrays
 from subcam.runtime.files import atomic_write, below, open_arrays
@@ -35,30 +32,11 @@ class ResponseMaps:
 
     def full_size(self) -> Float32[np.ndarray, "present height width"]:
         """The parent classes' maps in 0..1 at the size of the image."""
-        return upsampled(torch.from_numpy(self.maps), self.size).numpy()
+        return _at_size(self.maps, self.size)
 
     def subcategories_full_size(self, position: int) -> Float32[np.ndarray, "k height width"]:
         """The sub-category maps of the class at `position` in `classes`, in 0..1 at the size of the image."""
-        return upsampled(torch.from_numpy(self.subcategory_maps[position]), self.size).numpy()
-
-
-def coarsen(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[np.ndarray, "maps grid_h grid_w"]:
-    """What `coarsen_on_device` computes, as an array."""
-    return coarsen_on_device(maps, stride).cpu().numpy()
-
-
-def coarsen_on_device(maps: Float[Tensor, "maps height width"], stride: int) -> UInt8[Tensor, "maps grid_h grid_w"]:
-    """Sample maps in 0..1 at the centres of stride x stride cells and round them to 8 bits.
-
-    Sampled and, in `ResponseMaps.full_size`, brought back bicubically: on images of 64 pixels linear interpolation
-    cuts the maps' ridges off and takes a point of mIoU with them.
-    """
-    height, width = maps.shape[1:]
-    grid = (-(-height // stride), -(-width // stride))
-    if not maps.shape[0]:
-        return maps.new_zeros((0, *grid), dtype=torch.uint8)
-    coarse = F.interpolate(maps[None], size=grid, mode="bicubic", align_corners=False)[0] if stride > 1 else maps
-    return (coarse * 255).round_().clamp_(0, 255).to(torch.uint8)
+        return _at_size(self.subcategory_maps[position], self.size)
 
 
 def maps_path(folder: Path, name: str) -> Path:
@@ -115,8 +93,33 @@ def _require_parts(read: ResponseMaps) -> None:
         raise ValueError(f"maps of {maps.shape}, and of sub-categories of {inner.shape}")
 
 
-def upsampled(maps: UInt8[Tensor, "maps grid_h grid_w"], size: tuple[int, int]) -> Float32[Tensor, "maps height width"]:
-    """Stored maps in 0..1 at the size of their image, on the device that they lie on."""
-    if not len(maps):
-        return maps.new_zeros((0, *size), dtype=torch.float32)
-    return F.interpolate(maps.float()[None] / 255, size=size, mode="bicubic", align_corners=False)[0].clamp_(0, 1)
+def _at_size(
+    maps: UInt8[np.ndarray, "maps grid_h grid_w"], size: tuple[int, int]
+) -> Float32[np.ndarray, "maps height width"]:
+    """Stored maps in 0..1 at the size of their image, as `map_grid.upsampled` computes them on a device.
+
+    Columns first: then only whole rows are added at the full size.
+    """
+    values = maps.astype(np.float32) / 255
+    return _cubic(_cubic(values, axis=2, count=size[1]), axis=1, count=size[0]).clip(0, 1)
+
+
+def _cubic(values: Float32[np.ndarray, "..."], *, axis: int, count: int) -> Float32[np.ndarray, "..."]:
+    """Values at `count` places along an axis, by cubic convolution of the four nearest; the outermost go on outside."""
+    before = values.shape[axis]
+    place = (np.arange(count) + 0.5) * (before / count) - 0.5
+    first = np.floor(place).astype(np.int64) - 1
+    resized = np.zeros((*values.shape[:axis], count, *values.shape[axis + 1 :]), np.float32)
+    for tap in range(4):
+        weights = _cubic_weight(np.abs(place - (first + tap)))
+        taken = values.take((first + tap).clip(0, before - 1), axis)
+        taken *= weights.reshape(-1, *(1,) * (values.ndim - axis - 1))
+        resized += taken
+    return resized
+
+
+def _cubic_weight(distance: Float64[np.ndarray, " places"]) -> Float32[np.ndarray, " places"]:
+    """Keys' kernel with a = -3/4, torch's; of distances up to 2."""
+    near = (1.25 * distance - 2.25) * distance**2 + 1
+    far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance <= 1, near, far).astype(np.float32)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Integer, UInt8
 
 from subcam.cam.map_files import maps_path, read_response_maps
@@ -195,6 +193,9 @@ def threshold_of_maps(records: Sequence[Record], folder: Path, *, num_classes: i
 
 def cell_colours(image: UInt8[np.ndarray, "h w 3"], *, grid: tuple[int, int]) -> Float32[np.ndarray, "gh gw 3"]:
     """Mean colour of the pixels in each cell of a grid."""
+    import torch  # who only reads thresholds, such as the report, does without
+    import torch.nn.functional as F
+
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     return F.interpolate(pixels, size=grid, mode="area")[0].permute(1, 2, 0).numpy()
 

@@ -3,7 +3,6 @@
 from functools import partial
 
 from subcam.cam.multiscale import multiscale_response
-from subcam.checks.fields import shortly
 from subcam.comparisons.equivariance import equivariance_losses
 from subcam.comparisons.erasing import erasing_losses, fused_response
 from subcam.comparisons.gradient import GradientMethod, gradient_maps, require_package
@@ -41,14 +40,3 @@ def _from_gradients(name: GradientMethod, title: str) -> Method:
 
 TITLES: dict[str, str] = {name: method.title for name, method in built_in(CompareSettings()).items()}
 """What tables call them."""
-
-
-def title_of(method: str, recorded: str) -> str:
-    """What tables call a method: its title in the record, or in one from before titles were recorded, ours.
-
-    Raises:
-        TypeError: the record has none, and the method is none of ours.
-    """
-    if not recorded and method not in TITLES:
-        raise TypeError(f"there is no comparison {shortly(method)}")
-    return recorded or TITLES[method]

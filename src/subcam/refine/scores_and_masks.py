@@ -1,19 +1,20 @@
 """From scores of background and classes to a pseudo mask, and where the masks of each variant lie."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Integer, UInt8
 
 from subcam.cam.map_files import ResponseMaps
-from subcam.cam.response import likely_background
 from subcam.crf.settings import CRFSettings
 from subcam.data.images import read_image
 from subcam.data.records import IGNORE_INDEX, MOST_CLASSES, Record
 from subcam.errors import BadInputError
-from subcam.runtime.devices import HostCopy, to_device
 from subcam.runtime.files import below
+
+if TYPE_CHECKING:
+    import torch
 
 
 def mask_path(folder: Path, variant: str, name: str) -> Path:
@@ -45,12 +46,16 @@ def label_map(
 
 def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.ndarray, "channels h w"]:
     """Background score and response maps of one image at full size, unnormalised as in psa: [1 + present, h, w]."""
+    import torch  # who only reads a run, such as the report, does without
+
+    from subcam.cam.response import likely_background
+
     full = torch.from_numpy(maps.full_size())
     return torch.cat([likely_background(full, alpha)[None], full]).numpy()
 
 
 def crf_of(
-    record: Record, scores: list[np.ndarray], settings: CRFSettings, device: torch.device | None = None
+    record: Record, scores: list[np.ndarray], settings: CRFSettings, device: "torch.device | None" = None
 ) -> list[Float32[np.ndarray, "channels h w"]]:
     """Marginals of several score sets of one image, in 0..1.
 
@@ -59,9 +64,12 @@ def crf_of(
     Raises:
         BadInputError: the scores cannot be used; names the image.
     """
-    # numba takes its time, and who only reads a run, such as the report, has no CRF
+    # torch and numba take their time, and who only reads a run, such as the report, has no CRF
+    import torch
+
     from subcam.crf.dense_crf import dense_crf_many
     from subcam.crf.dense_crf_torch import dense_crf_torch
+    from subcam.runtime.devices import HostCopy, to_device
 
     try:
         image = read_image(record.image)

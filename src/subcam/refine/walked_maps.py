@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float16, Int16
 
-from subcam.affinity.pairs import upsample_from_grid
 from subcam.runtime.files import atomic_write, below, open_arrays
 
 
@@ -26,6 +24,10 @@ class WalkedMaps:
 
     def scores(self, alpha: float) -> np.ndarray:
         """Background at `alpha` and classes at the size of the image, float32 [1 + present, height, width]."""
+        import torch  # who only reads a run, such as the report, does without
+
+        from subcam.affinity.pairs import upsample_from_grid
+
         background = self.backgrounds[self.alphas.index(alpha)]
         grid = torch.from_numpy(np.concatenate([background[None], self.maps]).astype(np.float32))
         return upsample_from_grid(grid, size=self.size).numpy()

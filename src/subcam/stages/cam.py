@@ -6,7 +6,8 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from subcam.cam.map_files import ResponseMaps, coarsen_on_device, maps_path, write_response_maps
+from subcam.cam.map_files import ResponseMaps, maps_path, write_response_maps
+from subcam.cam.map_grid import coarsen_on_device
 from subcam.cam.multiscale import ImageResponse
 from subcam.cam.settings import CamSettings
 from subcam.data.batches.inference import inference_batches, same_size_batches

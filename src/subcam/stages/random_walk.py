@@ -9,7 +9,8 @@ from torch import Tensor
 from subcam.affinity.network import AffinityNetwork
 from subcam.affinity.pairs import pool_to_grid
 from subcam.affinity.random_walk import pixel_affinity, random_walk
-from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps, upsampled
+from subcam.cam.map_files import ResponseMaps, maps_path, read_response_maps
+from subcam.cam.map_grid import upsampled
 from subcam.cam.response import likely_background
 from subcam.data.batches.inference import inference_batches
 from subcam.data.check import CheckedImages
