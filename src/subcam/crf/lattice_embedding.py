@@ -25,20 +25,22 @@ WIDTH = (0,) * BLOCK
 @no_type_check
 def read_features(features, scales, colours, first, pixels, width):
     """The scaled features of a block of pixels; those after the last pixel are all 0."""
+    count = min(BLOCK, pixels - first)
+    if count < BLOCK:
+        features[:] = 0
     y = first // width
     x = first - y * width
-    for place in range(BLOCK):
-        pixel = first + place
-        inside = np.float32(pixel < pixels)
-        features[place] = np.float32(x) * scales[0] * inside
-        features[BLOCK + place] = np.float32(y) * scales[1] * inside
-        for colour in range(scales.size - 2):
-            value = np.float32(colours[min(pixel, pixels - 1) * 3 + colour])
-            features[(2 + colour) * BLOCK + place] = value * scales[2 + colour] * inside
+    for place in range(count):
+        features[place] = np.float32(x) * scales[0]
+        features[BLOCK + place] = np.float32(y) * scales[1]
         x += 1
         if x == width:
             x = 0
             y += 1
+    for colour in range(scales.size - 2):
+        plane = features[(2 + colour) * BLOCK : (3 + colour) * BLOCK]
+        for place in range(count):
+            plane[place] = np.float32(colours[(first + place) * 3 + colour]) * scales[2 + colour]
 
 
 @kernel(inline="always")
