@@ -99,7 +99,7 @@ def test_help_and_first_mistakes_import_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_a_report_is_written_without_torch() -> None:
-    """But for the sub-categories of its images; figures need matplotlib."""
+    """Its figures need matplotlib."""
     others = [name for name in HEAVY if name != "matplotlib"]
     code = f"import subcam.report.page.page, sys; print(*set(sys.modules) & set({others}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.stages.given import images_of, stage_at
 
-from subcam.clustering import features as feature_parts
+from subcam.clustering import feature_files, features
 from subcam.clustering.choose_k import discover_adaptive_subcategories
 from subcam.clustering.subcategories import Subcategories, discover_subcategories, read_subcategories
 from subcam.data.check import CheckedImages
@@ -182,19 +182,19 @@ def test_features_that_are_there_are_not_computed_again(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
     """24 images in parts of 10; killed at the part of that number."""
-    monkeypatch.setattr(feature_parts, "IMAGES_PER_PART", 10)
+    monkeypatch.setattr(feature_files, "IMAGES_PER_PART", 10)
     undisturbed, _ = run(tmp_path / "undisturbed")
     computed: list[int] = []
-    really_pooled = feature_parts._pooled
+    really_pooled = features._pooled
 
     def pooled(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for batch, features in really_pooled(*args, **kwargs):
+        for batch, copy in really_pooled(*args, **kwargs):
             if killing and min(batch) >= 10 * survived:
                 raise KeyboardInterrupt
             computed.extend(batch)
-            yield batch, features
+            yield batch, copy
 
-    monkeypatch.setattr(feature_parts, "_pooled", pooled)
+    monkeypatch.setattr(features, "_pooled", pooled)
     killing = True
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")

@@ -8,7 +8,8 @@ from jaxtyping import Float32
 
 from subcam.clustering.choose_k import Choice, discover_adaptive_subcategories
 from subcam.clustering.clusters_csv import NamedClusters, read_clusters, write_clusters
-from subcam.clustering.features import extract_features, read_given_features, write_features
+from subcam.clustering.feature_files import read_given_features, write_features
+from subcam.clustering.features import extract_features
 from subcam.clustering.subcategories import discover_subcategories, prepared, subcategories_of, write_subcategories
 from subcam.data.check import CheckedImages
 from subcam.networks.classifier import ClassificationNetwork

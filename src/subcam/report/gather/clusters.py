@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from safetensors import safe_open
 
 from subcam.clustering.clusters_csv import CLUSTERS, names_path
+from subcam.clustering.feature_files import read_features
 from subcam.clustering.subcategories import prepared
 from subcam.data.dataset import Dataset
 from subcam.data.readers.csv_file import read_csv
@@ -80,9 +81,6 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> 
     images = dataset.train.image_set
     if last is None or last.clusters is None or not any(last.clusters.path.glob("part-*.npy")):
         return ()
-
-    from subcam.clustering.features import read_features  # with torch, which a run without clusters does without
-
     with open_arrays(last.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         assignments, centroids = arrays["assignments"], arrays["centroids"]
     features = read_features(last.clusters.path)

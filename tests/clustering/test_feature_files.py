@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subcam.clustering.features import read_features
+from subcam.clustering.feature_files import read_features
 from subcam.errors import BadInputError
 
 
