@@ -164,7 +164,7 @@ def small() -> RunSettings:
         rounds=2,
         control=False,
         route="prototypes",
-        network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True),
+        network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True, frozen_below_stride=16),
         classify=ClassifySettings(
             epochs=5,
             least_steps=200,
@@ -177,7 +177,7 @@ def small() -> RunSettings:
         ),
         discover=DiscoverSettings(num_subcategories=5),
         prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=0.4, context_below=0.2),
-        cam=CamSettings(scales=FOUR_SCALES, flip=True),
+        cam=CamSettings(scales=(1.0, 2.0), flip=True),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
             rounds="last",

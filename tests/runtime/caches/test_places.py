@@ -59,6 +59,15 @@ def test_a_home_that_can_be_written_and_places_that_were_chosen_stay(
     assert caplog.records == []
 
 
+def test_limits_of_caches_are_set_unless_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    places.prepare()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "256"
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    places.prepare()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+
+
 def test_a_user_without_a_name_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile names its folder after the user, and fails where there is no name."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""A place for the caches of libraries where the home folder cannot be written, as in containers run as another user.
+"""The caches of libraries: a place where the home folder cannot be written, as in containers run as another user.
 
 What is only read there stays where it is: downloaded weights, for instance.
 """
@@ -14,11 +14,20 @@ from pathlib import Path
 VARIABLES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
 """Where matplotlib, torch.compile and Triton look, and the folder that each is given."""
 
+LIMITS = {"LRU_CACHE_CAPACITY": "256"}
+"""Kernels of oneDNN that torch keeps, one for each layer and size of map; it reads this as it is loaded. Its own limit
+of 1,024 was 300 MiB after ten sizes of image in MobileNetV2, and one size of image needs 208."""
+
 logger = logging.getLogger(__name__)
 
 
 def prepare() -> None:
-    """Give a temporary place to the caches of this process and its children that have no other; one line says so."""
+    """Limit caches, and give a temporary place to those of this process and its children that have no other.
+
+    What is set already stays.
+    """
+    for variable, limit in LIMITS.items():
+        os.environ.setdefault(variable, limit)
     missing = [variable for variable in VARIABLES if not os.environ.get(variable)]
     if not missing or (_can_keep(_home_cache()) and _is_known()):
         return
