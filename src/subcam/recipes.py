@@ -177,7 +177,7 @@ def small() -> RunSettings:
         ),
         discover=DiscoverSettings(num_subcategories=5),
         prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=0.4, context_below=0.2),
-        cam=CamSettings(scales=(1.0, 2.0), flip=True),
+        cam=CamSettings(scales=(1.0, 2.0), flip=False),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
             rounds="last",
