@@ -20,6 +20,10 @@ CLASSES = 21
 PRESENT = np.array([3, 11])
 EQUAL = Bound(of="difference", limit=0.0)
 AHEAD = Bound(of="ratio", limit=1.5)
+SC_CAM, PSA = "one bincount of scored pixels, as SC-CAM counts", "three sums of each class, as psa counts"
+PUBLISHED = (SC_CAM, PSA)
+"""The ways of published code, which ours is to be ahead of."""
+
 PAIRS = 1449
 """Images of VOC 2012's split val."""
 
@@ -51,11 +55,11 @@ def rows(options: Options) -> Iterator[Row]:
             lambda: confusion_matrix(prediction, truth, num_classes=CLASSES),
             lambda: sklearn_confusion_matrix(truth.ravel(), prediction.ravel(), labels=np.arange(CLASSES)),
         ),
-        (f"confusion matrix, {size}", "one bincount of scored pixels, as SC-CAM counts"): (
+        (f"confusion matrix, {size}", SC_CAM): (
             lambda: confusion_matrix(prediction, truth, num_classes=CLASSES),
             lambda: _one_bincount(prediction, truth),
         ),
-        (f"confusion matrix, {size}", "three sums of each class, as psa counts"): (
+        (f"confusion matrix, {size}", PSA): (
             lambda: _sums(confusion_matrix(prediction, truth, num_classes=CLASSES)),
             lambda: _sums_of_each_class(prediction, truth),
         ),
@@ -76,7 +80,7 @@ def rows(options: Options) -> Iterator[Row]:
             **vars(times),
             other=other,
             difference=float(np.abs(ours() - plain()).max()),
-            bounds=(EQUAL,) if options.quick else (EQUAL, AHEAD),
+            bounds=(EQUAL, AHEAD) if other in PUBLISHED and not options.quick else (EQUAL,),
         )
 
 
