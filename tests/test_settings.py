@@ -17,7 +17,12 @@ from subcam.stages.settings.discover import DiscoverSettings
 
 SETTINGS = RunSettings()
 RUN = NetworkSettings(
-    name="mobilenetv2_100", weights="w.safetensors", neck_channels=512, freeze=("conv_stem",), mean=(0.1, 0.2, 0.3)
+    name="mobilenetv2_100",
+    weights="w.safetensors",
+    neck_channels=512,
+    freeze=("conv_stem",),
+    frozen_below_stride=16,
+    mean=(0.1, 0.2, 0.3),
 )
 
 
@@ -223,6 +228,8 @@ def test_same_is_the_runs_network_without_what_is_the_classifiers() -> None:
     )
     assert (config.class_names, config.architecture, config.multi_scale_inputs) == (("cat",), "deeplabv2", (0.5, 0.75))
     assert SegmentSettings().config(run_network=RUN, class_names=("cat",)).network.output_stride is None
+    own = SegmentSettings(network=NetworkSettings(name="same", frozen_below_stride=8))
+    assert own.config(run_network=RUN, class_names=("cat",)).network.frozen_below_stride == 8
 
 
 def test_a_network_of_its_own_is_taken_as_it_is() -> None:

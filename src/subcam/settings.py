@@ -95,7 +95,7 @@ class SegmentSettings(Settings):
         architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
             "segformer", ...).
         network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
-            only `output_stride` counts.
+            only `output_stride` and `frozen_below_stride` count.
         train: how it is trained.
         predict: how it is applied to the images that are scored.
         multi_scale_inputs: further scales at which the network sees each image, in training and after; DeepLab-v2 has
@@ -118,8 +118,14 @@ class SegmentSettings(Settings):
         """The network to train; `run_network` is what the name "same" stands for."""
         network = self.network
         if network.name == SAME:
-            # The neck and the frozen parts concern the classifier alone.
-            network = replace(run_network, output_stride=network.output_stride, neck_channels=0, freeze=())
+            # The neck and the frozen parts concern the classifier alone, unless this network has its own.
+            network = replace(
+                run_network,
+                output_stride=network.output_stride,
+                neck_channels=0,
+                freeze=(),
+                frozen_below_stride=network.frozen_below_stride,
+            )
         return SegmentationConfig(
             network=network,
             class_names=class_names,
