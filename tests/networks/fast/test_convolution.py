@@ -1,6 +1,7 @@
 """A fused convolution against convolution, batch norm and ReLU one after the other: its output and every gradient."""
 
 import itertools
+import math
 from typing import cast
 
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subcam.networks.backbones.mobilenetv2 import Conv2dSame
+from subcam.networks.fast import convolution as convolution_module
 from subcam.networks.fast.convolution import FusedConvolution, is_fusable, limits_of
 
 
@@ -101,6 +103,20 @@ def test_in_bf16_it_rounds_where_the_parts_do() -> None:
     found.float().sum().backward()
     assert part.weight.grad is not None
     assert part.weight.grad.dtype == torch.float32
+
+
+def test_without_onednn_the_parts_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert convolution_module.computes_in(torch.float32)
+    assert not convolution_module.computes_in(torch.float16)
+    torch.manual_seed(0)
+    part, after = convolution("3x3"), norm_of(6)
+    fused = FusedConvolution(part, after, learns=True)
+    fused.limits = (0.0, math.inf)
+    x = torch.randn(2, 4, 7, 10)
+    expected = torch.autograd.grad(fused(x).sum(), part.weight)
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+    monkeypatch.setattr(convolution_module, "computes_in", lambda number: False)
+    torch.testing.assert_close(torch.autograd.grad(fused(x).sum(), part.weight), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_elsewhere_than_on_a_cpu_and_in_other_numbers_the_parts_compute() -> None:

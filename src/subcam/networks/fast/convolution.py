@@ -5,6 +5,7 @@ training's activations one is kept in place of three. Only batch norm that keeps
 taken in; the convolution's weights go on learning.
 """
 
+import functools
 import math
 import sys
 from typing import Any, NamedTuple
@@ -15,9 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from subcam.networks.backbones.mobilenetv2 import Conv2dSame
-
-FORMATS = (torch.float32, torch.bfloat16)
-"""Number formats that oneDNN computes in."""
 
 STRAIGHT = (-math.inf, math.inf)
 """The limits of an output that no ReLU follows."""
@@ -73,7 +71,7 @@ class FusedConvolution(nn.Module):
         weight, bias = self._weight_and_bias(number)
         if self.pads_same:
             x = _padded_same(x, self.kernel_size, self.geometry)
-        if not x.is_cpu or number not in FORMATS or torch.compiler.is_compiling():
+        if not x.is_cpu or torch.compiler.is_compiling() or not computes_in(number):
             return _plain(x, weight, bias, self.geometry, self.limits)
         return _OneStep.apply(x.to(number), weight, bias, self.geometry, self.limits)
 
@@ -93,6 +91,14 @@ class FusedConvolution(nn.Module):
             bias = self.shift if bias is None else torch.addcmul(self.shift, bias, self.scale)
         weight = weight.to(number).contiguous(memory_format=torch.channels_last)
         return weight, None if bias is None else bias.to(number)
+
+
+@functools.cache
+def computes_in(number: torch.dtype) -> bool:
+    """Whether this torch has oneDNN, and that computes in these numbers on this processor."""
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):  # as on a Mac
+        return False
+    return number == torch.float32 or (number == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def is_fusable(convolution: nn.Conv2d) -> bool:
