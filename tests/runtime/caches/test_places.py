@@ -60,9 +60,11 @@ def test_a_home_that_can_be_written_and_places_that_were_chosen_stay(
 
 
 def test_limits_of_caches_are_set_unless_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    for variable in places.LIMITS:
+        monkeypatch.setenv(variable, "")  # so that what the test sets is undone
+        monkeypatch.delenv(variable)
     places.prepare()
-    assert os.environ["LRU_CACHE_CAPACITY"] == "256"
+    assert {variable: os.environ[variable] for variable in places.LIMITS} == places.LIMITS
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     places.prepare()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"

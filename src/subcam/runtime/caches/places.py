@@ -14,9 +14,9 @@ from pathlib import Path
 VARIABLES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
 """Where matplotlib, torch.compile and Triton look, and the folder that each is given."""
 
-LIMITS = {"LRU_CACHE_CAPACITY": "256"}
-"""Kernels of oneDNN that torch keeps, one for each layer and size of map; it reads this as it is loaded. Its own limit
-of 1,024 was 300 MiB after ten sizes of image in MobileNetV2, and one size of image needs 208."""
+LIMITS = {"LRU_CACHE_CAPACITY": "256", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
+"""Kernels that torch and oneDNN keep, one for each layer and size of map; read as torch is loaded. Their own limits of
+1,024 were 300 MiB after ten sizes of image in MobileNetV2, and one size needs 104 at two scales, 208 at four."""
 
 logger = logging.getLogger(__name__)
 

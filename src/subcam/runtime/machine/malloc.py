@@ -5,6 +5,7 @@ map. Response maps of MobileNetV2 spent 40 % of their time on that (`benchmarks/
 """
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ def keep_freed_memory() -> bool:
 
 def give_back_freed_memory() -> None:
     """Give the system what is kept: at the end of a stage, as the next one needs arrays of other sizes."""
+    gc.collect()  # networks and optimisers hold each other
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
