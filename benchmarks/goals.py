@@ -132,7 +132,7 @@ GOALS = (
     Goal(
         what="`evaluate` of 1,449 pairs of PNGs beside a plain loop, whole process",
         before="0.74x",
-        benchmark="scores",
+        benchmark="evaluate",
         stage="evaluate",
         limit=2.0,
     ),

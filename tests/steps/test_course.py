@@ -57,7 +57,7 @@ def test_trainings_count_their_crops_and_maps_their_scales() -> None:
     quick = recipe.quick_look()
     assert amount(classify.run, quick.classify, 60) == pytest.approx(trained / 10)
     once = amount(cam.run, quick.cam, 60)
-    assert amount(cam.run, recipe.cam, 60) == pytest.approx(5 * once)  # 1 + 4
+    assert amount(cam.run, recipe.cam, 60) == pytest.approx(15 * once)  # (1 + 1/4 + 9/4 + 4) and their mirror images
     assert amount(cam.run, quick.cam, 120) == pytest.approx(2 * once)
     # Two megapixels through the network twice, at one and at one and a half, and through the CRF twice.
     predicted = work_of(planned(predict.run, settings=recipe.segment.predict, images=images(100)))
