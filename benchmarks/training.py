@@ -136,6 +136,7 @@ def plain_step(case: Case, layout: torch.memory_format) -> Step:
     body = _plain_body(case.network)
     body.load_state_dict(network.backbone.body.state_dict())
     heads = [network.parent_head, *([network.subcategory_head] if network.subcategory_head else [])]
+    weights = (1.0, WEIGHT_OF_SUBCATEGORIES)[: len(heads)]
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (network.backbone.mean, network.backbone.std))
     body = body.train().to(memory_format=layout)
     for module in body.modules() if case.frozen_norm else ():
@@ -148,11 +149,10 @@ def plain_step(case: Case, layout: torch.memory_format) -> Step:
     def step(images: Tensor, labels: Tensor) -> float:
         x = ((images.float() / 255 - mean) / std).contiguous(memory_format=layout)
         pooled = F.adaptive_avg_pool2d(body(x), 1).flatten(1)
-        targets = labels.float().split([CLASSES, labels.shape[1] - CLASSES], dim=1)
-        weights = (1.0, WEIGHT_OF_SUBCATEGORIES)
+        targets = labels.float().split([head.out_features for head in heads], dim=1)
         terms = [
             weight * F.multilabel_soft_margin_loss(head(pooled), target)
-            for head, target, weight in zip(heads, targets, weights, strict=False)
+            for head, target, weight in zip(heads, targets, weights, strict=True)
         ]
         loss = torch.stack(terms).sum()
         optimiser.zero_grad()

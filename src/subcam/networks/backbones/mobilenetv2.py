@@ -95,11 +95,18 @@ class Conv2dSame(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs h w"]:
         """The convolution of the padded map."""
-        pads: list[int] = []
-        for side, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [missing // 2, missing - missing // 2]
-        return super().forward(F.pad(x, pads))
+        return super().forward(F.pad(x, same_pads(self, (x.shape[2], x.shape[3]))))
+
+
+def same_pads(convolution: nn.Conv2d, size: tuple[int, int]) -> list[int]:
+    """Zeros left, right, above and below, by which a map of this size gives ceil(size / stride) cells."""
+    pads: list[int] = []
+    for side, kernel, stride, dilation in zip(
+        size[::-1], convolution.kernel_size[::-1], convolution.stride[::-1], convolution.dilation[::-1], strict=True
+    ):
+        missing = max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+        pads += [missing // 2, missing - missing // 2]
+    return pads
 
 
 class Block(nn.Module):

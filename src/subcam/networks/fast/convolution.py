@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from subcam.networks.backbones.mobilenetv2 import Conv2dSame
+from subcam.networks.backbones.mobilenetv2 import Conv2dSame, same_pads
 
 STRAIGHT = (-math.inf, math.inf)
 """The limits of an output that no ReLU follows."""
@@ -50,11 +50,11 @@ class FusedConvolution(nn.Module):
         self.limits = STRAIGHT
         self.learns = learns and any(parameter.requires_grad for parameter in convolution.parameters())
         self.weight, self.bias = convolution.weight, convolution.bias
-        self.kernel_size = convolution.kernel_size
-        self.pads_same = isinstance(convolution, _classes_that_pad())
+        pads_same = isinstance(convolution, _classes_that_pad())
+        self.pads = functools.partial(same_pads, convolution) if pads_same else None
         self.geometry = Geometry(
             stride=list(convolution.stride),
-            padding=[0, 0] if self.pads_same else [int(padding) for padding in convolution.padding],
+            padding=[0, 0] if pads_same else [int(padding) for padding in convolution.padding],
             dilation=list(convolution.dilation),
             groups=convolution.groups,
         )
@@ -69,8 +69,8 @@ class FusedConvolution(nn.Module):
         """The cut, scaled and shifted convolution."""
         number = torch.get_autocast_dtype("cpu") if x.is_cpu and torch.is_autocast_enabled("cpu") else x.dtype
         weight, bias = self._weight_and_bias(number)
-        if self.pads_same:
-            x = _padded_same(x, self.kernel_size, self.geometry)
+        if self.pads is not None:
+            x = _padded(x, self.pads((x.shape[2], x.shape[3])))
         if not x.is_cpu or torch.compiler.is_compiling() or not computes_in(number):
             return _plain(x, weight, bias, self.geometry, self.limits)
         return _OneStep.apply(x.to(number), weight, bias, self.geometry, self.limits)
@@ -177,19 +177,12 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         return scale, norm.bias - norm.running_mean * scale
 
 
-def _padded_same(x: Tensor, kernel: tuple[int, ...], geometry: Geometry) -> Tensor:
-    """Padded so that ceil(size / stride) cells come out; an odd zero goes to the bottom and the right."""
-    pads: list[int] = []
-    for side, width, stride, dilation in zip(
-        x.shape[:1:-1], kernel[::-1], geometry.stride[::-1], geometry.dilation[::-1], strict=True
-    ):
-        missing = max((-(-side // stride) - 1) * stride + (width - 1) * dilation + 1 - side, 0)
-        pads += [missing // 2, missing - missing // 2]
+def _padded(x: Tensor, pads: list[int]) -> Tensor:
     if not any(pads):
         return x
     if torch.is_grad_enabled() and x.requires_grad:
         return F.pad(x, pads)
-    # The same, but zeros are written at the edges alone; F.pad writes them everywhere first.
+    # F.pad writes zeros everywhere first; here they are written at the edges alone.
     left, right, top, bottom = pads
     batch, channels, height, width = x.shape
     padded = x.new_empty((batch, height + top + bottom, width + left + right, channels)).permute(0, 3, 1, 2)

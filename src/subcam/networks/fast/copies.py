@@ -8,7 +8,7 @@ inference, where it is frozen for training.
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -75,7 +75,7 @@ def _fuse(copied: Network, *, learns: bool) -> Network:
 def _checked(copied: Network, network: nn.Module) -> Network | None:
     """The copy, if it gives the network's output for an image in evaluation mode; else None, and the log says so."""
     example = _example(network)
-    with _mode(network, training=False), _mode(copied, training=False), torch.inference_mode():
+    with _evaluated(network.modules()), _evaluated(copied.modules()), torch.inference_mode():
         if all(map(_close, _tensors(copied(example)), _tensors(network(example)))):
             return copied
     log.warning("batch norm is not folded into %s: its output would change", type(network).__name__)
@@ -85,7 +85,7 @@ def _checked(copied: Network, network: nn.Module) -> Network | None:
 def _has_gradient(network: nn.Module) -> bool:
     """Whether an image's output has one: not where something is written over that the gradient needs."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with _norms_fixed(network), torch.random.fork_rng(devices=[]):
+    with _evaluated(_norms(network)), torch.random.fork_rng(devices=[]):
         total = torch.stack([output.float().sum() for output in _tensors(network(_example(network)))]).sum()
     try:
         torch.autograd.grad(total, learning, allow_unused=True)
@@ -129,7 +129,7 @@ def _followers(
             hooks.append(module.register_forward_pre_hook(lambda _, given, name=name: before_second(name, given)))
     try:
         # In its own mode, as dropout between the two shows in training alone; but no statistics may be learned.
-        with _norms_fixed(network), torch.random.fork_rng(devices=[]), torch.no_grad():
+        with _evaluated(_norms(network)), torch.random.fork_rng(devices=[]), torch.no_grad():
             network(_example(network))
     finally:
         for hook in hooks:
@@ -152,23 +152,16 @@ def _is_relu(module: nn.Module) -> bool:
     return limits_of(module) is not None
 
 
-@contextmanager
-def _norms_fixed(network: nn.Module) -> Iterator[None]:
-    learning = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
-    for norm in learning:
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in learning:
-            norm.train()
+def _norms(network: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 @contextmanager
-def _mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """The network in training or evaluation mode, and every part of it back in its own at the end."""
-    before = [(module, module.training) for module in network.modules()]
-    network.train(training)
+def _evaluated(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Each of these modules in evaluation mode, and back in its own at the end."""
+    before = [(module, module.training) for module in modules]
+    for module, _ in before:
+        module.training = False
     try:
         yield
     finally:
