@@ -26,9 +26,9 @@ from torch import Tensor
 
 from subcam.affinity.grid import source_region
 from subcam.affinity.pairs import pair_offsets
-from subcam.crf.simd import REGISTER, load, load_rows, repeat, store_rows
 from subcam.runtime.caches.kernels import kernel
 from subcam.runtime.devices import to_device
+from subcam.runtime.machine.simd import REGISTER, load, load_rows, repeat, store_rows
 
 # Beside 1. What is smaller becomes 0, so that no product is denormal, which costs many processors tenfold.
 NEGLIGIBLE_WEIGHT = 1e-12

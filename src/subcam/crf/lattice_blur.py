@@ -11,8 +11,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from subcam.crf.simd import load, store
 from subcam.runtime.caches.kernels import kernel
+from subcam.runtime.machine.simd import load, store
 
 DIGIT = np.uint64(11)
 DIGITS = 1 << 11

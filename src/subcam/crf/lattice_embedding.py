@@ -13,8 +13,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from subcam.crf.simd import below, equal, fill, load, rint, store
 from subcam.runtime.caches.kernels import kernel
+from subcam.runtime.machine.simd import below, equal, fill, load, rint, store
 
 BLOCK = 16
 """Pixels that are embedded at once."""

@@ -21,7 +21,8 @@ import numpy as np
 
 from subcam.crf.lattice import Lattice
 from subcam.crf.lattice_blur import blur
-from subcam.crf.simd import (
+from subcam.runtime.caches.kernels import kernel
+from subcam.runtime.machine.simd import (
     MAX_EXPONENT,
     REGISTER,
     at_least,
@@ -33,7 +34,6 @@ from subcam.crf.simd import (
     segment_sum,
     store,
 )
-from subcam.runtime.caches.kernels import kernel
 
 BLOCK = 64
 """Pixels of one round of slice, softmax and splat."""

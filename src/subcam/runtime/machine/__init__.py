@@ -1,1 +1,1 @@
-"""The machine: what it is told, and how its memory is kept."""
+"""The machine: what it is told, its cores, how its memory is kept, and its vector registers."""

@@ -2,9 +2,9 @@ import numba
 import numpy as np
 import pytest
 
-from subcam.crf import simd
 from subcam.crf.mean_field import BLOCK, aligned_zeros, choose_widths
-from subcam.crf.simd import (
+from subcam.runtime.machine import simd
+from subcam.runtime.machine.simd import (
     REGISTER,
     at_least,
     below,
