@@ -223,10 +223,10 @@ def small() -> RunSettings:
 
 
 def few() -> RunSettings:
-    """`small` for some dozens to some hundreds of photographs: less work, and better masks of so few.
+    """Some dozens to some hundreds of your own images: less work than `small`, and better masks of so few.
 
-    Maps are made at two scales without mirror images, and the classifier's layers before stride 16 stay as they were
-    pretrained. What is tuned by masks in `small` is as there, and these three by masks of 60 and 304 photographs.
+    As there, but maps are made at two scales without mirror images, and the classifier's layers before stride 16 stay
+    as they were pretrained. These three settings were chosen by masks of 60 and 304 photographs, the others as there.
     Command: `subcam run few --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: six minutes on one core for 60 images, up to the pseudo masks, ten for 304. Score: pseudo masks of twice 60
     photographs on which nothing was chosen 56.3 and 55.2 mIoU (`docs/log.md`). Of 1,216 `small` makes better ones.
