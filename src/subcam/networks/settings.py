@@ -36,7 +36,7 @@ class NetworkSettings(Settings):
         model_args: further arguments of timm.create_model, names and values by turns, such as pad_type same.
         freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
         frozen_below_stride: layers before the first map with this many pixels a cell do not learn; 1 lets all learn, as
-            do random weights and a network without so coarse a map. They are most of a training's time and memory.
+            do random weights and a network without so coarse a map. They are nearly half of a training's time.
         freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing
             to keep, that is with `weights="none"`.
     """
