@@ -37,6 +37,8 @@ class NetworkSettings(Settings):
         freeze: names of parameters that do not learn, cut at dots: "b2" is all of b2 and nothing of b2_1.
         frozen_below_stride: layers before the first map with this many pixels a cell do not learn; 1 lets all learn, as
             do random weights and a network without so coarse a map. They are nearly half of a training's time.
+        frozen_in_bf16: on a CPU that has the arithmetic, layers before the first that learns compute in bf16 in
+            training, as all do for response maps: in half the time.
         freeze_batch_norm: batch norm keeps its statistics, scale and shift, as pretrained; False where there is nothing
             to keep, that is with `weights="none"`.
     """
@@ -50,6 +52,7 @@ class NetworkSettings(Settings):
     model_args: dict[str, ModelArgument] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     frozen_below_stride: Annotated[int, Range(1, 256)] = 1
+    frozen_in_bf16: bool = False
     freeze_batch_norm: bool = True
 
     def started_from(self, weights: str | None) -> "NetworkSettings":

@@ -65,6 +65,7 @@ def run(
             optimiser=settings.optimiser,
             epochs=0 if settings.checkpoint else settings.epochs,
             least_steps=settings.least_steps,
+            frozen_in_bf16=network.frozen_in_bf16,
             batch_size=settings.batch_size,
             seed=derive_seed(seed, "affinity"),
         ),

@@ -115,6 +115,7 @@ def run(
             batch_size=settings.batch_size,
             schedule_epochs=settings.schedule_epochs,
             least_steps=settings.least_steps,
+            frozen_in_bf16=network.frozen_in_bf16,
             seed=derive_seed(seed, "classify", round_index),
         ),
         stage=stage,

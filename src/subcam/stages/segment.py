@@ -102,6 +102,7 @@ def run(
             optimiser=settings.optimiser,
             epochs=settings.epochs,
             least_steps=settings.least_steps,
+            frozen_in_bf16=config.network.frozen_in_bf16,
             batch_size=settings.batch_size,
             seed=derive_seed(seed, "segmentation"),
             average_decay=settings.average_decay,

@@ -40,6 +40,7 @@ class Training:
     least_steps: where all epochs together have fewer steps, as of a few dozen images, every number of epochs is
         multiplied by the least whole number that brings them there.
     seed: of the random numbers inside the network, such as dropout's.
+    frozen_in_bf16: whether, on a CPU, layers before the first that learns compute in bf16, where the processor can.
     average_decay: of the moving average of the weights, which is then what is validated and saved; 0 for none.
     validate: scores by name of the network as it stands, in evaluation mode; called after every `validate_every`-th
         epoch and the last. They are logged, and change nothing.
@@ -56,6 +57,7 @@ class Training:
     seed: int
     schedule_epochs: int = 0
     least_steps: int = 0
+    frozen_in_bf16: bool = False
     average_decay: float = 0.0
     validate: Callable[[], dict[str, float]] | None = None
     validate_every: int = 1
@@ -87,8 +89,10 @@ def train(
     if distributed.world_size() > 1:
         synchronise_batch_norm(network)
     network.to(memory_format=torch.channels_last)
-    on_cpu = fabric.device.type == "cpu"
-    model, wrapped = fabric.setup(fused_for_training(network) if on_cpu else network, optimiser)
+    learner = network
+    if fabric.device.type == "cpu":
+        learner = fused_for_training(network, frozen_in_bf16=training.frozen_in_bf16)
+    model, wrapped = fabric.setup(learner, optimiser)
     average = WeightAverage(network, decay=training.average_decay) if training.average_decay else None
     log = TrainingLog(stage.path)
     states: dict[str, Stateful] = {"optimiser": optimiser, "precision": fabric.strategy.precision}

@@ -40,7 +40,7 @@ KINDS = ("3x3", "1x1", "1x1, strided", "each channel, dilated", "TensorFlow's pa
 RELUS = {"none": None, "relu": nn.ReLU(), "relu6": nn.ReLU6(), "hardtanh": nn.Hardtanh(-0.5, 0.75)}
 
 
-@pytest.mark.parametrize(("kind", "relu"), itertools.product(KINDS, RELUS))
+@pytest.mark.parametrize(("kind", "relu"), list(itertools.product(KINDS, RELUS)))
 @pytest.mark.parametrize("norm", [True, False])
 def test_output_and_gradients_are_those_of_the_parts(kind: str, relu: str, *, norm: bool) -> None:
     torch.manual_seed(0)
@@ -151,3 +151,19 @@ def test_convolutions_with_a_way_of_their_own_are_not_fusable(part: nn.Conv2d, *
 @pytest.mark.parametrize("module", [nn.SiLU(), nn.LeakyReLU(), nn.Identity(), nn.PReLU()])
 def test_only_a_relu_has_limits(module: nn.Module) -> None:
     assert limits_of(module) is None
+
+
+@pytest.mark.skipif(not convolution_module.computes_in(torch.bfloat16), reason="needs a processor with bf16")
+def test_what_does_not_learn_may_compute_in_bf16_where_no_gradient_passes() -> None:
+    torch.manual_seed(0)
+    part = nn.Conv2d(4, 5, 3, bias=False).requires_grad_(requires_grad=False)
+    frozen, learning = FusedConvolution(part), FusedConvolution(nn.Conv2d(5, 5, 1), learns=True)
+    frozen.frozen_in = learning.frozen_in = torch.bfloat16
+    x = torch.randn(2, 4, 6, 6)
+    rounded = F.conv2d(x.bfloat16(), part.weight.bfloat16())
+    torch.testing.assert_close(frozen(x), rounded, atol=0.02, rtol=0.02)
+    assert learning(frozen(x)).dtype == torch.float32
+    torch.testing.assert_close(frozen(x.requires_grad_()), part(x))  # a layer before it learns
+    with torch.no_grad():
+        assert frozen(x).dtype == torch.bfloat16
+        assert learning(x.new_zeros(1, 5, 2, 2)).dtype == torch.float32

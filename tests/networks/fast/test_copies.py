@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from subcam.networks.backbones.build import freeze_below_stride
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
-from subcam.networks.fast.convolution import STRAIGHT, FusedConvolution
+from subcam.networks.fast.convolution import STRAIGHT, FusedConvolution, computes_in
 from subcam.networks.fast.copies import fused_for_inference, fused_for_training
 from subcam.networks.settings import NetworkSettings
 
@@ -211,3 +212,27 @@ def test_networks_without_frozen_norm_and_learners_of_methods_are_trained_as_the
 
     learner = Learner()
     assert fused_for_training(learner) is learner
+
+
+@pytest.mark.skipif(not computes_in(torch.bfloat16), reason="needs a processor with bf16")
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])
+def test_layers_before_the_first_that_learns_may_compute_in_bf16(name: str) -> None:
+    network = frozen(name)
+    freeze_below_stride(network.backbone, 16)
+    copied = fused_for_training(network, frozen_in_bf16=True)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    numbers: list[torch.dtype] = []
+    for part in copied.modules():
+        if isinstance(part, FusedConvolution):
+            part.register_forward_hook(lambda _, __, output: numbers.append(output.dtype))
+    found, expected = copied(images).parent, network(images).parent
+    assert numbers[0] == torch.bfloat16
+    assert numbers[-1] == torch.float32
+    assert numbers == sorted(numbers, key=str)  # once float32, always float32
+    torch.testing.assert_close(found, expected, atol=0.05 * float(expected.detach().abs().max()), rtol=0)
+    assert not torch.equal(found, expected)
+    weight = network.parent_head.weight
+    (gradient,) = torch.autograd.grad(found.sum(), weight)
+    (own,) = torch.autograd.grad(expected.sum(), weight)
+    torch.testing.assert_close(gradient, own, atol=0.05 * float(own.abs().max()), rtol=0)
+    assert fused_for_training(network)(images).parent.sub(expected).abs().max() < 1e-3 * expected.abs().max()

@@ -40,6 +40,7 @@ class FusedConvolution(nn.Module):
 
     Attributes:
         limits: what the output is cut to: `STRAIGHT`, or those of the ReLU that is taken in (`limits_of`).
+        frozen_in: numbers to compute in where neither the weights nor the input learn; None for the weights' own.
     """
 
     scale: Tensor | None
@@ -48,6 +49,7 @@ class FusedConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, learns: bool = False) -> None:
         super().__init__()
         self.limits = STRAIGHT
+        self.frozen_in: torch.dtype | None = None
         self.learns = learns and any(parameter.requires_grad for parameter in convolution.parameters())
         self.weight, self.bias = convolution.weight, convolution.bias
         pads_same = isinstance(convolution, _classes_that_pad())
@@ -67,13 +69,19 @@ class FusedConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch outputs h w"]:
         """The cut, scaled and shifted convolution."""
-        number = torch.get_autocast_dtype("cpu") if x.is_cpu and torch.is_autocast_enabled("cpu") else x.dtype
+        number = self._number(x)
         weight, bias = self._weight_and_bias(number)
         if self.pads is not None:
             x = _padded(x, self.pads((x.shape[2], x.shape[3])))
         if not x.is_cpu or torch.compiler.is_compiling() or not computes_in(number):
-            return _plain(x, weight, bias, self.geometry, self.limits)
+            return _plain(x.to(number), weight, bias, self.geometry, self.limits)
         return _OneStep.apply(x.to(number), weight, bias, self.geometry, self.limits)
+
+    def _number(self, x: Tensor) -> torch.dtype:
+        if x.is_cpu and torch.is_autocast_enabled("cpu"):
+            return torch.get_autocast_dtype("cpu")
+        learns = self.learns or (torch.is_grad_enabled() and x.requires_grad)
+        return self.weight.dtype if learns or self.frozen_in is None else self.frozen_in
 
     def _weight_and_bias(self, number: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Those of the convolution with batch norm in them; what does not learn is computed once."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from subcam.networks.fast.convolution import FusedConvolution, is_fusable, limits_of
+from subcam.networks.fast.convolution import FusedConvolution, computes_in, is_fusable, limits_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,16 +39,22 @@ def fused_for_inference(network: Network) -> Network:
     return _checked(_fuse(copied, learns=False), network) or _shallow_copy(network).eval()
 
 
-def fused_for_training(network: Network) -> Network:
+def fused_for_training(network: Network, *, frozen_in_bf16: bool = False) -> Network:
     """A copy in training mode to train in the network's place, on a CPU: gradients reach the network's own weights.
 
     Returned as it is: a network without frozen batch norm; one that takes more than images, as a method's learner does,
     since it may look into its parts; one whose copy would give another output or no gradient.
+
+    frozen_in_bf16: convolutions before the first that learns compute in bf16, where the processor can.
     """
     takes_images_alone = len(inspect.signature(network.forward).parameters) == 1
     if not takes_images_alone or not any(map(_fixed_norm, network.modules())):
         return network
     fused = _checked(_fuse(_shallow_copy(network).train(), learns=True), network)
+    if fused is not None and frozen_in_bf16 and computes_in(torch.bfloat16):
+        for module in fused.modules():
+            if isinstance(module, FusedConvolution):
+                module.frozen_in = torch.bfloat16
     return network if fused is None or not _has_gradient(fused) else fused
 
 
