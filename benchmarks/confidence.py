@@ -23,6 +23,7 @@ from subcam.data.records import IGNORE_INDEX, ImageSet, Record
 from subcam.errors import SubcamError
 from subcam.metrics.confidence import RegionConfidence, image_confidence
 from subcam.metrics.confusion import confusion_matrix
+from subcam.refine.alphas import MadeMasks
 from subcam.refine.scores_and_masks import mask_path
 from subcam.results import FinishedRun, open_images, read_run
 from subcam.runtime.run_folder import Stage
@@ -67,9 +68,8 @@ def sources_of(run: FinishedRun) -> Sources:
         masks=refined.masks,
         variant=refined.variant,
         maps=stage(inputs["maps"]),
-        crf_alpha=inputs["settings"]["crf_alpha"],
+        made=refined.masks.outputs_as(MadeMasks),
         walked=stage(inputs["walked"]),
-        walk_alpha=inputs["settings"]["walk_alpha"],
         network=network,
         network_variant="masks-known" if known else "masks",
     )

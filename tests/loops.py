@@ -30,7 +30,8 @@ class Work:
         from subcam.networks.classifier import ClassificationNetwork, ModelConfig
         from subcam.runtime.devices import Device, build_fabric
         from subcam.runtime.run_folder import RunFolder
-        from subcam.stages import prototypes, sure_regions
+        from subcam.stages import prototypes
+        from subcam.stages.refine import sure_regions
 
         self.folder, self.settings = folder, settings
         self.machine = replace(machine, checkpoint_seconds=1e6)
@@ -113,7 +114,7 @@ def equivariance_steps(work: Work, fabric: Any, out: Path, batches: int) -> None
 
 def affinity_steps(work: Work, fabric: Any, out: Path, batches: int) -> None:
     from subcam.data.settings import AugmentationSettings
-    from subcam.stages import affinity
+    from subcam.stages.refine import affinity
 
     crops = AugmentationSettings(crop=72, scale_long_side=(72, 88))
     settings = affinity.AffinitySettings(epochs=1, batch_size=PER_BATCH, augmentation=crops)
@@ -193,7 +194,7 @@ def positions(work: Work, fabric: Any, out: Path, batches: int) -> None:
 
 
 def walked_images(work: Work, fabric: Any, out: Path, batches: int) -> None:
-    from subcam.stages import random_walk
+    from subcam.stages.refine import random_walk
 
     settings = random_walk.WalkSettings(log_steps=4, alphas=(1.0, 2.0), all_pairs=True)
     given = work.given(fabric, out, batches, of=1)

@@ -29,6 +29,8 @@ from subcam.pipeline import run
 from subcam.predict.settings import InferenceSettings
 from subcam.predict.tiles import segment_probabilities
 from subcam.recipes import RECIPES
+from subcam.refine.alphas import alpha_of
+from subcam.refine.variants import AUTO, Auto
 from subcam.results import RunResult, read_run
 from subcam.runtime import launch
 from subcam.runtime.documents.plain_values import from_plain
@@ -56,7 +58,7 @@ class _MasksFile:
     """What `masks.json` holds: how `predict` makes masks."""
 
     source: Source
-    crf_alpha: float
+    crf_alpha: float | Auto
     crf: CRFSettings
     inference: InferenceSettings
 
@@ -85,6 +87,7 @@ class SubCategoryCAM:
         self.source_: Source = "maps"
         self.class_names_: tuple[str, ...] = ()
         self.threshold_: float | None = None
+        self._alpha_of_masks: float | None = None
         self.result_: RunResult | None = None
 
     def __repr__(self) -> str:
@@ -217,8 +220,20 @@ class SubCategoryCAM:
         if not len(own):
             return np.zeros(pixels.shape[:2], np.uint8)
         masks = self.settings.refine.masks
-        scores = torch.cat([background_score(own, masks.crf_alpha)[None], own]).numpy()
+        alpha = self._crf_alpha()
+        if isinstance(alpha, str):
+            raise SettingsError("no alpha came with this model; give settings with a number as refine.masks.crf_alpha")
+        scores = torch.cat([background_score(own, alpha)[None], own]).numpy()
         return channels[dense_crf_many(pixels, [scores], settings=masks.crf)[0].argmax(0)]
+
+    def _crf_alpha(self) -> float | Auto:
+        """The background score's exponent before the CRF; one that was to be chosen is that of the masks."""
+        alpha = self.settings.refine.masks.crf_alpha
+        if not isinstance(alpha, str):
+            return alpha
+        if self._alpha_of_masks is not None:
+            return self._alpha_of_masks
+        return AUTO if self.threshold_ is None else alpha_of(self.threshold_)
 
     def _segmented(
         self, pixels: UInt8[np.ndarray, "height width 3"], labels: Sequence[str] | None
@@ -256,7 +271,7 @@ class SubCategoryCAM:
         if self.segmenter_ is not None:
             self.segmenter_.save(folder / SEGMENTATION_FOLDER)
         inference = self.settings.segment.predict
-        how = _MasksFile(source=self.source_, crf_alpha=masks.crf_alpha, crf=masks.crf, inference=inference)
+        how = _MasksFile(source=self.source_, crf_alpha=self._crf_alpha(), crf=masks.crf, inference=inference)
         write_json(folder / MASKS_FILE, how)
 
     @classmethod
@@ -289,6 +304,8 @@ class SubCategoryCAM:
         learned = [network for network in result.segmented if network.trained_on != "truth"]
         self.segmenter_ = _ready(SegmentationNetwork.load(learned[-1].model.path)) if learned else None
         self.source_ = "segmentation" if learned else "crf" if result.refined else "maps"
+        made = result.refined[-1].made if result.refined else None
+        self._alpha_of_masks = made.crf_alpha if made else None
 
     def _take_masks_file(self, folder: Path) -> None:
         try:

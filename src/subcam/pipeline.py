@@ -16,6 +16,7 @@
       -> cam, evaluate  response maps from the prototypes
 
     of the rounds that --refine.rounds names:
+      -> alphas       exponents of the background score, where they are "auto"     not in the paper
       -> sure regions -> affinity -> random walk -> pseudo masks -> evaluate       Section 3.3, Table 1
       -> segment -> predict -> evaluate   a network that learned from them,        Section 4.4,
                                           beside one from ground truth             Tables 3, 4
@@ -42,7 +43,7 @@ from subcam.data.dataset import Dataset, open_dataset, union
 from subcam.methods.protocol import ChosenMethod
 from subcam.methods.registry import choose
 from subcam.preflight import check_early, check_settings, check_weights, say_images
-from subcam.refine.variants import GIVEN
+from subcam.refine.variants import AUTO, GIVEN
 from subcam.results import ComparisonResult, RefinedResult, RoundResult, RunResult
 from subcam.run_files.write import LOG_FILE, called, write_configuration, write_run_files
 from subcam.runtime import distributed
@@ -50,17 +51,10 @@ from subcam.runtime.devices import join
 from subcam.runtime.progress import log_to
 from subcam.runtime.run_folder import RECORD, RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.stages import (
-    affinity,
-    classify,
-    discover,
-    evaluate,
-    prototypes,
-    pseudo_masks,
-    random_walk,
-    sure_regions,
-)
+from subcam.stages import classify, discover, evaluate, prototypes
 from subcam.stages.context import Context
+from subcam.stages.refine import affinity, pseudo_masks, random_walk, sure_regions
+from subcam.stages.refine import alphas as choose_alphas
 from subcam.steps.compare import compare, name_of
 from subcam.steps.confidence import rate_masks
 from subcam.steps.corrections import learn_from_corrections, score_by_corrections, with_kept_corrections
@@ -330,8 +324,14 @@ def refine(
     of_given: bool = False,
 ) -> RefinedResult:
     """From response maps to pseudo masks of all images, scored in all variants; the stages begin with `name`."""
-    dataset = context.dataset
-    walked = walk(settings, context, name, maps) if settings.refine.random_walk else None
+    dataset, alphas, walk_alpha = context.dataset, None, None
+    if settings.refine.alphas_to_choose:
+        alphas = context.run(f"{name}-alphas", choose_alphas.run, images=dataset.train, maps=maps)
+    walked = walk(settings, context, name, maps, alphas) if settings.refine.random_walk else None
+    if alphas and walked and settings.refine.masks.walk_alpha == AUTO:
+        walk_alpha = context.run(
+            f"{name}-walk-alpha", choose_alphas.run_of_walk, images=dataset.train, walked=walked, alphas=alphas
+        )
     masks = context.run(
         f"{name}-masks",
         pseudo_masks.run,
@@ -341,6 +341,8 @@ def refine(
         walked=walked,
         scored=tuple(dataset.scored.values()),
         device=context.inference,
+        alphas=alphas if settings.refine.masks.crf_alpha == AUTO else None,
+        walk_alpha=walk_alpha,
     )
     scores = {}
     for split, images in dataset.truth.items():
@@ -355,7 +357,7 @@ def refine(
     )
 
 
-def walk(settings: RunSettings, context: Context, name: str, maps: Stage) -> Stage:
+def walk(settings: RunSettings, context: Context, name: str, maps: Stage, alphas: Stage | None = None) -> Stage:
     """Train AffinityNet on what the CRF makes of response maps, and let the maps walk by its affinities."""
     dataset = context.dataset
     sure = context.run(
@@ -365,6 +367,7 @@ def walk(settings: RunSettings, context: Context, name: str, maps: Stage) -> Sta
         images=dataset.train,
         maps=maps,
         device=context.inference,
+        alphas=alphas if settings.refine.sure_regions.chooses else None,
     )
     affinities = context.run(
         f"{name}-affinity",

@@ -27,8 +27,9 @@ from subcam.networks.settings import DEEPLAB, DEEPLAB_PLUS, NO_FILE, NetworkSett
 from subcam.networks.trial_step import Network, try_step
 from subcam.runtime.progress import say, warn
 from subcam.settings import QUICK_LOOK, SAME, MaskKind, RunSettings
-from subcam.stages import affinity, classify, segment
+from subcam.stages import classify, segment
 from subcam.stages.context import PlannedStage
+from subcam.stages.refine import affinity
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.classify import ClassifySettings
 from subcam.stages.settings.segment import TrainSettings

@@ -11,6 +11,7 @@ from subcam.data.dataset import Dataset, open_dataset
 from subcam.data.records import first_of
 from subcam.errors import CheckpointError, RunFolderError
 from subcam.methods.titles import title_of
+from subcam.refine.alphas import MadeMasks
 from subcam.refine.variants import CORRECTED, GIVEN
 from subcam.run_record import (
     MEND,
@@ -117,6 +118,13 @@ class RefinedResult:
     walked: Stage | None = None
     confidence: Stage | None = None
     corrected: Stage | None = None
+
+    @property
+    def made(self) -> MadeMasks | None:
+        """How the masks were made; None of given ones, before they are there, and of those of an earlier version."""
+        if self.variant == GIVEN or not self.masks.done or "crf_alpha" not in self.masks.record["outputs"]:
+            return None
+        return self.masks.outputs_as(MadeMasks)
 
     @property
     def stages_begin(self) -> str:

@@ -18,6 +18,7 @@ from subcam.errors import BadInputError, SettingsError
 from subcam.methods.settings import CompareSettings
 from subcam.networks.settings import DEEPLAB, FurtherScales, NetworkSettings, SegmentationConfig
 from subcam.predict.settings import InferenceSettings
+from subcam.refine.variants import AUTO
 from subcam.runtime.machine.settings import MachineSettings
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.classify import ClassifySettings
@@ -68,11 +69,17 @@ class RefineSettings(Settings):
                 f"without a random walk the masks are those of the CRF, got masks.pseudo_mask {self.masks.pseudo_mask};"
                 " give crf there"
             )
-        if self.masks.walk_alpha not in self.walk.alphas:
+        if self.masks.walk_alpha not in (AUTO, *self.walk.alphas):
             raise SettingsError(
                 f"expected masks.walk_alpha to be one of walk.alphas {list(self.walk.alphas)}, "
                 f"got {self.masks.walk_alpha}; add it there or choose another"
             )
+
+    @property
+    def alphas_to_choose(self) -> bool:
+        """Whether an exponent of the background score is chosen without masks."""
+        of_walk = self.random_walk and (self.sure_regions.chooses or self.masks.walk_alpha == AUTO)
+        return of_walk or self.masks.crf_alpha == AUTO
 
     def refines(self, round_index: int, *, last: int) -> bool:
         """Whether the maps of a round are refined."""

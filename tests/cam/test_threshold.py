@@ -192,7 +192,7 @@ def test_on_generated_images_it_is_within_two_points_of_the_best_that_masks_choo
 
 
 def test_images_without_a_class_cannot_be_split(stored: Callable[..., list[Record]], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no image has a label; give --evaluate\.background-threshold"):
+    with pytest.raises(SettingsError, match=r"no image has a label; give a number in the place of auto"):
         threshold_of_maps(stored(0), tmp_path, num_classes=1)
 
 

@@ -86,6 +86,17 @@ def test_a_sample_does_not_depend_on_the_order_of_images() -> None:
     assert sampled([1, 2, 3, 4], 5) == sampled([4, 2, 1, 3], 5)
 
 
+def test_a_sample_holds_little_more_than_its_size() -> None:
+    sample = PositionSample(40, dim=1)
+    rng, most = np.random.default_rng(0), 0
+    for image in range(300):
+        sample.add(np.full((8, 1), image, np.float32), rng)
+        most = max(most, sum(map(len, sample._features)))
+    assert 40 < most <= 50 + 8
+    keys = np.random.default_rng(0).random(2400)
+    np.testing.assert_array_equal(sample.features[:, 0], np.argsort(keys)[:40] // 8)
+
+
 def test_every_position_is_equally_likely() -> None:
     """Of 10 positions 3 are taken, 2000 times: each image's share is that of its positions, within 5 deviations."""
     counts = np.zeros(5)

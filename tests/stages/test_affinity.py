@@ -20,8 +20,8 @@ from subcam.errors import CheckpointError, SettingsError
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.stages import affinity, sure_regions
 from subcam.stages.context import compute
+from subcam.stages.refine import affinity, sure_regions
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.sure_regions import SureRegionSettings
 from subcam.training.checkpoint import TrainingCheckpoint

@@ -24,9 +24,10 @@ from subcam.networks.settings import NetworkSettings, SegmentationConfig
 from subcam.runtime.devices import Device
 from subcam.runtime.progress import say
 from subcam.runtime.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder, Stage
-from subcam.stages import affinity, classify, context
+from subcam.stages import classify, context
 from subcam.stages.context import Context, compute, inputs_of, key_of, reasons, version_of
 from subcam.stages.given.corrections import Corrections
+from subcam.stages.refine import affinity
 
 MADE_FASTER_BY = {"threads", "workers", "compile"}
 """Settings of the machine that a stage may read: they decide how fast it is, and are no part of the key."""

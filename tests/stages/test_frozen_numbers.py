@@ -16,7 +16,8 @@ from subcam.networks.settings import SegmentationConfig
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder
 from subcam.settings import RunSettings
-from subcam.stages import affinity, classify, segment
+from subcam.stages import classify, segment
+from subcam.stages.refine import affinity
 from subcam.training.loop import Training, train
 
 

@@ -21,8 +21,8 @@ from subcam.refine.walked_maps import WalkedMaps, read_walked, walked_path, writ
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
-from subcam.stages import random_walk as random_walk_module
 from subcam.stages.context import compute
+from subcam.stages.refine import random_walk as random_walk_module
 from subcam.stages.settings.random_walk import WalkSettings
 
 SETTINGS = WalkSettings(beta=4.0, log_steps=5, alphas=(1.0, 3.0))

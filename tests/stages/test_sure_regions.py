@@ -25,8 +25,8 @@ from subcam.errors import BadInputError
 from subcam.refine.scores_and_masks import crf_of, scores_with_background
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
-from subcam.stages import sure_regions
 from subcam.stages.context import compute
+from subcam.stages.refine import sure_regions
 from subcam.stages.settings.sure_regions import SureRegionSettings
 
 
@@ -60,7 +60,7 @@ def run(device: Device, images: ImageSet, maps: Path) -> Callable:
 def test_marginals_are_those_of_the_dense_crf(run: Callable, images: ImageSet, maps: Path, tmp_path: Path) -> None:
     settings = SureRegionSettings(low_alpha=2.0, high_alpha=20.0, crf=CRFSettings(iterations=3))
     stage = run(tmp_path, settings=settings)
-    assert stage.record["outputs"] == {"images": len(images)}
+    assert stage.record["outputs"] == {"images": len(images), "low_alpha": 2.0, "high_alpha": 20.0}
     for record in images.records:
         stored = read_marginals(marginals_path(stage.path, record.name))
         responses = read_response_maps(maps_path(maps, record.name)).full_size()

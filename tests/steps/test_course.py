@@ -13,8 +13,9 @@ from subcam.recipes import small
 from subcam.runtime import progress
 from subcam.runtime.progress import bar
 from subcam.runtime.run_folder import RunFolder, Stage
-from subcam.stages import cam, classify, evaluate, predict, sure_regions
+from subcam.stages import cam, classify, evaluate, predict
 from subcam.stages.context import PlannedStage
+from subcam.stages.refine import sure_regions
 from subcam.steps import course
 from subcam.steps.course import RunCourse
 from subcam.steps.time_left import _COUNTED, CRF, MOST_ASSUMED, Costs, Work, work_of

@@ -163,6 +163,12 @@ def choose_threshold(
     )
 
 
+def looked_at(records: Sequence[Record]) -> list[Record]:
+    """Those of the images by which something is chosen: all with a class, or of many every second, third, ..."""
+    named = [record for record in records if record.labels]
+    return named[:: -(-len(named) // MOST_IMAGES) or 1]
+
+
 def threshold_of_maps(records: Sequence[Record], folder: Path, *, num_classes: int) -> ChosenThreshold:
     """The thresholds for response maps that a stage stored, from these maps and their images alone.
 
@@ -177,13 +183,13 @@ def threshold_of_maps(records: Sequence[Record], folder: Path, *, num_classes: i
         SettingsError: no image has a class.
         BadInputError: an image or its maps cannot be read; names the file.
     """
-    named = [record for record in records if record.labels]
-    if not named:
+    chosen_by = looked_at(records)
+    if not chosen_by:
         raise SettingsError(
-            "a background threshold cannot be chosen: no image has a label; give --evaluate.background-threshold"
+            "nothing can be chosen without masks: no image has a label; give a number in the place of auto"
         )
     shares = []
-    for record in named[:: -(-len(named) // MOST_IMAGES)]:
+    for record in chosen_by:
         maps = read_response_maps(maps_path(folder, record.name)).maps
         response = maps.max(0).astype(np.float32) / 255
         colours = cell_colours(read_image(record.image), grid=maps.shape[1:])

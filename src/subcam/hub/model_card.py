@@ -17,6 +17,7 @@ from subcam._version import __version__
 from subcam.audit.finding import counted
 from subcam.data.records import ImageSet
 from subcam.networks.model_folder import SEGMENTATION
+from subcam.refine.alphas import alpha_text
 from subcam.report.gather.names import ENDINGS, network_name
 from subcam.results import FinishedRun, RoundResult, SegmentedResult
 from subcam.settings import RunSettings
@@ -282,12 +283,14 @@ def _use_of_masks(source: CardSource) -> str:
     elif source.given:
         said.append(f"Nothing is known of how the {source.given} were made that it learned from.")
     elif source.segments:
-        masks = source.run.result.settings.refine.masks
+        masks, made = source.run.result.settings.refine.masks, source.run.result.refined[-1].made
         corrected = "Masks that people corrected took the place of the pseudo masks of some training images."
         said.append(corrected if source.corrected else "No mask took part in the training.")
         said.append(
-            f"The pseudo masks' exponents of the background score were set before: {masks.crf_alpha:g} for the CRF, "
-            f"{masks.walk_alpha:g} for the random walk; `{masks.pseudo_mask}` was learned from."
+            "The pseudo masks' exponents of the background score: "
+            f"{alpha_text(masks.crf_alpha, made.crf_alpha if made else None)} for the CRF, "
+            f"{alpha_text(masks.walk_alpha, made.walk_alpha if made else None)} for the random walk; "
+            f"`{masks.pseudo_mask}` was learned from."
         )
     else:
         said.append("No mask took part in the training.")

@@ -62,7 +62,7 @@ def confident_positions(
 
 
 class PositionSample:
-    """A random sample of `size` of the positions that it is shown, each equally likely; holds about twice as many.
+    """A random sample of `size` of the positions that it is shown, each equally likely; holds a quarter more.
 
     Every position gets a random number; those with the smallest stay. Which these are does not depend on the order in
     which images come.
@@ -71,15 +71,18 @@ class PositionSample:
     def __init__(self, size: int, *, dim: int) -> None:
         self.size = size
         self.seen = 0
+        self._below = np.inf
         self._keys = [np.zeros(0)]
         self._features = [np.zeros((0, dim), np.float32)]
 
     def add(self, features: Float32[np.ndarray, "positions dim"], rng: np.random.Generator) -> None:
         """Show the positions of one image; `rng` is that image's own."""
         self.seen += len(features)
-        self._keys.append(rng.random(len(features)))
-        self._features.append(features)
-        if sum(map(len, self._keys)) > 2 * self.size:
+        keys = rng.random(len(features))
+        chosen = keys < self._below
+        self._keys.append(keys[chosen])
+        self._features.append(features[chosen])
+        if sum(map(len, self._keys)) > 1.25 * self.size:
             self._keep_smallest()
 
     @property
@@ -98,6 +101,8 @@ class PositionSample:
         keys = np.concatenate(self._keys)
         smallest = np.argsort(keys)[: self.size]
         self._keys, self._features = [keys[smallest]], [np.concatenate(self._features)[smallest]]
+        if len(smallest) == self.size:
+            self._below = float(self._keys[0][-1])  # no later one beyond it would stay
 
 
 @takes_arrays(may_be_empty=("objects[]", "context[]"))

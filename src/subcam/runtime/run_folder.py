@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from subcam.errors import RunFolderError
 from subcam.runtime import distributed
-from subcam.runtime.documents.plain_values import as_plain, from_plain
+from subcam.runtime.documents.plain_values import as_plain, at_key, from_plain
 from subcam.runtime.files import RECORD_FILE, below, file_digest, read_json, write_json
 from subcam.runtime.lock import hold
 from subcam.runtime.resources import peak_memory_mib, versions
@@ -37,6 +37,8 @@ CONTENT = "content"
 
 SEEN_SECONDS = 120.0
 """After which a network file system shows a file to every machine; NFS remembers for up to a minute."""
+
+Outputs = TypeVar("Outputs")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -97,6 +99,17 @@ class Stage:
         """What was written when the stage ended: outputs, seconds, memory, versions, inputs."""
         return read_stage_record(self.record_path)
 
+    def outputs_as(self, kind: type[Outputs]) -> Outputs:
+        """What its function wrote for others to read.
+
+        Raises:
+            RunFolderError: it is something else by now; names the file and the key.
+        """
+        try:
+            return cast(Outputs, at_key(".outputs", kind, self.record["outputs"]))
+        except TypeError as error:
+            raise RunFolderError(_no_record(self.record_path, error)) from error
+
     def finish(self, outputs: dict[str, Any] | None = None) -> None:
         """Mark the stage as done, with provenance. Call it after the last file is written.
 
@@ -150,10 +163,12 @@ def read_stage_record(path: Path) -> dict[str, Any]:
     try:
         known = from_plain(_Record, record, lenient=True)
     except TypeError as error:
-        raise RunFolderError(
-            f"{path} is not the record of a stage ({error}); move it away, and the stage is computed again"
-        ) from error
+        raise RunFolderError(_no_record(path, error)) from error
     return record | as_plain(known)
+
+
+def _no_record(path: Path, error: TypeError) -> str:
+    return f"{path} is not the record of a stage ({error}); move it away, and the stage is computed again"
 
 
 def _wait_until_seen(path: Path) -> None:

@@ -13,6 +13,7 @@ from subcam.data.records import BACKGROUND, IGNORE_INDEX, Record
 from subcam.errors import BadInputError
 from subcam.metrics.confidence import BY_HAND, RegionConfidence, image_confidence, region_confidences, what_lowers
 from subcam.metrics.masks_csv import MASKS_CSV, MaskRow, RegionRow, write_masks_csv
+from subcam.refine.alphas import MadeMasks
 from subcam.refine.scores_and_masks import label_map, mask_path, scores_with_background
 from subcam.refine.variants import CORRECTED
 from subcam.refine.walked_maps import read_walked, walked_path
@@ -34,9 +35,7 @@ def run(
     masks: Stage,
     variant: str,
     maps: Stage | None,
-    crf_alpha: float,
     walked: Stage | None,
-    walk_alpha: float,
     network: Stage | None,
     network_variant: str,
     corrected: Stage | None,
@@ -50,9 +49,7 @@ def run(
         masks: the stage that wrote them.
         variant: which of its masks.
         maps: the response maps that they were made of; None for given masks.
-        crf_alpha: exponent of the background score beside the response maps.
         walked: what walked; None where nothing did.
-        walk_alpha: exponent of the background score that walked along.
         network: masks of a segmentation network, of every image; None where there is none.
         network_variant: which of its masks.
         corrected: the stage of masks among which are those that people corrected: these can be trusted; or None.
@@ -66,9 +63,8 @@ def run(
         masks=masks,
         variant=variant,
         maps=maps,
-        crf_alpha=crf_alpha,
+        made=masks.outputs_as(MadeMasks) if maps else None,
         walked=walked,
-        walk_alpha=walk_alpha,
         network=network,
         network_variant=network_variant,
     )
@@ -91,14 +87,16 @@ def run(
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The stages that tell how far masks can be trusted; the fields are the parameters of `run`."""
+    """The stages that tell how far masks can be trusted; the fields are the parameters of `run`.
+
+    made: how the masks were made; None for given ones.
+    """
 
     masks: Stage
     variant: str
     maps: Stage | None
-    crf_alpha: float
+    made: MadeMasks | None
     walked: Stage | None
-    walk_alpha: float
     network: Stage | None
     network_variant: str
 
@@ -118,16 +116,16 @@ def regions_of(record: Record, sources: Sources) -> tuple[RegionConfidence, ...]
     if sources.network:
         network = read_indices(mask_path(sources.network.path, sources.network_variant, record.name))
     try:
-        if sources.maps is None:
+        if sources.maps is None or sources.made is None:
             present = set(np.unique(mask).tolist()) - {BACKGROUND, IGNORE_INDEX}
             classes = np.array(sorted({*record.labels, *(value - 1 for value in present)}), np.int64)
             return region_confidences(mask, classes, network=network)
         responses = read_response_maps(maps_path(sources.maps.path, record.name))
-        classes, scores = responses.classes, scores_with_background(responses, alpha=sources.crf_alpha)
+        classes, scores = responses.classes, scores_with_background(responses, alpha=sources.made.crf_alpha)
         before, after = label_map(scores, classes), mask
-        if sources.walked:
+        if sources.walked and sources.made.walk_alpha is not None:
             stored = read_walked(walked_path(sources.walked.path, record.name))
-            scores = stored.scores(sources.walk_alpha)
+            scores = stored.scores(sources.made.walk_alpha)
             after = label_map(scores, stored.classes)
         return region_confidences(mask, classes, scores=scores, before=before, after=after, network=network)
     except ValueError as error:

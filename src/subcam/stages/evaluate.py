@@ -7,7 +7,7 @@ scores alone; the others wait for it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from subcam.cam.threshold import THRESHOLDS, ChosenThreshold, threshold_of_maps
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet
-from subcam.errors import BadInputError, RunFolderError
+from subcam.errors import BadInputError
 from subcam.metrics.confusion import confusion_matrix
 from subcam.metrics.scores import Scores, class_average_precision, mean_average_precision, scores
 from subcam.metrics.threshold_sweep import ThresholdSweep
@@ -134,7 +134,7 @@ def run_maps(stage: Stage, *, settings: EvaluateSettings, images: CheckedImages,
 
 def read_maps(stage: Stage) -> MapScores:
     """What `run_maps` wrote; raises `RunFolderError` where it is something else by now, as the others do."""
-    return _outputs(MapScores, stage)
+    return stage.outputs_as(MapScores)
 
 
 def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walked: Stage | None) -> None:
@@ -148,7 +148,7 @@ def run_pseudo_masks(stage: Stage, *, images: CheckedImages, masks: Stage, walke
 
 def read_pseudo_masks(stage: Stage) -> RefinedScores:
     """What `run_pseudo_masks` wrote."""
-    return _outputs(RefinedScores, stage)
+    return stage.outputs_as(RefinedScores)
 
 
 def run_segmentation(stage: Stage, *, images: CheckedImages, masks: Stage, variants: tuple[str, ...]) -> None:
@@ -175,19 +175,7 @@ def run_segmentation(stage: Stage, *, images: CheckedImages, masks: Stage, varia
 
 def read_segmentation(stage: Stage) -> SegmentationScores:
     """What `run_segmentation` wrote."""
-    return _outputs(SegmentationScores, stage)
-
-
-Outputs = TypeVar("Outputs", MapScores, RefinedScores, SegmentationScores)
-
-
-def _outputs(kind: type[Outputs], stage: Stage) -> Outputs:
-    try:
-        return cast(Outputs, at_key(".outputs", kind, stage.record["outputs"]))
-    except TypeError as error:
-        raise RunFolderError(
-            f"{stage.record_path} is not the record of a stage ({error}); move it away, and the stage is computed again"
-        ) from error
+    return stage.outputs_as(SegmentationScores)
 
 
 def map_scores_from(plain: dict[str, Any], key: str, classes: int) -> dict[str, MapScores]:

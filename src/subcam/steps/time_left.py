@@ -10,24 +10,12 @@ from typing import Any
 
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
-from subcam.stages import (
-    affinity,
-    cam,
-    classify,
-    confidence,
-    discover,
-    evaluate,
-    predict,
-    prototypes,
-    pseudo_masks,
-    random_walk,
-    segment,
-    sure_regions,
-)
+from subcam.stages import cam, classify, confidence, discover, evaluate, predict, prototypes, segment
 from subcam.stages.context import PlannedStage
 from subcam.stages.given import corrections
 from subcam.stages.given import maps as given_maps
 from subcam.stages.given import masks as given_masks
+from subcam.stages.refine import affinity, alphas, pseudo_masks, random_walk, sure_regions
 from subcam.training.loop import total_steps
 
 MOST_ASSUMED = 0.5
@@ -177,6 +165,8 @@ _COUNTED: dict[Callable[..., None], Callable[[Given], tuple[float, float]]] = {
     predict.run: _predict,
     sure_regions.run: lambda given: (0.0, 1.5 * _crf(given["settings"].crf) * _megapixels(given["images"])),
     pseudo_masks.run: _masks,
+    alphas.run: _each_pixel(0.0, RATED),
+    alphas.run_of_walk: _each_pixel(0.0, RATED),
     random_walk.run: _each_pixel(FEATURES, WALK),
     evaluate.run_maps: _each_pixel(0.0, SCORED),
     evaluate.run_pseudo_masks: _each_pixel(0.0, SCORED),

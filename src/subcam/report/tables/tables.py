@@ -6,6 +6,7 @@ In: the results of a run (`RunResult`). Out: `ScoreTable`, and files in the run'
 
 from collections.abc import Iterator, Sequence
 
+from subcam.refine.alphas import alpha_text
 from subcam.refine.variants import VARIANTS
 from subcam.report.gather.names import GIVEN_MAPS, VARIANT_COLUMNS, network_name, row_name
 from subcam.report.tables import published
@@ -234,9 +235,10 @@ def explanation(result: RunResult) -> str:
     else:
         text = f"{'Without a star: b' if scored else 'B'}ackground {_thresholds(result)}"
         if result.refined:
-            masks = settings.refine.masks
-            text += f", alpha {masks.crf_alpha:g} before the CRF"
-            text += f", {masks.walk_alpha:g} for the random walk" if settings.refine.random_walk else ""
+            masks, made = settings.refine.masks, result.refined[-1].made
+            text += f", alpha {alpha_text(masks.crf_alpha, made.crf_alpha if made else None)} before the CRF"
+            if settings.refine.random_walk:
+                text += f", {alpha_text(masks.walk_alpha, made.walk_alpha if made else None)} for the random walk"
         given = result.rounds[0].given
         text += ". Response maps were given" if given else f". Rounds: {subcategories_text(settings)}"
         text += f".\n{BEST_NOTE}" if scored else "."

@@ -1,7 +1,6 @@
 """The stage that turns scores into pseudo masks: indexed PNGs, by variant, with an ignore region where asked."""
 
 import numpy as np
-import torch
 
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.check import CheckedImages
@@ -9,6 +8,7 @@ from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.errors import SettingsError
+from subcam.refine.alphas import AlphaOfWalk, AlphasOfMaps, MadeMasks, settled
 from subcam.refine.scores_and_masks import crf_of, label_map, mask_path, scores_with_background
 from subcam.refine.variants import VARIANTS, Variant
 from subcam.refine.walked_maps import read_walked, walked_path
@@ -31,8 +31,20 @@ def run(
     walked: Stage | None,
     scored: tuple[CheckedImages, ...],
     device: Device,
+    alphas: Stage | None = None,
+    walk_alpha: Stage | None = None,
 ) -> None:
-    """Write the masks of every image; those that are `scored` get all variants, of which `walked` None leaves one."""
+    """Write the masks of every image; those that are `scored` get all variants, of which `walked` None leaves one.
+
+    alphas, walk_alpha: the stages that chose those that are "auto" in the settings.
+    """
+    before_crf = settled(settings.crf_alpha, alphas.outputs_as(AlphasOfMaps).crf if alphas else None)
+    after_walk = None
+    if walked:
+        after_walk = settled(settings.walk_alpha, walk_alpha.outputs_as(AlphaOfWalk).alpha if walk_alpha else None)
+    made = MadeMasks(
+        images=len(images.image_set), pseudo_mask=settings.pseudo_mask, crf_alpha=before_crf, walk_alpha=after_walk
+    )
     all_variants = VARIANTS if walked else (settings.pseudo_mask,)
     if distributed.is_first():
         for variant in all_variants if scored else (settings.pseudo_mask,):
@@ -43,9 +55,15 @@ def run(
         return all_variants if record.name in compared else (settings.pseudo_mask,)
 
     def one(record: Record) -> None:
-        for variant in variants(record):
-            scores, classes = _scores(variant, record, settings, maps=maps, walked=walked, device=device.of_crf)
-            labels = label_map(scores, classes, ignore_margin=settings.ignore_margin)
+        wanted = variants(record)
+        found = {variant: _before_crf(variant, record, made, maps=maps, walked=walked) for variant in wanted}
+        # One lattice for all of them.
+        sharpened = [variant for variant in wanted if variant != "walk"]
+        sets = [found[variant][0] for variant in sharpened]
+        marginals = crf_of(record, sets, settings.crf, device.of_crf) if sets else []
+        by_variant = dict(zip(sharpened, marginals, strict=True))
+        for variant, (scores, classes) in found.items():
+            labels = label_map(by_variant.get(variant, scores), classes, ignore_margin=settings.ignore_margin)
             write_mask(mask_path(stage.path, variant, record.name), labels, palette=voc_palette(), durable=False)
 
     for_each(
@@ -55,27 +73,17 @@ def run(
         machine=device.machine,
         done=lambda record: all(mask_path(stage.path, v, record.name).is_file() for v in variants(record)),
     )
-    stage.finish({"images": len(images.image_set), "pseudo_mask": settings.pseudo_mask})
+    stage.finish(vars(made))
 
 
-def _scores(
-    variant: Variant,
-    record: Record,
-    settings: MaskSettings,
-    *,
-    maps: Stage,
-    walked: Stage | None,
-    device: torch.device | None,
+def _before_crf(
+    variant: Variant, record: Record, made: MadeMasks, *, maps: Stage, walked: Stage | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of background and present classes at full size, and those classes."""
-    if variant == "crf" or walked is None:
+    if variant == "crf" or walked is None or made.walk_alpha is None:
         responses = read_response_maps(maps_path(maps.path, record.name))
-        scores, classes = scores_with_background(responses, alpha=settings.crf_alpha), responses.classes
-    else:
-        after = read_walked(walked_path(walked.path, record.name))
-        if settings.walk_alpha not in after.alphas:
-            raise SettingsError(f"walk_alpha {settings.walk_alpha} is none of the walk's alphas {after.alphas}")
-        scores, classes = after.scores(settings.walk_alpha), after.classes
-    if variant in ("crf", "walk-crf"):
-        scores = crf_of(record, [scores], settings.crf, device)[0]
-    return scores, classes
+        return scores_with_background(responses, alpha=made.crf_alpha), responses.classes
+    after = read_walked(walked_path(walked.path, record.name))
+    if made.walk_alpha not in after.alphas:
+        raise SettingsError(f"walk_alpha {made.walk_alpha} is none of the walk's alphas {after.alphas}")
+    return after.scores(made.walk_alpha), after.classes
