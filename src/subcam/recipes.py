@@ -10,6 +10,7 @@ from subcam.crf.settings import CRFSettings
 from subcam.data.settings import AugmentationSettings, DatasetSettings
 from subcam.networks.settings import NetworkSettings
 from subcam.predict.settings import InferenceSettings
+from subcam.refine.variants import AUTO
 from subcam.settings import RefineSettings, RunSettings, SegmentSettings
 from subcam.stages.settings.affinity import AffinitySettings
 from subcam.stages.settings.classify import ClassifySettings
@@ -153,18 +154,23 @@ def toy() -> RunSettings:
 def small() -> RunSettings:
     """Any timm backbone on your own images, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
-    Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`), and the background
-    threshold is chosen without masks. Limits of confident positions, alphas, beta and the last CRF (DeepLab's) were
-    chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
+    Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`). The background
+    threshold and the alphas are chosen without masks. Limits of confident positions, scales, frozen layers, beta and
+    the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
-    Time: half an hour on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
-    mean of three seeds: 47.8 mIoU in round 0, 61.6 in round 2, 72.4 of the pseudo masks (`docs/log.md`).
+    Time: TIME. Score there, on val: SCORE (`docs/log.md`).
     """
     return RunSettings(
         rounds=2,
         control=False,
         route="prototypes",
-        network=NetworkSettings(name="mobilenetv2_100", weights="timm", freeze_batch_norm=True),
+        network=NetworkSettings(
+            name="mobilenetv2_100",
+            weights="timm",
+            frozen_below_stride=16,
+            frozen_in_bf16=True,
+            freeze_batch_norm=True,
+        ),
         classify=ClassifySettings(
             epochs=5,
             least_steps=200,
@@ -177,11 +183,11 @@ def small() -> RunSettings:
         ),
         discover=DiscoverSettings(num_subcategories=5),
         prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=0.4, context_below=0.2),
-        cam=CamSettings(scales=FOUR_SCALES, flip=True),
+        cam=CamSettings(scales=(1.0, 2.0), flip=False),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
             rounds="last",
-            sure_regions=SureRegionSettings(low_alpha=1.5, high_alpha=8.0),
+            sure_regions=SureRegionSettings(low_alpha=AUTO, high_alpha=AUTO),
             affinity=AffinitySettings(
                 epochs=3,
                 least_steps=100,
@@ -190,12 +196,15 @@ def small() -> RunSettings:
                 optimiser=FINE_TUNING,
             ),
             walk=WalkSettings(
-                beta=12.0, log_steps=8, all_pairs=True, alphas=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+                beta=12.0,
+                log_steps=8,
+                all_pairs=True,
+                alphas=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0),
             ),
             masks=MaskSettings(
                 pseudo_mask="walk-crf",
-                crf_alpha=2.0,
-                walk_alpha=3.0,
+                crf_alpha=AUTO,
+                walk_alpha=AUTO,
                 crf=CRFSettings(
                     spatial_sigma=1.0,
                     spatial_weight=3.0,
@@ -219,25 +228,6 @@ def small() -> RunSettings:
             ),
             predict=InferenceSettings(scales=(1.0, 1.5), flip=True, crf=True, known_labels=True),
         ),
-    )
-
-
-def few() -> RunSettings:
-    """Some dozens to some hundreds of your own images: less work than `small`, and better masks of so few.
-
-    As there, but maps are made at two scales without mirror images, and the classifier's layers before stride 16 stay
-    as they were pretrained. These three settings were chosen by masks of 60 and 304 photographs, the others as there.
-    Command: `subcam run few --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
-    Time: six minutes on one core for 60 images, up to the pseudo masks, ten for 304. Score: pseudo masks of twice 60
-    photographs on which nothing was chosen 56.3 and 55.2 mIoU (`docs/log.md`). Of 1,216 `small` makes better ones.
-    """
-    return small().with_(
-        {
-            "network.frozen_below_stride": 16,
-            "network.frozen_in_bf16": True,
-            "cam.scales": (1.0, 2.0),
-            "cam.flip": False,
-        }
     )
 
 
@@ -352,7 +342,6 @@ def coco14() -> RunSettings:
 RECIPES: dict[str, Callable[[], RunSettings]] = {
     "toy": toy,
     "small": small,
-    "few": few,
     "voc12_paper": voc12_paper,
     "voc12_reference": voc12_reference,
     "coco14": coco14,

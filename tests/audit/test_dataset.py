@@ -85,7 +85,7 @@ def test_a_healthy_set_has_no_finding_and_plain_counts(tmp_path: Path) -> None:
     assert found.sizes.width == (120, 120, 120)
     assert found.sizes.height == (100, 100, 100)
     assert found.sizes.kinds == {"PNG": 66}
-    assert (found.recipe, found.subcategories) == ("few", 1)
+    assert (found.recipe, found.subcategories) == ("small", 1)
 
 
 def test_every_bad_file_is_named_and_stops(tmp_path: Path) -> None:

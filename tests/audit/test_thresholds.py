@@ -124,8 +124,6 @@ def test_four_of_many_duplicates_are_shown() -> None:
         ("coco", tuple(map(str, range(80))), 5000, "coco14"),
         ("coco", tuple(map(str, range(79))), 5000, "small"),
         ("coco", tuple(map(str, range(80))), 4999, "small"),
-        ("folder", VOC_CLASSES, 401, "small"),
-        ("folder", VOC_CLASSES, 400, "few"),
     ],
 )
 def test_which_recipe_is_proposed(layout: str, classes: tuple[str, ...], images: int, recipe: str) -> None:

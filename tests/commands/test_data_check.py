@@ -29,7 +29,7 @@ def test_what_is_printed(mine: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "warning: 3 classes with fewer than 20 training images" in said
     assert "  - cat: 15 images" in said
     assert "A run would work. Worth fixing before spending hours on it: 1 problem." in said
-    assert f"subcam run few --data {mine} --dataset.labels tags.csv --out runs/mine" in said
+    assert f"subcam run small --data {mine} --dataset.labels tags.csv --out runs/mine" in said
     assert "with --out DIR: a page" in said
 
 

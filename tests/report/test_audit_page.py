@@ -77,7 +77,7 @@ def test_long_lists_are_cut_and_large_tables_left_out(tmp_path: Path) -> None:
     assert 'id="together"' not in text
     assert text.count("<figure>") <= SHOWN
     assert verdict(audit).startswith("A run would work.")
-    assert proposed_command(audit) == f"subcam run few --data {root} --out runs/mine"
+    assert proposed_command(audit) == f"subcam run small --data {root} --out runs/mine"
 
 
 def test_shares_are_those_of_the_class_of_the_row(tmp_path: Path) -> None:

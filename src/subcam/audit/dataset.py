@@ -27,8 +27,6 @@ from subcam.errors import BadInputError
 from subcam.runtime.progress import bar
 
 _LARGE_VOC = 5000
-_FEW = 400
-"""Images up to which `few` is proposed: at 304 its masks are better than those of `small`, at 1,216 worse."""
 _COCO_CLASSES = 80
 
 
@@ -317,8 +315,6 @@ def _recipe(layout: str, train: ImageSet) -> tuple[str, str]:
         return "voc12_paper", "PASCAL VOC 2012 with all its classes; needs a GPU, and small serves without one"
     if layout == "coco" and train.num_classes == _COCO_CLASSES and len(train) >= _LARGE_VOC:
         return "coco14", "MS COCO with all its classes; needs a GPU and days, and has not been run yet"
-    if len(train) <= _FEW:
-        return "few", "your own images, not many of them; runs on a CPU or a small GPU"
     return "small", "your own images; runs on a CPU or a small GPU"
 
 

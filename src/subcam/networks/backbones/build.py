@@ -103,7 +103,7 @@ def build_backbone(settings: NetworkSettings) -> Backbone:
     if Path(settings.weights).is_dir():
         return _build_saved(settings)
     build = {"resnet38": _build_resnet38, "tiny": _build_tiny}.get(settings.name, _build_timm)
-    if settings.name == mobilenetv2.NAME and settings.weights == "none" and settings.model_args in ({}, SAME):
+    if settings.name == mobilenetv2.NAME and settings.weights not in ("timm", PACKAGE):
         build = _build_mobilenetv2
     backbone = build(settings)
     freeze_parameters(backbone, settings.freeze)
@@ -221,10 +221,16 @@ def _build_timm(settings: NetworkSettings) -> Backbone:
 
 
 def _build_mobilenetv2(settings: NetworkSettings) -> Backbone:
+    """Ours, which does without timm's import, unless timm has to tell what the settings or the weights' names mean."""
     stride = settings.output_stride or mobilenetv2.STRIDE
-    if stride not in (8, 16, 32):
+    if stride not in (8, 16, 32) or settings.model_args not in ({}, SAME):
         return _build_timm(settings)
     body = mobilenetv2.MobileNetV2(output_stride=stride, pad_same=settings.model_args == SAME)
+    if settings.weights != "none":
+        state = load_state(settings.weights)
+        if find_misfit(body, split_heads(body, state, CLASSIFIER_HEADS)[0]):
+            return _build_timm(settings)
+        load_into(body, state, drop=CLASSIFIER_HEADS, source=settings.weights)
     return _assemble(body, settings, _call, mobilenetv2.NUM_FEATURES, stride, mobilenetv2.MEAN, mobilenetv2.STD)
 
 
