@@ -172,7 +172,7 @@ def small() -> RunSettings:
             freeze_batch_norm=True,
         ),
         classify=ClassifySettings(
-            epochs=5,
+            epochs=3,
             least_steps=200,
             batch_size=16,
             subcategory_weight=5.0,
