@@ -9,13 +9,13 @@ A call runs on one thread and does not hold the interpreter's lock while it comp
 it from several threads. On a GPU see `dense_crf_torch`.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from subcam.checks.arguments import takes_arrays
+from subcam.crf.kept_lattices import KeptLattices, Shape
 from subcam.crf.lattice import Lattice, build_lattice
 from subcam.crf.mean_field import choose_widths, infer_sets
 from subcam.crf.settings import CRFSettings, Iterations
@@ -23,10 +23,6 @@ from subcam.runtime.resources import require_memory
 
 MOST = 1.001
 """The greatest score; rounding may lead a little above 1."""
-
-CACHED_LATTICES = 4
-CACHED_PIXELS = 400_000
-"""Spatial lattices of images up to this size are kept, as most images of a data set share a few sizes."""
 
 
 class DenseCRF:
@@ -43,7 +39,7 @@ class DenseCRF:
         _check_image(image)
         self.settings = settings or CRFSettings()
         self.height, self.width, _ = image.shape
-        self._spatial = _spatial_lattice(self.height, self.width, self.settings.spatial_sigma)
+        self._spatial = SPATIAL.of(Shape(self.height, self.width, self.settings.spatial_sigma))
         sigma_xy, sigma_rgb = self.settings.bilateral_sigma_xy, self.settings.bilateral_sigma_rgb
         self._bilateral = build_lattice(image, (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
 
@@ -190,11 +186,11 @@ def _describe_unusable(score_sets: Sequence[np.ndarray]) -> str:
     return "dense CRF: expected finite probabilities of at least 0, got " + ", ".join(parts)
 
 
-def _spatial_lattice(height: int, width: int, sigma: float) -> Lattice:
-    build = _cached_spatial_lattice if height * width <= CACHED_PIXELS else _cached_spatial_lattice.__wrapped__
-    return build(height, width, sigma)
+def _spatial_lattice(shape: Shape) -> Lattice:
+    return build_lattice(np.empty((shape.height, shape.width, 0), np.uint8), (shape.sigma, shape.sigma))
 
 
-@functools.lru_cache(maxsize=CACHED_LATTICES)
-def _cached_spatial_lattice(height: int, width: int, sigma: float) -> Lattice:
-    return build_lattice(np.empty((height, width, 0), np.uint8), (sigma, sigma))
+KEPT_BYTES = 64 << 20
+"""Enough for one image of a megapixel with DeepLab's settings, of three with psa's."""
+
+SPATIAL = KeptLattices(_spatial_lattice, most_bytes=KEPT_BYTES)

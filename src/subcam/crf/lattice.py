@@ -61,6 +61,11 @@ class Lattice:
         """How many vertices at least one pixel touches."""
         return self.neighbours.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the three arrays."""
+        return self.vertices.nbytes + self.weights.nbytes + self.neighbours.nbytes
+
 
 class _Tables(NamedTuple):
     """Growing tables: each vertex's key and sum of weights, by number; slots with numbers, looked up by key."""
