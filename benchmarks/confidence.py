@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.choices import stage_of
 from subcam.data.dataset import Dataset
 from subcam.data.images import read_indices, read_mask
 from subcam.data.records import IGNORE_INDEX, ImageSet, Record
@@ -59,8 +60,7 @@ def sources_of(run: FinishedRun) -> Sources:
     inputs = refined.masks.inputs
 
     def stage(key: object) -> Stage | None:
-        paths = (run.result.out / "stages").glob(f"*-{str(key)[:10]}") if key else ()
-        return next((Stage(name=path.name, key=str(key), path=path) for path in paths), None)
+        return stage_of(run.result.out, key) if key else None
 
     network = next((one.masks for one in run.result.segmented if one.trained_on != "truth"), None)
     known = network is not None and (network.path / "masks-known").is_dir()

@@ -34,17 +34,20 @@ def refined(index: int) -> tuple[str, ...]:
 
 
 PAPER, SMALL, COMPARED = "voc-animals-paper.csv", "voc-animals-small.csv", "voc-animals-compared.csv"
+EARLIER = "voc-animals-small-0.1.0.csv"
 ROWS = (
     Row(title="plain CAM, the paper's settings (round 0)", file=PAPER, what=refined(0)),
     Row(title="the paper's sub-categories (round 3)", file=PAPER, what=refined(3)),
     Row(title="its control (lambda = 0, round 3)", file=PAPER, what=("control (lambda = 0): round 3",)),
-    Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
+    Row(title="`small` of 0.1.0: plain CAM (round 0)", file=EARLIER, what=("response maps: round 0",)),
     *(
         Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other methods: {name}",))
         for name in ("Grad-CAM++", "LayerCAM", "erasing", "equivariance")
     ),
+    Row(title="its control (no labels of positions, round 2)", file=EARLIER, what=("control (lambda = 0): round 2",)),
+    Row(title="its prototypes (round 2), alphas chosen with masks", file=EARLIER, what=refined(2)),
+    Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
     Row(title="prototypes, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
-    Row(title="its control (no labels of positions, round 2)", file=SMALL, what=("control (lambda = 0): round 2",)),
     Row(title="**prototypes (round 2)**", file=SMALL, what=refined(2)),
 )
 

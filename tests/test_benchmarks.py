@@ -5,11 +5,14 @@ import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as command
 from benchmarks import (
+    choices,
     clustering,
     confidence,
     evaluation,
@@ -36,6 +39,7 @@ from benchmarks.measure import (
 from benchmarks.record import Bound, Growth, Results, Row, merged, missed
 
 from subcam.errors import BadInputError
+from subcam.metrics.scores import scores
 from subcam.results import open_images, read_run
 from subcam.settings import RunSettings
 
@@ -252,3 +256,33 @@ def test_rank_correlation_by_hand_and_of_a_run(refined_run: Path) -> None:
     assert columns[0] == ["val"] * 5
     assert set(columns[2]) == {"8"}
     assert all(-1 <= float(cell) <= 1 for cell in columns[3])
+
+
+def test_settings_of_the_walk_chosen_on_other_classes(refined_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = read_run(refined_run)
+    walk = run.result.settings.refine.walk
+    counted = []
+    count = choices.count
+
+    def keep(*args: Any) -> Any:
+        counted.append(count(*args))
+        return counted[-1]
+
+    monkeypatch.setattr(choices, "count", keep)
+    table, by_way = choices.table_of(run, betas=(walk.beta, 2.0), choose_on="val", score_on="val")
+    # All images together are what the run itself has scored.
+    (refined,) = run.result.refined
+    for alpha, expected in zip(refined.scores["val"].alphas, refined.scores["val"].walk_curve, strict=True):
+        own = choices.Choice(walk.beta, walk.all_pairs, alpha)
+        assert scores(sum(matrices[own] for matrices in counted[0].values())).miou == pytest.approx(expected, abs=0.01)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [row[1] for row in rows] == [*by_way, *by_way]
+    best = by_way["on these images *"]
+    assert all(best[half] >= found[half] for found in by_way.values() for half in (0, 1))
+    assert all(0 <= score <= 1 for found in by_way.values() for score in found)
+    one, other = next(choices.halves(4))
+    by_hand = [matrices for shown, matrices in counted[0].items() if shown <= other]
+    chosen = choices.Choice(walk.beta, walk.all_pairs, refined.made.walk_alpha if refined.made else 0.0)
+    iou = scores(sum(matrices[chosen] for matrices in by_hand)).iou
+    assert by_way["as in the run"][0] == pytest.approx(float(np.nanmean(iou[[0, 3, 4]])))
+    assert one | other == {0, 1, 2, 3}
