@@ -4,6 +4,7 @@ Blocks that several recipes share stand first, once. A recipe that is another wi
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from subcam.cam.settings import CamSettings
 from subcam.crf.settings import CRFSettings
@@ -193,7 +194,7 @@ def small() -> RunSettings:
                 least_steps=100,
                 batch_size=16,
                 augmentation=_augmentation(224, (256, 512)),
-                optimiser=FINE_TUNING,
+                optimiser=replace(FINE_TUNING, head_multiplier=40.0),
             ),
             walk=WalkSettings(
                 beta=12.0,

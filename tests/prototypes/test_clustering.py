@@ -97,6 +97,24 @@ def test_a_sample_holds_little_more_than_its_size() -> None:
     np.testing.assert_array_equal(sample.features[:, 0], np.argsort(keys)[:40] // 8)
 
 
+def test_a_sample_keeps_half_precision_and_directions_are_computed_in_more() -> None:
+    features = np.random.default_rng(0).normal(scale=100, size=(50, 1280)).astype(np.float32)
+    features[0, 0] = 1e6
+    sample = PositionSample(50, dim=1280)
+    sample.add(features, np.random.default_rng(1))
+    kept = sample.features
+    assert kept.dtype == np.float16
+    assert np.isfinite(kept).all()
+    order = np.argsort(np.random.default_rng(1).random(50))
+    expected = features[order].clip(-65504, 65504)
+    np.testing.assert_allclose(kept, expected, rtol=5e-4, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(directions(kept), axis=1), 1, rtol=1e-6)
+    found = find_prototypes([kept], [kept], num_objects=3, num_context=2).together
+    np.testing.assert_allclose(
+        found, find_prototypes([expected], [expected], num_objects=3, num_context=2).together, atol=2e-3
+    )
+
+
 def test_every_position_is_equally_likely() -> None:
     """Of 10 positions 3 are taken, 2000 times: each image's share is that of its positions, within 5 deviations."""
     counts = np.zeros(5)

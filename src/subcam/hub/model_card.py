@@ -283,7 +283,8 @@ def _use_of_masks(source: CardSource) -> str:
     elif source.given:
         said.append(f"Nothing is known of how the {source.given} were made that it learned from.")
     elif source.segments:
-        masks, made = source.run.result.settings.refine.masks, source.run.result.refined[-1].made
+        result = source.run.result
+        masks, made = result.settings.refine.masks, result.refined[-1].made if result.refined else None
         corrected = "Masks that people corrected took the place of the pseudo masks of some training images."
         said.append(corrected if source.corrected else "No mask took part in the training.")
         said.append(

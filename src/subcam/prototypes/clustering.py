@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int16, Integer
+from jaxtyping import Float, Float16, Float32, Int16, Integer
 from threadpoolctl import threadpool_limits
 
 from subcam.checks.arguments import takes_arrays
@@ -18,6 +18,8 @@ from subcam.prototypes.classifier import UNLABELLED
 from subcam.runtime import distributed
 
 CONTEXT = -2
+
+LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,8 @@ def confident_positions(
 class PositionSample:
     """A random sample of `size` of the positions that it is shown, each equally likely; holds a quarter more.
 
-    Every position gets a random number; those with the smallest stay. Which these are does not depend on the order in
-    which images come.
+    They are kept in half precision, which is all that a network in bf16 gives. Every position gets a random number;
+    those with the smallest stay. Which these are does not depend on the order in which images come.
     """
 
     def __init__(self, size: int, *, dim: int) -> None:
@@ -73,7 +75,7 @@ class PositionSample:
         self.seen = 0
         self._below = np.inf
         self._keys = [np.zeros(0)]
-        self._features = [np.zeros((0, dim), np.float32)]
+        self._features = [np.zeros((0, dim), np.float16)]
 
     def add(self, features: Float32[np.ndarray, "positions dim"], rng: np.random.Generator) -> None:
         """Show the positions of one image; `rng` is that image's own."""
@@ -81,12 +83,12 @@ class PositionSample:
         keys = rng.random(len(features))
         chosen = keys < self._below
         self._keys.append(keys[chosen])
-        self._features.append(features[chosen])
+        self._features.append(features[chosen].clip(-LARGEST, LARGEST).astype(np.float16))
         if sum(map(len, self._keys)) > 1.25 * self.size:
             self._keep_smallest()
 
     @property
-    def features(self) -> Float32[np.ndarray, "sampled dim"]:
+    def features(self) -> Float16[np.ndarray, "sampled dim"]:
         """The sample, in an order of its own."""
         self._keep_smallest()
         return self._features[0]
@@ -178,5 +180,6 @@ def assign(
 
 def directions(features: Float[np.ndarray, "*shape dim"]) -> Float32[np.ndarray, "*shape dim"]:
     """Features scaled to unit length; zeros stay zeros."""
+    features = features.astype(np.promote_types(features.dtype, np.float32), copy=False)
     length = np.linalg.norm(features, axis=-1, keepdims=True)
     return (features / np.maximum(length, 1e-6)).astype(np.float32)
