@@ -22,19 +22,20 @@ RUN = NetworkSettings(
     neck_channels=512,
     freeze=("conv_stem",),
     frozen_below_stride=16,
+    frozen_in_bf16=True,
     mean=(0.1, 0.2, 0.3),
 )
 
 
 def test_settings_are_changed_in_a_copy() -> None:
     recipe = small()
-    changed = recipe.with_({"classify.epochs": 3, "refine.masks.crf.iterations": 4, "seed": 7})
+    changed = recipe.with_({"classify.epochs": 4, "refine.masks.crf.iterations": 4, "seed": 7})
     assert recipe == small()
     crf = replace(recipe.refine.masks.crf, iterations=4)
     assert changed == replace(
         recipe,
         seed=7,
-        classify=replace(recipe.classify, epochs=3),
+        classify=replace(recipe.classify, epochs=4),
         refine=replace(recipe.refine, masks=replace(recipe.refine.masks, crf=crf)),
     )
     assert recipe.with_({}) == recipe
@@ -228,8 +229,9 @@ def test_same_is_the_runs_network_without_what_is_the_classifiers() -> None:
     )
     assert (config.class_names, config.architecture, config.multi_scale_inputs) == (("cat",), "deeplabv2", (0.5, 0.75))
     assert SegmentSettings().config(run_network=RUN, class_names=("cat",)).network.output_stride is None
-    own = SegmentSettings(network=NetworkSettings(name="same", frozen_below_stride=8))
-    assert own.config(run_network=RUN, class_names=("cat",)).network.frozen_below_stride == 8
+    own = SegmentSettings(network=NetworkSettings(name="same", frozen_below_stride=8, frozen_in_bf16=True))
+    network = own.config(run_network=RUN, class_names=("cat",)).network
+    assert (network.frozen_below_stride, network.frozen_in_bf16) == (8, True)
 
 
 def test_a_network_of_its_own_is_taken_as_it_is() -> None:

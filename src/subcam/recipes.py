@@ -159,7 +159,8 @@ def small() -> RunSettings:
     threshold and the alphas are chosen without masks. Limits of confident positions, scales, frozen layers, beta and
     the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
-    Time: TIME. Score there, on val: SCORE (`docs/log.md`).
+    Time: 15 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
+    mean of three seeds: 45.5 mIoU in round 0, 59.4 in round 2, 74.7 of the pseudo masks (`docs/log.md`).
     """
     return RunSettings(
         rounds=2,

@@ -102,7 +102,7 @@ class SegmentSettings(Settings):
         architecture: "deeplabv2" (the paper's), "deeplabv3plus", or a name of segmentation-models-pytorch ("unet",
             "segformer", ...).
         network: its backbone or encoder. With the name "same" it is the run's, weights and all, and of the fields here
-            only `output_stride` and `frozen_below_stride` count.
+            only `output_stride`, `frozen_below_stride` and `frozen_in_bf16` count.
         train: how it is trained.
         predict: how it is applied to the images that are scored.
         multi_scale_inputs: further scales at which the network sees each image, in training and after; DeepLab-v2 has
@@ -132,6 +132,7 @@ class SegmentSettings(Settings):
                 neck_channels=0,
                 freeze=(),
                 frozen_below_stride=network.frozen_below_stride,
+                frozen_in_bf16=network.frozen_in_bf16,
             )
         return SegmentationConfig(
             network=network,
