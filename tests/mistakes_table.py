@@ -38,7 +38,7 @@ MISTAKES = {
     "a command misspelt": Mistake(command="trian", message="there is no command 'trian'; there are: run, <...>"),
     "a recipe misspelt": Mistake(
         command="run smal --data images",
-        message="expected a recipe after 'run', got smal; there are: toy, small, few, voc12_paper<...>",
+        message="expected a recipe after 'run', got smal; there are: toy, small, voc12_paper<...>",
     ),
     # --- the folder of images
     "no images named": Mistake(

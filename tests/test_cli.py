@@ -53,7 +53,7 @@ def test_unknown_words(mistake: Callable) -> None:
     commands = "run, classify, discover, cam, refine, segment, demo, recipes, predict, evaluate, compare, export"
     commands += ", report, ablate, data, completion"
     assert mistake("trian") == f"there is no command 'trian'; there are: {commands}"
-    recipes = "toy, small, few, voc12_paper, voc12_reference, coco14"
+    recipes = "toy, small, voc12_paper, voc12_reference, coco14"
     assert mistake("run") == f"expected a recipe after 'run', got nothing; there are: {recipes}"
     assert mistake("run", "smal") == f"expected a recipe after 'run', got smal; there are: {recipes}"
     assert mistake("recipes", "toy") == "'recipes' takes no arguments, got toy"

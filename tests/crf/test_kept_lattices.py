@@ -62,6 +62,14 @@ def test_one_that_is_too_large_is_built_each_time_and_drives_none_out(kept: Kept
     assert small in kept
 
 
+def test_cleared_it_builds_anew(kept: KeptLattices, built: list[Shape]) -> None:
+    kept.of(Shape(2, 3, 1.0))
+    kept.clear()
+    assert len(kept) == 0
+    kept.of(Shape(2, 3, 1.0))
+    assert len(built) == 2
+
+
 def test_several_threads_may_ask(built: list[Shape]) -> None:
     kept = KeptLattices(lambda shape: of_bytes(4 * shape.height), most_bytes=40)
     failed: list[BaseException] = []

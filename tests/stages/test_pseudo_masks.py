@@ -16,7 +16,7 @@ from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.pairs import pool_to_grid
 from subcam.cam.response import background_score
-from subcam.crf.dense_crf import dense_crf
+from subcam.crf.dense_crf import SPATIAL, dense_crf
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image, voc_palette
@@ -95,6 +95,7 @@ def scores_by_hand(variant: str, record: Record, given: dict[str, Any]) -> np.nd
 
 def test_each_variant_is_the_best_of_its_scores(run: Callable, given: dict[str, Any], tmp_path: Path) -> None:
     stage = run(tmp_path, scored=(given["images"],))
+    assert len(SPATIAL) == 0  # kept from image to image, and no longer
     made = {"images": 4, "pseudo_mask": "walk-crf", "crf_alpha": 2.0, "walk_alpha": 3.0}
     assert stage.record["outputs"] == made
     differing = dict.fromkeys(itertools.combinations(VARIANTS, 2), 0)

@@ -16,7 +16,7 @@ from tests.stages.given import images_of, stage_at
 
 from subcam.affinity.marginals import CRFMarginals, as_bytes, marginals_path, read_marginals, write_marginals
 from subcam.cam.map_files import maps_path, read_response_maps, write_response_maps
-from subcam.crf.dense_crf import dense_crf
+from subcam.crf.dense_crf import SPATIAL, dense_crf
 from subcam.crf.settings import CRFSettings
 from subcam.data.check import CheckedImages
 from subcam.data.images import read_image
@@ -60,6 +60,7 @@ def run(device: Device, images: ImageSet, maps: Path) -> Callable:
 def test_marginals_are_those_of_the_dense_crf(run: Callable, images: ImageSet, maps: Path, tmp_path: Path) -> None:
     settings = SureRegionSettings(low_alpha=2.0, high_alpha=20.0, crf=CRFSettings(iterations=3))
     stage = run(tmp_path, settings=settings)
+    assert len(SPATIAL) == 0
     assert stage.record["outputs"] == {"images": len(images), "low_alpha": 2.0, "high_alpha": 20.0}
     for record in images.records:
         stored = read_marginals(marginals_path(stage.path, record.name))

@@ -45,6 +45,11 @@ class KeptLattices:
                     self._kept.pop(next(iter(self._kept)))
         return built
 
+    def clear(self) -> None:
+        """Keep none of them any longer."""
+        with self._lock:
+            self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)
 

@@ -54,6 +54,13 @@ def scores_with_background(maps: ResponseMaps, *, alpha: float) -> Float32[np.nd
     return torch.cat([likely_background(full, alpha)[None], full]).numpy()
 
 
+def forget_lattices() -> None:
+    """Give up the memory that the CPU's dense CRF keeps from image to image: at the end of a stage that used it."""
+    from subcam.crf.dense_crf import SPATIAL
+
+    SPATIAL.clear()
+
+
 def crf_of(
     record: Record, scores: list[np.ndarray], settings: CRFSettings, device: "torch.device | None" = None
 ) -> list[Float32[np.ndarray, "channels h w"]]:

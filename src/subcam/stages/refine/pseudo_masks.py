@@ -9,7 +9,7 @@ from subcam.data.readers.class_names import write_legend
 from subcam.data.records import Record
 from subcam.errors import SettingsError
 from subcam.refine.alphas import AlphaOfWalk, AlphasOfMaps, MadeMasks, settled
-from subcam.refine.scores_and_masks import crf_of, label_map, mask_path, scores_with_background
+from subcam.refine.scores_and_masks import crf_of, forget_lattices, label_map, mask_path, scores_with_background
 from subcam.refine.variants import VARIANTS, Variant
 from subcam.refine.walked_maps import read_walked, walked_path
 from subcam.runtime import distributed
@@ -73,6 +73,7 @@ def run(
         machine=device.machine,
         done=lambda record: all(mask_path(stage.path, v, record.name).is_file() for v in variants(record)),
     )
+    forget_lattices()
     stage.finish(vars(made))
 
 

@@ -8,7 +8,7 @@ from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.data.check import CheckedImages
 from subcam.data.records import Record
 from subcam.refine.alphas import AlphasOfMaps, settled
-from subcam.refine.scores_and_masks import crf_of, scores_with_background
+from subcam.refine.scores_and_masks import crf_of, forget_lattices, scores_with_background
 from subcam.runtime.devices import Device
 from subcam.runtime.parallel import for_each
 from subcam.runtime.run_folder import Stage
@@ -50,4 +50,5 @@ def run(
         machine=device.machine,
         done=lambda record: marginals_path(stage.path, record.name).is_file(),
     )
+    forget_lattices()
     stage.finish({"images": len(records), "low_alpha": low_alpha, "high_alpha": high_alpha})
