@@ -142,7 +142,7 @@ def augment(
 def jitter_colours(image: Image.Image, jitter: tuple[tuple[str, float], ...]) -> Image.Image:
     """Adjust brightness, contrast, saturation and hue by given factors in the given order.
 
-    Equal to torchvision v2's ColorJitter on a PIL image, whose import takes seconds and 200 MB.
+    Equal to torchvision v2's ColorJitter on a PIL image, whose import takes 180 MiB.
     """
     for name, factor in jitter:
         image = _turned_hue(image, factor) if name == "hue" else _ENHANCED[name](image).enhance(factor)
