@@ -156,8 +156,8 @@ def small() -> RunSettings:
     """Any timm backbone on your own images, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
     Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`). The background
-    threshold and the alphas are chosen without masks. Limits of confident positions, scales, frozen layers, beta and
-    the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
+    threshold and the alphas are chosen without masks. Limits of confident positions, scales, frozen layers, epochs,
+    beta and the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: 15 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
     mean of three seeds: 45.5 mIoU in round 0, 59.4 in round 2, 74.7 of the pseudo masks (`docs/log.md`).
