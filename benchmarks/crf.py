@@ -62,11 +62,15 @@ dense_crf(image, scores); print(time.perf_counter() - start, time.process_time()
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """An image's size, classes, whose settings; how many score sets share its lattices (2 for low and high alpha)."""
+    """An image's size, classes, whose settings; how many score sets share its lattices (2 for low and high alpha).
+
+    scoring: how many of the classes have a score above 0 anywhere; None for all.
+    """
 
     height: int
     width: int
     classes: int
+    scoring: int | None = None
     sets: int = 1
     threads: int = 1
     deeplab: bool = False
@@ -75,6 +79,7 @@ class Size:
     def title(self) -> str:
         """The case in words."""
         parts = [f"{self.width} x {self.height}", f"{self.classes} classes"]
+        parts += [f"{self.scoring} of them scoring"] if self.scoring else []
         parts += [f"{self.sets} score sets"] if self.sets > 1 else []
         parts += [f"{self.threads} images at once"] if self.threads > 1 else []
         parts += ["DeepLab's settings"] if self.deeplab else []
@@ -159,11 +164,11 @@ def make_cases(folder: Path | None, scratch: Path, size: Size) -> list[Case]:
     cases = []
     for number, image in enumerate(photographs(folder, height, width)):
         coarse = rng.dirichlet(np.full(classes, 0.5), (sets, -(-height // 16), -(-width // 16))).astype(np.float32)
-        scores = np.empty((sets, classes, height, width), np.float32)
-        for index in np.ndindex(sets, classes):
+        scores = np.zeros((sets, classes, height, width), np.float32)
+        for index in np.ndindex(sets, size.scoring or classes):
             plane = Image.fromarray(coarse[index[0], :, :, index[1]])
             scores[index] = np.array(plane.resize((width, height), Image.Resampling.BILINEAR)).clip(0)
-        path = scratch / f"{height}x{width}_{classes}_{sets}_{number}.npz"
+        path = scratch / f"{number}.npz"
         np.savez(path, image=image, scores=scores)
         settings = DEEPLAB_CRF if size.deeplab else CRFSettings()
         cases.append(Case(image=image, scores=scores, path=path, settings=settings))
@@ -257,6 +262,7 @@ def rows(options: Options) -> Iterator[Row]:
         return
     sizes = [Size(height=height, width=width, classes=classes) for height, width in SIZES for classes in CLASSES]
     height, width = YARDSTICK
+    sizes += [Size(height=height, width=width, classes=21, scoring=3)]
     sizes += [Size(height=height, width=width, classes=classes, sets=2) for classes in CLASSES]
     sizes += [Size(height=height, width=width, classes=classes, deeplab=True) for classes in CLASSES]
     sizes += [Size(height=height, width=width, classes=5, threads=2)]

@@ -10,6 +10,7 @@ it from several threads. On a GPU see `dense_crf_torch`.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -17,7 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from subcam.checks.arguments import takes_arrays
 from subcam.crf.kept_lattices import KeptLattices, Shape
 from subcam.crf.lattice import Lattice, build_lattice
-from subcam.crf.mean_field import choose_widths, infer_sets
+from subcam.crf.mean_field import SMALLEST, choose_widths, infer_sets
 from subcam.crf.settings import CRFSettings, Iterations
 from subcam.runtime.resources import require_memory
 
@@ -69,29 +70,36 @@ class DenseCRF:
         """
         if not score_sets:
             return []
-        for position, scores in enumerate(score_sets):
+        highest = [
             self._check_scores(scores, position, len(score_sets), score_sets[0].shape)
-        num_classes = score_sets[0].shape[0]
+            for position, scores in enumerate(score_sets)
+        ]
+        classes = _distinct(score_sets, highest)
+        count = len(classes.computed)
         marginals: list[np.ndarray] = []
         while len(marginals) < len(score_sets):
-            widths = choose_widths(num_classes, len(score_sets) - len(marginals))
+            widths = choose_widths(count, len(score_sets) - len(marginals))
             group = score_sets[len(marginals) : len(marginals) + widths.sets]
-            self._require_memory(num_classes, len(group), len(widths.padded))
+            self._require_memory(classes, len(group), len(widths.padded))
             results, unusable = infer_sets(
-                [np.ascontiguousarray(scores, np.float32).reshape(num_classes, -1) for scores in group],
+                [np.ascontiguousarray(classes.of(scores), np.float32).reshape(count, -1) for scores in group],
                 self._spatial,
                 self._bilateral,
                 spatial_weight=self.settings.spatial_weight,
                 bilateral_weight=self.settings.bilateral_weight,
                 iterations=self.settings.iterations if iterations is None else iterations,
                 widths=widths,
+                copies=classes.copies,
             )
             if unusable:
                 raise ValueError(_describe_unusable(score_sets))
-            marginals.extend(results.reshape(len(group), num_classes, self.height, self.width))
+            marginals.extend(classes.to_all(results).reshape(len(group), -1, self.height, self.width))
         return marginals
 
-    def _check_scores(self, scores: np.ndarray, position: int, num_sets: int, first_shape: tuple[int, ...]) -> None:
+    def _check_scores(
+        self, scores: np.ndarray, position: int, num_sets: int, first_shape: tuple[int, ...]
+    ) -> Float[np.ndarray, " cls"]:
+        """The greatest score of each class."""
         which = "probabilities" if num_sets == 1 else f"probabilities of set {position}"
         if not np.issubdtype(scores.dtype, np.floating):
             raise ValueError(
@@ -102,20 +110,58 @@ class DenseCRF:
             raise ValueError(
                 f"dense CRF: expected {which} of shape {expected}, as the image's, got {list(scores.shape)}"
             )
-        if MOST < (highest := float(scores.max())) < np.inf:
+        highest = scores.max((1, 2))
+        if MOST < (most := float(highest.max())) < np.inf:
             raise ValueError(
-                f"dense CRF: expected {which} of at most 1, got {highest:g}. Divide them by their maximum, or take a"
+                f"dense CRF: expected {which} of at most 1, got {most:g}. Divide them by their maximum, or take a"
                 " softmax of logits."
             )
         if scores.shape != first_shape:
             raise ValueError(
                 f"dense CRF: expected {which} to have {first_shape[0]} classes as set 0, got {len(scores)}"
             )
+        return highest
 
-    def _require_memory(self, num_classes: int, num_sets: int, padded: int) -> None:
+    def _require_memory(self, classes: "_Classes", num_sets: int, padded: int) -> None:
         vertices = self._spatial.num_vertices + self._bilateral.num_vertices
-        needed = 4 * (self.height * self.width * (2 * num_sets * num_classes + padded) + 2 * vertices * padded)
-        require_memory(needed, f"dense CRF of {self.width} x {self.height} pixels, {num_classes} classes")
+        pixels, count = self.height * self.width, len(classes.computed)
+        inside = pixels * (2 * num_sets * count + padded) + 2 * vertices * padded
+        afterwards = pixels * num_sets * (count + len(classes.all))
+        require_memory(
+            4 * max(inside, afterwards), f"dense CRF of {self.width} x {self.height} pixels, {len(classes.all)} classes"
+        )
+
+
+class _Classes(NamedTuple):
+    """Which classes are computed. Those that score nothing anywhere are equal, so that one stands for all of them.
+
+    computed: by index, that one last. copies: how many classes the last one stands for. all: of each class, its place
+    in `computed`.
+    """
+
+    computed: list[int]
+    copies: int
+    all: list[int]
+
+    def of(self, scores: Float[np.ndarray, "cls h w"]) -> Float[np.ndarray, "computed h w"]:
+        return scores if self.copies == 1 else scores[self.computed]
+
+    def to_all(self, marginals: Float32[np.ndarray, "sets computed pixels"]) -> Float32[np.ndarray, "sets cls pixels"]:
+        return marginals if self.copies == 1 else marginals[:, self.all]
+
+
+def _distinct(score_sets: Sequence[np.ndarray], highest: Sequence[np.ndarray]) -> _Classes:
+    """Classes of no score above the clipped ones in any set become one, unless a negative score is to be found."""
+    nowhere = np.all([most <= SMALLEST for most in highest], axis=0)
+    indices = list(range(len(nowhere)))
+    if nowhere.sum() < 2 or any(scores[nowhere].min() < 0 for scores in score_sets):
+        return _Classes(computed=indices, copies=1, all=indices)
+    absent = np.flatnonzero(nowhere).tolist()
+    computed = [*np.flatnonzero(~nowhere).tolist(), absent[0]]
+    places = {index: place for place, index in enumerate(computed)}
+    return _Classes(
+        computed=computed, copies=len(absent), all=[places.get(index, len(computed) - 1) for index in indices]
+    )
 
 
 @takes_arrays()

@@ -85,8 +85,12 @@ def infer_sets(
     bilateral_weight: float,
     iterations: int,
     widths: Widths,
+    copies: int = 1,
 ) -> tuple[np.ndarray, int]:
     """Marginals, float32 [sets, cls, pixels], of `widths.sets` score sets, each float32 [cls, pixels].
+
+    copies: how many classes of equal scores the last one stands for. Equal classes stay equal in every iteration, so
+        that one is enough; its marginals are those of each of them.
 
     Returns also how many of the scores are not finite or negative; the marginals mean nothing if there are any.
     """
@@ -104,6 +108,7 @@ def infer_sets(
         (np.float32(spatial_weight), np.float32(bilateral_weight)),
         iterations,
         widths[1:],
+        np.float32(copies),
         aligned_zeros(2 * BLOCK * len(padded)),
         marginals,
     )
@@ -174,12 +179,12 @@ def _largest(buffer, size):
 
 @kernel(inline="always")
 @no_type_check
-def _softmax(buffer, odds, first_odd, size, first, last, widths):
+def _softmax(buffer, odds, first_odd, size, first, last, widths, copies):
     """Messages less the last class's, in the buffer's first half, into marginals there, less the last class's.
 
     In the last pass nothing is taken off, and the last class's own go to the second half. A channel's share is its odds
-    times e to the difference of messages, that of the last class 1; if this might overflow, all are divided by the
-    largest power of e.
+    times e to the difference of messages, that of the last class 1, and it counts `copies` times; if this might
+    overflow, all are divided by the largest power of e.
     """
     segment, _, piece = widths
     one, zero, half = np.float32(1), np.float32(0), buffer.size // 2
@@ -196,7 +201,7 @@ def _softmax(buffer, odds, first_odd, size, first, last, widths):
     for at in range(0, size, len(piece)):
         share = load(buffer, at, piece)
         last_share = load(buffer, half + at, piece) if steep else fill(one, piece)
-        total = last_share + segment_sum(share, segment)
+        total = copies * last_share + segment_sum(share, segment)
         scale = fill(one / element(total, 0), piece) if len(segment) == len(piece) else one / total
         if last:
             store(buffer, at, share * scale)
@@ -220,7 +225,7 @@ def _write(marginals, buffer, start, count, width):
 
 @kernel()
 @no_type_check
-def _mean_field(odds, spatial, bilateral, weights, iterations, widths, buffer, marginals):
+def _mean_field(odds, spatial, bilateral, weights, iterations, widths, copies, buffer, marginals):
     """All iterations: messages from the sources (but in the first pass), softmax, splat to the targets, blur."""
     near_vertices, near_weights, near_neighbours, near_source, near_target = spatial
     alike_vertices, alike_weights, alike_neighbours, alike_source, alike_target = bilateral
@@ -239,7 +244,7 @@ def _mean_field(odds, spatial, bilateral, weights, iterations, widths, buffer, m
                     near = _slice(pixel, near_vertices, near_weights, near_source, (0,) * 3, (0,) * 4, padded)
                     alike = _slice(pixel, alike_vertices, alike_weights, alike_source, (0,) * 6, (0,) * 8, padded)
                     store(buffer, i * width, near_weight * near + alike_weight * alike)
-            _softmax(buffer, odds, start * width, count * width, first, last, widths)
+            _softmax(buffer, odds, start * width, count * width, first, last, widths, copies)
             if last:
                 _write(marginals, buffer, start, count, width)
             else:

@@ -2,16 +2,16 @@
 
 In: the bytes of a file. Out: the values that Pillow finds in it, or None for every other file, damaged ones too: these
 are for Pillow, which reads all kinds and says what is wrong. Pillow inflates a PNG row by row and lets no other thread
-run meanwhile; in one piece it takes two thirds of the time, and threads read masks side by side.
+run meanwhile; in one piece and by zlib-ng it takes a fraction of the time, and threads read masks side by side.
 """
 
 import math
 import struct
-import zlib
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from zlib_ng import zlib_ng
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
@@ -53,7 +53,7 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     place = len(_SIGNATURE) if data.startswith(_SIGNATURE) else len(data)
     while place < len(data) and (not found or found[-1][0] != b"IEND"):
         body, end = place + 8, place + 8 + int.from_bytes(data[place : place + 4], "big")
-        if end + 4 > len(data) or int.from_bytes(data[end : end + 4], "big") != zlib.crc32(data[place + 4 : end]):
+        if end + 4 > len(data) or int.from_bytes(data[end : end + 4], "big") != zlib_ng.crc32(data[place + 4 : end]):
             break
         found.append((data[place + 4 : body], data[body:end]))
         place = end + 4
@@ -68,10 +68,10 @@ def _inflated(stream: bytes, *, size: int) -> bytes | None:
     """
     if len(stream) < 6 or stream[0] & 15 != 8 or stream[1] & 32 or int.from_bytes(stream[:2], "big") % 31:
         return None
-    unpacking = zlib.decompressobj(wbits=-15)
+    unpacking = zlib_ng.decompressobj(wbits=-15)
     try:
         unpacked = unpacking.decompress(stream[2:], size + 1)
-    except zlib.error:
+    except zlib_ng.error:  # type: ignore[misc]  # its stub calls the class an instance
         return None
     ended = len(unpacking.unused_data) == 4  # with the check sum and nothing else behind it
     return unpacked if ended and len(unpacked) == size else None

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
@@ -19,8 +20,8 @@ from subcam.report.figures.sheet import Sheet
 from subcam.report.figures.style import PIXELS_PER_INCH, paper_style
 from subcam.runtime.files import atomic_write
 
-_COMPRESSION = 4
-"""Of a PNG; the default, 6, takes three times as long for a file of the same size."""
+_PACKED = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""Of a PNG: runs alone, which takes half the time of level 4 for a file of the same size, within a twelfth."""
 
 _QUALITY = 92
 
@@ -58,7 +59,7 @@ def _png(figure: Figure) -> bytes:
     canvas.draw()
     opaque = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
     with io.BytesIO() as file:
-        Image.fromarray(opaque).save(file, "PNG", dpi=(PIXELS_PER_INCH,) * 2, compress_level=_COMPRESSION)
+        Image.fromarray(opaque).save(file, "PNG", dpi=(PIXELS_PER_INCH,) * 2, **_PACKED)
         return file.getvalue()
 
 
@@ -99,7 +100,7 @@ def _data_uri(pixels: np.ndarray, most: float) -> str:
         image = image.resize(size, Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS)
     with io.BytesIO() as file:
         if few:
-            image.quantize(256).save(file, "PNG", compress_level=_COMPRESSION)
+            image.quantize(256).save(file, "PNG", **_PACKED)
         else:
             image.save(file, "JPEG", quality=_QUALITY, subsampling=0)
         return f"data:image/{'png' if few else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
