@@ -10,9 +10,9 @@ pairs, and the alpha of the background. Masks are those of the walk alone, at fu
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class Choice(NamedTuple):
 
 Matrices = dict[Choice, np.ndarray]
 """Of each choice the confusion matrix of background and classes."""
+
+Chosen = TypeVar("Chosen")
 
 
 def halves(num_classes: int) -> Iterator[tuple[set[int], set[int]]]:
@@ -103,9 +105,9 @@ def count(
     return found
 
 
-def of_classes(found: dict[frozenset[int], Matrices], classes: set[int]) -> dict[Choice, float]:
+def of_classes(found: Mapping[frozenset[int], Mapping[Chosen, np.ndarray]], classes: set[int]) -> dict[Chosen, float]:
     """MIoU of background and these classes for each choice, over the images that show none but these."""
-    total: Matrices = {}
+    total: dict[Chosen, np.ndarray] = {}
     for shown, matrices in found.items():
         if shown and shown <= classes:
             for choice, matrix in matrices.items():
@@ -145,7 +147,7 @@ def table_of(
     for chosen_on, scored_on in halves(len(names)):
         elsewhere, here = of_classes(found[choose_on], chosen_on), of_classes(found[score_on], scored_on)
         if not elsewhere or not here:
-            raise SubcamError(f"{choose_on} or {score_on}: no image shows only {_named(names, chosen_on | scored_on)}")
+            raise SubcamError(f"{choose_on} or {score_on}: no image shows only {named(names, chosen_on | scored_on)}")
         ways = {
             "on the other classes": max(elsewhere, key=lambda choice: elsewhere[choice]),
             "on these images *": max(here, key=lambda choice: here[choice]),
@@ -155,7 +157,7 @@ def table_of(
             score = here[choice] if choice in here else float("nan")
             by_way.setdefault(way, []).append(score)
             numbers = (f"{choice.beta:g}", "yes" if choice.all_pairs else "no", f"{choice.alpha:g}")
-            table.add_row(_named(names, scored_on), way, *numbers, f"{100 * score:.1f}")
+            table.add_row(named(names, scored_on), way, *numbers, f"{100 * score:.1f}")
     return table, by_way
 
 
@@ -167,7 +169,8 @@ def stage_of(out: Path, key: object) -> Stage:
     return Stage(name=path.name, key=str(key), path=path)
 
 
-def _named(names: Sequence[str], classes: set[int]) -> str:
+def named(names: Sequence[str], classes: set[int]) -> str:
+    """Some of the classes in words."""
     return ", ".join(names[c] for c in sorted(classes))
 
 

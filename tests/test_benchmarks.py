@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import (
     choices,
+    choices_of_runs,
     clustering,
     confidence,
     evaluation,
@@ -38,7 +40,9 @@ from benchmarks.measure import (
 )
 from benchmarks.record import Bound, Growth, Results, Row, merged, missed
 
-from subcam.errors import BadInputError
+from subcam.data.images import read_mask, voc_palette, write_mask
+from subcam.errors import BadInputError, SubcamError
+from subcam.export.mask_folder import open_masks
 from subcam.metrics.scores import scores
 from subcam.results import open_images, read_run
 from subcam.settings import RunSettings
@@ -256,6 +260,45 @@ def test_rank_correlation_by_hand_and_of_a_run(refined_run: Path) -> None:
     assert columns[0] == ["val"] * 5
     assert set(columns[2]) == {"8"}
     assert all(-1 <= float(cell) <= 1 for cell in columns[3])
+
+
+def test_a_run_chosen_on_other_classes(refined_run: Path, tmp_path: Path) -> None:
+    """The first as it is, one whose masks are the ground truth, one that finds the first two classes alone."""
+    run = read_run(refined_run)
+    scored = open_images(run).scored["val"].image_set
+    first, perfect, half = (tmp_path / name for name in ("first", "perfect", "half"))
+    for folder in (first, perfect, half):
+        shutil.copytree(refined_run, folder)
+    for record in scored.records:
+        assert record.mask is not None
+        truth = read_mask(record.mask, scored.mask_values, turn=record.mask_turn)
+        truth[truth == 255] = 0
+        write_mask(open_masks(perfect).files[record.name], truth, palette=voc_palette())
+        write_mask(open_masks(half).files[record.name], np.where(truth <= 2, truth, 0), palette=voc_palette())
+
+    def chosen(*runs: Path) -> tuple[list[tuple[str, ...]], dict[str, list[float]]]:
+        table, by_way = choices_of_runs.table_of(runs, choose_on="val", score_on="val")
+        return [tuple(cells) for cells in zip(*(column.cells for column in table.columns), strict=True)], by_way
+
+    rows, by_way = chosen(first, perfect, half)
+    assert [row[1:3] for row in rows] == 2 * [
+        ("on the other classes", "perfect"),
+        ("on these images *", "perfect"),
+        ("the first run", "first"),
+    ]
+    assert by_way["on the other classes"] == [1, 1]
+    assert max(by_way["the first run"]) < 1
+    # what is best for the first two classes finds nothing of the others
+    rows, by_way = chosen(first, half)
+    assert [row[2] for row in rows] == ["half", "first", "first", "first", "half", "first"]
+    assert by_way["on the other classes"][0] < by_way["the first run"][0]
+    one, other = next(choices.halves(4))
+    own = {"val": choices_of_runs.count(scored, {"first": open_masks(first)}, "")}["val"]
+    matrix = sum(found["first"] for shown, found in own.items() if shown and shown <= other)
+    assert by_way["the first run"][0] == pytest.approx(float(np.nanmean(scores(matrix).iou[[0, 3, 4]])))
+    assert one == {0, 1}
+    with pytest.raises(SubcamError, match="two or more runs"):
+        chosen(first, first)
 
 
 def test_settings_of_the_walk_chosen_on_other_classes(refined_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
