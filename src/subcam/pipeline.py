@@ -60,7 +60,7 @@ from subcam.steps.confidence import rate_masks
 from subcam.steps.corrections import learn_from_corrections, score_by_corrections, with_kept_corrections
 from subcam.steps.course import follow
 from subcam.steps.given import discover_in_features, take_maps, take_masks
-from subcam.steps.response_maps import make_maps, maps_to_search, name_of_round
+from subcam.steps.response_maps import make_maps, name_of_round, search_of
 from subcam.steps.score import score_maps
 from subcam.steps.segment import train_segmentation
 
@@ -210,7 +210,7 @@ def prototype_rounds(
     model = results[0].classifier
     for index in range(len(results), settings.last_round + 1):
         last = results[-1]
-        searched = maps_to_search(settings, context, last)
+        searched, limits = search_of(settings, context, last)
         if index > 1:
             labels = None
             if not control:
@@ -222,6 +222,7 @@ def prototype_rounds(
                     model=last.classifier,
                     maps=searched,
                     device=context.inference,
+                    limits=limits,
                 )
             model = train_classifier(
                 settings,
@@ -243,6 +244,7 @@ def prototype_rounds(
             maps=searched,
             seed=context.seed,
             device=context.inference,
+            limits=limits,
         )
         if settings.ends_with("discover", index):
             return [*results, RoundResult(round_index=index, control=control, model=with_prototypes)]

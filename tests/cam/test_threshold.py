@@ -17,6 +17,7 @@ from subcam.cam.threshold import (
     choose_threshold,
     explained_share,
     split_shares,
+    threshold_of_alpha,
     threshold_of_maps,
 )
 from subcam.data.readers.toy import draw_toy
@@ -206,6 +207,17 @@ def test_alpha_of_a_half_is_one_and_of_an_end_is_none() -> None:
     for end in (0.0, 1.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             alpha_of_threshold(end)
+
+
+@pytest.mark.parametrize("threshold", [1e-6, 0.094, 0.15, 0.5, 0.8, 1 - 1e-6])
+def test_a_threshold_has_an_alpha_and_an_alpha_a_threshold(threshold: float) -> None:
+    assert threshold_of_alpha(alpha_of_threshold(threshold)) == pytest.approx(threshold, rel=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, np.inf, np.nan])
+def test_an_exponent_without_a_threshold_is_refused(alpha: float) -> None:
+    with pytest.raises(ValueError, match="an exponent above 0"):
+        threshold_of_alpha(alpha)
 
 
 def test_a_class_beyond_their_number_is_refused() -> None:

@@ -28,12 +28,26 @@ def test_at_others_they_keep_their_proportion(threshold: float) -> None:
     assert found.low / found.crf == pytest.approx(4.0 / of(0.2).crf)
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.2, 0.28, 0.36, 0.7])
+def test_confident_positions_are_the_sure_regions_of_a_single_class(threshold: float) -> None:
+    found = of(threshold)
+    assert found.context_below < threshold < found.object_above
+    for limit, alpha in ((found.object_above, found.low), (found.context_below, found.high)):
+        assert (1 - limit) ** alpha == pytest.approx(limit)
+
+
+def test_limits_at_affinitynets_threshold() -> None:
+    assert of(0.2).object_above == pytest.approx(0.2755, abs=1e-4)
+    assert of(0.2).context_below == pytest.approx(0.0939, abs=1e-4)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.99, 1.0])
 def test_maps_that_are_all_alike_have_alphas_that_a_setting_may_have(threshold: float) -> None:
     found = of(threshold)
     assert 0 < found.low < found.high <= 1000
     assert 0 < found.crf <= 1000
     assert alpha_of(threshold) == found.crf
+    assert 0 < found.context_below < found.object_above < 1
 
 
 def test_the_alpha_is_the_one_whose_area_is_nearest_by_its_quotient() -> None:

@@ -20,11 +20,13 @@ from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.prototypes.classifier import UNLABELLED
 from subcam.prototypes.clustering import CONTEXT, Prototypes, assign, confident_positions, directions
 from subcam.prototypes.label_files import LABELS_FILE, read_label_grids
+from subcam.refine.alphas import AlphasOfMaps
 from subcam.runtime.devices import Device
 from subcam.runtime.run_folder import RunFolder, Stage
 from subcam.settings import RunSettings
 from subcam.stages.context import compute
 from subcam.stages.prototypes import run, run_labels
+from subcam.stages.refine import alphas
 from subcam.stages.settings.prototypes import PrototypeSettings
 
 SETTINGS = PrototypeSettings(num_objects=3, num_context=2, object_above=0.6, context_below=0.3, batch_size=5)
@@ -61,10 +63,10 @@ def given(toy_train: CheckedImages, tiny_run: RunSettings, device: Device, tmp_p
 def find(given: dict[str, Any], tmp_path: Path) -> Callable[..., Stage]:
     """Find prototypes in a folder unless that is done."""
 
-    def find(folder: str = "run", settings: PrototypeSettings = SETTINGS) -> Stage:
+    def find(folder: str = "run", settings: PrototypeSettings = SETTINGS, limits: Stage | None = None) -> Stage:
         run_folder = RunFolder(path=tmp_path / folder)
         stage = run_folder.stage("prototypes", inputs={"settings": settings})
-        compute(run_folder, stage, partial(run, stage, settings=settings, seed=0, **given))
+        compute(run_folder, stage, partial(run, stage, settings=settings, seed=0, limits=limits, **given))
         return stage
 
     return find
@@ -74,10 +76,13 @@ def find(given: dict[str, Any], tmp_path: Path) -> Callable[..., Stage]:
 def label(given: dict[str, Any], tmp_path: Path) -> Callable[..., Stage]:
     """Label the positions by the prototypes of a network unless that is done."""
 
-    def label(model: Stage) -> Stage:
-        run_folder = RunFolder(path=tmp_path / "run")
+    def label(
+        model: Stage, folder: str = "run", settings: PrototypeSettings = SETTINGS, limits: Stage | None = None
+    ) -> Stage:
+        run_folder = RunFolder(path=tmp_path / folder)
         stage = run_folder.stage("labels")
-        compute(run_folder, stage, partial(run_labels, stage, settings=SETTINGS, **given | {"model": model}))
+        work = partial(run_labels, stage, settings=settings, limits=limits, **given | {"model": model})
+        compute(run_folder, stage, work)
         return stage
 
     return label
@@ -160,6 +165,30 @@ def test_labels_name_the_nearest_prototype(
         np.testing.assert_array_equal(first, second)
 
 
+def test_limits_that_are_chosen_are_those_that_count(
+    find: Callable[..., Stage], label: Callable[..., Stage], given: dict[str, Any], tmp_path: Path
+) -> None:
+    limits = stage_at(tmp_path / "limits")
+    alphas.run_limits(limits, images=given["images"], maps=given["maps"])
+    chosen = limits.outputs_as(AlphasOfMaps)
+    assert (chosen.object_above, chosen.context_below) != (0.6, 0.3)
+    auto = replace(SETTINGS, object_above="auto", context_below="auto")
+    told = replace(SETTINGS, object_above=chosen.object_above, context_below=chosen.context_below)
+    ways = {"chosen": (auto, limits), "told": (told, None), "other": (SETTINGS, None)}
+    written = {}
+    for folder, (settings, stage) in ways.items():
+        found = find(folder, settings, stage)
+        labels = label(found, folder, settings, stage)
+        written[folder] = [(found.path / "model.safetensors").read_bytes(), (labels.path / LABELS_FILE).read_bytes()]
+        used = found.record["outputs"]
+        assert (used["object_above"], used["context_below"]) == (
+            (0.6, 0.3) if folder == "other" else (chosen.object_above, chosen.context_below)
+        )
+    assert written["chosen"] == written["told"]
+    assert written["chosen"][0] != written["other"][0]
+    assert written["chosen"][1] != written["other"][1]
+
+
 def test_labels_need_prototypes(label: Callable[..., Stage], given: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="has no prototypes"):
         label(given["model"])
@@ -171,7 +200,9 @@ def test_labels_need_prototypes(label: Callable[..., Stage], given: dict[str, An
         ({"num_context": 0}, "num_context: expected .* got 0"),
         ({"most_positions": 0}, "most_positions: expected .* got 0"),
         ({"object_above": 0.1}, "0.3 and 0.1"),
-        ({"object_above": 1.5}, "object_above: expected a number from 0 to 1, got 1.5"),
+        ({"object_above": "auto"}, 'both as "auto", got 0.3 and auto'),
+        ({"context_below": "auto"}, 'both as "auto", got auto and 0.6'),
+        ({"object_above": 1.5}, "object_above: expected a number from 0 to 1 or one of auto, got 1.5"),
     ],
 )
 def test_settings_that_cannot_be(change: dict, message: str) -> None:

@@ -115,6 +115,26 @@ def test_what_looks_for_confident_positions_is_given_them(sought: RunSettings, t
         assert given[name].name == maps
 
 
+@pytest.mark.parametrize("scales", [(), FEWER])
+def test_limits_are_chosen_from_the_maps_that_are_searched(
+    sought: RunSettings, scales: tuple[float, ...], tmp_path: Path
+) -> None:
+    auto = {"prototypes.object_above": "auto", "prototypes.context_below": "auto"}
+    settings = sought.with_({"prototypes.scales": scales, "control": True})
+    assert not [one for one in stages_of(settings, tmp_path) if "limits" in one.stage.name]
+    given = {one.stage.name: one.given for one in stages_of(settings.with_(auto), tmp_path)}
+    assert {name for name in given if "limits" in name} == {"round0-limits", "round1-limits"}
+    for name, limits in (
+        ("round1-prototypes", "round0-limits"),
+        ("round2-prototype-labels", "round1-limits"),
+        ("round2-prototypes", "round1-limits"),
+        ("round2-control-prototypes", "round1-limits"),
+    ):
+        assert given[name]["limits"].name == limits
+        assert given[name]["maps"].key == given[limits]["maps"].key
+        assert len(given[limits]["images"].image_set) == 24
+
+
 def test_the_maps_are_those_at_these_scales(sought: RunSettings, tmp_path: Path) -> None:
     short = sought.with_({"rounds": 1, "until": "discover", "classify.epochs": 1})
     pipeline.run(short, tmp_path)

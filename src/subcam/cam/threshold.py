@@ -23,6 +23,9 @@ from subcam.errors import SettingsError
 THRESHOLDS = np.arange(0, 101) / 100
 """The grid 0.00, 0.01 ... 1.00."""
 
+STEPS_OF_HALVING = 60
+"""After so many an interval of 1 is as short as float64 tells apart."""
+
 COLOUR_EXPONENT = 2
 """Weight of colours against responses, the responses' being 1. Chosen on generated images and photographs with masks
 (docs/log.md): responses alone do well on photographs and badly on generated images, colours alone the reverse."""
@@ -217,6 +220,21 @@ def alpha_of_threshold(threshold: float) -> float:
     if not 0 < threshold < 1:
         raise ValueError(f"expected a threshold between 0 and 1, got {threshold}")
     return float(np.log(threshold) / np.log1p(-threshold))
+
+
+def threshold_of_alpha(alpha: float) -> float:
+    """The response that equals the background score (1 - m)^alpha: what `alpha_of_threshold` is the inverse of.
+
+    Raises:
+        ValueError: the exponent is not above 0 and finite.
+    """
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"expected an exponent above 0, got {alpha}")
+    low, high = 0.0, 1.0
+    for _ in range(STEPS_OF_HALVING):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle < (1 - middle) ** alpha else (low, middle)
+    return (low + high) / 2
 
 
 def _above(counts: np.ndarray) -> Float64[np.ndarray, " thresholds"]:

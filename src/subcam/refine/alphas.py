@@ -1,8 +1,9 @@
 """Exponents of the background score (1 - max)^alpha, chosen without masks.
 
 In: response maps and images, then the maps after the random walk. Out: the alphas of the sure regions, of the CRF and
-of the walk. A threshold that parts maps and colours (`cam.threshold`) says how much of the images is object; the alphas
-follow from it. Not in the paper.
+of the walk, and the limits of confident positions, which are to prototypes what sure regions are to AffinityNet. A
+threshold that parts maps and colours (`cam.threshold`) says how much of the images is object; all else follows from it.
+Not in the paper.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subcam.cam.threshold import alpha_of_threshold
+from subcam.cam.threshold import alpha_of_threshold, threshold_of_alpha
 from subcam.refine.variants import Auto, Variant
 
 AFFINITYNETS_THRESHOLD = 0.2
@@ -47,6 +48,16 @@ class AlphasOfMaps:
     def high(self) -> float:
         """For sure background: AffinityNet's 24, likewise."""
         return self._in_proportion(AFFINITYNETS_HIGH)
+
+    @property
+    def object_above(self) -> float:
+        """The response above which a single class is a sure object, by `low`: 0.276 where the threshold is 0.2."""
+        return threshold_of_alpha(self.low)
+
+    @property
+    def context_below(self) -> float:
+        """The response below which a position is sure background, by `high`: 0.094 where the threshold is 0.2."""
+        return threshold_of_alpha(self.high)
 
     def _in_proportion(self, alpha: float) -> float:
         return min(alpha * self.crf / alpha_of_threshold(AFFINITYNETS_THRESHOLD), MOST_ALPHA)

@@ -7,6 +7,7 @@ the paper.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from subcam.prototypes.clustering import (
     find_prototypes,
 )
 from subcam.prototypes.label_files import gather_grids, write_label_grids
+from subcam.refine.alphas import AlphasOfMaps, settled
 from subcam.runtime import distributed
 from subcam.runtime.devices import Device, HostCopy, one_behind
 from subcam.runtime.progress import bar
@@ -48,8 +50,13 @@ def run(
     maps: Stage,
     seed: int,
     device: Device,
+    limits: Stage | None = None,
 ) -> None:
-    """Find the prototypes and write a copy of the network that has them."""
+    """Find the prototypes and write a copy of the network that has them.
+
+    limits: the stage that chose the limits of confident positions, where the settings leave them to it.
+    """
+    settings = _with_limits(settings, limits)
     network = ClassificationNetwork.load(model.path)
     dim, class_names = network.backbone.num_features, images.image_set.class_names
     objects, context = ([PositionSample(settings.most_positions, dim=dim) for _ in class_names] for _ in range(2))
@@ -75,7 +82,8 @@ def run(
     )
     network.with_prototypes(torch.from_numpy(prototypes.together), num_objects=settings.num_objects).save(stage.path)
     counts = {name: {"objects": objects[c].seen, "context": context[c].seen} for c, name in enumerate(class_names)}
-    stage.finish({"confident_positions": counts})
+    limits_used = {"object_above": settings.object_above, "context_below": settings.context_below}
+    stage.finish({"confident_positions": counts, **limits_used})
 
 
 def run_labels(
@@ -86,12 +94,16 @@ def run_labels(
     model: Stage,
     maps: Stage,
     device: Device,
+    limits: Stage | None = None,
 ) -> None:
     """Write the nearest prototype of every confident position of every training image (`read_label_grids`).
+
+    limits: as in `run`.
 
     Raises:
         SettingsError: the network has no prototypes.
     """
+    settings = _with_limits(settings, limits)
     network = ClassificationNetwork.load(model.path)
     if network.prototype_classifier is None:
         raise SettingsError(f"the network in {model.path} has no prototypes; run the stage of prototypes first")
@@ -109,6 +121,14 @@ def run_labels(
     write_label_grids(stage.path, gathered)
     labels = np.concatenate([grid.ravel() for grid in gathered])
     stage.finish({"labelled_share": float((labels >= 0).mean())})
+
+
+def _with_limits(settings: PrototypeSettings, limits: Stage | None) -> PrototypeSettings:
+    """The settings with the limits that were chosen, if they were."""
+    if limits is None:
+        return settings
+    chosen = limits.outputs_as(AlphasOfMaps)
+    return replace(settings, object_above=chosen.object_above, context_below=chosen.context_below)
 
 
 def _positions(
@@ -151,4 +171,5 @@ def _shown(maps: np.ndarray, classes: np.ndarray, grid: tuple[int, ...], setting
     if not len(maps):
         return confident_positions(np.zeros((0, *grid), np.float32), classes, object_above=1.0, context_below=0.0)
     mean = F.interpolate(torch.from_numpy(maps).float()[None] / 255, size=grid, mode="area")[0].numpy()
-    return confident_positions(mean, classes, object_above=settings.object_above, context_below=settings.context_below)
+    above, below = settled(settings.object_above, None), settled(settings.context_below, None)
+    return confident_positions(mean, classes, object_above=above, context_below=below)

@@ -9,6 +9,7 @@ from subcam.runtime.run_folder import Stage
 from subcam.settings import RunSettings
 from subcam.stages import cam
 from subcam.stages.context import Context
+from subcam.stages.refine import alphas
 
 
 def name_of_round(index: int, control: bool = False) -> str:
@@ -19,7 +20,7 @@ def name_of_round(index: int, control: bool = False) -> str:
 def make_maps(settings: RunSettings, context: Context, index: int, model: Stage, *, control: bool) -> Stage:
     """The maps of a round: of all images to be scored, and of the training images where something needs them.
 
-    Pseudo masks do, and prototypes, unless they have their own (`maps_to_search`). Where nothing else is wanted, those
+    Pseudo masks do, and prototypes, unless they have their own (`search_of`). Where nothing else is wanted, those
     are the round's.
     """
     images, own = list(context.dataset.scored.values()), settings.cam
@@ -32,8 +33,17 @@ def make_maps(settings: RunSettings, context: Context, index: int, model: Stage,
     return context.run(name, cam.run, settings=own, images=union(*images), model=model, device=context.inference)
 
 
-def maps_to_search(settings: RunSettings, context: Context, result: RoundResult) -> Stage:
-    """Maps of the training images that tell confident positions: the round's own, or at `prototypes.scales`."""
+def search_of(settings: RunSettings, context: Context, result: RoundResult) -> tuple[Stage, Stage | None]:
+    """What tells confident positions: maps of the training images, and the stage of limits that are left to it."""
+    maps = _maps_to_search(settings, context, result)
+    if not settings.prototypes.chooses:
+        return maps, None
+    name = f"{name_of_round(result.round_index, result.control)}-limits"
+    return maps, context.run(name, alphas.run_limits, images=context.dataset.train, maps=maps)
+
+
+def _maps_to_search(settings: RunSettings, context: Context, result: RoundResult) -> Stage:
+    """The round's own maps, or maps at `prototypes.scales`."""
     index, control = result.round_index, result.control
     if not _is_searched_apart(settings) or _only_searched(settings, context, index, control=control):
         return result.responses

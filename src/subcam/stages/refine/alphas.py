@@ -1,4 +1,7 @@
-"""The stages that choose the background score's exponents without masks: from response maps, and from walked ones."""
+"""The stages that choose without masks.
+
+Exponents of the background score, from response maps and from walked ones, and limits of confident positions.
+"""
 
 import numpy as np
 
@@ -26,6 +29,15 @@ def run(stage: Stage, *, images: CheckedImages, maps: Stage) -> None:
     stage.finish(vars(found) if found else None)
     if found:
         say(f"{stage.name}: threshold {found.threshold:g}, alpha {found.crf:.3g}, chosen without masks")
+
+
+def run_limits(stage: Stage, *, images: CheckedImages, maps: Stage) -> None:
+    """The same for what tells confident positions: the stage's record is of the same kind, and its limits count."""
+    found = _of_maps(images, maps) if distributed.is_first() else None
+    stage.finish(vars(found) if found else None)
+    if found:
+        limits = f"objects above {found.object_above:.3g}, context below {found.context_below:.3g}"
+        say(f"{stage.name}: threshold {found.threshold:g}, {limits}, chosen without masks")
 
 
 def run_of_walk(stage: Stage, *, images: CheckedImages, walked: Stage, alphas: Stage) -> None:
