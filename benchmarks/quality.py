@@ -1,12 +1,22 @@
-"""The README's table of mIoU, from the summaries that `subcam ablate` left in `docs/results`; no number is typed.
+"""The README's table of mIoU, from the summaries in `docs/results`; no number is typed.
 
-`python -m benchmarks.quality` shows it, `--write README.md` puts it between the marks in that file.
+    python -m benchmarks.quality                                         # shows it
+    python -m benchmarks.quality --write README.md                       # puts it between the marks in that file
+    python -m benchmarks.quality --collect NAME.csv RUN [RUN ...]        # the summary of runs that differ in their seed
+
+A summary is what `subcam ablate` writes, too: mean and standard deviation over seeds of every score of a split.
 """
 
 import argparse
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from subcam.ablation.variants import Finished, scores_of, summarise, summary_csv
+from subcam.errors import SettingsError
+from subcam.results import read_run
+from subcam.runtime.run_folder import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 BEGIN, END = "<!-- results: python -m benchmarks.quality --write README.md -->", "<!-- end of results -->"
@@ -79,6 +89,31 @@ def table(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
+def collected(folders: Sequence[Path]) -> str:
+    """The summary of finished runs, as CSV.
+
+    Raises:
+        SettingsError: they differ in more than their seed, or two have the same.
+    """
+    runs = [read_run(folder) for folder in folders]
+    alike = {fingerprint({**run.settings, "seed": 0, "machine": {}}) for run in runs}
+    seeds = [run.result.settings.seed for run in runs]
+    if len(alike) > 1 or len(set(seeds)) < len(seeds):
+        raise SettingsError(f"expected runs that differ in their seed alone, got {len(alike)} kinds, seeds {seeds}")
+    finished = [
+        Finished(
+            name=folder.name,
+            settings=run.settings,
+            grid={},
+            seed=seed,
+            scores=scores_of(run.result),
+            seconds=run.result.seconds,
+        )
+        for folder, run, seed in zip(folders, runs, seeds, strict=True)
+    ]
+    return summary_csv(summarise(finished))
+
+
 def between_marks(text: str, content: str) -> str:
     """`text` with `content` in place of what stands between the two marks.
 
@@ -93,13 +128,20 @@ def between_marks(text: str, content: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Show the table, write it, or make a summary of runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, help="a Markdown file with the two marks")
-    path = parser.parse_args().write
-    if path is None:
+    parser.add_argument("--collect", metavar="NAME.csv", help="the summary that the runs are to become")
+    parser.add_argument("runs", type=Path, nargs="*", help="folders of finished runs")
+    given = parser.parse_args()
+    if bool(given.collect) != bool(given.runs):
+        parser.error("runs and --collect belong together")
+    if given.collect:
+        (RESULTS / given.collect).write_text(collected(given.runs), "utf-8")
+    if given.write:
+        given.write.write_text(between_marks(given.write.read_text("utf-8"), table()), "utf-8")
+    if not given.collect and not given.write:
         print(table())
-    else:
-        path.write_text(between_marks(path.read_text("utf-8"), table()), "utf-8")
 
 
 if __name__ == "__main__":

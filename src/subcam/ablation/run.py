@@ -3,9 +3,7 @@
 In: variants. Out: the records of their runs, `ablate.json`, `ablate.csv` and `ablate.md`.
 """
 
-import csv
 import gc
-import io
 import shlex
 import time
 import traceback
@@ -15,7 +13,7 @@ from pathlib import Path
 import torch
 
 from subcam import pipeline
-from subcam.ablation.grid import OnFailure, shown
+from subcam.ablation.grid import OnFailure
 from subcam.ablation.variants import (
     Failed,
     Finished,
@@ -24,6 +22,7 @@ from subcam.ablation.variants import (
     record_name,
     scores_of,
     summarise,
+    summary_csv,
     summary_tables,
 )
 from subcam.data.dataset import Dataset, open_dataset
@@ -157,15 +156,8 @@ def _write(out: Path, finished: Sequence[Finished], failed: Sequence[Failed]) ->
         out / ABLATION,
         {"runs": finished, "failed": failed, "summary": summary, "notes": [READING_NOTE, BEST_NOTE]},
     )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(summary[0].grid if summary else ()), "split", "what", "mIoU", "std", "n"])
-    for entry in summary:
-        std = "" if entry.std is None else f"{100 * entry.std:.2f}"
-        values = map(shown, entry.grid.values())
-        writer.writerow([*values, entry.split, entry.what, f"{100 * entry.mean:.2f}", std, entry.n])
     with atomic_write(out / "ablate.csv", "w") as file:
-        file.write(text.getvalue())
+        file.write(summary_csv(summary))
     parts = [*map(markdown_table, summary_tables(summary)), READING_NOTE, "", BEST_NOTE]
     parts += ["", *(f"Failed: {label_of(entry.grid, entry.seed)}: {entry.error}" for entry in failed)] if failed else []
     with atomic_write(out / "ablate.md", "w") as file:

@@ -4,7 +4,9 @@ In: settings, the values that some of them take in turn, and seeds. Out: variant
 the records of those that are done a summary by grid point, split and step. `ablation/run.py` runs them.
 """
 
+import csv
 import dataclasses
+import io
 import itertools
 import math
 import re
@@ -212,6 +214,18 @@ def summarise(finished: Iterable[Finished]) -> tuple[Summary, ...]:
             mean = statistics.fmean(own)
             summaries.append(Summary(grid=runs[0].grid, split=split, what=what, mean=mean, std=std, n=len(own)))
     return tuple(summaries)
+
+
+def summary_csv(summary: Sequence[Summary]) -> str:
+    """The summary in per cent, a line an entry: the values of its grid, split, what, mIoU, std (may be empty), n."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*(summary[0].grid if summary else ()), "split", "what", "mIoU", "std", "n"])
+    for entry in summary:
+        std = "" if entry.std is None else f"{100 * entry.std:.2f}"
+        values = map(shown, entry.grid.values())
+        writer.writerow([*values, entry.split, entry.what, f"{100 * entry.mean:.2f}", std, entry.n])
+    return text.getvalue()
 
 
 def summary_tables(summary: Sequence[Summary]) -> list[ScoreTable]:
