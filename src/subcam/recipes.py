@@ -156,7 +156,7 @@ def small() -> RunSettings:
     """Any timm backbone on your own images, sized for a CPU or a small GPU; MobileNetV2 unless you say otherwise.
 
     Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`). The background
-    threshold and the alphas are chosen without masks. Limits of confident positions, scales, frozen layers, epochs,
+    threshold, the limits of confident positions and the alphas are chosen without masks. Scales, frozen layers, epochs,
     beta and the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: 15 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
@@ -184,7 +184,7 @@ def small() -> RunSettings:
             optimiser=FINE_TUNING,
         ),
         discover=DiscoverSettings(num_subcategories=5),
-        prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=0.4, context_below=0.2),
+        prototypes=PrototypeSettings(num_objects=5, num_context=5, object_above=AUTO, context_below=AUTO),
         cam=CamSettings(scales=(1.0, 2.0), flip=False),
         evaluate=EvaluateSettings(background_threshold="auto"),
         refine=RefineSettings(
