@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from subcam.networks.backbones.build import freeze_below_stride
 from subcam.networks.classifier import ClassificationNetwork, ModelConfig
 from subcam.networks.fast.convolution import STRAIGHT, FusedConvolution, computes_in
-from subcam.networks.fast.copies import fused_for_inference, fused_for_training
+from subcam.networks.fast.copies import MOST_WEIGHTS, fused_for_inference, fused_for_training
 from subcam.networks.settings import NetworkSettings
 
 
@@ -131,6 +131,21 @@ def test_a_training_on_the_copy_gives_the_networks_own_gradients(name: str) -> N
         largest = float(expected.abs().max())
         torch.testing.assert_close(found, expected, atol=2e-3 * largest + 1e-7, rtol=0)
     assert before == [norm.running_mean for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
+
+
+def test_many_weights_that_learn_are_not_scaled_in_each_step() -> None:
+    network = frozen("resnet18")
+    large = {name for name, module in convolutions(network).items() if module.weight.numel() > MOST_WEIGHTS}
+    assert len(large) == 4
+    assert set(convolutions(fused_for_training(network))) == large
+    first = next(iter(large))
+    convolutions(network)[first].requires_grad_(requires_grad=False)
+    assert set(convolutions(fused_for_training(network))) == large - {first}
+    assert not convolutions(fused_for_inference(network))
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
 
 
 def test_a_step_on_the_copy_is_one_of_the_network() -> None:

@@ -20,6 +20,9 @@ from subcam.networks.fast.convolution import FusedConvolution, computes_in, is_f
 Network = TypeVar("Network", bound=nn.Module)
 
 EXAMPLE_SIDE = 64
+MOST_WEIGHTS = 1 << 20
+"""Of a convolution that learns and takes in batch norm: more cost more to scale in each step than a map does."""
+
 CLOSE = 1e-4
 """Largest difference of the copy's output, as a share of the output's largest value."""
 
@@ -42,8 +45,9 @@ def fused_for_inference(network: Network) -> Network:
 def fused_for_training(network: Network, *, frozen_in_bf16: bool = False) -> Network:
     """A copy in training mode to train in the network's place, on a CPU: gradients reach the network's own weights.
 
-    Returned as it is: a network without frozen batch norm; one that takes more than images, as a method's learner does,
-    since it may look into its parts; one whose copy would give another output or no gradient.
+    Convolutions of many weights that learn stay as they are. Returned as it is: a network without frozen batch norm;
+    one that takes more than images, as a method's learner does, since it may look into its parts; one whose copy would
+    give another output or no gradient.
 
     frozen_in_bf16: convolutions before the first that learns compute in bf16, where the processor can.
     """
@@ -60,9 +64,10 @@ def fused_for_training(network: Network, *, frozen_in_bf16: bool = False) -> Net
 
 def _fuse(copied: Network, *, learns: bool) -> Network:
     """Change the copy: convolution after convolution, its batch norm, its ReLU."""
-    norms = dict(_followers(copied, _fusable, _fixed_norm))
+    fusable = _fusable_in_training if learns else _fusable
+    norms = dict(_followers(copied, fusable, _fixed_norm))
     for name, module in list(copied.named_modules()):
-        if _fusable(module):
+        if fusable(module):
             assert isinstance(module, nn.Conv2d)
             norm = copied.get_submodule(norms[name]) if name in norms else None
             assert norm is None or isinstance(norm, nn.BatchNorm2d)
@@ -145,6 +150,13 @@ def _followers(
 
 def _fusable(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and is_fusable(module)
+
+
+def _fusable_in_training(module: nn.Module) -> bool:
+    if not _fusable(module):
+        return False
+    assert isinstance(module, nn.Conv2d)
+    return not module.weight.requires_grad or module.weight.numel() <= MOST_WEIGHTS
 
 
 def _fixed_norm(module: nn.Module) -> bool:
