@@ -115,16 +115,21 @@ def collected(folders: Sequence[Path]) -> str:
 
 
 def between_marks(text: str, content: str) -> str:
-    """`text` with `content` in place of what stands between the two marks.
+    """The README with `content` as its table; raises as `between`."""
+    return between(text, content, begin=BEGIN, end=END)
+
+
+def between(text: str, content: str, *, begin: str, end: str) -> str:
+    """`text` with `content` in place of what stands between two marks.
 
     Raises:
         ValueError: a mark is missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"expected the marks {begin} and {end}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def main() -> None:
