@@ -100,7 +100,7 @@ def toy() -> RunSettings:
     An image of 64 pixels has 8 x 8 cells at stride 8, too few for AffinityNet's rule to make a pair: the random walk
     leaves the maps as they are on that grid, and the pseudo masks come from the CRF alone.
     Command: `subcam demo`. Hardware: 2 CPU cores, no download. Time: 3 minutes.
-    Score: 55.6 mIoU on val in round 0, 74.4 in round 3 (control 61.6), 81.4 of the network (`docs/log.md`).
+    Score: 55.9 mIoU on val in round 0, 73.9 in round 3 (control 61.5), 81.3 of the network (`docs/log.md`).
     """
     return RunSettings(
         rounds=3,
