@@ -1,10 +1,11 @@
 """What sub-categories follow: how much clusters of images share with what ground-truth masks say of these images.
 
-    python -m benchmarks.clusters_follow RUN [--data DIR]
+    python -m benchmarks.clusters_follow RUN [--data DIR] [--record ablate/NAME.json]
 
 Of each class, the clusters of the run's last round are held against properties of the class's object in each image,
 as adjusted mutual information (Vinh et al. 2010): 0 for chance, 1 where one tells the other. Numbers become thirds.
-Masks of the training images are opened for this, and nothing is chosen by them.
+Generated images have true sub-types, which are a property too. Masks of the training images are opened for this, and
+nothing is chosen by them.
 """
 
 import argparse
@@ -19,12 +20,14 @@ from sklearn.metrics import adjusted_mutual_info_score
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SubcamError
-from subcam.report.gather.clusters import last_clustered
+from subcam.report.gather.clusters import last_clustered, true_subtypes
 from subcam.results import open_images, read_run
 from subcam.runtime.files import open_arrays
 from subcam.runtime.progress import track
+from subcam.runtime.run_folder import RECORD
 
 NUMBERS = ("area of the object", "its height over its width", "brightness of the object", "brightness around it")
+SUBTYPE = "true sub-type"
 KINDS = ("cut off by the image's border", "another class in the image")
 LEAST_PIXELS = 50
 """An object smaller than this says nothing."""
@@ -51,10 +54,10 @@ def properties(record: Record, images: ImageSet, class_index: int) -> dict[str, 
     }
 
 
-def shared(clusters: Sequence[int], found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def shared(clusters: Sequence[int], found: Sequence[Mapping[str, float | str]]) -> dict[str, float]:
     """The adjusted mutual information of clusters with each property of the same images."""
     shares = {}
-    for name in (*NUMBERS, *KINDS):
+    for name in found[0]:
         values = np.array([of_image[name] for of_image in found])
         if name in NUMBERS:
             values = np.digitize(values, np.quantile(values, (1 / 3, 2 / 3)))
@@ -62,34 +65,40 @@ def shared(clusters: Sequence[int], found: Sequence[Mapping[str, float]]) -> dic
     return shares
 
 
-def table_of(folder: Path, *, data: str = "") -> tuple[Table, dict[str, dict[str, float]]]:
-    """A row for each class, and the same numbers by class and property.
+def table_of(folder: Path, *, data: str = "", record: str = RECORD) -> tuple[Table, dict[str, dict[str, float]]]:
+    """A row for each class, and the same numbers by class and property. record: of the run, the file in its folder.
 
     Raises:
         SubcamError: the run found no sub-categories, or its training images have no masks.
     """
-    run = read_run(folder)
+    run = read_run(folder, record=record)
     last = last_clustered(run)
     if last is None or last.clusters is None:
         raise SubcamError(f"{folder}: expected a run that found sub-categories; --route subcategories does")
     with open_arrays(last.clusters.path / "clusters.npz", what="sub-categories") as arrays:
         assignments = arrays["assignments"]
     images = open_images(run, data=data).train.image_set
+    subtypes = true_subtypes(images)
+    names = (*NUMBERS, *KINDS, *((SUBTYPE,) if subtypes else ()))
     table = Table(title=f"Clusters of round {last.round_index}: adjusted mutual information", title_justify="left")
-    for column in ("class", "images", "clusters", *NUMBERS, *KINDS):
+    for column in ("class", "images", "clusters", *names):
         table.add_column(column)
     by_class: dict[str, dict[str, float]] = {}
     for c, name in enumerate(images.class_names):
-        members = [i for i in np.flatnonzero(assignments[:, c] >= 0) if images.records[i].mask is not None]
+        members = [i for i in np.flatnonzero(assignments[:, c] >= 0).tolist() if images.records[i].mask is not None]
         found = [(i, properties(images.records[i], images, c)) for i in track(members, name, len(members))]
-        rated = [(i, of_image) for i, of_image in found if of_image is not None]
+        rated: list[tuple[int, dict[str, float | str]]] = []
+        for i, of_image in found:
+            if of_image is not None:
+                subtype = {SUBTYPE: subtypes[images.records[i].name, name]} if subtypes else {}
+                rated.append((i, {**of_image, **subtype}))
         if not rated:
             raise SubcamError(f"{folder}: no training image has a mask of {name}")
         clusters = [int(assignments[i, c]) for i, _ in rated]
         by_class[name] = shared(clusters, [of_image for _, of_image in rated])
         cells = (f"{value:.2f}" for value in by_class[name].values())
         table.add_row(name, str(len(rated)), str(len(set(clusters))), *cells)
-    means = {key: float(np.mean([of_class[key] for of_class in by_class.values()])) for key in (*NUMBERS, *KINDS)}
+    means = {key: float(np.mean([of_class[key] for of_class in by_class.values()])) for key in names}
     table.add_row("mean", "", "", *(f"{value:.2f}" for value in means.values()))
     return table, by_class
 
@@ -99,8 +108,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", default="", help="where the run's images are now, if they have moved")
+    parser.add_argument("--record", default=RECORD, help="of a variant of an ablation, in the run's folder")
     given = parser.parse_args()
-    Console(width=160).print(table_of(given.run, data=given.data)[0])
+    Console(width=160).print(table_of(given.run, data=given.data, record=given.record)[0])
 
 
 if __name__ == "__main__":

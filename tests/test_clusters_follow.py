@@ -45,6 +45,7 @@ def test_a_run_with_sub_categories_has_a_row_for_each_class(tiny_run: RunSetting
     result = pipeline.run(tiny_run, tmp_path / "run")
     table, by_class = clusters_follow.table_of(result.out)
     assert list(by_class) == list(result.class_names)
+    assert all(list(shares) == [*NUMBERS, *KINDS, clusters_follow.SUBTYPE] for shares in by_class.values())
     assert next(list(column.cells)[-1] for column in table.columns) == "mean"
     plain = pipeline.run(tiny_run.with_({"rounds": 0}), tmp_path / "plain")
     with pytest.raises(SubcamError, match="--route subcategories does"):

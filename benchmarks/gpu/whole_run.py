@@ -54,7 +54,7 @@ def small_settings(given: Given) -> RunSettings:
     weights = "none" if given.weights is None else str(given.weights)
     if given.tiny:
         return _tiny(small(), given)
-    network = replace(small().network, weights=weights, model_args={"pad_type": "same"})
+    network = replace(small().network, name="mobilenetv2_100", weights=weights, model_args={"pad_type": "same"})
     dataset = DatasetSettings(root=str(given.data), classes=ANIMALS)
     return small().with_({"network": network, "dataset": dataset, "machine": given.machine})
 

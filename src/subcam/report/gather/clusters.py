@@ -86,7 +86,7 @@ def gather_clusters(run: FinishedRun, dataset: Dataset, *, most_images: int) -> 
     features = read_features(last.clusters.path)
     if len(assignments) != len(images) or len(features) != len(images):
         return ()
-    subtypes = _true_subtypes(images)
+    subtypes = true_subtypes(images)
     names = _names(last.clusters)
     features = prepared(features, images.labels, normalisation=run.result.settings.discover.normalisation)
     clusters = sum(len(np.unique(column[column >= 0])) for column in assignments.T)
@@ -188,7 +188,7 @@ def _companion(
     return class_names[other], float(inside[other]), float(whole[other])
 
 
-def _true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
+def true_subtypes(images: ImageSet) -> dict[tuple[str, str], str]:
     """(image, class) -> sub-type, for data that has them (the `subtypes.csv` of the generated images)."""
     names = {record.image: record.name for record in images.records}
     for folder in list(next(iter(names)).parents)[:2] if names else ():
