@@ -44,7 +44,7 @@ def refined(index: int) -> tuple[str, ...]:
 
 
 PAPER, SMALL, COMPARED = "voc-animals-paper.csv", "voc-animals-small.csv", "voc-animals-compared.csv"
-EARLIER = "voc-animals-small-0.1.0.csv"
+EARLIER, MOBILENET = "voc-animals-small-0.1.0.csv", "voc-animals-small-mobilenetv2.csv"
 ROWS = (
     Row(title="plain CAM, the paper's settings (round 0)", file=PAPER, what=refined(0)),
     Row(title="the paper's sub-categories (round 3)", file=PAPER, what=refined(3)),
@@ -56,7 +56,9 @@ ROWS = (
     ),
     Row(title="its control (no labels of positions, round 2)", file=EARLIER, what=("control (lambda = 0): round 2",)),
     Row(title="its prototypes (round 2), alphas chosen with masks", file=EARLIER, what=refined(2)),
-    Row(title="recipe `small`: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
+    Row(title="`small` with MobileNetV2: plain CAM (round 0)", file=MOBILENET, what=("response maps: round 0",)),
+    Row(title="its prototypes (round 2), limits chosen with masks", file=MOBILENET, what=refined(2)),
+    Row(title="recipe `small`, EfficientNet-Lite 0: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
     Row(title="prototypes, nothing trained (round 1)", file=SMALL, what=("response maps: round 1",)),
     Row(title="**prototypes (round 2)**", file=SMALL, what=refined(2)),
 )

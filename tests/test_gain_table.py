@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from benchmarks import gain
+from benchmarks.quality import between
 
 from subcam.errors import BadInputError
 
+ROOT = Path(__file__).parent.parent
 TINT = "dataset.toy.class_tint"
 
 
@@ -46,6 +48,13 @@ def test_gains_are_those_of_each_seed_over_its_control(tmp_path: Path) -> None:
         gains.setting,
         {key: pytest.approx(own) for key, own in gains.scores.items()},
     )
+
+
+def test_the_page_has_the_table_of_the_file() -> None:
+    file, page = "docs/results/gain-by-class-tint.csv", "docs/sub-categories.md"
+    text, begin = (ROOT / page).read_text("utf-8"), gain.BEGIN.format(file, page)
+    written = between(text, gain.table(gain.from_csv(ROOT / file)), begin=begin, end=gain.END)
+    assert written == text, f"give: python -m benchmarks.gain {file} --table {page}"
 
 
 def test_an_ablation_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_row_has_means_deviations_and_seeds(tmp_path: Path) -> None:
         + "5,val,response maps: round 2,62.04,1.26,3\n5,train,response maps: round 2,1,1,3\n"
         + "5,val,pseudo masks of round 2: walk,70,,1\n"
     )
-    for file in (quality.PAPER, quality.COMPARED, quality.EARLIER):
+    for file in (quality.PAPER, quality.COMPARED, quality.EARLIER, quality.MOBILENET):
         (tmp_path / file).write_text(HEAD)
     lines = quality.table(tmp_path).splitlines()
     assert lines[2:] == ["| **prototypes (round 2)** | 3 | 62.0 ± 1.3 |  | 70.0 |  |"]
