@@ -58,6 +58,8 @@ def table_of(
     masks = {name: open_masks(run.result.out) for name, run in runs.items()}
     first, names = next(iter(runs)), classes.pop()
     dataset = open_images(runs[first], data=data)
+    if missing := {choose_on, score_on} - dataset.scored.keys():
+        raise SubcamError(f"expected splits with masks, {' or '.join(dataset.scored)}, got {', '.join(missing)}")
     found = {
         split: count(dataset.scored[split].image_set, masks, split) for split in dict.fromkeys((choose_on, score_on))
     }
@@ -67,8 +69,9 @@ def table_of(
     by_way: dict[str, list[float]] = {}
     for chosen_on, scored_on in halves(len(names)):
         elsewhere, here = of_classes(found[choose_on], chosen_on), of_classes(found[score_on], scored_on)
-        if not elsewhere or not here:
-            raise SubcamError(f"{choose_on} or {score_on}: no image shows only {named(names, chosen_on | scored_on)}")
+        for split, classes_of, of_split in ((choose_on, chosen_on, elsewhere), (score_on, scored_on, here)):
+            if not of_split:
+                raise SubcamError(f"{split}: no image shows only {named(names, classes_of)}")
         ways = {OTHERS: max(elsewhere, key=elsewhere.__getitem__), THESE: max(here, key=here.__getitem__), FIRST: first}
         for way, run in ways.items():
             by_way.setdefault(way, []).append(here[run])

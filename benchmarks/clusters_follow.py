@@ -3,7 +3,8 @@
     python -m benchmarks.clusters_follow RUN [--data DIR] [--record ablate/NAME.json]
 
 Of each class, the clusters of the run's last round are held against properties of the class's object in each image,
-as adjusted mutual information (Vinh et al. 2010): 0 for chance, 1 where one tells the other. Numbers become thirds.
+as adjusted mutual information over the smaller of both entropies (Vinh et al. 2010): 0 for chance, 1 where one tells
+the other. Numbers become thirds; where all images are alike there is nothing to share, and the cell is empty.
 Generated images have true sub-types, which are a property too. Masks of the training images are opened for this, and
 nothing is chosen by them.
 """
@@ -55,13 +56,15 @@ def properties(record: Record, images: ImageSet, class_index: int) -> dict[str, 
 
 
 def shared(clusters: Sequence[int], found: Sequence[Mapping[str, float | str]]) -> dict[str, float]:
-    """The adjusted mutual information of clusters with each property of the same images."""
+    """What clusters share with each property of the same images; NaN where either does not differ."""
     shares = {}
     for name in found[0]:
         values = np.array([of_image[name] for of_image in found])
         if name in NUMBERS:
             values = np.digitize(values, np.quantile(values, (1 / 3, 2 / 3)))
-        shares[name] = float(adjusted_mutual_info_score(values, clusters))
+        tells = min(len(set(values.tolist())), len(set(clusters))) > 1
+        found_share = adjusted_mutual_info_score(values, clusters, average_method="min") if tells else np.nan
+        shares[name] = float(found_share)
     return shares
 
 
@@ -96,11 +99,16 @@ def table_of(folder: Path, *, data: str = "", record: str = RECORD) -> tuple[Tab
             raise SubcamError(f"{folder}: no training image has a mask of {name}")
         clusters = [int(assignments[i, c]) for i, _ in rated]
         by_class[name] = shared(clusters, [of_image for _, of_image in rated])
-        cells = (f"{value:.2f}" for value in by_class[name].values())
+        cells = map(_cell, by_class[name].values())
         table.add_row(name, str(len(rated)), str(len(set(clusters))), *cells)
-    means = {key: float(np.mean([of_class[key] for of_class in by_class.values()])) for key in names}
-    table.add_row("mean", "", "", *(f"{value:.2f}" for value in means.values()))
+    columns = [[of_class[key] for of_class in by_class.values()] for key in names]
+    means = [np.nan if np.isnan(column).all() else float(np.nanmean(column)) for column in columns]
+    table.add_row("mean", "", "", *map(_cell, means))
     return table, by_class
+
+
+def _cell(share: float) -> str:
+    return "" if np.isnan(share) else f"{share:.2f}"
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from subcam.report.figures.style import LINE_COLOURS, ONE_COLUMN, laid_out, lege
 from subcam.report.gather.ablation import ABLATION
 
 SPLIT = "val"
-BEGIN, END = "<!-- gains: python -m benchmarks.gain {} --table {} -->", "<!-- end of gains -->"
+BEGIN, END = "<!-- gains of {} -->", "<!-- end of gains -->"
 COLUMNS = ("round 0", "control", "sub-categories")
 
 
@@ -55,7 +55,7 @@ def collected(folder: Path) -> Gains:
     """The runs of an ablation over one setting.
 
     Raises:
-        BadInputError: another number of settings is on its grid, or a run has no control.
+        BadInputError: another number of settings is on its grid, or one that is no number, or a run has no control.
     """
     runs = json.loads((folder / ABLATION).read_text("utf-8"))["runs"]
     settings = {name for run in runs for name in run["grid"]}
@@ -68,7 +68,10 @@ def collected(folder: Path) -> Gains:
         if missing := [name for name in names if name not in own]:
             raise BadInputError(f"{folder}: expected {missing} of {run['name']}; run it with --control")
         plain, control, ours = (100 * own[name] for name in names)
-        scores[float(run["grid"][setting]), int(run["seed"])] = (plain, control, ours)
+        value = run["grid"][setting]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadInputError(f"{folder}: expected {setting} to be a number, got {value!r}")
+        scores[float(value), int(run["seed"])] = (plain, control, ours)
     return Gains(setting=setting, scores=scores)
 
 
@@ -138,7 +141,7 @@ def main() -> None:
         given.csv.write_text(as_csv(collected(given.collect)), "utf-8")
     gains = from_csv(given.csv)
     if given.table:
-        text, begin = given.table.read_text("utf-8"), BEGIN.format(given.csv.as_posix(), given.table.as_posix())
+        text, begin = given.table.read_text("utf-8"), BEGIN.format(given.csv.name)
         given.table.write_text(between(text, table(gains), begin=begin, end=END), "utf-8")
     if given.figure:
         drawn = figure(gains, x_label=given.x_label or gains.setting.rpartition(".")[2])

@@ -299,6 +299,8 @@ def test_a_run_chosen_on_other_classes(refined_run: Path, tmp_path: Path) -> Non
     assert one == {0, 1}
     with pytest.raises(SubcamError, match="two or more runs"):
         chosen(first, first)
+    with pytest.raises(SubcamError, match="splits with masks, val, got test"):
+        choices_of_runs.table_of([first, half], choose_on="val", score_on="test")
 
 
 def test_settings_of_the_walk_chosen_on_other_classes(refined_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

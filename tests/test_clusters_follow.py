@@ -36,9 +36,17 @@ def test_what_tells_the_clusters_shares_all_with_them_and_chance_nothing() -> No
     names = (*NUMBERS, *KINDS)
     found = [dict(zip(names, (k, *rng.random(3), k == 1, rng.random() < 0.5), strict=True)) for k in clusters.tolist()]
     shares = clusters_follow.shared(clusters.tolist(), found)
-    assert shares[NUMBERS[0]] > 0.7  # thirds of three numbers that are not equally frequent
-    assert 0.3 < shares[KINDS[0]] < 0.8
+    assert shares[NUMBERS[0]] > 0.8  # thirds of three numbers that are not equally frequent
+    assert shares[KINDS[0]] == pytest.approx(1)  # the cluster tells it, though it does not tell the cluster
     assert all(abs(shares[name]) < 0.05 for name in (*NUMBERS[1:], KINDS[1]))
+
+
+def test_what_does_not_differ_shares_nothing() -> None:
+    found = [dict.fromkeys((*NUMBERS, *KINDS), 1.0) | {NUMBERS[0]: float(i)} for i in range(6)]
+    shares = clusters_follow.shared([0, 0, 1, 1, 2, 2], found)
+    assert shares[NUMBERS[0]] == pytest.approx(1)
+    assert all(np.isnan(share) for name, share in shares.items() if name != NUMBERS[0])
+    assert all(np.isnan(share) for share in clusters_follow.shared([0] * 6, found).values())
 
 
 def test_a_run_with_sub_categories_has_a_row_for_each_class(tiny_run: RunSettings, tmp_path: Path) -> None:

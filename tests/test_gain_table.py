@@ -52,7 +52,7 @@ def test_gains_are_those_of_each_seed_over_its_control(tmp_path: Path) -> None:
 
 def test_the_page_has_the_table_of_the_file() -> None:
     file, page = "docs/results/gain-by-class-tint.csv", "docs/sub-categories.md"
-    text, begin = (ROOT / page).read_text("utf-8"), gain.BEGIN.format(file, page)
+    text, begin = (ROOT / page).read_text("utf-8"), gain.BEGIN.format(Path(file).name)
     written = between(text, gain.table(gain.from_csv(ROOT / file)), begin=begin, end=gain.END)
     assert written == text, f"give: python -m benchmarks.gain {file} --table {page}"
 
@@ -60,6 +60,8 @@ def test_the_page_has_the_table_of_the_file() -> None:
 def test_an_ablation_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="over one setting"):
         gain.collected(ablation(tmp_path, run(1, 0, 0.5, 0.6, 0.7, rounds=2, k=3)))
+    with pytest.raises(BadInputError, match="to be a number, got True"):
+        gain.collected(ablation(tmp_path, run(True, 0, 0.5, 0.6, 0.7)))
     with pytest.raises(BadInputError, match="run it with --control"):
         gain.collected(ablation(tmp_path, run(1, 0, 0.5)))
 
