@@ -156,8 +156,9 @@ def small() -> RunSettings:
     """Any timm backbone on your own images, sized for a CPU or a small GPU; by default EfficientNet-Lite 0.
 
     Rounds find prototypes of positions, not sub-categories of images (`pipeline.prototype_rounds`). The background
-    threshold, the limits of confident positions and the alphas are chosen without masks. Scales, frozen layers, epochs,
-    beta and the last CRF (DeepLab's) were chosen by ground-truth masks of six VOC animals (MobileNetV2, long side 320).
+    threshold, the limits of confident positions and the alphas are chosen without masks. The network, numbers of
+    prototypes, scales, frozen layers, epochs, the walk's beta and pairs, and the last CRF (DeepLab's) were chosen with
+    ground-truth masks of six VOC animals in view (long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
     Time: 17 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
     mean of three seeds: 47.6 mIoU in round 0, 63.5 in round 2, 77.8 of the pseudo masks (`docs/log.md`).

@@ -166,6 +166,7 @@ _COUNTED: dict[Callable[..., None], Callable[[Given], tuple[float, float]]] = {
     sure_regions.run: lambda given: (0.0, 1.5 * _crf(given["settings"].crf) * _megapixels(given["images"])),
     pseudo_masks.run: _masks,
     alphas.run: _each_pixel(0.0, RATED),
+    alphas.run_limits: _each_pixel(0.0, RATED),
     alphas.run_of_walk: _each_pixel(0.0, RATED),
     random_walk.run: _each_pixel(FEATURES, WALK),
     evaluate.run_maps: _each_pixel(0.0, SCORED),
