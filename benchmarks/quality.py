@@ -50,12 +50,12 @@ ROWS = (
     Row(title="the paper's sub-categories (round 3)", file=PAPER, what=refined(3)),
     Row(title="its control (lambda = 0, round 3)", file=PAPER, what=("control (lambda = 0): round 3",)),
     Row(title="`small` of 0.1.0: plain CAM (round 0)", file=EARLIER, what=("response maps: round 0",)),
+    Row(title="its control (no labels of positions, round 2)", file=EARLIER, what=("control (lambda = 0): round 2",)),
+    Row(title="its prototypes (round 2), alphas chosen with masks", file=EARLIER, what=refined(2)),
     *(
         Row(title=f"{name}, for comparison", file=COMPARED, what=(f"response maps of other methods: {name}",))
         for name in ("Grad-CAM++", "LayerCAM", "erasing", "equivariance")
     ),
-    Row(title="its control (no labels of positions, round 2)", file=EARLIER, what=("control (lambda = 0): round 2",)),
-    Row(title="its prototypes (round 2), alphas chosen with masks", file=EARLIER, what=refined(2)),
     Row(title="`small` with MobileNetV2: plain CAM (round 0)", file=MOBILENET, what=("response maps: round 0",)),
     Row(title="its prototypes (round 2), limits chosen with masks", file=MOBILENET, what=refined(2)),
     Row(title="recipe `small`, EfficientNet-Lite 0: plain CAM (round 0)", file=SMALL, what=("response maps: round 0",)),
