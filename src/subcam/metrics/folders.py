@@ -7,6 +7,7 @@ is in memory at a time.
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,9 @@ from subcam.metrics.scores import Scores, scores
 from subcam.runtime.machine.cores import thread_count
 from subcam.runtime.parallel import threaded_map
 from subcam.runtime.progress import track
+
+AT_ONCE = 32
+"""Masks that a thread counts before it hands them over: one by one, handing over takes a quarter of the time."""
 
 WhenMissing = Literal["stop", "skip", "background"]
 """What to do about a mask that has no prediction: stop, leave it out, or count it as all background."""
@@ -110,9 +114,13 @@ def score_folders(
             refuse_values(np.asarray(counts.any(1)), np.isin(np.arange(VALUES), (0, IGNORE_INDEX)), truth[name])
         return counts
 
+    def count_several(names: Sequence[str]) -> list[np.ndarray]:
+        return [count(name) for name in names]
+
     threads = thread_count(0)
-    with closing(threaded_map(count, scored, threads=threads, ahead=4 * threads)) as counted:
-        for counts in track(counted, "scoring", len(scored)):
+    several = [scored[first : first + AT_ONCE] for first in range(0, len(scored), AT_ONCE)]
+    with closing(threaded_map(count_several, several, threads=threads, ahead=4 * threads)) as counted:
+        for counts in track(chain.from_iterable(counted), "scoring", len(scored)):
             total[: counts.shape[0], : counts.shape[1]] += counts
     if two_valued:
         total = _as_one_class(total)
