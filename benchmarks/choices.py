@@ -25,6 +25,7 @@ from subcam.affinity.random_walk import pixel_affinity, random_walk
 from subcam.cam.map_files import maps_path, read_response_maps
 from subcam.cam.map_grid import upsampled
 from subcam.cam.response import likely_background
+from subcam.data.dataset import Dataset
 from subcam.data.images import read_image, read_mask
 from subcam.data.records import ImageSet, Record
 from subcam.errors import SubcamError
@@ -36,6 +37,9 @@ from subcam.results import FinishedRun, open_images, read_run
 from subcam.runtime.progress import track
 from subcam.runtime.run_folder import Stage
 from subcam.stages.settings.random_walk import WalkSettings
+
+OTHERS, THESE = "on the other classes", "on these images *"
+"""What a choice was made on; the star says that it was by the masks that give the score."""
 
 BETAS = (4.0, 8.0, 12.0, 16.0, 24.0)
 
@@ -116,13 +120,44 @@ def of_classes(found: Mapping[frozenset[int], Mapping[Chosen, np.ndarray]], clas
     return {choice: float(np.nanmean(scores(matrix).iou[rows])) for choice, matrix in total.items()}
 
 
+def scored_images(dataset: Dataset, splits: Iterable[str]) -> dict[str, ImageSet]:
+    """The images of these splits.
+
+    Raises:
+        SubcamError: one has no masks, or is none.
+    """
+    if missing := set(splits) - dataset.scored.keys():
+        raise SubcamError(f"expected splits with masks, {' or '.join(dataset.scored)}, got {', '.join(missing)}")
+    return {split: dataset.scored[split].image_set for split in dict.fromkeys(splits)}
+
+
+def of_halves(
+    found: Mapping[str, Mapping[frozenset[int], Mapping[Chosen, np.ndarray]]],
+    names: Sequence[str],
+    *,
+    choose_on: str,
+    score_on: str,
+) -> Iterator[tuple[str, dict[Chosen, float], dict[Chosen, float]]]:
+    """For each half that is scored its classes in words, each choice's score on the other half, and on this one.
+
+    Raises:
+        SubcamError: a split has no image of one half's classes alone.
+    """
+    for chosen_on, scored_on in halves(len(names)):
+        elsewhere, here = of_classes(found[choose_on], chosen_on), of_classes(found[score_on], scored_on)
+        for split, classes, of_split in ((choose_on, chosen_on, elsewhere), (score_on, scored_on, here)):
+            if not of_split:
+                raise SubcamError(f"{split}: no image shows only {_named(names, classes)}")
+        yield _named(names, scored_on), elsewhere, here
+
+
 def table_of(
     run: FinishedRun, *, betas: Sequence[float], choose_on: str, score_on: str, data: str = ""
 ) -> tuple[Table, dict[str, list[float]]]:
     """The table, and each of its rows' scores by what was chosen how: one for each half.
 
     Raises:
-        SubcamError: the run has no walk, or a split has no image of one half's classes alone.
+        SubcamError: the run has no walk; or as `scored_images` and `of_halves`.
     """
     result = run.result
     refined = result.refined[-1] if result.refined else None
@@ -134,8 +169,7 @@ def table_of(
     network = fused_for_inference(AffinityNetwork.load(affinity.path)).to(memory_format=torch.channels_last)
     settings, made, dataset = result.settings.refine.walk, refined.made, open_images(run, data=data)
     found = {}
-    for split in dict.fromkeys((choose_on, score_on)):
-        images = dataset.scored[split].image_set
+    for split, images in scored_images(dataset, (choose_on, score_on)).items():
         masked = [record for record in images.records if record.mask is not None]
         found[split] = count(track(masked, split, len(masked)), images, maps, network, settings, betas)
     own = Choice(settings.beta, settings.all_pairs, made.walk_alpha if made and made.walk_alpha else 0.0)
@@ -144,20 +178,17 @@ def table_of(
     for column in ("scored classes", "chosen", "beta", "all pairs", "alpha", "mIoU"):
         table.add_column(column)
     by_way: dict[str, list[float]] = {}
-    for chosen_on, scored_on in halves(len(names)):
-        elsewhere, here = of_classes(found[choose_on], chosen_on), of_classes(found[score_on], scored_on)
-        if not elsewhere or not here:
-            raise SubcamError(f"{choose_on} or {score_on}: no image shows only {named(names, chosen_on | scored_on)}")
+    for scored, elsewhere, here in of_halves(found, names, choose_on=choose_on, score_on=score_on):
         ways = {
-            "on the other classes": max(elsewhere, key=lambda choice: elsewhere[choice]),
-            "on these images *": max(here, key=lambda choice: here[choice]),
+            OTHERS: max(elsewhere, key=lambda choice: elsewhere[choice]),
+            THESE: max(here, key=lambda choice: here[choice]),
             "as in the run": own,
         }
         for way, choice in ways.items():
             score = here[choice] if choice in here else float("nan")
             by_way.setdefault(way, []).append(score)
             numbers = (f"{choice.beta:g}", "yes" if choice.all_pairs else "no", f"{choice.alpha:g}")
-            table.add_row(named(names, scored_on), way, *numbers, f"{100 * score:.1f}")
+            table.add_row(scored, way, *numbers, f"{100 * score:.1f}")
     return table, by_way
 
 
@@ -169,8 +200,7 @@ def stage_of(out: Path, key: object) -> Stage:
     return Stage(name=path.name, key=str(key), path=path)
 
 
-def named(names: Sequence[str], classes: set[int]) -> str:
-    """Some of the classes in words."""
+def _named(names: Sequence[str], classes: set[int]) -> str:
     return ", ".join(names[c] for c in sorted(classes))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.choices import halves, named, of_classes
+from benchmarks.choices import OTHERS, THESE, of_halves, scored_images
 from subcam.data.images import read_mask
 from subcam.data.records import ImageSet
 from subcam.errors import SubcamError
@@ -23,7 +23,7 @@ from subcam.metrics.confusion import confusion_matrix
 from subcam.results import open_images, read_run
 from subcam.runtime.progress import track
 
-OTHERS, THESE, FIRST = "on the other classes", "on these images *", "the first run"
+FIRST = "the first run"
 
 
 def count(images: ImageSet, masks: Mapping[str, MaskFolder], title: str) -> dict[frozenset[int], dict[str, np.ndarray]]:
@@ -48,8 +48,8 @@ def table_of(
     """The table, and scores by what was chosen how: one for each half.
 
     Raises:
-        SubcamError: runs of one name, of other classes, or without pseudo masks; or a split has no image of one half's
-            classes alone.
+        SubcamError: runs of one name, of other classes, or without pseudo masks; or as `choices.scored_images` and
+            `choices.of_halves`.
     """
     runs = {folder.resolve().name: read_run(folder) for folder in folders}
     classes = {run.result.class_names for run in runs.values()}
@@ -58,24 +58,17 @@ def table_of(
     masks = {name: open_masks(run.result.out) for name, run in runs.items()}
     first, names = next(iter(runs)), classes.pop()
     dataset = open_images(runs[first], data=data)
-    if missing := {choose_on, score_on} - dataset.scored.keys():
-        raise SubcamError(f"expected splits with masks, {' or '.join(dataset.scored)}, got {', '.join(missing)}")
-    found = {
-        split: count(dataset.scored[split].image_set, masks, split) for split in dict.fromkeys((choose_on, score_on))
-    }
+    scored_by_split = scored_images(dataset, (choose_on, score_on))
+    found = {split: count(images, masks, split) for split, images in scored_by_split.items()}
     table = Table(title=f"A run chosen on {choose_on}, scored on {score_on}", title_justify="left")
     for column in ("scored classes", "chosen", "run", "mIoU"):
         table.add_column(column)
     by_way: dict[str, list[float]] = {}
-    for chosen_on, scored_on in halves(len(names)):
-        elsewhere, here = of_classes(found[choose_on], chosen_on), of_classes(found[score_on], scored_on)
-        for split, classes_of, of_split in ((choose_on, chosen_on, elsewhere), (score_on, scored_on, here)):
-            if not of_split:
-                raise SubcamError(f"{split}: no image shows only {named(names, classes_of)}")
+    for scored, elsewhere, here in of_halves(found, names, choose_on=choose_on, score_on=score_on):
         ways = {OTHERS: max(elsewhere, key=elsewhere.__getitem__), THESE: max(here, key=here.__getitem__), FIRST: first}
         for way, run in ways.items():
             by_way.setdefault(way, []).append(here[run])
-            table.add_row(named(names, scored_on), way, run, f"{100 * here[run]:.1f}")
+            table.add_row(scored, way, run, f"{100 * here[run]:.1f}")
     return table, by_way
 
 

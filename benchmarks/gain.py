@@ -117,7 +117,8 @@ def figure(gains: Gains, *, x_label: str) -> Figure:
     """A line through the means of each column, and a dot for each run."""
     drawn = Figure(figsize=(ONE_COLUMN, 2.2))
     axes = drawn.subplots()
-    for place, (name, colour) in enumerate(zip(COLUMNS, LINE_COLOURS, strict=False)):
+    for place, name in enumerate(COLUMNS):
+        colour = LINE_COLOURS[place]
         means = [statistics.fmean(scores[place] for scores in gains.of(value)) for value in gains.values]
         axes.plot(gains.values, means, color=colour, label=name)
         points = [(value, scores[place]) for (value, _), scores in gains.scores.items()]

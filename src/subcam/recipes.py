@@ -160,8 +160,8 @@ def small() -> RunSettings:
     prototypes, scales, frozen layers, epochs, the walk's beta and pairs, and the last CRF (DeepLab's) were chosen with
     ground-truth masks of six VOC animals in view (long side 320).
     Command: `subcam run small --data DIR --out runs/mine`. Hardware: 2 CPU cores, or a small GPU.
-    Time: 17 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on val,
-    mean of three seeds: 47.6 mIoU in round 0, 63.5 in round 2, 77.8 of the pseudo masks (`docs/log.md`).
+    Time: 17 to 19 minutes on one core for the 1,461 images of six VOC animals, up to the pseudo masks. Score there, on
+    val, mean of three seeds: 47.6 mIoU in round 0, 63.5 in round 2, 77.8 of the pseudo masks (`docs/log.md`).
     """
     return RunSettings(
         rounds=2,

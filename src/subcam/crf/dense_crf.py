@@ -10,15 +10,15 @@ it from several threads. On a GPU see `dense_crf_torch`.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from subcam.checks.arguments import takes_arrays
+from subcam.crf.distinct_classes import DistinctClasses, distinct_classes
 from subcam.crf.kept_lattices import KeptLattices, Shape
 from subcam.crf.lattice import Lattice, build_lattice
-from subcam.crf.mean_field import SMALLEST, choose_widths, infer_sets
+from subcam.crf.mean_field import choose_widths, infer_sets
 from subcam.crf.settings import CRFSettings, Iterations
 from subcam.runtime.resources import require_memory
 
@@ -74,7 +74,7 @@ class DenseCRF:
             self._check_scores(scores, position, len(score_sets), score_sets[0].shape)
             for position, scores in enumerate(score_sets)
         ]
-        classes = _distinct(score_sets, highest)
+        classes = distinct_classes(score_sets, highest)
         count = len(classes.computed)
         marginals: list[np.ndarray] = []
         while len(marginals) < len(score_sets):
@@ -122,7 +122,7 @@ class DenseCRF:
             )
         return highest
 
-    def _require_memory(self, classes: "_Classes", num_sets: int, padded: int) -> None:
+    def _require_memory(self, classes: DistinctClasses, num_sets: int, padded: int) -> None:
         vertices = self._spatial.num_vertices + self._bilateral.num_vertices
         pixels, count = self.height * self.width, len(classes.computed)
         inside = pixels * (2 * num_sets * count + padded) + 2 * vertices * padded
@@ -130,38 +130,6 @@ class DenseCRF:
         require_memory(
             4 * max(inside, afterwards), f"dense CRF of {self.width} x {self.height} pixels, {len(classes.all)} classes"
         )
-
-
-class _Classes(NamedTuple):
-    """Which classes are computed. Those that score nothing anywhere are equal, so that one stands for all of them.
-
-    computed: by index, that one last. copies: how many classes the last one stands for. all: of each class, its place
-    in `computed`.
-    """
-
-    computed: list[int]
-    copies: int
-    all: list[int]
-
-    def of(self, scores: Float[np.ndarray, "cls h w"]) -> Float[np.ndarray, "computed h w"]:
-        return scores if self.copies == 1 else scores[self.computed]
-
-    def to_all(self, marginals: Float32[np.ndarray, "sets computed pixels"]) -> Float32[np.ndarray, "sets cls pixels"]:
-        return marginals if self.copies == 1 else marginals[:, self.all]
-
-
-def _distinct(score_sets: Sequence[np.ndarray], highest: Sequence[np.ndarray]) -> _Classes:
-    """Classes of no score above the clipped ones in any set become one, unless a negative score is to be found."""
-    nowhere = np.all([most <= SMALLEST for most in highest], axis=0)
-    indices = list(range(len(nowhere)))
-    if nowhere.sum() < 2 or any(scores[nowhere].min() < 0 for scores in score_sets):
-        return _Classes(computed=indices, copies=1, all=indices)
-    absent = np.flatnonzero(nowhere).tolist()
-    computed = [*np.flatnonzero(~nowhere).tolist(), absent[0]]
-    places = {index: place for place, index in enumerate(computed)}
-    return _Classes(
-        computed=computed, copies=len(absent), all=[places.get(index, len(computed) - 1) for index in indices]
-    )
 
 
 @takes_arrays()

@@ -25,16 +25,14 @@ def run(stage: Stage, *, images: CheckedImages, maps: Stage) -> None:
         SettingsError: no image has a class.
         BadInputError: an image or its maps cannot be read; names the file.
     """
-    found = _of_maps(images, maps) if distributed.is_first() else None
-    stage.finish(vars(found) if found else None)
+    found = _finish_with(stage, images, maps)
     if found:
         say(f"{stage.name}: threshold {found.threshold:g}, alpha {found.crf:.3g}, chosen without masks")
 
 
 def run_limits(stage: Stage, *, images: CheckedImages, maps: Stage) -> None:
     """The same for what tells confident positions: the stage's record is of the same kind, and its limits count."""
-    found = _of_maps(images, maps) if distributed.is_first() else None
-    stage.finish(vars(found) if found else None)
+    found = _finish_with(stage, images, maps)
     if found:
         limits = f"objects above {found.object_above:.3g}, context below {found.context_below:.3g}"
         say(f"{stage.name}: threshold {found.threshold:g}, {limits}, chosen without masks")
@@ -50,6 +48,13 @@ def run_of_walk(stage: Stage, *, images: CheckedImages, walked: Stage, alphas: S
     stage.finish(vars(found) if found else None)
     if found:
         say(f"{stage.name}: alpha {found.alpha:g} after the walk, chosen without masks")
+
+
+def _finish_with(stage: Stage, images: CheckedImages, maps: Stage) -> AlphasOfMaps | None:
+    """Write what the maps say, and return it in the first process."""
+    found = _of_maps(images, maps) if distributed.is_first() else None
+    stage.finish(vars(found) if found else None)
+    return found
 
 
 def _of_maps(images: CheckedImages, maps: Stage) -> AlphasOfMaps:
