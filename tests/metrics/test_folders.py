@@ -14,6 +14,7 @@ from subcam.data.images import voc_palette, write_mask
 from subcam.data.readers.voc import VOC_CLASSES
 from subcam.data.records import first_of
 from subcam.errors import BadInputError, SettingsError
+from subcam.metrics import folders
 from subcam.metrics.folders import names_of_values, score_folders
 
 NAMES = ("cat", "dog", "cow")
@@ -69,6 +70,17 @@ def test_equals_scikit_learn_and_torchmetrics(pair) -> None:
         one, other = (torch.from_numpy(np.array(Image.open(side[name]))).long() for side in pair)
         index.update(one, other)
     assert found.miou == pytest.approx(index.compute().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 12])
+def test_each_mask_is_counted_once_however_many_a_thread_takes(pair, at_once: int, monkeypatch) -> None:
+    expected = score_folders(*pair, class_names=NAMES)
+    true = pixels(pair[1])
+    assert expected.scores.matrix.sum() == (true != 255).sum()
+    monkeypatch.setattr(folders, "AT_ONCE", at_once)
+    found = score_folders(*pair, class_names=NAMES)
+    assert found.scores.matrix.tolist() == expected.scores.matrix.tolist()
+    assert found.images == expected.images == 12
 
 
 def test_names_or_their_number_or_neither_count_the_same(pair) -> None:
